@@ -7,3 +7,4 @@
 
 pub mod chunk;
 pub mod entry;
+pub mod tar_writer;
