@@ -127,6 +127,13 @@ fn zoo() -> Vec<Animal> {
     (listed.mode, listed.xattrs) = (0o660, vec![xattr("system.posix_acl_access", &acl())]);
     animals.push(animal(listed, b"l"));
 
+    let mut inherited = entry("inherited", Kind::Directory);
+    inherited.xattrs = vec![xattr("system.posix_acl_default", &acl())];
+    animals.push(animal(inherited, b""));
+    let mut attributed_link = entry("attributed-link", Kind::Symlink(b"plain".to_vec()));
+    attributed_link.xattrs = vec![xattr("trusted.link", b"l")];
+    animals.push(animal(attributed_link, b""));
+
     for (name, first) in [("plain-2", "plain"), ("second-fifo", "fifo")] {
         let mut again =
             animals.iter().find(|a| a.entry.path == first.as_bytes()).unwrap().entry.clone();
