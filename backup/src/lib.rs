@@ -7,3 +7,7 @@
 
 pub mod chunk;
 pub mod entry;
+
+pub mod beneath;
+pub mod exclude;
+pub mod walk;
