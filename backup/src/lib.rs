@@ -7,4 +7,9 @@
 
 pub mod chunk;
 pub mod entry;
+
+pub mod beneath;
+pub mod exclude;
+pub mod walk;
+
 pub mod tar_writer;

@@ -31,9 +31,8 @@ pub const RECORD_BYTES: u64 = 10_240;
 /// Longest extended header in bytes: libarchive 3.6 refuses to read longer ones.
 pub const PAX_BYTES_MAX: usize = 1 << 20;
 
-/// Most data ranges of one file; a file with more is written with its smallest holes filled by the
-/// caller. Its map then stays below 40 MB in the archive.
-pub const DATA_RANGES_MAX: usize = 1 << 20;
+/// Most data ranges of one file; who finds more fills the smallest holes. The map stays below 11 MB.
+pub const DATA_RANGES_MAX: usize = 1 << 18;
 
 /// Whether a member was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,6 +176,11 @@ impl<W: Write> TarWriter<W> {
         self.put(bytes)?;
         self.state = State::InMember { missing, padding };
         Ok(())
+    }
+
+    /// What the archive is written to.
+    pub fn get_ref(&self) -> &W {
+        &self.sink
     }
 
     /// How many bytes of the open member's body are still to come: what to pad with zeros when a file
