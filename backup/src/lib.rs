@@ -11,3 +11,5 @@ pub mod entry;
 pub mod beneath;
 pub mod exclude;
 pub mod walk;
+
+pub mod source_file;
