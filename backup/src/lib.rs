@@ -11,5 +11,6 @@ pub mod entry;
 pub mod beneath;
 pub mod exclude;
 pub mod walk;
+pub mod source_file;
 
 pub mod tar_writer;
