@@ -7,3 +7,10 @@
 
 pub mod chunk;
 pub mod entry;
+
+pub mod beneath;
+pub mod exclude;
+pub mod walk;
+pub mod source_file;
+
+pub mod tar_writer;
