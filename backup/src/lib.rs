@@ -10,6 +10,8 @@ pub mod entry;
 
 pub mod beneath;
 pub mod exclude;
+pub mod mounts;
 pub mod walk;
 
 pub mod source_file;
+pub mod target;

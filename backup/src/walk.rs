@@ -189,6 +189,11 @@ impl SourceRoot {
         .map_err(failed)
     }
 
+    /// Wraps a directory that is already open; its path is empty, so what is found in it is relative.
+    pub(crate) fn from_directory(directory: OwnedFd) -> Self {
+        Self { path: Vec::new(), directory, name: None }
+    }
+
     fn open_beneath(
         directory_path: Vec<u8>,
         flags: OFlags,
