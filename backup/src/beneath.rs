@@ -54,6 +54,9 @@ pub fn open_parent<'path>(
 ) -> Result<(OwnedFd, &'path [u8])> {
     let (parent, name) = split_last(path);
     check_name(name)?;
+    if path.starts_with(b"/") {
+        return Err(Errno::INVAL);
+    }
     Ok((open(directory, parent, NAME_DIRECTORY, Mode::empty())?, name))
 }
 

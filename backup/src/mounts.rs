@@ -5,6 +5,8 @@
 //! with its container; name its path to save it all the same), not a socket, and not one of the files
 //! that engines put into every container.
 
+use std::collections::BTreeMap;
+
 use crate::entry::PathBytes;
 
 /// Most mounts looked at; a host has hundreds, a container a dozen.
@@ -89,16 +91,13 @@ pub fn parse(text: &[u8]) -> Vec<Mount> {
 /// of the repository and the cache, which are left out with all mounts below them.
 #[must_use]
 pub fn volumes(mounts: &[Mount], own: &[PathBytes]) -> Vec<VolumeMount> {
-    let mut volumes: Vec<VolumeMount> = mounts
-        .iter()
-        .enumerate()
-        .filter(|(number, mount)| {
-            // The last mount on a point hides those before it.
-            let hidden =
-                mounts.iter().skip(number + 1).any(|later| later.mount_point == mount.mount_point);
-            !hidden
-                && is_volume(mount)
-                && !own.iter().any(|own| is_at_or_below(&mount.mount_point, own))
+    // The last mount on a point hides those before it.
+    let visible: BTreeMap<&[u8], &Mount> =
+        mounts.iter().map(|mount| (mount.mount_point.as_slice(), mount)).collect();
+    let mut volumes: Vec<VolumeMount> = visible
+        .into_iter()
+        .filter(|(point, mount)| {
+            is_volume(mount) && !own.iter().any(|own| is_at_or_below(point, own))
         })
         .map(|(_, mount)| VolumeMount {
             mount_point: mount.mount_point.clone(),
