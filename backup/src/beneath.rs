@@ -6,7 +6,7 @@
 //! Paths are relative byte strings without a length limit: those beyond `PATH_MAX` are opened piece by
 //! piece.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
@@ -54,7 +54,17 @@ pub fn open_parent<'path>(
 ) -> Result<(OwnedFd, &'path [u8])> {
     let (parent, name) = split_last(path);
     check_name(name)?;
+    if path.starts_with(b"/") {
+        return Err(Errno::INVAL);
+    }
     Ok((open(directory, parent, NAME_DIRECTORY, Mode::empty())?, name))
+}
+
+/// A path that leads to the very thing a handle names, a symbolic link itself included (proc(5)): for
+/// the calls that take no `O_PATH` handle. Nothing can be slipped in between. Needs `/proc`.
+#[must_use]
+pub fn proc_link(handle: BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
 }
 
 /// Splits a path into its parent (empty at the top) and its last name.

@@ -9,18 +9,23 @@ pub mod entry;
 
 pub mod beneath;
 pub mod exclude;
-pub mod walk;
+pub mod mounts;
 pub mod source_file;
+pub mod walk;
 
 pub mod tar_writer;
 
 pub mod chunk;
-pub mod pack;
 pub mod index;
-pub mod snapshot;
-pub mod tree;
-pub mod store;
+pub mod pack;
 pub mod repository;
-pub mod cache;
+pub mod snapshot;
+pub mod store;
+pub mod tree;
 
+pub mod cache;
 pub mod create;
+
+pub mod reader;
+pub mod restore;
+pub mod target;

@@ -7,7 +7,7 @@ use chores_common::object::ObjectError;
 use crate::chunk::ChunkId;
 use crate::index::{Index, PackNumber, Place};
 use crate::pack::{Decompressor, FramePlace, PackError, PackId};
-use crate::repository::Repository;
+use crate::repository::{Repository, RepositoryError};
 use crate::tree::PieceSource;
 
 /// Decoded frames kept by one reader: trees and listings come back to the last few.
@@ -28,6 +28,9 @@ pub enum ReadError {
     /// The frame decodes to something else.
     #[error("{} is damaged: the chunk {1} in it has another content", .0.key())]
     Content(PackId, ChunkId),
+    /// The repository could not be opened for reading.
+    #[error(transparent)]
+    Repository(Box<RepositoryError>),
     /// The decoder could not be made.
     #[error("cannot decompress")]
     Decompress(#[source] std::io::Error),
@@ -40,7 +43,7 @@ impl ReadError {
         match self {
             Self::Store(error) => Some(error.key().to_owned()),
             Self::Pack(pack, _) | Self::Content(pack, _) => Some(pack.key()),
-            Self::Missing(_) | Self::Decompress(_) => None,
+            Self::Missing(_) | Self::Decompress(_) | Self::Repository(_) => None,
         }
     }
 }

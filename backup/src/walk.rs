@@ -13,7 +13,7 @@ use std::io;
 use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -172,7 +172,7 @@ impl SourceRoot {
         if leads_to_directory {
             let canonical = path.canonicalize().map_err(failed)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            return Self::open_beneath(canonical.into_os_string().into_vec(), flags, None)
+            return Self::open_beneath(canonical.as_os_str().as_bytes(), flags, None)
                 .map_err(failed);
         }
         let name = path.file_name().ok_or_else(|| WalkError::Missing(shown()))?;
@@ -182,19 +182,24 @@ impl SourceRoot {
         };
         let parent = parent.canonicalize().map_err(failed)?;
         Self::open_beneath(
-            parent.into_os_string().into_vec(),
+            parent.as_os_str().as_bytes(),
             beneath::NAME_DIRECTORY,
             Some(name.as_bytes().to_vec()),
         )
         .map_err(failed)
     }
 
+    /// Wraps a directory that is already open; its path is empty, so what is found in it is relative.
+    pub(crate) fn from_directory(directory: OwnedFd) -> Self {
+        Self { path: Vec::new(), directory, name: None }
+    }
+
     fn open_beneath(
-        directory_path: Vec<u8>,
+        directory_path: &[u8],
         flags: OFlags,
         name: Option<Vec<u8>>,
     ) -> io::Result<Self> {
-        let relative = directory_path.strip_prefix(b"/").unwrap_or(&directory_path);
+        let relative = directory_path.strip_prefix(b"/").unwrap_or(directory_path);
         let top = openat(CWD, c"/", beneath::NAME_DIRECTORY, Mode::empty())?;
         let directory = beneath::open(top.as_fd(), relative, flags, Mode::empty())?;
         let path = match &name {
@@ -354,8 +359,9 @@ fn enter<B>(
     visit: &mut impl FnMut(Event) -> ControlFlow<B>,
 ) -> ControlFlow<B> {
     let path_length = directory.path.len();
-    let path = directory.path.clone();
-    match ahead.take(directory) {
+    let listing = ahead.take(&directory);
+    let path = directory.path;
+    match listing {
         Listing::Entries { device, items, cut_short } => {
             levels.push(Level { path_length, device, items: items.into_iter() });
             match cut_short {

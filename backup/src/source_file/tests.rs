@@ -19,12 +19,13 @@ impl Source {
     fn new(directory: &Path) -> Self {
         let roots = [SourceRoot::open(directory).unwrap()];
         let mut found = Vec::new();
-        let _ = walk::<()>(&roots, &WalkOptions::default(), |event| {
+        let end = walk::<()>(&roots, &WalkOptions::default(), |event| {
             if let Event::Found(one) = event {
                 found.push(one);
             }
             ControlFlow::Continue(())
         });
+        assert!(end.is_continue());
         let [root] = roots;
         Self { root, found }
     }
@@ -91,7 +92,7 @@ fn pipes_sockets_and_closed_files_give_their_metadata_without_being_opened() {
     mknodat(&directory, "pipe", RawFileType::Fifo, Mode::RUSR, 0).unwrap();
     let _socket = UnixListener::bind(temp.path().join("socket")).unwrap();
     fs::write(temp.path().join("closed"), "x").unwrap();
-    fs::set_permissions(temp.path().join("closed"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(temp.path().join("closed"), fs::Permissions::from_mode(0o0)).unwrap();
     let source = Source::new(temp.path());
     for name in ["pipe", "socket", "closed"] {
         assert_eq!(source.metadata(name), Metadata::default(), "{name}");

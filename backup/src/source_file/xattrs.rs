@@ -1,6 +1,6 @@
 //! Extended attributes of one file (xattr(7)): ACLs and capabilities are among them.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
@@ -9,6 +9,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
+use crate::beneath;
 use crate::entry::Xattr;
 
 /// Longest list of names in bytes that Linux gives (`XATTR_LIST_MAX`).
@@ -30,14 +31,13 @@ const ATTEMPTS_MAX: usize = 3;
 pub(crate) enum Handle<'fd> {
     /// Through a file open for reading or writing.
     Open(BorrowedFd<'fd>),
-    /// Through `/proc/self/fd/…` of an `O_PATH` handle. Its link leads to the very thing the handle
-    /// names, a symbolic link included (proc(5)), so nothing can be slipped in between.
+    /// Through [`beneath::proc_link`] of an `O_PATH` handle.
     ByName(String),
 }
 
 impl<'fd> Handle<'fd> {
     pub(crate) fn by_name(handle: BorrowedFd<'fd>) -> Self {
-        Self::ByName(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+        Self::ByName(beneath::proc_link(handle))
     }
 
     pub(crate) fn set(&self, name: &[u8], value: &[u8]) -> Result<()> {

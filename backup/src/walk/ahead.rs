@@ -90,7 +90,7 @@ impl<'a> Ahead<'a> {
     }
 
     /// The listing of a directory that the walk has come to: ready, on its way, or read right here.
-    pub(super) fn take(&self, directory: Directory) -> Listing {
+    pub(super) fn take(&self, directory: &Directory) -> Listing {
         let key = TreePath(directory.path.clone());
         let mut plan = self.lock();
         // A thread never waits for anything between taking a directory and adding its listing, so
@@ -108,8 +108,8 @@ impl<'a> Ahead<'a> {
             plan = self.ready.wait(plan).unwrap_or_else(PoisonError::into_inner);
         }
         drop(plan);
-        let listing = self.read(&directory);
-        let children = self.children(&directory, &listing);
+        let listing = self.read(directory);
+        let children = self.children(directory, &listing);
         if !children.is_empty() {
             self.lock().waiting.extend(children);
             self.work.notify_all();

@@ -209,7 +209,7 @@ fn a_directory_that_vanishes_is_a_warning_and_the_walk_goes_on() {
     let temp = tree(&["a/x", "b"]);
     let root = SourceRoot::open(temp.path()).unwrap();
     let mut events = Vec::new();
-    let _ = walk::<()>(&[root], &options(0), |event| {
+    let end = walk::<()>(&[root], &options(0), |event| {
         if let Event::Found(found) = &event
             && found.path.ends_with(b"/a")
         {
@@ -218,6 +218,7 @@ fn a_directory_that_vanishes_is_a_warning_and_the_walk_goes_on() {
         events.push(event);
         ControlFlow::Continue(())
     });
+    assert!(end.is_continue());
     let [.., Event::Warning(warning), Event::Found(last)] = events.as_slice() else {
         panic!("{events:?}");
     };
@@ -243,10 +244,10 @@ fn a_panic_of_the_visitor_does_not_leave_threads_waiting() {
     let root = SourceRoot::open(temp.path()).unwrap();
     let seen = AtomicUsize::new(0);
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let _ = walk::<()>(&[root], &options(2), |_| {
+        walk::<()>(&[root], &options(2), |_| {
             seen.fetch_add(1, Ordering::Relaxed);
             panic!("the visitor gave up");
-        });
+        })
     }));
     assert!(outcome.is_err());
     assert_eq!(seen.load(Ordering::Relaxed), 1);
