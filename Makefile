@@ -20,7 +20,7 @@ lint: ## rustfmt, clippy, cargo-deny, shellcheck
 
 bench: ## backup beside tar+zstd, restic and borg; the table lands in bench/RESULTS.md
 	@deploy/ensure.sh build bench
-	bench/backup/run.py
+	bench/backup/run.py --usr
 
 images: ## release binaries, static and stripped, and their images
 	@deploy/ensure.sh build engine

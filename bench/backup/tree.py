@@ -16,6 +16,7 @@ lines, changed, added and removed small files.
 """
 
 import argparse
+import itertools
 import math
 import multiprocessing
 import os
@@ -34,7 +35,7 @@ MEDIA_FILES, MEDIA_BYTES = 500, 770_000
 SMALL_FOLDERS = 450
 SMALL_MEDIAN_BYTES, SMALL_SIGMA, SMALL_BYTES_MIN, SMALL_BYTES_MAX = 6_000, 1.25, 100, 200_000
 CHANGED_SHARE = 0.01
-"""An old, fixed time: what is found there was not written just now."""
+# An old, fixed time: what is found there was not written just now.
 MTIME = 1_709_164_800
 
 
@@ -47,16 +48,16 @@ class Job(NamedTuple):
 
 def words(rng: random.Random, count: int) -> list[str]:
     letters = "etaoinshrdlucmfwypvbgkjqxz"
-    weights = [1 / (rank + 2) for rank in range(len(letters))]
-    return ["".join(rng.choices(letters, weights, k=rng.randint(2, 10))) for _ in range(count)]
+    weights = list(itertools.accumulate(1 / (rank + 2) for rank in range(len(letters))))
+    return ["".join(rng.choices(letters, cum_weights=weights, k=rng.randint(2, 10))) for _ in range(count)]
 
 
 def fragments(count: int, words_each: int) -> list[bytes]:
     """Pieces of text that files are put together from; few enough to repeat, as real text does."""
     rng = random.Random(f"{SEED}/{count}/{words_each}")
     pool = words(rng, 6_000)
-    weights = [1 / (rank + 10) for rank in range(len(pool))]
-    return [" ".join(rng.choices(pool, weights, k=words_each)).encode() for _ in range(count)]
+    weights = list(itertools.accumulate(1 / (rank + 10) for rank in range(len(pool))))
+    return [" ".join(rng.choices(pool, cum_weights=weights, k=words_each)).encode() for _ in range(count)]
 
 
 COLUMNS = fragments(30_000, 18)
@@ -68,7 +69,8 @@ def db_pages(rng: random.Random, size: int) -> bytes:
     pages = []
     for _ in range(size // PAGE_BYTES):
         keys = rng.randbytes(24 * 128)
-        rows = [keys[at : at + 24] + text for at, text in zip(range(0, len(keys), 24), rng.choices(COLUMNS, k=128))]
+        texts = rng.choices(COLUMNS, k=128)
+        rows = [keys[at : at + 24] + text for at, text in zip(range(0, len(keys), 24), texts)]
         pages.append(b"".join(rows)[:PAGE_BYTES].ljust(PAGE_BYTES, b"\0"))
     return b"".join(pages)
 
@@ -144,7 +146,8 @@ def mutate(root: Path, seed: int) -> int:
     rng, written = random.Random(f"{seed}/mutate"), 0
     tables = sorted((root / "db").iterdir())
     pages_each = tables[0].stat().st_size // PAGE_BYTES
-    for number in rng.sample(range(len(tables) * pages_each), max(1, round(len(tables) * pages_each * CHANGED_SHARE))):
+    pages = len(tables) * pages_each
+    for number in rng.sample(range(pages), max(1, round(pages * CHANGED_SHARE))):
         with tables[number // pages_each].open("r+b") as table:
             table.seek(number % pages_each * PAGE_BYTES)
             written += table.write(db_pages(rng, PAGE_BYTES))
