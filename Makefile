@@ -1,0 +1,31 @@
+# The whole vocabulary. Each target first makes sure of what it needs: see deploy/ensure.sh.
+.PHONY: help demo test lint bench images soak
+
+help: ## these lines
+	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+
+demo: ## plays the chores for real with throw-away containers
+	@deploy/ensure.sh build engine
+	@deploy/demo.sh
+
+test: ## everything that can be tested on this machine, the engine included
+	@deploy/ensure.sh build tests engine
+	cargo test --workspace
+
+lint: ## rustfmt, clippy, cargo-deny, shellcheck
+	@deploy/ensure.sh build lint
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@deploy/lint.sh
+
+bench: ## backup beside tar+zstd, restic and borg; the table lands in bench/RESULTS.md
+	@deploy/ensure.sh build bench
+	bench/backup/run.py --usr
+
+images: ## release binaries, static and stripped, and their images
+	@deploy/ensure.sh build engine
+	@deploy/images.sh
+
+soak: ## the randomised tests, twenty times as long
+	@deploy/ensure.sh build tests engine
+	CHORES_SOAK=20 cargo test --workspace
