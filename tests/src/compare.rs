@@ -54,8 +54,12 @@ pub fn differences(left: &Tree, right: &Tree, ignore: Ignore) -> Vec<String> {
     for path in paths {
         match (left.get(path), right.get(path)) {
             (Some(node), None) if ignore.sockets && node.kind == Kind::Socket => {}
-            (Some(node), None) => found.push(format!("{} ({}) is missing", shown(path), word(&node.kind))),
-            (None, Some(node)) => found.push(format!("{} ({}) is too much", shown(path), word(&node.kind))),
+            (Some(node), None) => {
+                found.push(format!("{} ({}) is missing", shown(path), word(&node.kind)));
+            }
+            (None, Some(node)) => {
+                found.push(format!("{} ({}) is too much", shown(path), word(&node.kind)));
+            }
             (Some(left), Some(right)) => {
                 let root = path.is_empty();
                 for difference in node_differences(left, right, ignore, root) {
@@ -81,7 +85,9 @@ fn node_differences(left: &Node, right: &Node, ignore: Ignore, is_root: bool) ->
         _ => {}
     }
     if left.same_as != right.same_as {
-        let words = |first: &Option<Vec<u8>>| first.as_ref().map_or("nothing".to_owned(), |path| shown(path));
+        let words = |first: &Option<Vec<u8>>| {
+            first.as_ref().map_or("nothing".to_owned(), |path| shown(path))
+        };
         found.push(format!(
             "is linked to {} instead of {}",
             words(&right.same_as),
@@ -110,7 +116,9 @@ fn node_differences(left: &Node, right: &Node, ignore: Ignore, is_root: bool) ->
         for name in names {
             let (left, right) = (left.xattrs.get(name), right.xattrs.get(name));
             if left != right {
-                let words = |value: Option<&Vec<u8>>| value.map_or("nothing".to_owned(), |value| shown(value));
+                let words = |value: Option<&Vec<u8>>| {
+                    value.map_or("nothing".to_owned(), |value| shown(value))
+                };
                 found.push(format!(
                     "has attribute {} = {} instead of {}",
                     shown(name),
@@ -134,9 +142,13 @@ fn content_difference(left: &Content, right: &Content) -> Option<String> {
         return Some("has other content".to_owned());
     }
     let was_sparse = left.allocated < left.size / 2;
-    (was_sparse && right.allocated > left.allocated.saturating_mul(2).saturating_add(SPARE_BYTES)).then(|| {
-        format!("occupies {} bytes on disk instead of {}: its holes are gone", right.allocated, left.allocated)
-    })
+    (was_sparse && right.allocated > left.allocated.saturating_mul(2).saturating_add(SPARE_BYTES))
+        .then(|| {
+            format!(
+                "occupies {} bytes on disk instead of {}: its holes are gone",
+                right.allocated, left.allocated
+            )
+        })
 }
 
 fn word(kind: &Kind) -> &'static str {

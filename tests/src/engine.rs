@@ -439,7 +439,8 @@ impl Container {
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);
             Ok::<_, bollard::errors::Error>(Output { code, stdout, stderr })
         });
-        outcome.unwrap_or_else(|error| panic!("cannot exec in the container {}: {error}", self.name))
+        outcome
+            .unwrap_or_else(|error| panic!("cannot exec in the container {}: {error}", self.name))
     }
 
     /// Runs a line of shell inside it and expects exit code 0.

@@ -101,8 +101,11 @@ pub fn build(engine: &Engine, dockerfile: &str, files: &[ImageFile]) -> Arc<Imag
         let (said, outcome) = wait(async move {
             let mut said = String::new();
             let mut outcome = Ok(());
-            let mut steps =
-                std::pin::pin!(docker.build_image(options, None, Some(bollard::body_full(context))));
+            let mut steps = std::pin::pin!(docker.build_image(
+                options,
+                None,
+                Some(bollard::body_full(context))
+            ));
             while let Some(step) = steps.next().await {
                 match step {
                     Ok(step) => said.push_str(step.stream.as_deref().unwrap_or_default()),
@@ -279,7 +282,12 @@ fn debian_archive(suite: &str, mirror: &str, packages: &[&str], hash: &str) -> O
     }
     let unfinished = cache.join(format!("{}.tar", unique_name()));
     Run::new("tar")
-        .args(["--create", "--numeric-owner", "--one-file-system", "--exclude=./var/cache/apt/archives/*.deb"])
+        .args([
+            "--create",
+            "--numeric-owner",
+            "--one-file-system",
+            "--exclude=./var/cache/apt/archives/*.deb",
+        ])
         .arg("--exclude=./dev/*")
         .arg("--file")
         .arg(&unfinished)
@@ -306,7 +314,9 @@ fn host_suite() -> Option<String> {
     let release = fs::read_to_string("/etc/os-release").ok()?;
     let field = |name: &str| {
         release.lines().find_map(|line| {
-            line.strip_prefix(name)?.strip_prefix('=').map(|value| value.trim_matches('"').to_owned())
+            line.strip_prefix(name)?
+                .strip_prefix('=')
+                .map(|value| value.trim_matches('"').to_owned())
         })
     };
     (field("ID")? == "debian").then(|| field("VERSION_CODENAME")).flatten()
@@ -324,13 +334,16 @@ fn host_mirror() -> String {
         .unwrap_or_else(|| "http://deb.debian.org/debian".to_owned())
 }
 
-/// The first mirror that an apt source list names, in either of its two formats (sources.list(5)).
+/// The first mirror of Debian itself (not of its security updates, nor of other makers' packages) that
+/// an apt source list names, in either of its two formats (sources.list(5)).
 fn mirror_in(sources: &str) -> Option<String> {
     sources.lines().find_map(|line| {
         let mut words = line.split_whitespace();
         match words.next()? {
             "URIs:" | "deb" => words
-                .find(|word| word.contains("://") && !word.contains("security"))
+                .find(|word| {
+                    word.contains("://") && word.trim_end_matches('/').ends_with("/debian")
+                })
                 .map(str::to_owned),
             _ => None,
         }
@@ -382,7 +395,8 @@ pub fn is_static_elf(bytes: &[u8]) -> bool {
     };
     let interpreter = || -> Option<bool> {
         let table = usize::try_from(number(32, 8)?).ok()?;
-        let (size, count) = (usize::try_from(number(54, 2)?).ok()?, usize::try_from(number(56, 2)?).ok()?);
+        let (size, count) =
+            (usize::try_from(number(54, 2)?).ok()?, usize::try_from(number(56, 2)?).ok()?);
         let mut found = false;
         for index in 0..count {
             found |= number(table.checked_add(index * size)?, 4)? == u64::from(PT_INTERP);

@@ -81,7 +81,10 @@ pub fn labels() -> HashMap<String, String> {
 pub async fn sweep(docker: &Docker) {
     let labelled = || Some(HashMap::from([("label".to_owned(), vec![OWNER_LABEL.to_owned()])]));
     let abandoned = |labels: &HashMap<String, String>| {
-        labels.get(OWNER_LABEL).and_then(|label| Owner::from_label(label)).is_some_and(|owner| owner.is_gone())
+        labels
+            .get(OWNER_LABEL)
+            .and_then(|label| Owner::from_label(label))
+            .is_some_and(|owner| owner.is_gone())
     };
     let report = |what: &str, name: &str, outcome: Result<(), bollard::errors::Error>| {
         if let Err(error) = outcome {

@@ -16,10 +16,17 @@
     reason = "a harness fails the test that uses it, and says aloud what it skips"
 )]
 
+pub mod compare;
 pub mod engine;
+pub mod fake_s3;
+mod http_server;
 pub mod images;
 pub mod janitor;
+pub mod model;
+pub mod object_store;
 pub mod process;
 pub mod random;
 pub mod runtime;
 pub mod sandbox;
+pub mod tree;
+pub mod zoo;

@@ -122,7 +122,10 @@ impl Run {
             .stderr(Stdio::piped())
             .process_group(0);
         for (name, _) in std::env::vars_os() {
-            if SCRUBBED_PREFIXES.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+            if SCRUBBED_PREFIXES
+                .iter()
+                .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+            {
                 command.env_remove(name);
             }
         }
@@ -261,7 +264,9 @@ impl Running {
             feeder.join().expect("the thread that feeds stdin");
         }
         let joined = |thread: Option<JoinHandle<Vec<u8>>>| {
-            thread.map(|thread| thread.join().expect("the thread that reads output")).unwrap_or_default()
+            thread
+                .map(|thread| thread.join().expect("the thread that reads output"))
+                .unwrap_or_default()
         };
         Finished {
             command: self.command.clone(),
@@ -398,7 +403,9 @@ fn is_executable(path: &Path) -> bool {
 
 fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
-    if !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@,".contains(&byte)) {
+    if !word.is_empty()
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@,".contains(&byte))
+    {
         word.into_owned()
     } else {
         format!("'{}'", word.replace('\'', r"'\''"))

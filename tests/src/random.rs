@@ -12,7 +12,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -22,14 +22,14 @@ impl Random {
 
     /// A number in `0..bound`; 0 when `bound` is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next().checked_rem(bound).unwrap_or(0)
+        self.bits().checked_rem(bound).unwrap_or(0)
     }
 
     /// `length` incompressible bytes.
     pub fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut out = Vec::with_capacity(length + 8);
         while out.len() < length {
-            out.extend_from_slice(&self.next().to_le_bytes());
+            out.extend_from_slice(&self.bits().to_le_bytes());
         }
         out.truncate(length);
         out
@@ -41,9 +41,11 @@ impl Random {
             ["GET", "POST", "/index.html", "/api/v1/items", "200", "404", "ok", "timeout"];
         let mut out = Vec::with_capacity(length + 64);
         while out.len() < length {
-            let number = self.next();
+            let number = self.bits();
             let word = WORDS[(number % 8) as usize];
-            out.extend_from_slice(format!("{:08x} {word} {:04x}\n", number >> 32, number & 0xffff).as_bytes());
+            out.extend_from_slice(
+                format!("{:08x} {word} {:04x}\n", number >> 32, number & 0xffff).as_bytes(),
+            );
         }
         out.truncate(length);
         out

@@ -80,15 +80,17 @@ pub type Tree = BTreeMap<Vec<u8>, Node>;
 /// When something cannot be read; the message names it.
 #[must_use]
 pub fn read(root: &Path) -> Tree {
-    let mut reader = Reader { tree: Tree::new(), first_names: BTreeMap::new(), inodes: BTreeMap::new() };
+    let mut reader =
+        Reader { tree: Tree::new(), first_names: BTreeMap::new(), inodes: BTreeMap::new() };
     let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
     // The last component is opened from its parent, so that a root that is a symbolic link stays one.
     let (directory, name) = match (parent, root.file_name()) {
         (Some(parent), Some(name)) => (open_directory(CWD, parent.as_os_str()), name.to_owned()),
         _ => (open_directory(CWD, root.as_os_str()), OsStr::new(".").to_owned()),
     };
-    let directory = directory.unwrap_or_else(|error| panic!("cannot open {}: {error}", root.display()));
-    reader.read(directory.as_fd(), name.as_bytes(), Vec::new());
+    let directory =
+        directory.unwrap_or_else(|error| panic!("cannot open {}: {error}", root.display()));
+    reader.read(directory.as_fd(), name.as_bytes(), b"");
     reader.finish()
 }
 
@@ -101,32 +103,34 @@ struct Reader {
 }
 
 impl Reader {
-    fn read(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: Vec<u8>) {
+    fn read(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) {
         let node = read_node(parent, name)
-            .unwrap_or_else(|error| panic!("cannot read {}: {error}", shown(&path)));
+            .unwrap_or_else(|error| panic!("cannot read {}: {error}", shown(path)));
         let (node, stat) = node;
         if stat.stx_nlink > 1 && node.kind != Kind::Directory {
             let inode = (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino);
-            let first = self.first_names.entry(inode).or_insert_with(|| path.clone());
-            if path < *first {
-                first.clone_from(&path);
+            let first = self.first_names.entry(inode).or_insert_with(|| path.to_vec());
+            if path < first.as_slice() {
+                *first = path.to_vec();
             }
-            self.inodes.insert(path.clone(), inode);
+            self.inodes.insert(path.to_vec(), inode);
         }
         let is_directory = node.kind == Kind::Directory;
-        self.tree.insert(path.clone(), node);
+        self.tree.insert(path.to_vec(), node);
         if !is_directory {
             return;
         }
         let directory = open_directory(parent, OsStr::from_bytes(name))
-            .unwrap_or_else(|error| panic!("cannot open {}: {error}", shown(&path)));
-        for name in names(directory.as_fd()).unwrap_or_else(|error| panic!("cannot list {}: {error}", shown(&path))) {
-            let mut child = path.clone();
+            .unwrap_or_else(|error| panic!("cannot open {}: {error}", shown(path)));
+        for name in names(directory.as_fd())
+            .unwrap_or_else(|error| panic!("cannot list {}: {error}", shown(path)))
+        {
+            let mut child = path.to_vec();
             if !child.is_empty() {
                 child.push(b'/');
             }
             child.extend_from_slice(&name);
-            self.read(directory.as_fd(), &name, child);
+            self.read(directory.as_fd(), &name, &child);
         }
     }
 
@@ -145,12 +149,7 @@ impl Reader {
 }
 
 fn read_node(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<(Node, Statx)> {
-    let stat = rustix::fs::statx(
-        parent,
-        name,
-        AtFlags::SYMLINK_NOFOLLOW,
-        StatxFlags::BASIC_STATS,
-    )?;
+    let stat = rustix::fs::statx(parent, name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::BASIC_STATS)?;
     let device = (stat.stx_rdev_major, stat.stx_rdev_minor);
     let kind = match FileType::from_raw_mode(u32::from(stat.stx_mode)) {
         FileType::Directory => Kind::Directory,
@@ -199,13 +198,15 @@ fn read_content(parent: BorrowedFd<'_>, name: &[u8], stat: &Statx) -> rustix::io
         while offset < end {
             let wanted = usize::try_from(end - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
             let wanted = buffer.get_mut(..wanted).ok_or(Errno::OVERFLOW)?;
-            let length = file.read_at(wanted, offset).map_err(|error| {
-                Errno::from_io_error(&error).unwrap_or(Errno::IO)
-            })?;
+            let length = file
+                .read_at(wanted, offset)
+                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
             if length == 0 {
                 return Err(Errno::IO);
             }
-            for (index, piece) in wanted.get(..length).unwrap_or_default().chunks(PIECE_BYTES).enumerate() {
+            for (index, piece) in
+                wanted.get(..length).unwrap_or_default().chunks(PIECE_BYTES).enumerate()
+            {
                 if piece.iter().any(|byte| *byte != 0) {
                     let at = offset + (index * PIECE_BYTES) as u64;
                     hasher.update(&at.to_le_bytes()).update(&(piece.len() as u64).to_le_bytes());

@@ -30,7 +30,8 @@ fn set_times(root: &Path) {
     let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
     for name in ["file", "link", "directory", "sparse", "."] {
         let directory = tree::open_directory(rustix::fs::CWD, root.as_os_str()).unwrap();
-        rustix::fs::utimensat(directory, name, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        rustix::fs::utimensat(directory, name, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+            .unwrap();
     }
 }
 
@@ -110,5 +111,8 @@ fn attributes_are_compared_byte_for_byte() {
         let flags = rustix::fs::XattrFlags::empty();
         rustix::fs::setxattr(root.join("file"), "user.note", b"a\nb\0", flags).unwrap();
     });
-    assert!(found[0].contains(r#"has attribute "user.note" = "a\nb\x00" instead of nothing"#), "{found:?}");
+    assert!(
+        found[0].contains(r#"has attribute "user.note" = "a\nb\x00" instead of nothing"#),
+        "{found:?}"
+    );
 }

@@ -6,8 +6,12 @@ use crate::sandbox::Sandbox;
 fn a_container_runs_and_leaves_nothing_behind() {
     let Some(engine) = connect() else { return };
     let Some(image) = images::busybox(&engine) else { return };
-    let output = engine.run(Spec::new(image.name(), ["sh", "-c", "echo out; echo err >&2; exit 4"]));
-    assert_eq!((output.code, output.stdout.as_slice(), output.stderr.as_slice()), (4, &b"out\n"[..], &b"err\n"[..]));
+    let output =
+        engine.run(Spec::new(image.name(), ["sh", "-c", "echo out; echo err >&2; exit 4"]));
+    assert_eq!(
+        (output.code, output.stdout.as_slice(), output.stderr.as_slice()),
+        (4, &b"out\n"[..], &b"err\n"[..])
+    );
 }
 
 #[test]
@@ -62,7 +66,8 @@ fn containers_of_a_network_find_each_other_by_name() {
         network: network.name().to_owned(),
         ..Spec::new(image.name(), command.iter().copied())
     };
-    let server = engine.start(on_network(&["sh", "-c", "while true; do echo hello | nc -l -p 7000; done"]));
+    let server =
+        engine.start(on_network(&["sh", "-c", "while true; do echo hello | nc -l -p 7000; done"]));
     let script = format!("until nc {} 7000 </dev/null; do :; done", server.name());
     let output = engine.run(on_network(&["timeout", "20", "sh", "-c", &script])).expect_code(0);
     assert_eq!(output.stdout_text(), "hello\n");
@@ -85,7 +90,8 @@ fn the_janitor_removes_what_a_dead_process_left() {
     let (docker, body_image) = (engine.docker().clone(), image.name().to_owned());
     let made = name.clone();
     wait(async move {
-        let dead = HashMap::from([(janitor::OWNER_LABEL.to_owned(), "earlier-boot/x/1/1".to_owned())]);
+        let dead =
+            HashMap::from([(janitor::OWNER_LABEL.to_owned(), "earlier-boot/x/1/1".to_owned())]);
         let body = ContainerCreateBody {
             image: Some(body_image),
             cmd: Some(vec!["true".to_owned()]),
@@ -97,6 +103,7 @@ fn the_janitor_removes_what_a_dead_process_left() {
         janitor::sweep(&docker).await;
     });
     let docker = engine.docker().clone();
-    let found = wait(async move { docker.inspect_container(&name, None::<InspectContainerOptions>).await });
+    let found =
+        wait(async move { docker.inspect_container(&name, None::<InspectContainerOptions>).await });
     assert!(found.is_err());
 }

@@ -4,7 +4,8 @@ use crate::engine::{self, Spec};
 #[test]
 fn an_image_is_shared_while_it_is_used_and_removed_afterwards() {
     let Some(engine) = engine::connect() else { return };
-    let file = ImageFile { path: "file".to_owned(), mode: 0o644, content: unique_name().into_bytes() };
+    let file =
+        ImageFile { path: "file".to_owned(), mode: 0o644, content: unique_name().into_bytes() };
     let first = build(&engine, "FROM scratch\nCOPY file /file\n", std::slice::from_ref(&file));
     let second = build(&engine, "FROM scratch\nCOPY file /file\n", &[file]);
     assert_eq!(first.name(), second.name());

@@ -7,7 +7,11 @@ fn names_are_unique_and_fit_for_containers() {
     assert_ne!(first, second);
     assert!(first.starts_with(NAME_PREFIX));
     assert!(first.len() <= 63, "{first} is too long for a bucket");
-    assert!(first.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'));
+    assert!(
+        first
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    );
 }
 
 #[test]
@@ -15,7 +19,7 @@ fn a_sandbox_disappears_with_everything_in_it() {
     let sandbox = Sandbox::new();
     sandbox.file("a/b/c", "x");
     let closed = sandbox.directory("closed/inner");
-    fs::set_permissions(closed.parent().unwrap(), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(closed.parent().unwrap(), Permissions::from_mode(0o000)).unwrap();
     let root = sandbox.root().to_owned();
     drop(sandbox);
     assert!(!root.exists());
