@@ -59,7 +59,7 @@ pub fn connect() -> Option<Engine> {
             panic!("no container engine, and {REQUIRE_VARIABLE}=1: {reason}")
         }
         Err(reason) => {
-            eprintln!("skipped: no container engine: {reason}");
+            crate::notice!("skipped: no container engine: {reason}");
             None
         }
     }
@@ -503,7 +503,7 @@ fn report_leftover(what: &str, name: &str, outcome: Result<(), bollard::errors::
     use bollard::errors::Error::DockerResponseServerError;
     match outcome {
         Ok(()) | Err(DockerResponseServerError { status_code: 404, .. }) => {}
-        Err(error) => eprintln!("left behind: the {what} {name}: {error}"),
+        Err(error) => crate::notice!("left behind: the {what} {name}: {error}"),
     }
 }
 

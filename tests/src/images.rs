@@ -58,7 +58,7 @@ impl Drop for Image {
         if let Err(error) =
             wait(async move { docker.remove_image(&name, Some(options), None).await })
         {
-            eprintln!("left behind: the image {}: {error}", self.name);
+            crate::notice!("left behind: the image {}: {error}", self.name);
         }
     }
 }
@@ -178,7 +178,7 @@ fn install(package: &str) -> Option<()> {
     } else if !rustix::process::geteuid().is_root() {
         "not root".to_owned()
     } else if let Some(apt_get) = find_program("apt-get") {
-        eprintln!("installing the package {package}");
+        crate::notice!("installing the package {package}");
         let finished = Run::new(apt_get)
             .args(["install", "--yes", "--no-install-recommends", package])
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -191,7 +191,7 @@ fn install(package: &str) -> Option<()> {
     } else {
         "no apt-get on this machine".to_owned()
     };
-    eprintln!("skipped: the package {package} is missing and cannot be installed: {reason}");
+    crate::notice!("skipped: the package {package} is missing and cannot be installed: {reason}");
     None
 }
 
@@ -204,7 +204,7 @@ fn install(package: &str) -> Option<()> {
 #[must_use]
 pub fn debian(engine: &Engine, packages: &[&str]) -> Option<String> {
     let suite = host_suite().or_else(|| {
-        eprintln!("skipped: no Debian base: /etc/os-release names no release of Debian");
+        crate::notice!("skipped: no Debian base: /etc/os-release names no release of Debian");
         None
     })?;
     let mirror = host_mirror();
@@ -262,7 +262,7 @@ fn debian_archive(suite: &str, mirror: &str, packages: &[&str], hash: &str) -> O
         return Some(archive);
     }
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: no Debian base: debootstrap needs root");
+        crate::notice!("skipped: no Debian base: debootstrap needs root");
         return None;
     }
     let debootstrap = find_program("debootstrap")
@@ -277,7 +277,7 @@ fn debian_archive(suite: &str, mirror: &str, packages: &[&str], hash: &str) -> O
     }
     let finished = run.arg(suite).arg(&root).arg(mirror).finish();
     if finished.code() != Some(0) {
-        eprintln!("skipped: no Debian base: {finished}");
+        crate::notice!("skipped: no Debian base: {finished}");
         return None;
     }
     let unfinished = cache.join(format!("{}.tar", unique_name()));

@@ -88,7 +88,7 @@ pub async fn sweep(docker: &Docker) {
     };
     let report = |what: &str, name: &str, outcome: Result<(), bollard::errors::Error>| {
         if let Err(error) = outcome {
-            eprintln!("the janitor cannot remove the {what} {name}: {error}");
+            crate::notice!("the janitor cannot remove the {what} {name}: {error}");
         }
     };
 

@@ -12,8 +12,7 @@
     clippy::panic,
     clippy::expect_used,
     clippy::indexing_slicing,
-    clippy::print_stderr,
-    reason = "a harness fails the test that uses it, and says aloud what it skips"
+    reason = "a harness fails the test that uses it, and says why"
 )]
 
 pub mod compare;
@@ -23,6 +22,7 @@ mod http_server;
 pub mod images;
 pub mod janitor;
 pub mod model;
+pub mod notice;
 pub mod object_store;
 pub mod process;
 pub mod random;

@@ -95,7 +95,7 @@ impl Sandbox {
         match rustix::mount::mount(c"tmpfs", &path, c"tmpfs", MountFlags::empty(), &*options) {
             Ok(()) => Some(SmallDisk { path }),
             Err(error) => {
-                eprintln!("skipped: cannot mount a tmpfs of {bytes} bytes: {error}");
+                crate::notice!("skipped: cannot mount a tmpfs of {bytes} bytes: {error}");
                 None
             }
         }
@@ -114,7 +114,7 @@ impl Drop for Sandbox {
             // Not root: directories of mode 0000 keep their entries until they are opened up.
             open_up(&self.root);
             if let Err(error) = fs::remove_dir_all(&self.root) {
-                eprintln!("left behind: {}: {error}", self.root.display());
+                crate::notice!("left behind: {}: {error}", self.root.display());
             }
         }
     }
@@ -132,12 +132,22 @@ impl SmallDisk {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Turns every later write away, root's too.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn make_read_only(&self) {
+        rustix::mount::mount_remount(&self.path, MountFlags::RDONLY, c"").unwrap_or_else(|error| {
+            panic!("cannot make {} read-only: {error}", self.path.display())
+        });
+    }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         if let Err(error) = rustix::mount::unmount(&self.path, UnmountFlags::DETACH) {
-            eprintln!("left mounted: {}: {error}", self.path.display());
+            crate::notice!("left mounted: {}: {error}", self.path.display());
         }
     }
 }

@@ -94,6 +94,60 @@ pub fn read(root: &Path) -> Tree {
     reader.finish()
 }
 
+/// The tree as text, one line per path: what a golden repository must restore to. Allocation is left out,
+/// because it is the file system's.
+#[must_use]
+pub fn manifest(tree: &Tree) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for (path, node) in tree {
+        let kind = match &node.kind {
+            Kind::Directory => "directory".to_owned(),
+            Kind::File(content) => format!("file {} {}", content.size, content.digest),
+            Kind::Symlink(target) => format!("symlink {}", target.escape_ascii()),
+            Kind::Fifo => "fifo".to_owned(),
+            Kind::Socket => "socket".to_owned(),
+            Kind::CharDevice(major, minor) => format!("char {major} {minor}"),
+            Kind::BlockDevice(major, minor) => format!("block {major} {minor}"),
+        };
+        let (seconds, nanos) = node.mtime;
+        write!(
+            text,
+            "\"{}\" {kind} {:04o} {}:{} {seconds}+{nanos:09}",
+            path.escape_ascii(),
+            node.mode,
+            node.uid,
+            node.gid
+        )
+        .expect("text in memory");
+        if let Some(first) = &node.same_as {
+            write!(text, " same-as=\"{}\"", first.escape_ascii()).expect("text in memory");
+        }
+        for (name, value) in &node.xattrs {
+            write!(text, " \"{}\"=\"{}\"", name.escape_ascii(), value.escape_ascii())
+                .expect("text in memory");
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The part of a tree at and below a path, with paths relative to it.
+#[must_use]
+pub fn subtree(tree: &Tree, at: &[u8]) -> Tree {
+    let inside = |path: &[u8]| -> Option<Vec<u8>> {
+        match path.strip_prefix(at)? {
+            [] => Some(Vec::new()),
+            [b'/', rest @ ..] => Some(rest.to_vec()),
+            rest if at.is_empty() => Some(rest.to_vec()),
+            _ => None,
+        }
+    };
+    let relative =
+        |node: &Node| Node { same_as: node.same_as.as_deref().and_then(inside), ..node.clone() };
+    tree.iter().filter_map(|(path, node)| Some((inside(path)?, relative(node)))).collect()
+}
+
 struct Reader {
     tree: Tree,
     /// Smallest path of each inode with more than one link.
@@ -285,3 +339,6 @@ pub fn shown(path: &[u8]) -> String {
     let more = if cut.len() < path.len() { "…" } else { "" };
     format!("\"{}{more}\"", cut.escape_ascii())
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,8 @@ proptest! {
     fn the_same_operations_make_the_same_content(operations in operations(30)) {
         let (first, second) = (Sandbox::new(), Sandbox::new());
         let last = |sandbox: &Sandbox| {
-            let trees = operations.iter().filter_map(|operation| apply(sandbox.root(), operation));
-            trees.last().expect("a sequence ends with a snapshot")
+            let apply = |operation| apply(sandbox.root(), operation);
+            operations.iter().filter_map(apply).fold(None, |_, tree| Some(tree)).expect("a snapshot at the end")
         };
         let content = |tree: Tree| -> Vec<_> {
             let digest = |kind: &Kind| match kind {

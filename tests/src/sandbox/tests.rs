@@ -45,3 +45,12 @@ fn a_small_disk_is_full_when_its_size_says_so() {
     let error = fs::write(disk.path().join("file"), vec![1; 128 * 1024]).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
 }
+
+#[test]
+fn a_read_only_disk_turns_writes_away() {
+    let sandbox = Sandbox::new();
+    let Some(disk) = sandbox.small_disk("disk", 64 * 1024) else { return };
+    disk.make_read_only();
+    let error = fs::write(disk.path().join("file"), "x").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}

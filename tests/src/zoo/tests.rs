@@ -40,7 +40,7 @@ fn the_same_zoo_is_made_every_time() {
 #[test]
 fn a_faithful_copy_of_the_zoo_has_no_differences() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: only root can copy owners and devices");
+        crate::notice!("skipped: only root can copy owners and devices");
         return;
     }
     let sandbox = Sandbox::new();
