@@ -26,8 +26,13 @@ pub enum ReadError {
     #[error("{} is damaged", .0.key())]
     Pack(PackId, #[source] PackError),
     /// The frame decodes to something else.
-    #[error("{} is damaged: the chunk {1} in it has another content", .0.key())]
-    Content(PackId, ChunkId),
+    #[error("{pack} is damaged: the chunk {chunk} in it has another content", pack = .pack.key())]
+    Content {
+        /// The pack.
+        pack: PackId,
+        /// The chunk that should be there.
+        chunk: ChunkId,
+    },
     /// The repository could not be opened for reading.
     #[error(transparent)]
     Repository(Box<RepositoryError>),
@@ -42,7 +47,7 @@ impl ReadError {
     pub fn object(&self) -> Option<String> {
         match self {
             Self::Store(error) => Some(error.key().to_owned()),
-            Self::Pack(pack, _) | Self::Content(pack, _) => Some(pack.key()),
+            Self::Pack(pack, _) | Self::Content { pack, .. } => Some(pack.key()),
             Self::Missing(_) | Self::Decompress(_) | Self::Repository(_) => None,
         }
     }
@@ -72,7 +77,7 @@ impl<'a> ChunkReader<'a> {
         let key = self.repository.key();
         let frame = self.frame(&place, *id)?;
         let content = slice_of(frame, &place).filter(|content| key.id_of(content) == *id);
-        content.ok_or(ReadError::Content(pack, *id))
+        content.ok_or(ReadError::Content { pack, chunk: *id })
     }
 
     fn frame(&mut self, place: &Place, id: ChunkId) -> Result<&[u8], ReadError> {

@@ -7,7 +7,6 @@ use super::plan::ChunkJob;
 use super::{RestoreError, RestoreReport, Run, reader, select};
 use crate::chunk::DedupKey;
 use crate::entry::{Entry, Extent, FileContent, Kind, PathBytes, tree_order};
-use crate::index::Index;
 use crate::target::{Target, TargetError};
 use crate::tree::TreeReader;
 use crate::walk::{FileType, Stat};
