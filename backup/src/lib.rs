@@ -10,7 +10,8 @@ pub mod entry;
 
 pub mod beneath;
 pub mod exclude;
-pub mod walk;
 pub mod source_file;
+pub mod walk;
 
+pub mod stream;
 pub mod tar_writer;
