@@ -5,7 +5,6 @@
 //! store, and a snapshot makes them a backup. Restore reads the same list from the bottom up.
 #![forbid(unsafe_code)]
 
-pub mod chunk;
 pub mod entry;
 
 pub mod beneath;
@@ -15,3 +14,14 @@ pub mod walk;
 
 pub mod stream;
 pub mod tar_writer;
+
+pub mod chunk;
+pub mod pack;
+pub mod index;
+pub mod snapshot;
+pub mod tree;
+pub mod store;
+pub mod repository;
+pub mod cache;
+
+pub mod create;

@@ -89,6 +89,15 @@ pub fn read_metadata(root: &SourceRoot, found: &Found) -> Result<Metadata, Sourc
     Ok(Metadata { xattrs, unread, link_target })
 }
 
+/// What has the path of `found` now, after [`SourceError::Replaced`].
+pub fn look_again(root: &SourceRoot, found: &Found) -> Result<Stat, SourceError> {
+    let failed = |error| SourceError::new(&found.path, error);
+    let relative = root.relative(&found.path);
+    let flags = beneath::NAME_ANYTHING;
+    let handle = beneath::open(root.directory(), relative, flags, Mode::empty()).map_err(failed)?;
+    Stat::read(handle.as_fd(), b"").map_err(failed)
+}
+
 /// Opens a regular file for reading.
 pub fn open(root: &SourceRoot, found: &Found) -> Result<OpenSource, SourceError> {
     // O_NONBLOCK: should a pipe stand there by now, opening it must not wait for a writer.
@@ -167,9 +176,19 @@ impl OpenSource {
     /// The ranges of the first `size` bytes that hold data, in order; the gaps are holes.
     #[must_use]
     pub fn data_ranges(&self, size: u64) -> DataRanges<'_> {
+        self.data_ranges_from(0, size)
+    }
+
+    /// The first range of data at or behind `position`, for readers that go on another time.
+    #[must_use]
+    pub fn data_range_from(&self, position: u64, size: u64) -> Option<(u64, u64)> {
+        self.data_ranges_from(position, size).next()
+    }
+
+    fn data_ranges_from(&self, position: u64, size: u64) -> DataRanges<'_> {
         let allocated = self.stat.blocks.saturating_mul(BLOCK_BYTES);
         let whole = size < HOLE_SEARCH_BYTES_MIN && allocated >= size;
-        DataRanges { file: self.file.as_fd(), position: 0, size, whole }
+        DataRanges { file: self.file.as_fd(), position, size, whole }
     }
 
     fn failed(&self, error: Errno) -> SourceError {

@@ -1,0 +1,77 @@
+//! An object on its way: chunks with an explicit end.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+/// Makes a body and its sending side. `chunks_max` chunks wait between them at most.
+pub fn body(chunks_max: usize) -> (BodySender, Body) {
+    let (sender, receiver) = mpsc::channel(chunks_max.max(1));
+    (BodySender { sender }, Body { receiver, rest: Bytes::new() })
+}
+
+/// The sending side. Dropped without [`finish`](Self::finish), nothing is stored: a producer that
+/// panics or returns early cannot leave a short object behind.
+#[derive(Debug)]
+pub struct BodySender {
+    sender: mpsc::Sender<Piece>,
+}
+
+/// The receiving side stopped; its own result says why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the upload stopped before it was complete")]
+pub struct BodyClosed;
+
+impl BodySender {
+    /// Passes a chunk on; waits while the queue is full.
+    pub async fn send(&self, chunk: Bytes) -> Result<(), BodyClosed> {
+        self.sender.send(Piece::Chunk(chunk)).await.map_err(|_| BodyClosed)
+    }
+
+    /// Says that the body is complete.
+    pub async fn finish(self) -> Result<(), BodyClosed> {
+        self.sender.send(Piece::End).await.map_err(|_| BodyClosed)
+    }
+
+    /// [`send`](Self::send) for a thread outside the async runtime.
+    pub fn blocking_send(&self, chunk: Bytes) -> Result<(), BodyClosed> {
+        self.sender.blocking_send(Piece::Chunk(chunk)).map_err(|_| BodyClosed)
+    }
+
+    /// [`finish`](Self::finish) for a thread outside the async runtime.
+    pub fn blocking_finish(self) -> Result<(), BodyClosed> {
+        self.sender.blocking_send(Piece::End).map_err(|_| BodyClosed)
+    }
+}
+
+/// The receiving side, for [`put_stream`](super::ObjectStore::put_stream).
+#[derive(Debug)]
+pub struct Body {
+    receiver: mpsc::Receiver<Piece>,
+    /// What is left of a chunk that was asked for in part.
+    rest: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) enum Piece {
+    Chunk(Bytes),
+    End,
+}
+
+impl Body {
+    /// The next piece, of at most `bytes_max` bytes; `None` when the sender vanished.
+    #[cfg(feature = "s3")]
+    pub(super) async fn next_up_to(&mut self, bytes_max: usize) -> Option<Piece> {
+        if self.rest.is_empty() {
+            match self.receiver.recv().await? {
+                Piece::Chunk(chunk) => self.rest = chunk,
+                Piece::End => return Some(Piece::End),
+            }
+        }
+        Some(Piece::Chunk(self.rest.split_to(bytes_max.min(self.rest.len()))))
+    }
+
+    /// The next piece, for a blocking thread; `None` when the sender vanished.
+    pub(super) fn blocking_next(&mut self) -> Option<Piece> {
+        self.receiver.blocking_recv()
+    }
+}
