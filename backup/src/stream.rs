@@ -16,9 +16,11 @@ use crate::tar_writer::{Outcome, SkipReason, TarError, TarWriter};
 use crate::walk::{self, Event, FileType, Found, SourceRoot, Stat, WalkOptions, WalkProblem, walk};
 
 mod links;
+mod object_sink;
 mod ranges;
 
 use links::FirstNames;
+pub use object_sink::ObjectSink;
 use ranges::bounded_ranges;
 
 /// Bytes of a file that are in memory at a time.
