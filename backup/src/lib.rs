@@ -7,25 +7,41 @@
 
 pub mod entry;
 
+// Sources.
+pub mod mounts;
+
 pub mod beneath;
 pub mod exclude;
-pub mod mounts;
-pub mod source_file;
+
 pub mod walk;
 
+pub mod source_file;
+
+// One plain archive.
 pub mod tar_writer;
 
+pub mod stream;
+
+// The repository.
 pub mod chunk;
-pub mod index;
 pub mod pack;
-pub mod repository;
+
+pub mod index;
 pub mod snapshot;
-pub mod store;
+
 pub mod tree;
 
+pub mod store;
+
+pub mod repository;
+
+// Into it.
 pub mod cache;
+
 pub mod create;
 
+// And back.
 pub mod reader;
-pub mod restore;
 pub mod target;
+
+pub mod restore;
