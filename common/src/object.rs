@@ -87,6 +87,10 @@ impl ObjectStore {
     /// Prepares access. Nothing is contacted, read or created: a bucket or directory that does not
     /// exist shows at the first use as [`ErrorKind::NoBucket`]. Unusable settings are
     /// [`ErrorKind::Invalid`].
+    #[cfg_attr(
+        not(feature = "s3"),
+        expect(unused_variables, reason = "the settings are for S3 only")
+    )]
     pub fn open(location: &Location, settings: &S3Settings) -> Result<Self, ObjectError> {
         let backend = match location {
             Location::Directory(root) => {
