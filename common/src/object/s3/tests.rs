@@ -170,22 +170,34 @@ async fn a_listing_of_many_pages_is_complete_and_stays_below_its_prefix() {
 }
 
 #[tokio::test]
-async fn a_missing_bucket_is_one_clear_sentence_for_every_act() {
+async fn a_missing_bucket_is_one_clear_sentence() {
     let (_directory, other) = new_store("").await;
     let endpoint = other.name.rsplit_once(' ').unwrap().1;
     let store = store(endpoint, "missing", "p", "secret");
-    let put = store.put("a", Bytes::new()).await.unwrap_err();
+    let error = store.list("packs/").await.unwrap_err();
     assert_eq!(
-        put.to_string(),
-        format!("cannot write a to s3://missing/p at {endpoint}: the bucket does not exist")
+        error.to_string(),
+        format!("cannot list packs/ in s3://missing/p at {endpoint}: the bucket does not exist")
     );
     let kinds = [
-        put.kind(),
+        error.kind(),
         store.create_root().await.unwrap_err().kind(),
-        store.list("").await.unwrap_err().kind(),
         store.head("a").await.unwrap_err().kind(),
     ];
-    assert_eq!(kinds, [ErrorKind::NoBucket; 4]);
+    assert_eq!(kinds, [ErrorKind::NoBucket; 3]);
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_missing_for_a_write_is_one_clear_sentence() {
+    let body = "<Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
+    let script = serve_script(&[answer("404 Not Found", body)]).await;
+    let endpoint = &script.endpoint;
+    let error = store(endpoint, BUCKET, "p", "secret").put("a", Bytes::new()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NoBucket);
+    assert_eq!(
+        error.to_string(),
+        format!("cannot write a to s3://bucket/p at {endpoint}: the bucket does not exist")
+    );
 }
 
 #[tokio::test]
