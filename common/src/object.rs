@@ -1,6 +1,6 @@
 //! Object storage: a directory or S3, behind one type.
 //!
-//! The promise of [`ObjectStore::put`] is the one a backup is built on: when it returns `Ok` the
+//! The promise of `ObjectStore::put` is the one a backup is built on: when it returns `Ok` the
 //! object is durable and whole, when it returns `Err` or the process dies, the key holds what it
 //! held before.
 
@@ -24,6 +24,9 @@ pub use key::{KEY_BYTES_MAX, is_valid_key};
 pub use location::{Location, LocationError};
 
 use crate::secret::Secret;
+
+#[cfg(test)]
+mod tests;
 
 /// Most objects one listing returns; more is an error.
 pub const LIST_OBJECTS_MAX: usize = 4_000_000;
