@@ -1,6 +1,6 @@
 //! Object storage: a directory or S3, behind one type.
 //!
-//! The promise of [`ObjectStore::put`] is the one a backup is built on: when it returns `Ok` the
+//! The promise of `ObjectStore::put` is the one a backup is built on: when it returns `Ok` the
 //! object is durable and whole, when it returns `Err` or the process dies, the key holds what it
 //! held before.
 
@@ -24,6 +24,9 @@ pub use key::{KEY_BYTES_MAX, is_valid_key};
 pub use location::{Location, LocationError};
 
 use crate::secret::Secret;
+
+#[cfg(test)]
+mod tests;
 
 /// Most objects one listing returns; more is an error.
 pub const LIST_OBJECTS_MAX: usize = 4_000_000;
@@ -87,6 +90,10 @@ impl ObjectStore {
     /// Prepares access. Nothing is contacted, read or created: a bucket or directory that does not
     /// exist shows at the first use as [`ErrorKind::NoBucket`]. Unusable settings are
     /// [`ErrorKind::Invalid`].
+    #[cfg_attr(
+        not(feature = "s3"),
+        expect(unused_variables, reason = "the settings are for S3 only")
+    )]
     pub fn open(location: &Location, settings: &S3Settings) -> Result<Self, ObjectError> {
         let backend = match location {
             Location::Directory(root) => {

@@ -1,7 +1,7 @@
 //! What a long run has done so far, for a terminal, a log or a machine.
 //!
-//! The working side is [`Progress`]: counters that any thread adds to without a lock. The showing
-//! side is [`Reporter`]: one thread that reads them.
+//! The working side is `Progress`: counters that any thread adds to without a lock. The showing
+//! side is `Reporter`: one thread that reads them.
 
 mod reporter;
 mod text;

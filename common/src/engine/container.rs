@@ -159,13 +159,19 @@ impl Engine {
         Ok(answer.map_err(|error| request.failed(&error))?.id)
     }
 
-    /// Puts files, owned by root, into a container that may not run yet; missing directories are
-    /// made (mode 0755). For secrets, which must not be in the environment that `inspect` shows.
-    /// The engine refuses this for a read-only root file system, except below a volume.
-    pub async fn put_files(&self, name: &str, files: &[PutFile]) -> Result<(), EngineError> {
+    /// Puts files, owned by root, into `directory` of a container that may not run yet; the
+    /// directory must exist, missing ones below it are made (mode 0755). For secrets, which must
+    /// not be in the environment that `inspect` shows. With a read-only root file system the
+    /// engine allows it only for a directory in a writable volume.
+    pub async fn put_files(
+        &self,
+        name: &str,
+        directory: &str,
+        files: &[PutFile],
+    ) -> Result<(), EngineError> {
         let request = Request::new("put files into", "container", name);
         let archive = spec::archive(files).map_err(|error| request.invalid(&error.to_string()))?;
-        let options = UploadToContainerOptions { path: "/".to_owned(), ..Default::default() };
+        let options = UploadToContainerOptions { path: directory.to_owned(), ..Default::default() };
         let name = request.checked_name()?;
         let body = body_full(archive.into());
         let answer = self.docker.upload_to_container(name, Some(options), body).await;

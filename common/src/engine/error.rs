@@ -121,6 +121,7 @@ impl<'a> Request<'a> {
                 self.corrupt(&format!("the answer is not understood: {error}"))
             }
             Foreign::SocketNotFoundError(_) => self.unreachable(io::ErrorKind::NotFound, error),
+            Foreign::IOError { err } => self.unreachable(err.kind(), err),
             _ => match io_kind(error) {
                 Some(kind) => self.unreachable(kind, error),
                 None => self.error(EngineErrorKind::Other, &root(error)),

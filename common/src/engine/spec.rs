@@ -78,7 +78,7 @@ pub struct VolumesFrom {
 /// A file to put into a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PutFile {
-    /// Absolute, without `..`.
+    /// Below the directory it is put into, without `..`.
     pub path: PathBuf,
     /// Permission bits: `0o400`.
     pub mode: u32,
@@ -138,27 +138,20 @@ fn mount(spec: &MountSpec) -> BollardMount {
     }
 }
 
-/// A tar of the files, relative to the root, as the archive request of the engine wants it.
+/// A tar of the files, as the archive request of the engine wants it.
 pub(super) fn archive(files: &[PutFile]) -> io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for file in files {
-        let is_plain = file
-            .path
-            .components()
-            .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
-        let relative = file
-            .path
-            .strip_prefix("/")
-            .ok()
-            .filter(|path| is_plain && !path.as_os_str().is_empty());
-        let Some(relative) = relative else {
-            let reason = format!("{} is not an absolute path without ..", file.path.display());
+        let mut parts = file.path.components();
+        let is_empty = file.path.as_os_str().is_empty();
+        if is_empty || !parts.all(|part| matches!(part, Component::Normal(_))) {
+            let reason = format!("{} is not a relative path without ..", file.path.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-        };
+        }
         let mut header = tar::Header::new_gnu();
         header.set_mode(file.mode & MODE_BITS);
         header.set_size(file.content.len() as u64);
-        archive.append_data(&mut header, relative, file.content.as_slice())?;
+        archive.append_data(&mut header, &file.path, file.content.as_slice())?;
     }
     archive.into_inner()
 }

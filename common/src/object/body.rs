@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 /// Makes a body and its sending side. `chunks_max` chunks wait between them at most.
 pub fn body(chunks_max: usize) -> (BodySender, Body) {
     let (sender, receiver) = mpsc::channel(chunks_max.max(1));
-    (BodySender { sender }, Body { receiver, rest: Bytes::new() })
+    (BodySender { sender }, Body { receiver })
 }
 
 /// The sending side. Dropped without [`finish`](Self::finish), nothing is stored: a producer that
@@ -47,8 +47,6 @@ impl BodySender {
 #[derive(Debug)]
 pub struct Body {
     receiver: mpsc::Receiver<Piece>,
-    /// What is left of a chunk that was asked for in part.
-    rest: Bytes,
 }
 
 #[derive(Debug)]
@@ -58,16 +56,10 @@ pub(super) enum Piece {
 }
 
 impl Body {
-    /// The next piece, of at most `bytes_max` bytes; `None` when the sender vanished.
+    /// The next piece; `None` when the sender vanished.
     #[cfg(feature = "s3")]
-    pub(super) async fn next_up_to(&mut self, bytes_max: usize) -> Option<Piece> {
-        if self.rest.is_empty() {
-            match self.receiver.recv().await? {
-                Piece::Chunk(chunk) => self.rest = chunk,
-                Piece::End => return Some(Piece::End),
-            }
-        }
-        Some(Piece::Chunk(self.rest.split_to(bytes_max.min(self.rest.len()))))
+    pub(super) async fn next(&mut self) -> Option<Piece> {
+        self.receiver.recv().await
     }
 
     /// The next piece, for a blocking thread; `None` when the sender vanished.

@@ -21,8 +21,6 @@ mod tests;
 
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
-/// Levels of directories that a listing enters; a key has at most half as many bytes.
-const LIST_DEPTH_MAX: usize = 64;
 /// Most memory that is reserved before the bytes are there.
 const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
@@ -251,8 +249,8 @@ fn list(root: &Path, prefix: &str) -> Result<Vec<ObjectMeta>, Fault> {
         return Ok(Vec::new());
     }
     let mut objects = Vec::new();
-    let mut pending = vec![(folder.to_owned(), 0)];
-    while let Some((folder, depth)) = pending.pop() {
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
         let Some(entries) = unless_gone(std::fs::read_dir(root.join(&folder)))? else { continue };
         for entry in entries {
             let entry = entry?;
@@ -264,8 +262,8 @@ fn list(root: &Path, prefix: &str) -> Result<Vec<ObjectMeta>, Fault> {
             }
             // Links are followed: an operator may keep a folder on another disk.
             let Some(metadata) = unless_gone(std::fs::metadata(entry.path()))? else { continue };
-            if metadata.is_dir() && depth < LIST_DEPTH_MAX {
-                pending.push((key, depth + 1));
+            if metadata.is_dir() {
+                pending.push(key);
             } else if metadata.is_file() && key.starts_with(prefix) {
                 if objects.len() == LIST_OBJECTS_MAX {
                     return Err(Fault::corrupt(format!(

@@ -41,6 +41,8 @@ const RETRY: Retry =
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// What one attempt may take before its bytes are counted.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(60);
+/// How long a transfer may stand still.
+const STALL_TIME_MAX: Duration = Duration::from_secs(30);
 /// Slowest transfer that is waited for, in bytes per second.
 const THROUGHPUT_MIN: u64 = 64 * 1024;
 /// Idle connections are closed before the usual servers and load balancers do it.
@@ -320,6 +322,7 @@ fn config(settings: &S3Settings) -> Result<Config, &'static str> {
         .pool_idle_timeout(IDLE_TIME_MAX)
         .build_https();
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIME_MAX).build();
+    let stall = StalledStreamProtectionConfig::enabled().grace_period(STALL_TIME_MAX).build();
     let region = settings.region.clone().unwrap_or_else(|| REGION_DEFAULT.to_owned());
     let mut builder = Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -330,7 +333,7 @@ fn config(settings: &S3Settings) -> Result<Config, &'static str> {
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_config(RetryConfig::disabled())
-        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .stalled_stream_protection(stall)
         .timeout_config(timeouts);
     if let Some(endpoint) = &settings.endpoint {
         if !is_endpoint(endpoint) {

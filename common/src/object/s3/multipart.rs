@@ -31,20 +31,27 @@ struct Part {
     is_last: bool,
 }
 
+/// A body, and what the last part left of a chunk.
+struct Source {
+    body: Body,
+    rest: Bytes,
+}
+
 impl S3 {
     pub(in crate::object) async fn put_stream(
         self: &Arc<Self>,
         key: &str,
-        mut body: Body,
+        body: Body,
     ) -> Result<u64, ObjectError> {
-        let first = self.fill(key, &mut body, PART_BYTES).await?;
+        let mut source = Source { body, rest: Bytes::new() };
+        let first = self.fill(key, &mut source, PART_BYTES).await?;
         if first.is_last {
             let length = first.bytes.len() as u64;
             self.put(key, first.bytes).await?;
             return Ok(length);
         }
         let upload = Arc::new(self.begin(key).await?);
-        match self.send_parts(&upload, first, body).await {
+        match self.send_parts(&upload, first, source).await {
             Ok(length) => Ok(length),
             Err(error) => {
                 self.abort(&upload).await;
@@ -57,7 +64,7 @@ impl S3 {
         self: &Arc<Self>,
         upload: &Arc<Upload>,
         first: Part,
-        mut body: Body,
+        mut source: Source,
     ) -> Result<u64, ObjectError> {
         let mut sending = JoinSet::new();
         let mut done = Vec::new();
@@ -79,7 +86,7 @@ impl S3 {
                 self.complete(upload, done).await?;
                 return Ok(length);
             }
-            part = self.fill(&upload.key, &mut body, part_bytes(number + 1)).await?;
+            part = self.fill(&upload.key, &mut source, part_bytes(number + 1)).await?;
         }
         let reason = format!("it is longer than {PARTS_MAX} parts can hold");
         Err(self.error(ErrorKind::Invalid, Act::Write, &upload.key, reason))
@@ -89,13 +96,18 @@ impl S3 {
     async fn fill(
         &self,
         key: &str,
-        body: &mut Body,
+        source: &mut Source,
         part_bytes: usize,
     ) -> Result<Part, ObjectError> {
         let mut bytes = BytesMut::new();
-        while bytes.len() < part_bytes {
-            match body.next_up_to(part_bytes - bytes.len()).await {
-                Some(Piece::Chunk(chunk)) => bytes.extend_from_slice(&chunk),
+        loop {
+            let wanted = part_bytes - bytes.len();
+            bytes.extend_from_slice(&source.rest.split_to(wanted.min(source.rest.len())));
+            if bytes.len() == part_bytes {
+                return Ok(Part { bytes: bytes.freeze(), is_last: false });
+            }
+            match source.body.next().await {
+                Some(Piece::Chunk(chunk)) => source.rest = chunk,
                 Some(Piece::End) => return Ok(Part { bytes: bytes.freeze(), is_last: true }),
                 None => {
                     let reason = "its source stopped before the end";
@@ -103,7 +115,6 @@ impl S3 {
                 }
             }
         }
-        Ok(Part { bytes: bytes.freeze(), is_last: false })
     }
 
     async fn take_one(
