@@ -205,7 +205,8 @@ impl CacheReader {
             return false;
         }
         let read = (&mut self.file).take(u64::from(length)).read_to_end(&mut self.block);
-        let sound = read.is_ok_and(|read| read == length as usize) && blake3::hash(&self.block).as_bytes() == hash;
+        let sound = read.is_ok_and(|read| read == length as usize)
+            && blake3::hash(&self.block).as_bytes() == hash;
         if !sound {
             self.block.clear();
         }
@@ -246,9 +247,18 @@ impl CacheWriter {
     }
 
     /// Records a path and its tree lines; nothing where its times are too near to the run.
-    pub fn add(&mut self, path: &[u8], stat: &Stat, ids: &[ChunkId], lines: &[u8]) -> io::Result<()> {
+    pub fn add(
+        &mut self,
+        path: &[u8],
+        stat: &Stat,
+        ids: &[ChunkId],
+        lines: &[u8],
+    ) -> io::Result<()> {
         let length = IDENTITY_BYTES + 12 + path.len() + ids.len() * ID_BYTES + lines.len();
-        if stat.mtime.seconds >= self.racy_from || stat.ctime.seconds >= self.racy_from || length > BLOCK_BYTES_MAX {
+        if stat.mtime.seconds >= self.racy_from
+            || stat.ctime.seconds >= self.racy_from
+            || length > BLOCK_BYTES_MAX
+        {
             return Ok(());
         }
         Identity::of(stat).write(&mut self.block);

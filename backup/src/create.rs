@@ -29,7 +29,9 @@ use crate::entry::EntryError;
 use crate::index::Index;
 use crate::pack::PackKind;
 use crate::repository::{Operation, Repository, RepositoryError};
-use crate::snapshot::{self, Snapshot, SnapshotName, Source, SourceContainer, State, Stats, TreeRoot};
+use crate::snapshot::{
+    self, Snapshot, SnapshotName, Source, SourceContainer, State, Stats, TreeRoot,
+};
 use crate::walk::{SourceRoot, WalkOptions, walk};
 use assemble::{Assembled, Assembler};
 use packer::{Added, Packer};
@@ -121,7 +123,8 @@ pub fn create(
     for (key, error) in &objects.damaged {
         tracing::warn!("{key} is left aside, what only it knows is stored again: {}", chain(error));
     }
-    let (mut assembled, root, cache, added) = store_all(repository, &index, options, progress, shutdown)?;
+    let (mut assembled, root, cache, added) =
+        store_all(repository, &index, options, progress, shutdown)?;
     let stats = Stats {
         chunks_added: added.chunks,
         bytes_added: added.bytes,
@@ -152,7 +155,9 @@ pub fn create(
     if let Some(cache) = cache
         && let Err(error) = cache.finish()
     {
-        tracing::warn!("the cache cannot be written, so the next run will read everything: {error}");
+        tracing::warn!(
+            "the cache cannot be written, so the next run will read everything: {error}"
+        );
     }
     Ok(CreateReport { name: Some(name), snapshot })
 }
@@ -184,7 +189,11 @@ fn store_all(
     let (items, for_tree) = bounded(ITEMS_QUEUED);
     let tree = thread::scope(|scope| {
         let uploads: Vec<_> = (0..options.uploads.max(1))
-            .map(|_| thread::Builder::new().name("upload".into()).spawn_scoped(scope, || packer.upload_all()))
+            .map(|_| {
+                thread::Builder::new()
+                    .name("upload".into())
+                    .spawn_scoped(scope, || packer.upload_all())
+            })
             .collect();
         let tree = thread::scope(|readers| {
             let packer = &packer;
@@ -192,11 +201,14 @@ fn store_all(
             let assembler = packer.stow(PackKind::Tree).and_then(|stow| {
                 let assembler = Assembler::new(stow, write_cache, failure);
                 let tree = thread::Builder::new().name("tree".into());
-                tree.spawn_scoped(readers, move || assembler.run(&for_tree)).map_err(CreateError::Thread)
+                tree.spawn_scoped(readers, move || assembler.run(&for_tree))
+                    .map_err(CreateError::Thread)
             });
             let assembler = assembler.map_err(|error| failure.set(error)).ok();
             for _ in 0..options.threads.max(1) {
-                if let Err(error) = spawn_worker(readers, packer, &queue, repository, options, progress) {
+                if let Err(error) =
+                    spawn_worker(readers, packer, &queue, repository, options, progress)
+                {
                     failure.set(error);
                 }
             }
@@ -206,10 +218,15 @@ fn store_all(
                 walk(&options.roots, &options.walk, |event| sequencer.event(event));
             sequencer.finish();
             queue.close();
-            assembler.and_then(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            assembler.and_then(|thread| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
         });
         packer.close();
-        uploads.into_iter().filter_map(Result::err).for_each(|error| packer.failure().set(CreateError::Thread(error)));
+        uploads
+            .into_iter()
+            .filter_map(Result::err)
+            .for_each(|error| packer.failure().set(CreateError::Thread(error)));
         tree
     });
     let added = packer.finish()?;
@@ -240,7 +257,10 @@ fn spawn_worker<'scope, 'run: 'scope>(
 }
 
 /// The last run's cache and the one to write.
-fn caches(repository: &Repository, options: &CreateOptions) -> (Option<CacheReader>, Option<CacheWriter>) {
+fn caches(
+    repository: &Repository,
+    options: &CreateOptions,
+) -> (Option<CacheReader>, Option<CacheWriter>) {
     let Some(directory) = &options.cache else { return (None, None) };
     let roots: Vec<_> = options.roots.iter().map(SourceRoot::path).collect();
     let path = cache::path_of(directory, repository.id(), &options.name, &roots);
@@ -250,7 +270,10 @@ fn caches(repository: &Repository, options: &CreateOptions) -> (Option<CacheRead
     }
     let written = CacheWriter::create(&path, options.time.as_second());
     if let Err(error) = &written {
-        tracing::warn!("no cache can be written at {}, so the next run will read everything: {error}", path.display());
+        tracing::warn!(
+            "no cache can be written at {}, so the next run will read everything: {error}",
+            path.display()
+        );
     }
     (read, written.ok())
 }

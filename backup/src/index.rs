@@ -7,7 +7,9 @@
 use std::collections::HashSet;
 
 use crate::chunk::{ChunkId, ID_BYTES};
-use crate::pack::{FramePlace, PACK_BYTES_MAX, PackError, PackId, PackIndex, PackKind, take_u32, u32_of};
+use crate::pack::{
+    FramePlace, PACK_BYTES_MAX, PackError, PackId, PackIndex, PackKind, take_u32, u32_of,
+};
 
 /// Longest index object in bytes; a run that writes more packs writes several.
 pub const INDEX_BYTES_MAX: u64 = 64 << 20;
@@ -144,8 +146,12 @@ impl Index {
             }
             let number = PackNumber(u32_of(index.packs.len()));
             index.entries.extend(pack.index.chunks.iter().map(|chunk| {
-                let place =
-                    Place { pack: number, frame: chunk.frame, offset: chunk.offset, length: chunk.length };
+                let place = Place {
+                    pack: number,
+                    frame: chunk.frame,
+                    offset: chunk.offset,
+                    length: chunk.length,
+                };
                 (chunk.id, place)
             }));
             index.packs.push(KnownPack {

@@ -235,7 +235,12 @@ impl Decompressor {
 
     /// Replaces the content of `into` by the decompressed `stored`, which must be exactly
     /// `content_bytes` long (at most [`FRAME_BYTES_MAX`]).
-    pub fn frame(&mut self, stored: &[u8], content_bytes: u32, into: &mut Vec<u8>) -> Result<(), PackError> {
+    pub fn frame(
+        &mut self,
+        stored: &[u8],
+        content_bytes: u32,
+        into: &mut Vec<u8>,
+    ) -> Result<(), PackError> {
         let wanted = content_bytes as usize;
         if wanted > FRAME_BYTES_MAX {
             return Err(PackError::Format("a frame is longer than any frame may be"));
@@ -243,7 +248,11 @@ impl Decompressor {
         into.clear();
         into.reserve_exact(wanted);
         let written = self.0.decompress_to_buffer(stored, into).map_err(PackError::Frame)?;
-        if written == wanted { Ok(()) } else { Err(PackError::Format("a frame is shorter than its index says")) }
+        if written == wanted {
+            Ok(())
+        } else {
+            Err(PackError::Format("a frame is shorter than its index says"))
+        }
     }
 }
 
@@ -319,11 +328,10 @@ impl PackBuilder {
         bytes.extend_from_slice(&SKIPPABLE_INDEX.to_le_bytes());
         bytes.extend_from_slice(&u32_of(trailer.len()).to_le_bytes());
         bytes.extend_from_slice(&trailer);
-        let seek_items = index
-            .frames
-            .iter()
-            .map(|frame| (frame.stored, frame.content))
-            .chain([(u32_of(end_frame.len()), u32_of(end_blocks.len())), (u32_of(trailer_frame_bytes), 0)]);
+        let seek_items = index.frames.iter().map(|frame| (frame.stored, frame.content)).chain([
+            (u32_of(end_frame.len()), u32_of(end_blocks.len())),
+            (u32_of(trailer_frame_bytes), 0),
+        ]);
         let count = index.frames.len() + 2;
         bytes.extend_from_slice(&SKIPPABLE_SEEK_TABLE.to_le_bytes());
         bytes.extend_from_slice(&u32_of(count * SEEK_ITEM_BYTES + SEEK_FOOTER_BYTES).to_le_bytes());
@@ -343,7 +351,9 @@ impl PackIndex {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(
-            INDEX_HEADER_BYTES + self.frames.len() * FRAME_ITEM_BYTES + self.chunks.len() * CHUNK_ITEM_BYTES,
+            INDEX_HEADER_BYTES
+                + self.frames.len() * FRAME_ITEM_BYTES
+                + self.chunks.len() * CHUNK_ITEM_BYTES,
         );
         out.extend_from_slice(&INDEX_MAGIC);
         out.extend_from_slice(&[INDEX_VERSION, self.kind.code(), 0, 0]);
@@ -375,7 +385,8 @@ impl PackIndex {
         if *version != INDEX_VERSION {
             return Err(PackError::Version(*version));
         }
-        let kind = PackKind::from_code(*kind).ok_or(PackError::Format("it is of an unknown kind"))?;
+        let kind =
+            PackKind::from_code(*kind).ok_or(PackError::Format("it is of an unknown kind"))?;
         let (frame_count, rest) = take_u32(rest).ok_or(SHORT)?;
         let (chunk_count, rest) = take_u32(rest).ok_or(SHORT)?;
         if frame_count > PACK_ITEMS_MAX || chunk_count > PACK_ITEMS_MAX {
@@ -395,9 +406,10 @@ impl PackIndex {
                 return Err(PackError::Format("a frame is longer than any frame may be"));
             }
             frames.push(FramePlace { start, stored, content });
-            start = start.checked_add(stored).filter(|end| u64::from(*end) <= PACK_BYTES_MAX).ok_or(
-                PackError::Format("its frames are longer than a pack may be"),
-            )?;
+            start = start
+                .checked_add(stored)
+                .filter(|end| u64::from(*end) <= PACK_BYTES_MAX)
+                .ok_or(PackError::Format("its frames are longer than a pack may be"))?;
         }
         let mut chunks = Vec::with_capacity(chunk_count as usize);
         for item in chunk_bytes.as_chunks::<CHUNK_ITEM_BYTES>().0 {

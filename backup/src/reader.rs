@@ -81,8 +81,10 @@ impl<'a> ChunkReader<'a> {
     }
 
     fn frame(&mut self, place: &Place, id: ChunkId) -> Result<&[u8], ReadError> {
-        let kept =
-            self.frames.iter().position(|(pack, frame, _)| (*pack, *frame) == (place.pack, place.frame));
+        let kept = self
+            .frames
+            .iter()
+            .position(|(pack, frame, _)| (*pack, *frame) == (place.pack, place.frame));
         let frame = if let Some(kept) = kept.and_then(|at| self.frames.remove(at)) {
             kept
         } else {

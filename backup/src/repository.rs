@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::chunk::{ChunkerParams, Cutter, DedupKey, UnusableParams};
 use crate::index::{self, INDEX_BYTES_MAX, Index, IndexError, IndexedPack};
 use crate::pack::{PACK_BYTES_MAX, Pack, PackError, PackId, PackIndex};
-use crate::snapshot::{
-    SNAPSHOT_BYTES_MAX, Selector, Snapshot, SnapshotError, SnapshotName, State,
-};
+use crate::snapshot::{SNAPSHOT_BYTES_MAX, Selector, Snapshot, SnapshotError, SnapshotName, State};
 use crate::store::Store;
 
 /// The key of the document every repository starts with.
@@ -223,10 +221,15 @@ impl Repository {
     pub fn open(store: Store) -> Result<Self, RepositoryError> {
         let place = store.objects().location().to_string();
         let bytes = store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound { RepositoryError::Missing(place.clone()) } else { error.into() }
+            if error.kind() == ErrorKind::NotFound {
+                RepositoryError::Missing(place.clone())
+            } else {
+                error.into()
+            }
         })?;
         let damaged = |problem: String| RepositoryError::Format { place: place.clone(), problem };
-        let probe: FormatProbe = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let probe: FormatProbe =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if probe.format != FORMAT_NAME {
             return Err(damaged(format!("its format is not {FORMAT_NAME}")));
         }
@@ -235,7 +238,8 @@ impl Repository {
             return Err(RepositoryError::Feature { place, act: "use", feature });
         }
         refuse_unknown(&probe.features, Operation::Read, &place)?;
-        let format: FormatFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let format: FormatFile =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if format.checksum() != format.checksum {
             return Err(damaged("its checksum does not match".to_owned()));
         }
@@ -249,8 +253,8 @@ impl Repository {
             .as_deref()
             .and_then(DedupKey::from_hex)
             .ok_or_else(|| damaged("it has no usable hash key".to_owned()))?;
-        let cutter =
-            Cutter::new(&format.chunker).map_err(|error| RepositoryError::Chunker(place.clone(), error))?;
+        let cutter = Cutter::new(&format.chunker)
+            .map_err(|error| RepositoryError::Chunker(place.clone(), error))?;
         Ok(Self { inner: Arc::new(Inner { store, id: format.id.clone(), key, cutter, format }) })
     }
 
@@ -297,7 +301,11 @@ impl Repository {
     /// Reads a whole pack and checks it against its name.
     pub fn get_pack(&self, pack: &PackId) -> Result<Bytes, RepositoryError> {
         let bytes = self.inner.store.get(&pack.key(), PACK_BYTES_MAX)?;
-        if self.inner.key.id_of(&bytes) == pack.0 { Ok(bytes) } else { Err(RepositoryError::Damaged(pack.key())) }
+        if self.inner.key.id_of(&bytes) == pack.0 {
+            Ok(bytes)
+        } else {
+            Err(RepositoryError::Damaged(pack.key()))
+        }
     }
 
     /// Stores an index object for `packs` and returns its length in bytes.
@@ -311,8 +319,14 @@ impl Repository {
 
     /// Reads every index object.
     pub fn index_objects(&self) -> Result<IndexObjects, RepositoryError> {
-        let keys: Vec<_> =
-            self.inner.store.list("index/")?.into_iter().map(|object| object.key).filter(|key| key.ends_with(".idx")).collect();
+        let keys: Vec<_> = self
+            .inner
+            .store
+            .list("index/")?
+            .into_iter()
+            .map(|object| object.key)
+            .filter(|key| key.ends_with(".idx"))
+            .collect();
         let mut found = IndexObjects::default();
         for (key, read) in in_parallel(&keys, |key| self.index_object(key)) {
             match read {
@@ -390,15 +404,16 @@ impl Repository {
 
     fn indexed_pack(&self, id: &PackId) -> Result<IndexedPack, RepositoryError> {
         let bytes = self.get_pack(id)?;
-        let index = PackIndex::of_pack(&bytes).map_err(|error| RepositoryError::Pack(id.key(), error))?;
+        let index =
+            PackIndex::of_pack(&bytes).map_err(|error| RepositoryError::Pack(id.key(), error))?;
         Ok(IndexedPack { id: *id, bytes: bytes.len() as u64, index })
     }
 
     /// Commits a backup.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<SnapshotName, RepositoryError> {
         let sealed = snapshot.seal(&self.inner.key);
-        let (name, bytes) =
-            sealed.map_err(|error| RepositoryError::Snapshot("the new snapshot".to_owned(), error))?;
+        let (name, bytes) = sealed
+            .map_err(|error| RepositoryError::Snapshot("the new snapshot".to_owned(), error))?;
         self.inner.store.put(&name.key(), bytes)?;
         Ok(name)
     }
@@ -417,7 +432,9 @@ impl Repository {
     }
 
     /// All snapshots, oldest first, each readable or with its problem.
-    pub fn snapshots(&self) -> Result<Vec<(SnapshotName, Result<Snapshot, RepositoryError>)>, RepositoryError> {
+    pub fn snapshots(
+        &self,
+    ) -> Result<Vec<(SnapshotName, Result<Snapshot, RepositoryError>)>, RepositoryError> {
         let names = self.snapshot_names()?;
         Ok(in_parallel(&names, |name| self.snapshot(name)))
     }
@@ -453,7 +470,10 @@ impl Repository {
     /// Length in bytes of every pack in the store.
     pub fn stored_packs(&self) -> Result<BTreeMap<PackId, u64>, RepositoryError> {
         let objects = self.inner.store.list("packs/")?;
-        Ok(objects.iter().filter_map(|object| Some((PackId::from_key(&object.key)?, object.size))).collect())
+        Ok(objects
+            .iter()
+            .filter_map(|object| Some((PackId::from_key(&object.key)?, object.size)))
+            .collect())
     }
 }
 
@@ -479,7 +499,11 @@ impl FormatFile {
 /// Features of format 1 this program knows: none yet.
 const KNOWN_FEATURES: [&str; 0] = [];
 
-fn refuse_unknown(features: &Features, operation: Operation, place: &str) -> Result<(), RepositoryError> {
+fn refuse_unknown(
+    features: &Features,
+    operation: Operation,
+    place: &str,
+) -> Result<(), RepositoryError> {
     let (act, wanted) = match operation {
         Operation::Read => ("read", &features.read),
         Operation::Write => ("write to", &features.write),
@@ -494,7 +518,10 @@ fn refuse_unknown(features: &Features, operation: Operation, place: &str) -> Res
 }
 
 /// Runs `work` over `items` on a few threads and returns the results in order.
-fn in_parallel<T: Clone + Sync + Send, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<(T, R)> {
+fn in_parallel<T: Clone + Sync + Send, R: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> R + Sync,
+) -> Vec<(T, R)> {
     if items.len() < 2 {
         return items.iter().map(|item| (item.clone(), work(item))).collect();
     }
@@ -504,12 +531,16 @@ fn in_parallel<T: Clone + Sync + Send, R: Send>(items: &[T], work: impl Fn(&T) -
         let threads: Vec<_> = items
             .chunks(share)
             .map(|items| {
-                scope.spawn(move || items.iter().map(|item| (item.clone(), work(item))).collect::<Vec<_>>())
+                scope.spawn(move || {
+                    items.iter().map(|item| (item.clone(), work(item))).collect::<Vec<_>>()
+                })
             })
             .collect();
         threads
             .into_iter()
-            .flat_map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .flat_map(|thread| {
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
             .collect()
     })
 }

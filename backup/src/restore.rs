@@ -102,7 +102,9 @@ pub enum RestoreError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The target has something in it.
-    #[error("{0} is not empty: name an empty directory, or add --replace (the snapshot takes its place) or --delta (only differences are written)")]
+    #[error(
+        "{0} is not empty: name an empty directory, or add --replace (the snapshot takes its place) or --delta (only differences are written)"
+    )]
     NotEmpty(String),
     /// Too little space.
     #[error("{place} has {free} bytes free, the restore needs {needed}")]
@@ -121,7 +123,9 @@ pub enum RestoreError {
     #[error("cannot read from the repository")]
     Read(#[source] ReadError),
     /// Parts are damaged, so the old state was kept.
-    #[error("{0} files of the snapshot are damaged: the old content stays; restore to another place to get the rest")]
+    #[error(
+        "{0} files of the snapshot are damaged: the old content stays; restore to another place to get the rest"
+    )]
     Damaged(u64),
     /// The target is the root directory.
     #[error("--replace and --delta refuse the root directory")]
@@ -194,7 +198,9 @@ fn survey(
         if entry.hardlink_of.is_none() {
             match plan::data_bytes(&entry, index) {
                 Some(bytes) => data_bytes = data_bytes.saturating_add(bytes),
-                None => report.damage(&entry.path, "a chunk of it is in no readable pack".to_owned()),
+                None => {
+                    report.damage(&entry.path, "a chunk of it is in no readable pack".to_owned())
+                }
             }
         }
     }
@@ -205,7 +211,10 @@ fn survey(
     Ok(Survey { report, data_bytes })
 }
 
-fn reader<'a>(repository: &'a Repository, index: &'a Index) -> Result<ChunkReader<'a>, RestoreError> {
+fn reader<'a>(
+    repository: &'a Repository,
+    index: &'a Index,
+) -> Result<ChunkReader<'a>, RestoreError> {
     ChunkReader::new(repository, index).map_err(RestoreError::Read)
 }
 
@@ -262,7 +271,10 @@ impl Run<'_> {
             Ok((report, top)) if report.damaged_count == 0 => (report, top),
             Ok((report, _)) => {
                 target.abandon(staging)?;
-                report.damaged.iter().for_each(|(path, problem)| tracing::error!("{path}: {problem}"));
+                report
+                    .damaged
+                    .iter()
+                    .for_each(|(path, problem)| tracing::error!("{path}: {problem}"));
                 return Err(RestoreError::Damaged(report.damaged_count));
             }
             Err(error) => {
@@ -284,10 +296,14 @@ impl Run<'_> {
 
     /// Restores everything chosen into an empty directory, or over one that `delta` has prepared. Returns
     /// the entry of the target itself too, where the snapshot has one.
-    fn restore_whole(&self, target: &Target) -> Result<(RestoreReport, Option<Entry>), RestoreError> {
+    fn restore_whole(
+        &self,
+        target: &Target,
+    ) -> Result<(RestoreReport, Option<Entry>), RestoreError> {
         let mut top = None;
         let mut window = Window::new(self, target);
-        let mut entries = TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
+        let mut entries =
+            TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
         while let Some(entry) = entries.next_entry().map_err(RestoreError::Tree)? {
             if !self.options.selection.holds(&entry.path) {
                 continue;
@@ -296,7 +312,8 @@ impl Run<'_> {
                 window.work()?;
                 window.finish_directories(Some(self.options.selection.place(&entry.path)))?;
             }
-            if entry.kind == Kind::Directory && self.options.selection.place(&entry.path).is_empty() {
+            if entry.kind == Kind::Directory && self.options.selection.place(&entry.path).is_empty()
+            {
                 top = Some(self.options.selection.placed(entry.clone()));
             }
             window.add(entry)?;
@@ -418,7 +435,11 @@ impl<'a> Window<'a> {
             }
         }
         let entry = selection.placed(entry);
-        if matches!(entry.kind, Kind::File(_)) { self.add_file(entry) } else { self.add_other(entry) }
+        if matches!(entry.kind, Kind::File(_)) {
+            self.add_file(entry)
+        } else {
+            self.add_other(entry)
+        }
     }
 
     /// Directories above the sources get a usual mode: the snapshot does not know theirs.
@@ -536,7 +557,10 @@ impl<'a> Window<'a> {
     fn link(&mut self, first: &[u8], entry: &Entry) -> Result<(), RestoreError> {
         let mut report = lock(&self.shared.report);
         if self.target.stat(first)?.is_none() {
-            report.damage(&entry.path, format!("its other name {} was not restored", display_path(first)));
+            report.damage(
+                &entry.path,
+                format!("its other name {} was not restored", display_path(first)),
+            );
             return Ok(());
         }
         match entry.kind {
@@ -554,7 +578,8 @@ impl<'a> Window<'a> {
 
     /// Gives directories their metadata, children first, but those that `next` will still go into.
     fn finish_directories(&mut self, next: Option<&[u8]>) -> Result<(), RestoreError> {
-        let still_open = |directory: &Entry| next.is_some_and(|next| select::is_inside(next, &directory.path));
+        let still_open =
+            |directory: &Entry| next.is_some_and(|next| select::is_inside(next, &directory.path));
         while let Some(directory) = self.directories.pop_if(|directory| !still_open(directory)) {
             self.shared.warn(self.target.finish(&directory, None)?);
         }
@@ -565,7 +590,9 @@ impl<'a> Window<'a> {
         let mut frame = Vec::new();
         let mut decompressor = match Decompressor::new() {
             Ok(decompressor) => decompressor,
-            Err(error) => return self.shared.fail(RestoreError::Read(ReadError::Decompress(error))),
+            Err(error) => {
+                return self.shared.fail(RestoreError::Read(ReadError::Decompress(error)));
+            }
         };
         while let Some(fetch) = fetches.get(next.fetch_add(1, Ordering::Relaxed)) {
             if self.run.shutdown.is_requested() {

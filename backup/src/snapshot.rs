@@ -232,7 +232,11 @@ impl Snapshot {
             return Err(SnapshotError::Damaged);
         }
         let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
-        if snapshot.version == VERSION { Ok(snapshot) } else { Err(SnapshotError::Version(snapshot.version)) }
+        if snapshot.version == VERSION {
+            Ok(snapshot)
+        } else {
+            Err(SnapshotError::Version(snapshot.version))
+        }
     }
 }
 
@@ -273,7 +277,9 @@ pub enum Selector {
 
 /// A text names no snapshot.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` names no snapshot: give `latest`, `latest:NAME` or at least {PREFIX_DIGITS_MIN} digits of its id")]
+#[error(
+    "`{0}` names no snapshot: give `latest`, `latest:NAME` or at least {PREFIX_DIGITS_MIN} digits of its id"
+)]
 pub struct InvalidSelector(String);
 
 impl std::str::FromStr for Selector {
@@ -313,7 +319,9 @@ mod hex_id {
         serializer.collect_str(id)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ChunkId, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ChunkId, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
@@ -323,11 +331,16 @@ mod hex_packs {
 
     use crate::pack::PackId;
 
-    pub(super) fn serialize<S: Serializer>(packs: &[PackId], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        packs: &[PackId],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(packs.iter().map(ToString::to_string))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PackId>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PackId>, D::Error> {
         let texts = Vec::<String>::deserialize(deserializer)?;
         texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
     }

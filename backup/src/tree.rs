@@ -65,7 +65,12 @@ impl TreeWriter {
 
     /// Appends a line (newline included, at most [`LINE_BYTES_MAX`]); `cut_key` are the bytes that decide
     /// whether a piece may end behind it: the path, or the first id of a `more` line.
-    pub fn line<S: PieceSink>(&mut self, line: &[u8], cut_key: &[u8], sink: &mut S) -> Result<(), S::Error> {
+    pub fn line<S: PieceSink>(
+        &mut self,
+        line: &[u8],
+        cut_key: &[u8],
+        sink: &mut S,
+    ) -> Result<(), S::Error> {
         self.append(0, line, cut_key, sink)
     }
 
@@ -73,8 +78,10 @@ impl TreeWriter {
     pub fn finish<S: PieceSink>(mut self, sink: &mut S) -> Result<TreeRoot, S::Error> {
         let mut depth = 0;
         loop {
-            let (pieces, pending) =
-                self.levels.get(depth).map_or((0, false), |level| (level.pieces, !level.pending.is_empty()));
+            let (pieces, pending) = self
+                .levels
+                .get(depth)
+                .map_or((0, false), |level| (level.pieces, !level.pending.is_empty()));
             if pieces == 0 || pending {
                 self.cut(depth, sink)?;
             }
@@ -228,8 +235,10 @@ where
         if !rises {
             return Err(TreeError::Format("its paths are not in order"));
         }
-        self.entries_left =
-            self.entries_left.checked_sub(1).ok_or(TreeError::Format("it has more entries than its snapshot says"))?;
+        self.entries_left = self
+            .entries_left
+            .checked_sub(1)
+            .ok_or(TreeError::Format("it has more entries than its snapshot says"))?;
         self.last_path = Some(entry.path.clone());
         Ok(())
     }
@@ -264,7 +273,8 @@ where
             if self.lists.len() > self.depth {
                 return Ok(true);
             }
-            let ids = parse_ids(&self.piece).map_err(|InvalidId| TreeError::Format("a list holds no ids"))?;
+            let ids = parse_ids(&self.piece)
+                .map_err(|InvalidId| TreeError::Format("a list holds no ids"))?;
             self.lists.push(ids.into_iter());
         }
         self.piece.clear();

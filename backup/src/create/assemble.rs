@@ -149,14 +149,21 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
         Ok(())
     }
 
-    fn linked(&mut self, found: Found, first: PathBytes, record: Option<&[u8]>) -> Result<(), CreateError> {
+    fn linked(
+        &mut self,
+        found: Found,
+        first: PathBytes,
+        record: Option<&[u8]>,
+    ) -> Result<(), CreateError> {
         let entry = match record {
             Some(record) => recorded_entry(record),
             None => self.first_name(&found.stat),
         };
         let Some(entry) = entry else {
             let (path, first) = (display_path(&found.path), display_path(&first));
-            self.warn(format!("{path} is left out: it is another name of {first}, which could not be read"));
+            self.warn(format!(
+                "{path} is left out: it is another name of {first}, which could not be read"
+            ));
             return Ok(());
         };
         let entry = Entry { path: found.path, hardlink_of: Some(first), ..entry };
@@ -177,7 +184,9 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
             Ok(()) => (),
             Err(EntryError::TooLong) => {
                 let path = entry.display_path();
-                self.warn(format!("{path} is left out: its path and attributes are longer than a line may be"));
+                self.warn(format!(
+                    "{path} is left out: its path and attributes are longer than a line may be"
+                ));
                 return Ok(());
             }
             Err(error) => return Err(CreateError::Entry(entry.display_path(), error)),
@@ -222,7 +231,9 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
         if let Some(cache) = &mut self.cache
             && let Err(error) = write(cache)
         {
-            tracing::warn!("the cache cannot be written, so the next run will read everything: {error}");
+            tracing::warn!(
+                "the cache cannot be written, so the next run will read everything: {error}"
+            );
             self.cache = None;
         }
     }

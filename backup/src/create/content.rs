@@ -105,7 +105,8 @@ impl FileReader {
             Segment { order: state.next_order, hole_before: 0, chunks: Vec::new(), hole_after: 0 };
         state.next_order += 1;
         if state.position == state.range_end {
-            let Some((start, length)) = self.source.data_range_from(state.position, self.size) else {
+            let Some((start, length)) = self.source.data_range_from(state.position, self.size)
+            else {
                 segment.hole_before = self.size - state.position;
                 state.ended = true;
                 return Ok(Some(segment));
@@ -138,9 +139,11 @@ impl FileReader {
         }
         let range_ends = state.ended || state.position == state.range_end;
         let mut rest = buffer.get(..carried + read).unwrap_or_default();
-        while let Some(length) =
-            if self.whole { (!rest.is_empty()).then_some(rest.len()) } else { cutter.next_cut(rest, range_ends) }
-        {
+        while let Some(length) = if self.whole {
+            (!rest.is_empty()).then_some(rest.len())
+        } else {
+            cutter.next_cut(rest, range_ends)
+        } {
             segment.chunks.push(length);
             rest = rest.get(length..).unwrap_or_default();
         }

@@ -152,7 +152,12 @@ impl<'run> Packer<'run> {
         Ok(Stow { packer: self, kind, frame: FrameBuilder::default(), compressor })
     }
 
-    fn append(&self, kind: PackKind, frame: &Frame, compressor: &mut Compressor) -> Result<(), CreateError> {
+    fn append(
+        &self,
+        kind: PackKind,
+        frame: &Frame,
+        compressor: &mut Compressor,
+    ) -> Result<(), CreateError> {
         let open = match kind {
             PackKind::Data => &self.data,
             PackKind::Tree => &self.tree,
@@ -243,7 +248,11 @@ impl<'run> Packer<'run> {
         let uploaded = self.uploaded.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut packs = uploaded.packs;
         let referred = self.index.packs().iter().zip(&self.referred);
-        packs.extend(referred.filter(|(_, referred)| referred.load(Ordering::Relaxed)).map(|(pack, _)| pack.id));
+        packs.extend(
+            referred
+                .filter(|(_, referred)| referred.load(Ordering::Relaxed))
+                .map(|(pack, _)| pack.id),
+        );
         packs.sort_unstable();
         packs.dedup();
         Ok(Added {

@@ -8,10 +8,10 @@ use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
 use crossbeam_channel::{Sender, bounded};
 
+use super::CreateError;
 use super::assemble::{Item, recorded_entry};
 use super::packer::Packer;
 use super::queue::{Task, TaskQueue};
-use super::CreateError;
 use crate::cache::CacheReader;
 use crate::entry::{PathBytes, display_path};
 use crate::walk::{Event, FileType, Found};

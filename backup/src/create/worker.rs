@@ -111,7 +111,9 @@ impl Worker<'_, '_> {
             Ok(mut metadata) => {
                 let kind = match found.stat.kind {
                     FileType::Directory => Kind::Directory,
-                    FileType::Symlink => Kind::Symlink(metadata.link_target.take().unwrap_or_default()),
+                    FileType::Symlink => {
+                        Kind::Symlink(metadata.link_target.take().unwrap_or_default())
+                    }
                     FileType::Fifo => Kind::Fifo,
                     FileType::Socket => Kind::Socket,
                     FileType::CharDevice => {
@@ -122,7 +124,8 @@ impl Worker<'_, '_> {
                     }
                     FileType::File | FileType::Unknown => {
                         let path = display_path(&found.path);
-                        let warning = format!("{path} is of a kind this program does not know: left out");
+                        let warning =
+                            format!("{path} is of a kind this program does not know: left out");
                         return Ok(Done { found, entry: None, warnings: vec![warning] });
                     }
                 };
@@ -151,7 +154,11 @@ impl Worker<'_, '_> {
                 }
             }
             let torn = reader.is_torn();
-            if torn && attempt < ATTEMPTS && found.stat.size <= RETRY_BYTES_MAX && !self.failure.is_set() {
+            if torn
+                && attempt < ATTEMPTS
+                && found.stat.size <= RETRY_BYTES_MAX
+                && !self.failure.is_set()
+            {
                 found.stat = *reader.source().stat();
                 continue;
             }
@@ -224,7 +231,10 @@ impl Worker<'_, '_> {
     }
 
     /// Reads one segment and stores its chunks. The outer error ends the run, the inner one the file.
-    fn segment(&mut self, reader: &FileReader) -> Result<Result<Option<Part>, SourceError>, CreateError> {
+    fn segment(
+        &mut self,
+        reader: &FileReader,
+    ) -> Result<Result<Option<Part>, SourceError>, CreateError> {
         let segment = match reader.next_segment(self.cutter, &mut self.buffer) {
             Ok(Some(segment)) => segment,
             Ok(None) => return Ok(Ok(None)),
@@ -281,7 +291,8 @@ fn finish_file(mut found: Found, reader: &FileReader, extents: Vec<Extent>, torn
     let mut done = Done::read(found, Kind::File(content), metadata);
     if torn {
         let path = display_path(&done.found.path);
-        done.warnings.push(format!("{path} changed while it was read: stored as it was read, marked torn"));
+        done.warnings
+            .push(format!("{path} changed while it was read: stored as it was read, marked torn"));
     }
     done
 }

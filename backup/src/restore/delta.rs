@@ -27,7 +27,8 @@ impl Run<'_> {
     /// Walks target and tree side by side; both are in tree order.
     fn remove_extras(&self, target: &Target) -> Result<u64, RestoreError> {
         let mut extras: Vec<PathBytes> = Vec::new();
-        let mut entries = TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
+        let mut entries =
+            TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
         let mut wanted: Option<Entry> = None;
         let mut failed = None;
         let mut scopes = Scopes::default();
@@ -51,7 +52,10 @@ impl Run<'_> {
             let matching = wanted.as_ref().filter(|entry| entry.path == found.path);
             let keep = match matching {
                 Some(entry) => is_of_type(&entry.kind, &found.stat),
-                None => !scopes.hold(&found.path) || extras.last().is_some_and(|top| select::is_inside(&found.path, top)),
+                None => {
+                    !scopes.hold(&found.path)
+                        || extras.last().is_some_and(|top| select::is_inside(&found.path, top))
+                }
             };
             if !keep {
                 extras.push(found.path);
@@ -92,7 +96,9 @@ fn is_of_type(kind: &Kind, stat: &Stat) -> bool {
         // A file with further names would change under those too.
         (Kind::File(_), FileType::File) => stat.links == 1,
         (Kind::CharDevice(major, minor), FileType::CharDevice)
-        | (Kind::BlockDevice(major, minor), FileType::BlockDevice) => stat.device_node == (*major, *minor),
+        | (Kind::BlockDevice(major, minor), FileType::BlockDevice) => {
+            stat.device_node == (*major, *minor)
+        }
         // A link is made anew: that costs no more than reading where it points.
         _ => false,
     }

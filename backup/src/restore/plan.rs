@@ -65,7 +65,10 @@ pub(super) fn jobs_of(
                 u64::from(place.length)
             }
         };
-        offset = offset.checked_add(length).filter(|end| *end <= content.size).ok_or(ContentError::Length)?;
+        offset = offset
+            .checked_add(length)
+            .filter(|end| *end <= content.size)
+            .ok_or(ContentError::Length)?;
     }
     if offset == content.size { Ok(jobs) } else { Err(ContentError::Length) }
 }
@@ -75,7 +78,9 @@ pub(super) fn fetches(jobs: &mut [ChunkJob], index: &Index) -> Vec<Fetch> {
     jobs.sort_unstable_by_key(|job| (job.place, job.file, job.offset));
     let mut fetches: Vec<Fetch> = Vec::new();
     let mut at = 0;
-    for same_frame in jobs.chunk_by(|a, b| (a.place.pack, a.place.frame) == (b.place.pack, b.place.frame)) {
+    for same_frame in
+        jobs.chunk_by(|a, b| (a.place.pack, a.place.frame) == (b.place.pack, b.place.frame))
+    {
         let range = at..at + same_frame.len();
         at = range.end;
         let Some(place) = same_frame.first().map(|job| job.place) else { continue };
@@ -92,7 +97,12 @@ pub(super) fn fetches(jobs: &mut [ChunkJob], index: &Index) -> Vec<Fetch> {
                 fetch.end = frame_end;
                 fetch.frames.push(jobs);
             }
-            _ => fetches.push(Fetch { pack: place.pack, start: frame.start, end: frame_end, frames: vec![jobs] }),
+            _ => fetches.push(Fetch {
+                pack: place.pack,
+                start: frame.start,
+                end: frame_end,
+                frames: vec![jobs],
+            }),
         }
     }
     fetches

@@ -41,7 +41,8 @@ impl Selection {
     #[must_use]
     pub fn holds(&self, path: &[u8]) -> bool {
         let stripped = self.strip.as_deref().is_none_or(|root| is_inside(path, root));
-        stripped && (self.paths.is_empty() || self.paths.iter().any(|chosen| is_inside(path, chosen)))
+        stripped
+            && (self.paths.is_empty() || self.paths.iter().any(|chosen| is_inside(path, chosen)))
     }
 
     /// Where `path` goes, relative to the target.
@@ -65,7 +66,8 @@ impl Selection {
 /// Whether `path` is `root` or below it.
 #[must_use]
 pub fn is_inside(path: &[u8], root: &[u8]) -> bool {
-    root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    root.is_empty()
+        || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 /// The path of the one source that is meant: the named one (by path or volume name), or the only one.
@@ -80,11 +82,14 @@ pub fn one_source(snapshot: &Snapshot, wanted: Option<&str>) -> Result<PathBytes
     let path_of = |path: &str| path.strip_prefix('/').unwrap_or(path).as_bytes().to_vec();
     match (wanted, snapshot.sources.as_slice()) {
         (None, [only]) => Ok(path_of(&only.path)),
-        (None, several) => Err(SelectError::SeveralSources { count: several.len(), listed: listed() }),
+        (None, several) => {
+            Err(SelectError::SeveralSources { count: several.len(), listed: listed() })
+        }
         (Some(wanted), sources) => sources
             .iter()
             .find(|source| {
-                source.path == wanted || source.volume.as_ref().is_some_and(|volume| volume.name == wanted)
+                source.path == wanted
+                    || source.volume.as_ref().is_some_and(|volume| volume.name == wanted)
             })
             .map(|source| path_of(&source.path))
             .ok_or_else(|| SelectError::NoSource { wanted: wanted.to_owned(), listed: listed() }),

@@ -88,8 +88,13 @@ impl<'a> FileWriter<'a> {
         content: &[u8],
     ) -> Result<Vec<RestoreWarning>, TargetError> {
         let file = self.file(job)?;
-        file.write_all_at(content, offset).map_err(|error| TargetError::writing(&job.entry.path, error))?;
-        if job.chunks_left.fetch_sub(1, Ordering::AcqRel) == 1 { self.finish(job, &file) } else { Ok(Vec::new()) }
+        file.write_all_at(content, offset)
+            .map_err(|error| TargetError::writing(&job.entry.path, error))?;
+        if job.chunks_left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.finish(job, &file)
+        } else {
+            Ok(Vec::new())
+        }
     }
 
     fn finish(&self, job: &FileJob, file: &File) -> Result<Vec<RestoreWarning>, TargetError> {
@@ -107,7 +112,8 @@ impl<'a> FileWriter<'a> {
             FileState::New => {
                 let file = self.target.create_file(&job.entry.path)?;
                 // Holes, and all that is written later, lie inside this length from the start.
-                file.set_len(job.size).map_err(|error| TargetError::writing(&job.entry.path, error))?;
+                file.set_len(job.size)
+                    .map_err(|error| TargetError::writing(&job.entry.path, error))?;
                 file
             }
         };
