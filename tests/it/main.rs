@@ -1,1 +1,28 @@
-fn main() {}
+//! The one integration target: what the suite promises, each promise under the hazard that threatens it.
+
+#[cfg(test)]
+mod changing_files;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod damage;
+#[cfg(test)]
+mod engine_volumes;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
+mod round_trip;
+#[cfg(test)]
+mod salvage;
+#[cfg(test)]
+mod sources;
+#[cfg(test)]
+mod stores;
+#[cfg(test)]
+mod tidy;
+#[cfg(test)]
+mod tool;

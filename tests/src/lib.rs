@@ -1,1 +1,32 @@
+//! The end-to-end harness: everything the tests need from outside the suite.
+//!
+//! Modules stand from the plain to the compound: a private place to work, a process under test, the
+//! container engine and images for it, object stores (a real one and one that fails on demand), trees
+//! that hold every kind of metadata, a comparison that shares no code with what it judges, and the
+//! naive model of a backup.
+//!
+//! The harness reports by panicking, because its callers are tests: every message names the command,
+//! path or container concerned.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a harness fails the test that uses it, and says why"
+)]
 
+pub mod compare;
+pub mod engine;
+pub mod fake_s3;
+mod http_server;
+pub mod images;
+pub mod janitor;
+pub mod model;
+pub mod notice;
+pub mod object_store;
+pub mod process;
+pub mod random;
+pub mod runtime;
+pub mod sandbox;
+pub mod tree;
+pub mod zoo;

@@ -1,0 +1,313 @@
+//! Chunks to the store: deduplicate, collect frames into packs, upload packs, index them.
+//!
+//! Shared by all threads of a run. Packs are uploaded by threads of their own, so compressing never waits
+//! for the store until [`Packer::new`]'s queue is full.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chores_common::progress::Progress;
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::CreateError;
+use crate::chunk::ChunkId;
+use crate::index::{Index, IndexedPack};
+use crate::pack::{Compressor, Frame, FrameBuilder, Pack, PackBuilder, PackId, PackKind};
+use crate::repository::Repository;
+use crate::tree::PieceSink;
+
+/// After this many packs an index object is written, so that an interrupted first backup of a large
+/// volume goes on where it stopped.
+const PACKS_PER_INDEX: usize = 64;
+
+/// Sealed packs that may wait for an upload thread.
+const PACKS_QUEUED: usize = 1;
+
+/// Locks of the set of new chunks: enough that threads rarely meet.
+const SHARDS: usize = 64;
+
+/// Where every chunk of a run goes.
+#[derive(Debug)]
+pub(super) struct Packer<'run> {
+    repository: &'run Repository,
+    index: &'run Index,
+    level: i32,
+    dry_run: bool,
+    progress: &'run Progress,
+    /// Which of the index's packs this run refers to.
+    referred: Vec<AtomicBool>,
+    /// Chunks this run has taken to store.
+    taken: Vec<Mutex<HashSet<ChunkId>>>,
+    data: Mutex<PackBuilder>,
+    tree: Mutex<PackBuilder>,
+    /// `None` once everything has been sealed; the upload threads end then.
+    queue: Mutex<Option<Sender<Pack>>>,
+    uploads: Receiver<Pack>,
+    uploaded: Mutex<Uploaded>,
+    failure: Failure,
+    chunks_added: AtomicU64,
+    bytes_added: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Uploaded {
+    /// In the store, but in no index object yet.
+    unindexed: Vec<IndexedPack>,
+    packs: Vec<PackId>,
+    bytes_stored: u64,
+}
+
+/// What a run added.
+#[derive(Debug)]
+pub(super) struct Added {
+    /// New packs and the old ones the run refers to, sorted.
+    pub(super) packs: Vec<PackId>,
+    pub(super) chunks: u64,
+    pub(super) bytes: u64,
+    pub(super) bytes_stored: u64,
+}
+
+/// The first error of any thread, and the sign for all others to stop.
+#[derive(Debug, Default)]
+pub(super) struct Failure {
+    stopped: AtomicBool,
+    first: Mutex<Option<CreateError>>,
+}
+
+impl Failure {
+    /// Whether the run has failed or was interrupted: stop working, go on draining queues.
+    pub(super) fn is_set(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the error, unless there is one already.
+    pub(super) fn set(&self, error: CreateError) {
+        lock(&self.first).get_or_insert(error);
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Option<CreateError> {
+        lock(&self.first).take()
+    }
+}
+
+impl<'run> Packer<'run> {
+    pub(super) fn new(
+        repository: &'run Repository,
+        index: &'run Index,
+        level: i32,
+        dry_run: bool,
+        progress: &'run Progress,
+    ) -> Self {
+        let (queue, uploads) = bounded(PACKS_QUEUED);
+        Self {
+            repository,
+            index,
+            level,
+            dry_run,
+            progress,
+            referred: index.packs().iter().map(|_| AtomicBool::new(false)).collect(),
+            taken: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            data: Mutex::new(PackBuilder::new(PackKind::Data)),
+            tree: Mutex::new(PackBuilder::new(PackKind::Tree)),
+            queue: Mutex::new(Some(queue)),
+            uploads,
+            uploaded: Mutex::default(),
+            failure: Failure::default(),
+            chunks_added: AtomicU64::new(0),
+            bytes_added: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    /// Whether the repository has the chunk already; if so the run refers to it from now on.
+    pub(super) fn has(&self, id: &ChunkId) -> bool {
+        let Some(place) = self.index.find(id) else { return false };
+        if let Some(referred) = self.referred.get(place.pack.as_usize()) {
+            // Read first: a store by every thread for every chunk would pass the cache line around.
+            if !referred.load(Ordering::Relaxed) {
+                referred.store(true, Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// Whether the caller has to store the chunk: nobody has it, and no other thread has taken it.
+    pub(super) fn take(&self, id: &ChunkId) -> bool {
+        if self.has(id) {
+            return false;
+        }
+        let [first, ..] = id.0;
+        let shard = usize::from(first) % SHARDS;
+        self.taken.get(shard).is_some_and(|shard| lock(shard).insert(*id))
+    }
+
+    /// A thread's own end of the packer.
+    pub(super) fn stow(&self, kind: PackKind) -> Result<Stow<'_, 'run>, CreateError> {
+        let compressor = Compressor::new(self.level).map_err(CreateError::Compress)?;
+        Ok(Stow { packer: self, kind, frame: FrameBuilder::default(), compressor })
+    }
+
+    fn append(
+        &self,
+        kind: PackKind,
+        frame: &Frame,
+        compressor: &mut Compressor,
+    ) -> Result<(), CreateError> {
+        let open = match kind {
+            PackKind::Data => &self.data,
+            PackKind::Tree => &self.tree,
+        };
+        let full = {
+            let mut open = lock(open);
+            open.append(frame);
+            open.is_full().then(|| std::mem::replace(&mut *open, PackBuilder::new(kind)))
+        };
+        full.map_or(Ok(()), |full| self.seal(full, compressor))
+    }
+
+    fn seal(&self, pack: PackBuilder, compressor: &mut Compressor) -> Result<(), CreateError> {
+        let pack = pack.seal(self.repository.key(), compressor).map_err(CreateError::Compress)?;
+        // The upload threads drain the queue until it closes, failed or not, so this cannot hang.
+        let queue = lock(&self.queue).clone();
+        queue.and_then(|queue| queue.send(pack).ok()).ok_or(CreateError::Stopped)
+    }
+
+    /// Seals what is open and lets the upload threads end. Called once, when every [`Stow`] is finished.
+    pub(super) fn close(&self) {
+        let sealed = if self.failure.is_set() { Ok(()) } else { self.seal_open() };
+        if let Err(error) = sealed {
+            self.failure.set(error);
+        }
+        *lock(&self.queue) = None;
+    }
+
+    fn seal_open(&self) -> Result<(), CreateError> {
+        let mut compressor = Compressor::new(self.level).map_err(CreateError::Compress)?;
+        for (open, kind) in [(&self.data, PackKind::Data), (&self.tree, PackKind::Tree)] {
+            let pack = std::mem::replace(&mut *lock(open), PackBuilder::new(kind));
+            if !pack.is_empty() {
+                self.seal(pack, &mut compressor)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Uploads packs until [`Self::close`]. Run by every upload thread.
+    pub(super) fn upload_all(&self) {
+        for pack in &self.uploads {
+            if self.failure.is_set() {
+                continue;
+            }
+            if let Err(error) = self.upload(pack) {
+                self.failure.set(error);
+            }
+        }
+    }
+
+    fn upload(&self, pack: Pack) -> Result<(), CreateError> {
+        let indexed = IndexedPack::from(&pack);
+        if !self.dry_run {
+            self.repository.put_pack(&indexed.id, pack.bytes)?;
+        }
+        self.progress.add_bytes_stored(indexed.bytes);
+        let mut uploaded = lock(&self.uploaded);
+        uploaded.packs.push(indexed.id);
+        uploaded.bytes_stored += indexed.bytes;
+        uploaded.unindexed.push(indexed);
+        if uploaded.unindexed.len() < PACKS_PER_INDEX {
+            return Ok(());
+        }
+        let packs = std::mem::take(&mut uploaded.unindexed);
+        drop(uploaded);
+        self.put_index(&packs)
+    }
+
+    fn put_index(&self, packs: &[IndexedPack]) -> Result<(), CreateError> {
+        if packs.is_empty() || self.dry_run {
+            return Ok(());
+        }
+        let bytes = self.repository.put_index(packs)?;
+        lock(&self.uploaded).bytes_stored += bytes;
+        Ok(())
+    }
+
+    /// Indexes what was uploaded, even of a failed run: its packs are whole, and the next run need not
+    /// store them again. Called when the upload threads have ended.
+    pub(super) fn finish(self) -> Result<Added, CreateError> {
+        let unindexed = std::mem::take(&mut lock(&self.uploaded).unindexed);
+        let indexed = self.put_index(&unindexed);
+        if let Some(error) = self.failure.take() {
+            return Err(error);
+        }
+        indexed?;
+        let uploaded = self.uploaded.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut packs = uploaded.packs;
+        let referred = self.index.packs().iter().zip(&self.referred);
+        packs.extend(
+            referred
+                .filter(|(_, referred)| referred.load(Ordering::Relaxed))
+                .map(|(pack, _)| pack.id),
+        );
+        packs.sort_unstable();
+        packs.dedup();
+        Ok(Added {
+            packs,
+            chunks: self.chunks_added.into_inner(),
+            bytes: self.bytes_added.into_inner(),
+            bytes_stored: uploaded.bytes_stored,
+        })
+    }
+}
+
+/// One thread's frame in the making.
+#[derive(Debug)]
+pub(super) struct Stow<'packer, 'run> {
+    packer: &'packer Packer<'run>,
+    kind: PackKind,
+    frame: FrameBuilder,
+    compressor: Compressor,
+}
+
+impl Stow<'_, '_> {
+    /// Names `content` and stores it unless it is stored already.
+    pub(super) fn store(&mut self, content: &[u8]) -> Result<ChunkId, CreateError> {
+        let id = self.packer.repository.key().id_of(content);
+        if self.packer.take(&id) {
+            if !self.frame.has_room(content.len()) {
+                self.flush()?;
+            }
+            self.frame.push(id, content);
+            self.packer.chunks_added.fetch_add(1, Ordering::Relaxed);
+            self.packer.bytes_added.fetch_add(content.len() as u64, Ordering::Relaxed);
+        }
+        Ok(id)
+    }
+
+    fn flush(&mut self) -> Result<(), CreateError> {
+        let frame = self.frame.seal(&mut self.compressor).map_err(CreateError::Compress)?;
+        self.packer.append(self.kind, &frame, &mut self.compressor)
+    }
+
+    /// Passes the last frame on.
+    pub(super) fn finish(mut self) -> Result<(), CreateError> {
+        if self.frame.is_empty() { Ok(()) } else { self.flush() }
+    }
+}
+
+impl PieceSink for Stow<'_, '_> {
+    type Error = CreateError;
+
+    fn piece(&mut self, content: &[u8]) -> Result<ChunkId, CreateError> {
+        self.store(content)
+    }
+}
+
+/// A panicking thread ends the whole run, so what it left locked is never used.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

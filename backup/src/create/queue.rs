@@ -1,0 +1,90 @@
+//! Work for the threads that read: in the order of the tree, bounded, and a large file is shared by all who
+//! have nothing else to do.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::Sender;
+
+use super::worker::{Done, LargeJob};
+use crate::walk::Found;
+
+/// Tasks that may wait: enough to keep all threads busy while the walk reads a slow directory.
+const TASKS_MAX: usize = 64;
+
+/// Something to read.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Neighbouring paths of any kind, read one after the other.
+    Batch { found: Vec<Found>, done: Sender<Vec<Done>> },
+    /// A file worth sharing.
+    Large { found: Found, done: Sender<Vec<Done>> },
+}
+
+/// What a thread does next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Task(Task),
+    /// Help with a file another thread has opened.
+    Help(Arc<LargeJob>),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct TaskQueue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tasks: VecDeque<Task>,
+    shared: Vec<Arc<LargeJob>>,
+    closed: bool,
+}
+
+impl TaskQueue {
+    /// Appends a task; waits while the queue is full.
+    pub(super) fn push(&self, task: Task) {
+        let mut state = self.lock();
+        while state.tasks.len() >= TASKS_MAX {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.tasks.push_back(task);
+        self.changed.notify_all();
+    }
+
+    /// Lets other threads help with `job`.
+    pub(super) fn share(&self, job: &Arc<LargeJob>) {
+        self.lock().shared.push(Arc::clone(job));
+        self.changed.notify_all();
+    }
+
+    /// No more tasks will come.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// What to do next; `None` when all is done.
+    pub(super) fn next(&self) -> Option<Next> {
+        let mut state = self.lock();
+        loop {
+            if let Some(task) = state.tasks.pop_front() {
+                self.changed.notify_all();
+                return Some(Next::Task(task));
+            }
+            state.shared.retain(|job| !job.is_ended());
+            if let Some(job) = state.shared.first() {
+                return Some(Next::Help(Arc::clone(job)));
+            }
+            if state.closed {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

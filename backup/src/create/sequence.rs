@@ -1,0 +1,234 @@
+//! The walk to items: what has not changed is taken from the cache, neighbours are read together, large
+//! files on their own. Everything keeps the order of the tree.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use chores_common::exit::chain;
+use chores_common::shutdown::Shutdown;
+use crossbeam_channel::{Sender, bounded};
+
+use super::CreateError;
+use super::assemble::{Item, recorded_entry};
+use super::packer::Packer;
+use super::queue::{Task, TaskQueue};
+use crate::cache::CacheReader;
+use crate::entry::{PathBytes, display_path};
+use crate::walk::{Event, FileType, Found};
+
+/// Paths read by one thread in one go.
+const BATCH_PATHS_MAX: usize = 256;
+
+/// Content read by one thread in one go, in bytes: about what makes a frame.
+const BATCH_BYTES_MAX: u64 = 1 << 20;
+
+/// Unchanged records passed on in one go, in bytes.
+const RECORDS_BYTES_MAX: usize = 256 << 10;
+
+/// Files with several names whose first name is remembered until the last has come. Beyond it, names are
+/// saved as files of their own, and said so.
+const LINKED_FILES_MAX: usize = 4 << 20;
+
+/// Turns a walk's events into items and tasks.
+#[derive(Debug)]
+pub(super) struct Sequencer<'run, 'packer> {
+    cache: Option<CacheReader>,
+    packer: &'packer Packer<'run>,
+    queue: &'run TaskQueue,
+    items: Sender<Item>,
+    shutdown: &'run Shutdown,
+    batch: Vec<Found>,
+    batch_bytes: u64,
+    records: Vec<u8>,
+    first_names: HashMap<(u64, u64), FirstName>,
+    links_forgotten: bool,
+}
+
+#[derive(Debug)]
+struct FirstName {
+    path: PathBytes,
+    /// Its record, where it was unchanged.
+    record: Option<Vec<u8>>,
+    names_left: u64,
+}
+
+impl<'run, 'packer> Sequencer<'run, 'packer> {
+    pub(super) fn new(
+        cache: Option<CacheReader>,
+        packer: &'packer Packer<'run>,
+        queue: &'run TaskQueue,
+        items: Sender<Item>,
+        shutdown: &'run Shutdown,
+    ) -> Self {
+        Self {
+            cache,
+            packer,
+            queue,
+            items,
+            shutdown,
+            batch: Vec::new(),
+            batch_bytes: 0,
+            records: Vec::new(),
+            first_names: HashMap::new(),
+            links_forgotten: false,
+        }
+    }
+
+    /// Takes one event of the walk; `Break` ends it.
+    pub(super) fn event(&mut self, event: Event) -> ControlFlow<()> {
+        if self.shutdown.is_requested() {
+            self.packer.failure().set(CreateError::Interrupted);
+        }
+        if self.packer.failure().is_set() {
+            return ControlFlow::Break(());
+        }
+        match event {
+            Event::Found(found) => self.found(found),
+            Event::Skipped(skipped) => {
+                tracing::info!("{} {}", display_path(&skipped.path), skipped.reason);
+            }
+            Event::Warning(warning) => {
+                let path = display_path(&warning.path);
+                self.item(Item::Warning(format!("{path} {}", chain(&warning.problem))));
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Passes on what is still held back. Called once, when the walk has ended.
+    pub(super) fn finish(mut self) {
+        self.flush();
+    }
+
+    fn found(&mut self, mut found: Found) {
+        if found.stat.links > 1 && found.stat.kind != FileType::Directory {
+            let key = (found.stat.device, found.stat.inode);
+            if self.first_names.contains_key(&key) {
+                self.later_name(found);
+                return;
+            }
+            if self.first_names.len() >= LINKED_FILES_MAX {
+                self.forget_links();
+                found.stat.links = 1;
+            } else {
+                let record = self.unchanged_record(&found, None);
+                let first = FirstName {
+                    path: found.path.clone(),
+                    record: record.clone(),
+                    names_left: found.stat.links - 1,
+                };
+                self.first_names.insert(key, first);
+                self.record_or_read(record, found);
+                return;
+            }
+        }
+        let record = self.unchanged_record(&found, None);
+        self.record_or_read(record, found);
+    }
+
+    fn later_name(&mut self, found: Found) {
+        let key = (found.stat.device, found.stat.inode);
+        let Some(first) = self.first_names.get_mut(&key) else { return };
+        first.names_left = first.names_left.saturating_sub(1);
+        let last = first.names_left == 0;
+        let (path, record_of_first) = (first.path.clone(), first.record.clone());
+        if last {
+            self.first_names.remove(&key);
+        }
+        match self.unchanged_record(&found, Some(&path)) {
+            // The record is only true as long as the first name is what it says.
+            Some(record) if record_of_first.is_some() => self.record(&record),
+            _ => self.item(Item::Linked { found, first: path, record: record_of_first }),
+        }
+    }
+
+    fn forget_links(&mut self) {
+        if !std::mem::replace(&mut self.links_forgotten, true) {
+            self.item(Item::Warning(format!(
+                "more than {LINKED_FILES_MAX} files have several names: further ones are saved as separate files"
+            )));
+        }
+    }
+
+    /// The record of a path whose stat is the same and whose chunks are all still there.
+    fn unchanged_record(&mut self, found: &Found, first_name: Option<&[u8]>) -> Option<Vec<u8>> {
+        let record = self.cache.as_mut()?.find(&found.path)?;
+        if !record.is_unchanged(&found.stat) || !record.ids().all(|id| self.packer.has(&id)) {
+            return None;
+        }
+        let raw = record.raw();
+        if found.stat.links > 1 && found.stat.kind != FileType::Directory {
+            let recorded = recorded_entry(raw)?;
+            if recorded.hardlink_of.as_deref() != first_name {
+                return None;
+            }
+        }
+        Some(raw.to_vec())
+    }
+
+    fn record_or_read(&mut self, record: Option<Vec<u8>>, found: Found) {
+        match record {
+            Some(record) => self.record(&record),
+            None => self.read(found),
+        }
+    }
+
+    fn record(&mut self, record: &[u8]) {
+        self.flush_batch();
+        self.records.extend_from_slice(record);
+        if self.records.len() >= RECORDS_BYTES_MAX {
+            self.flush_records();
+        }
+    }
+
+    fn read(&mut self, found: Found) {
+        self.flush_records();
+        let size = if found.stat.kind == FileType::File { found.stat.size } else { 0 };
+        if size > BATCH_BYTES_MAX {
+            self.flush_batch();
+            let (done, results) = bounded(1);
+            self.queue.push(Task::Large { found, done });
+            self.send(Item::Read(results));
+            return;
+        }
+        self.batch.push(found);
+        self.batch_bytes += size;
+        if self.batch.len() >= BATCH_PATHS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
+            self.flush_batch();
+        }
+    }
+
+    fn item(&mut self, item: Item) {
+        self.flush();
+        self.send(item);
+    }
+
+    fn flush(&mut self) {
+        self.flush_records();
+        self.flush_batch();
+    }
+
+    fn flush_records(&mut self) {
+        if !self.records.is_empty() {
+            let records = std::mem::take(&mut self.records);
+            self.send(Item::Unchanged(records));
+        }
+    }
+
+    fn flush_batch(&mut self) {
+        if !self.batch.is_empty() {
+            let found = std::mem::take(&mut self.batch);
+            self.batch_bytes = 0;
+            let (done, results) = bounded(1);
+            self.queue.push(Task::Batch { found, done });
+            self.send(Item::Read(results));
+        }
+    }
+
+    fn send(&self, item: Item) {
+        // The tree thread takes items until this sender is gone, whatever happens.
+        if self.items.send(item).is_err() {
+            self.packer.failure().set(CreateError::Stopped);
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The threads that read: paths to entries, content to the packer.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chores_common::exit::chain;
+use chores_common::progress::Progress;
+use crossbeam_channel::Sender;
+
+use super::CreateError;
+use super::content::FileReader;
+use super::packer::{Failure, Stow};
+use super::queue::{Next, Task, TaskQueue};
+use crate::chunk::Cutter;
+use crate::entry::{Entry, Extent, FileContent, Kind, display_path};
+use crate::source_file::{self, Metadata, OpenSource, SourceError};
+use crate::walk::{FileType, Found, SourceRoot, Stat};
+
+/// How often a file that changes while it is read is read again before it is stored as it was read.
+const ATTEMPTS: u32 = 3;
+
+/// Longer files are not read again, in bytes: they would change again.
+const RETRY_BYTES_MAX: u64 = 16 << 20;
+
+/// What became of a path.
+#[derive(Debug)]
+pub(super) struct Done {
+    /// The path, with the metadata that was true when it was read.
+    pub(super) found: Found,
+    /// What the tree gets; nothing when it could not be read.
+    pub(super) entry: Option<Entry>,
+    /// What a person should know.
+    pub(super) warnings: Vec<String>,
+}
+
+/// A large file and the threads at work on it.
+#[derive(Debug)]
+pub(super) struct LargeJob {
+    found: Found,
+    reader: FileReader,
+    parts: Mutex<Vec<Part>>,
+    error: Mutex<Option<SourceError>>,
+    threads: AtomicUsize,
+    finished: AtomicBool,
+    done: Sender<Vec<Done>>,
+}
+
+impl LargeJob {
+    /// Whether there is nothing left to help with.
+    pub(super) fn is_ended(&self) -> bool {
+        self.reader.is_ended()
+    }
+}
+
+/// One reading thread.
+#[derive(Debug)]
+pub(super) struct Worker<'run, 'packer> {
+    pub(super) roots: &'run [SourceRoot],
+    pub(super) cutter: &'run Cutter,
+    pub(super) queue: &'run TaskQueue,
+    pub(super) failure: &'run Failure,
+    pub(super) progress: &'run Progress,
+    pub(super) stow: Stow<'packer, 'run>,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl Worker<'_, '_> {
+    /// Works until the queue is closed and empty. After a failure it only empties the queue.
+    pub(super) fn run(mut self) {
+        while let Some(next) = self.queue.next() {
+            let outcome = match next {
+                Next::Task(_) if self.failure.is_set() => Ok(()),
+                Next::Help(job) if self.failure.is_set() => {
+                    job.reader.abandon();
+                    Ok(())
+                }
+                Next::Task(Task::Batch { found, done }) => self.batch(found, &done),
+                Next::Task(Task::Large { found, done }) => self.large(found, done),
+                Next::Help(job) => self.work_on(&job),
+            };
+            if let Err(error) = outcome {
+                self.failure.set(error);
+            }
+        }
+        if !self.failure.is_set()
+            && let Err(error) = self.stow.finish()
+        {
+            self.failure.set(error);
+        }
+    }
+
+    fn batch(&mut self, found: Vec<Found>, done: &Sender<Vec<Done>>) -> Result<(), CreateError> {
+        let mut results = Vec::with_capacity(found.len());
+        for found in found {
+            if self.failure.is_set() {
+                return Ok(());
+            }
+            results.push(self.path(found)?);
+        }
+        // The receiver only goes away when the run has failed.
+        drop(done.send(results));
+        Ok(())
+    }
+
+    fn path(&mut self, found: Found) -> Result<Done, CreateError> {
+        if found.stat.kind == FileType::File {
+            return self.file(found);
+        }
+        let Some(root) = self.roots.get(found.root) else { return Ok(Done::unread(found, None)) };
+        Ok(match source_file::read_metadata(root, &found) {
+            Ok(mut metadata) => {
+                let kind = match found.stat.kind {
+                    FileType::Directory => Kind::Directory,
+                    FileType::Symlink => {
+                        Kind::Symlink(metadata.link_target.take().unwrap_or_default())
+                    }
+                    FileType::Fifo => Kind::Fifo,
+                    FileType::Socket => Kind::Socket,
+                    FileType::CharDevice => {
+                        Kind::CharDevice(found.stat.device_node.0, found.stat.device_node.1)
+                    }
+                    FileType::BlockDevice => {
+                        Kind::BlockDevice(found.stat.device_node.0, found.stat.device_node.1)
+                    }
+                    FileType::File | FileType::Unknown => {
+                        let path = display_path(&found.path);
+                        let warning =
+                            format!("{path} is of a kind this program does not know: left out");
+                        return Ok(Done { found, entry: None, warnings: vec![warning] });
+                    }
+                };
+                Done::read(found, kind, metadata)
+            }
+            Err(error) => Done::unread(found, Some(&error)),
+        })
+    }
+
+    /// Reads a file alone, again when it changes meanwhile.
+    fn file(&mut self, mut found: Found) -> Result<Done, CreateError> {
+        let Some(root) = self.roots.get(found.root) else { return Ok(Done::unread(found, None)) };
+        for attempt in 1.. {
+            let source = match open_current(root, &mut found) {
+                Ok(Some(source)) => source,
+                Ok(None) => return self.path(found),
+                Err(error) => return Ok(Done::unread(found, Some(&error))),
+            };
+            let reader = FileReader::new(source, self.cutter);
+            let mut extents = Vec::new();
+            loop {
+                match self.segment(&reader)? {
+                    Ok(Some(part)) => extents.extend(part.extents),
+                    Ok(None) => break,
+                    Err(error) => return Ok(Done::unread(found, Some(&error))),
+                }
+            }
+            let torn = reader.is_torn();
+            if torn
+                && attempt < ATTEMPTS
+                && found.stat.size <= RETRY_BYTES_MAX
+                && !self.failure.is_set()
+            {
+                found.stat = *reader.source().stat();
+                continue;
+            }
+            self.progress.add_files(1);
+            self.progress.add_bytes(reader.source().stat().size);
+            return Ok(finish_file(found, &reader, extents, torn));
+        }
+        Ok(Done::unread(found, None))
+    }
+
+    fn large(&mut self, mut found: Found, done: Sender<Vec<Done>>) -> Result<(), CreateError> {
+        let Some(root) = self.roots.get(found.root) else { return Ok(()) };
+        let source = match open_current(root, &mut found) {
+            Ok(Some(source)) => source,
+            Ok(None) => return self.batch(vec![found], &done),
+            Err(error) => {
+                drop(done.send(vec![Done::unread(found, Some(&error))]));
+                return Ok(());
+            }
+        };
+        let job = Arc::new(LargeJob {
+            found,
+            reader: FileReader::new(source, self.cutter),
+            parts: Mutex::default(),
+            error: Mutex::default(),
+            threads: AtomicUsize::new(0),
+            finished: AtomicBool::new(false),
+            done,
+        });
+        self.queue.share(&job);
+        self.work_on(&job)
+    }
+
+    /// Reads segments of a shared file until there are none; whoever is last reports the file.
+    fn work_on(&mut self, job: &LargeJob) -> Result<(), CreateError> {
+        job.threads.fetch_add(1, Ordering::SeqCst);
+        loop {
+            if self.failure.is_set() {
+                job.reader.abandon();
+                return Ok(());
+            }
+            match self.segment(&job.reader)? {
+                Ok(Some(part)) => {
+                    self.progress.add_bytes(part.bytes);
+                    lock(&job.parts).push(part);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    lock(&job.error).get_or_insert(error);
+                    break;
+                }
+            }
+        }
+        let last = job.threads.fetch_sub(1, Ordering::SeqCst) == 1;
+        if !last || job.finished.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.progress.add_files(1);
+        let done = match lock(&job.error).take() {
+            Some(error) => Done::unread(job.found.clone(), Some(&error)),
+            None => {
+                let mut parts = std::mem::take(&mut *lock(&job.parts));
+                parts.sort_unstable_by_key(|part| part.order);
+                let extents = parts.into_iter().flat_map(|part| part.extents).collect();
+                finish_file(job.found.clone(), &job.reader, extents, job.reader.is_torn())
+            }
+        };
+        drop(job.done.send(vec![done]));
+        Ok(())
+    }
+
+    /// Reads one segment and stores its chunks. The outer error ends the run, the inner one the file.
+    fn segment(
+        &mut self,
+        reader: &FileReader,
+    ) -> Result<Result<Option<Part>, SourceError>, CreateError> {
+        let segment = match reader.next_segment(self.cutter, &mut self.buffer) {
+            Ok(Some(segment)) => segment,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) => return Ok(Err(error)),
+        };
+        let mut rest = self.buffer.as_slice();
+        let mut chunks = Vec::with_capacity(segment.chunks.len());
+        let mut bytes = 0;
+        for length in &segment.chunks {
+            let (chunk, after) = rest.split_at_checked(*length).unwrap_or((rest, &[]));
+            chunks.push(Extent::Chunk(self.stow.store(chunk)?));
+            bytes += chunk.len() as u64;
+            rest = after;
+        }
+        Ok(Ok(Some(Part { order: segment.order, bytes, extents: segment.extents(chunks) })))
+    }
+}
+
+/// A segment that has been stored.
+#[derive(Debug)]
+struct Part {
+    order: usize,
+    /// Bytes of data in it, holes left out.
+    bytes: u64,
+    extents: Vec<Extent>,
+}
+
+/// Opens the file that has the path now. `None` when it is no file any more; `found` says what it is.
+fn open_current(root: &SourceRoot, found: &mut Found) -> Result<Option<OpenSource>, SourceError> {
+    let mut attempt = 1;
+    loop {
+        match source_file::open(root, found) {
+            // Programs that save by renaming over the old file do this all the time: take the new one.
+            Err(SourceError::Replaced(_)) if attempt < ATTEMPTS => {
+                found.stat = source_file::look_again(root, found)?;
+                if found.stat.kind != FileType::File {
+                    return Ok(None);
+                }
+                attempt += 1;
+            }
+            outcome => return outcome.map(Some),
+        }
+    }
+}
+
+fn finish_file(mut found: Found, reader: &FileReader, extents: Vec<Extent>, torn: bool) -> Done {
+    let metadata = match reader.source().metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => return Done::unread(found, Some(&error)),
+    };
+    // Whether other names are followed up was decided by what the walk saw.
+    found.stat = Stat { links: found.stat.links, ..*reader.source().stat() };
+    let content = FileContent { size: found.stat.size, extents, torn };
+    let mut done = Done::read(found, Kind::File(content), metadata);
+    if torn {
+        let path = display_path(&done.found.path);
+        done.warnings
+            .push(format!("{path} changed while it was read: stored as it was read, marked torn"));
+    }
+    done
+}
+
+impl Done {
+    fn read(found: Found, kind: Kind, metadata: Metadata) -> Self {
+        let warnings = metadata
+            .unread
+            .iter()
+            .map(|name| {
+                let (path, name) = (display_path(&found.path), String::from_utf8_lossy(name));
+                format!("{path}: the attribute {name} could not be read")
+            })
+            .collect();
+        let Stat { mode, uid, gid, mtime, .. } = found.stat;
+        let path = found.path.clone();
+        let xattrs = metadata.xattrs;
+        let entry = Entry { path, kind, mode, uid, gid, mtime, xattrs, hardlink_of: None };
+        Self { found, entry: Some(entry), warnings }
+    }
+
+    fn unread(found: Found, error: Option<&SourceError>) -> Self {
+        let warning = error.map_or_else(
+            || format!("{} could not be read", display_path(&found.path)),
+            |error| chain(error),
+        );
+        Self { found, entry: None, warnings: vec![warning] }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,129 @@
+//! Chunks back from the store: find, fetch the frame, decode, check against the name.
+
+use std::collections::VecDeque;
+
+use chores_common::object::ObjectError;
+
+use crate::chunk::ChunkId;
+use crate::index::{Index, PackNumber, Place};
+use crate::pack::{Decompressor, FramePlace, PackError, PackId};
+use crate::repository::{Repository, RepositoryError};
+use crate::tree::PieceSource;
+
+/// Decoded frames kept by one reader: trees and listings come back to the last few.
+const FRAMES_KEPT: usize = 8;
+
+/// Why a chunk cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No pack has it.
+    #[error("the chunk {0} is in no readable pack")]
+    Missing(ChunkId),
+    /// The store did not give the frame.
+    #[error(transparent)]
+    Store(#[from] ObjectError),
+    /// The frame does not decode.
+    #[error("{} is damaged", .0.key())]
+    Pack(PackId, #[source] PackError),
+    /// The frame decodes to something else.
+    #[error("{pack} is damaged: the chunk {chunk} in it has another content", pack = .pack.key())]
+    Content {
+        /// The pack.
+        pack: PackId,
+        /// The chunk that should be there.
+        chunk: ChunkId,
+    },
+    /// The repository could not be opened for reading.
+    #[error(transparent)]
+    Repository(Box<RepositoryError>),
+    /// The decoder could not be made.
+    #[error("cannot decompress")]
+    Decompress(#[source] std::io::Error),
+}
+
+impl ReadError {
+    /// The object at fault, where it is known.
+    #[must_use]
+    pub fn object(&self) -> Option<String> {
+        match self {
+            Self::Store(error) => Some(error.key().to_owned()),
+            Self::Pack(pack, _) | Self::Content { pack, .. } => Some(pack.key()),
+            Self::Missing(_) | Self::Decompress(_) | Self::Repository(_) => None,
+        }
+    }
+}
+
+/// Reads single chunks, for one thread.
+#[derive(Debug)]
+pub struct ChunkReader<'a> {
+    repository: &'a Repository,
+    index: &'a Index,
+    decompressor: Decompressor,
+    /// Most recently used last.
+    frames: VecDeque<(PackNumber, u32, Vec<u8>)>,
+}
+
+impl<'a> ChunkReader<'a> {
+    /// A reader for what `index` knows.
+    pub fn new(repository: &'a Repository, index: &'a Index) -> Result<Self, ReadError> {
+        let decompressor = Decompressor::new().map_err(ReadError::Decompress)?;
+        Ok(Self { repository, index, decompressor, frames: VecDeque::with_capacity(FRAMES_KEPT) })
+    }
+
+    /// The content of a chunk, checked against its name.
+    pub fn chunk(&mut self, id: &ChunkId) -> Result<&[u8], ReadError> {
+        let place = self.index.find(id).ok_or(ReadError::Missing(*id))?;
+        let pack = self.index.pack(place.pack).ok_or(ReadError::Missing(*id))?.id;
+        let key = self.repository.key();
+        let frame = self.frame(&place, *id)?;
+        let content = slice_of(frame, &place).filter(|content| key.id_of(content) == *id);
+        content.ok_or(ReadError::Content { pack, chunk: *id })
+    }
+
+    fn frame(&mut self, place: &Place, id: ChunkId) -> Result<&[u8], ReadError> {
+        let kept = self
+            .frames
+            .iter()
+            .position(|(pack, frame, _)| (*pack, *frame) == (place.pack, place.frame));
+        let frame = if let Some(kept) = kept.and_then(|at| self.frames.remove(at)) {
+            kept
+        } else {
+            let pack = self.index.pack(place.pack).ok_or(ReadError::Missing(id))?;
+            let at = pack.frames.get(place.frame as usize).ok_or(ReadError::Missing(id))?;
+            let stored = self.repository.store().get_range(&pack.id.key(), range_of(at))?;
+            // The oldest buffer is used again.
+            let oldest =
+                if self.frames.len() >= FRAMES_KEPT { self.frames.pop_front() } else { None };
+            let mut content = oldest.map(|(_, _, content)| content).unwrap_or_default();
+            self.decompressor
+                .frame(&stored, at.content, &mut content)
+                .map_err(|error| ReadError::Pack(pack.id, error))?;
+            (place.pack, place.frame, content)
+        };
+        self.frames.push_back(frame);
+        Ok(self.frames.back().map_or(&[], |(_, _, content)| content))
+    }
+}
+
+impl PieceSource for ChunkReader<'_> {
+    type Error = ReadError;
+
+    fn piece(&mut self, id: &ChunkId, into: &mut Vec<u8>) -> Result<(), ReadError> {
+        let content = self.chunk(id)?;
+        into.clear();
+        into.extend_from_slice(content);
+        Ok(())
+    }
+}
+
+/// The bytes of a chunk in its decoded frame.
+#[must_use]
+pub fn slice_of<'a>(frame: &'a [u8], place: &Place) -> Option<&'a [u8]> {
+    frame.get(place.offset as usize..)?.get(..place.length as usize)
+}
+
+/// The bytes of a frame in its pack.
+#[must_use]
+pub fn range_of(frame: &FramePlace) -> std::ops::Range<u64> {
+    u64::from(frame.start)..u64::from(frame.start) + u64::from(frame.stored)
+}

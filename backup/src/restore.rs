@@ -1,0 +1,677 @@
+//! A snapshot back to files.
+//!
+//! The tree is read in windows. In each, directories and nodes are made first, then every frame that
+//! holds content of the window is fetched once, in pack order and in parallel, decoded, checked chunk by
+//! chunk against its name and written; links follow, and directories get their metadata last.
+
+mod delta;
+mod plan;
+pub mod select;
+mod write;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use chores_common::exit::chain;
+use chores_common::object::ErrorKind;
+use chores_common::progress::Progress;
+use chores_common::shutdown::Shutdown;
+
+use crate::entry::{Entry, FileContent, Kind, PathBytes, Timestamp, display_path};
+use crate::index::Index;
+use crate::pack::Decompressor;
+use crate::reader::{ChunkReader, ReadError, slice_of};
+use crate::repository::Repository;
+use crate::snapshot::Snapshot;
+use crate::target::{Leftover, RestoreWarning, Target, TargetError};
+use crate::tree::{TreeError, TreeReader};
+use plan::{ChunkJob, Fetch};
+use select::{SelectError, Selection};
+use write::{FileJob, FileWriter};
+
+/// Entries of one window.
+const WINDOW_ENTRIES_MAX: usize = 32_768;
+
+/// Chunks of one window; a single larger file makes a larger window.
+const WINDOW_CHUNKS_MAX: usize = 131_072;
+
+/// Warnings and damages kept for the report; the counts go on.
+pub const REPORTED_MAX: usize = 100;
+
+/// Mode of directories above a source that have to be made: the snapshot does not know them.
+const PARENT_MODE: u32 = 0o755;
+
+/// What may be in the target before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    /// Nothing.
+    Empty,
+    /// Anything: the snapshot takes its place once it is whole.
+    Replace,
+    /// An older state: only what differs is written, what the snapshot does not have is removed.
+    Delta,
+}
+
+/// What to restore and how.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// Which part.
+    pub selection: Selection,
+    /// What may be there before.
+    pub into: Into,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Threads that fetch, decode and write.
+    pub threads: usize,
+}
+
+/// What a restore did, or would do.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreReport {
+    /// Regular files made or changed.
+    pub files: u64,
+    /// Regular files that were right already (`--delta`).
+    pub files_unchanged: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Links, nodes.
+    pub others: u64,
+    /// Paths removed because the snapshot does not have them (`--delta`).
+    pub removed: u64,
+    /// Bytes of content written.
+    pub bytes: u64,
+    /// How many pieces of metadata could not be restored, and the first of them.
+    pub warning_count: u64,
+    /// The first [`REPORTED_MAX`] warnings.
+    pub warnings: Vec<String>,
+    /// How many files could not be restored because the repository is damaged.
+    pub damaged_count: u64,
+    /// The first [`REPORTED_MAX`] of them, with the problem.
+    pub damaged: Vec<(String, String)>,
+}
+
+/// Why a restore ended early. What it had written stays, except with `Replace`, where the old state stays.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The choice does not fit the snapshot.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The target cannot be written.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The target has something in it.
+    #[error(
+        "{0} is not empty: name an empty directory, or add --replace (the snapshot takes its place) or --delta (only differences are written)"
+    )]
+    NotEmpty(String),
+    /// Too little space.
+    #[error("{place} has {free} bytes free, the restore needs {needed}")]
+    Space {
+        /// The target.
+        place: String,
+        /// Free bytes.
+        free: u64,
+        /// Bytes of content.
+        needed: u64,
+    },
+    /// The tree cannot be read.
+    #[error("the snapshot cannot be read to its end")]
+    Tree(#[source] TreeError<ReadError>),
+    /// The store failed.
+    #[error("cannot read from the repository")]
+    Read(#[source] ReadError),
+    /// Parts are damaged, so the old state was kept.
+    #[error(
+        "{0} files of the snapshot are damaged: the old content stays; restore to another place to get the rest"
+    )]
+    Damaged(u64),
+    /// The target is the root directory.
+    #[error("--replace and --delta refuse the root directory")]
+    Root,
+    /// SIGINT or SIGTERM.
+    #[error("interrupted")]
+    Interrupted,
+    /// A file changed while `--delta` compared it.
+    #[error("cannot compare {0}")]
+    Compare(String, #[source] std::io::Error),
+}
+
+/// Restores `snapshot` into the directory `into_path`, which is made when it is missing.
+pub fn restore(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    into_path: &Path,
+    options: &RestoreOptions,
+    progress: &Progress,
+    shutdown: &Shutdown,
+) -> Result<RestoreReport, RestoreError> {
+    let (index, _unreadable) = repository
+        .index_for_reading([snapshot])
+        .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
+    let survey = survey(repository, &index, snapshot, options)?;
+    progress.set_totals(survey.report.files, survey.data_bytes);
+    if options.dry_run {
+        return Ok(survey.report);
+    }
+    let target = open_target(into_path, options)?;
+    let run = Run { repository, index: &index, snapshot, options, progress, shutdown };
+    match options.into {
+        Into::Empty => {
+            refuse_full(&target, survey.data_bytes)?;
+            run.restore_into(&target)
+        }
+        Into::Delta => run.delta(&target),
+        Into::Replace => {
+            refuse_full(&target, survey.data_bytes)?;
+            run.replace(&target)
+        }
+    }
+}
+
+/// What the chosen part holds.
+struct Survey {
+    report: RestoreReport,
+    data_bytes: u64,
+}
+
+/// Reads the tree once without touching the target: totals for the progress, the preflight and dry runs.
+fn survey(
+    repository: &Repository,
+    index: &Index,
+    snapshot: &Snapshot,
+    options: &RestoreOptions,
+) -> Result<Survey, RestoreError> {
+    let mut report = RestoreReport::default();
+    let mut data_bytes = 0_u64;
+    let mut entries = TreeReader::new(&snapshot.tree, reader(repository, index)?);
+    while let Some(entry) = entries.next_entry().map_err(RestoreError::Tree)? {
+        if !options.selection.holds(&entry.path) {
+            continue;
+        }
+        match &entry.kind {
+            Kind::Directory => report.directories += 1,
+            Kind::File(_) => report.files += 1,
+            _ => report.others += 1,
+        }
+        if entry.hardlink_of.is_none() {
+            match plan::data_bytes(&entry, index) {
+                Some(bytes) => data_bytes = data_bytes.saturating_add(bytes),
+                None => {
+                    report.damage(&entry.path, "a chunk of it is in no readable pack".to_owned())
+                }
+            }
+        }
+    }
+    report.bytes = data_bytes;
+    if report.files + report.directories + report.others == 0 {
+        return Err(select::nothing_at(&options.selection).into());
+    }
+    Ok(Survey { report, data_bytes })
+}
+
+fn reader<'a>(
+    repository: &'a Repository,
+    index: &'a Index,
+) -> Result<ChunkReader<'a>, RestoreError> {
+    ChunkReader::new(repository, index).map_err(RestoreError::Read)
+}
+
+fn open_target(path: &Path, options: &RestoreOptions) -> Result<Target, RestoreError> {
+    std::fs::create_dir_all(path).map_err(|source| TargetError::Io {
+        act: "make the directory",
+        path: path.display().to_string(),
+        source,
+    })?;
+    let target = Target::open(path)?;
+    if options.into == Into::Empty {
+        if !target.is_empty()? {
+            return Err(RestoreError::NotEmpty(path.display().to_string()));
+        }
+    } else if path.canonicalize().is_ok_and(|path| path == Path::new("/")) {
+        return Err(RestoreError::Root);
+    }
+    Ok(target)
+}
+
+fn refuse_full(target: &Target, needed: u64) -> Result<(), RestoreError> {
+    let free = target.free_bytes()?;
+    if free >= needed {
+        return Ok(());
+    }
+    Err(RestoreError::Space { place: target.path().display().to_string(), free, needed })
+}
+
+/// What every part of one restore needs.
+struct Run<'a> {
+    repository: &'a Repository,
+    index: &'a Index,
+    snapshot: &'a Snapshot,
+    options: &'a RestoreOptions,
+    progress: &'a Progress,
+    shutdown: &'a Shutdown,
+}
+
+impl Run<'_> {
+    fn replace(&self, target: &Target) -> Result<RestoreReport, RestoreError> {
+        let mut id = [0; 8];
+        getrandom::fill(&mut id).map_err(|error| {
+            RestoreError::Compare("random numbers".to_owned(), std::io::Error::other(error))
+        })?;
+        let (staging, leftovers) = target.stage(u64::from_le_bytes(id))?;
+        for leftover in leftovers {
+            match leftover {
+                Leftover::Removed => tracing::info!("removed what an interrupted restore had left"),
+                Leftover::Completed => tracing::info!("completed an interrupted restore first"),
+            }
+        }
+        let outcome = self.restore_whole(staging.target());
+        let (mut report, top) = match outcome {
+            Ok((report, top)) if report.damaged_count == 0 => (report, top),
+            Ok((report, _)) => {
+                target.abandon(staging)?;
+                report
+                    .damaged
+                    .iter()
+                    .for_each(|(path, problem)| tracing::error!("{path}: {problem}"));
+                return Err(RestoreError::Damaged(report.damaged_count));
+            }
+            Err(error) => {
+                target.abandon(staging)?;
+                return Err(error);
+            }
+        };
+        target.swap_in(staging)?;
+        // Staging carried the content; the target itself keeps its inode and gets the metadata here.
+        if let Some(top) = top {
+            target.finish(&top, None)?.iter().for_each(|warning| report.warn(warning));
+        }
+        Ok(report)
+    }
+
+    fn restore_into(&self, target: &Target) -> Result<RestoreReport, RestoreError> {
+        self.restore_whole(target).map(|(report, _)| report)
+    }
+
+    /// Restores everything chosen into an empty directory, or over one that `delta` has prepared. Returns
+    /// the entry of the target itself too, where the snapshot has one.
+    fn restore_whole(
+        &self,
+        target: &Target,
+    ) -> Result<(RestoreReport, Option<Entry>), RestoreError> {
+        let mut top = None;
+        let mut window = Window::new(self, target);
+        let mut entries =
+            TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
+        while let Some(entry) = entries.next_entry().map_err(RestoreError::Tree)? {
+            if !self.options.selection.holds(&entry.path) {
+                continue;
+            }
+            if window.is_full() {
+                window.work()?;
+                window.finish_directories(Some(self.options.selection.place(&entry.path)))?;
+            }
+            if entry.kind == Kind::Directory && self.options.selection.place(&entry.path).is_empty()
+            {
+                top = Some(self.options.selection.placed(entry.clone()));
+            }
+            window.add(entry)?;
+        }
+        window.work()?;
+        window.finish_directories(None)?;
+        Ok((window.shared.into_report(), top))
+    }
+}
+
+/// A stretch of the tree that is restored together.
+struct Window<'a> {
+    run: &'a Run<'a>,
+    target: &'a Target,
+    writer: FileWriter<'a>,
+    entries: usize,
+    files: Vec<FileJob>,
+    jobs: Vec<ChunkJob>,
+    /// Further names, made when the content is there: the first name's path in the target, the entry.
+    links: Vec<(PathBytes, Entry)>,
+    /// Directories whose metadata waits until nothing more is made in them.
+    directories: Vec<Entry>,
+    /// For files whose first name is not restored: the name that stands in for it.
+    stand_ins: HashMap<PathBytes, PathBytes>,
+    shared: Shared,
+}
+
+/// What the threads of a window share.
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    error: Mutex<Option<RestoreError>>,
+    report: Mutex<RestoreReport>,
+    bytes: AtomicU64,
+}
+
+impl Shared {
+    fn fail(&self, error: RestoreError) {
+        lock(&self.error).get_or_insert(error);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn warn(&self, warnings: Vec<RestoreWarning>) {
+        if !warnings.is_empty() {
+            let mut report = lock(&self.report);
+            warnings.iter().for_each(|warning| report.warn(warning));
+        }
+    }
+
+    fn into_report(self) -> RestoreReport {
+        let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.bytes = self.bytes.into_inner();
+        report
+    }
+}
+
+impl RestoreReport {
+    fn warn(&mut self, warning: &RestoreWarning) {
+        let warning = warning.to_string();
+        tracing::warn!("{warning}");
+        self.warning_count += 1;
+        if self.warnings.len() < REPORTED_MAX {
+            self.warnings.push(warning);
+        }
+    }
+
+    fn damage(&mut self, path: &[u8], problem: String) {
+        let path = display_path(path);
+        tracing::error!("{path} is damaged in the repository: {problem}");
+        self.damaged_count += 1;
+        if self.damaged.len() < REPORTED_MAX {
+            self.damaged.push((path, problem));
+        }
+    }
+}
+
+impl<'a> Window<'a> {
+    fn new(run: &'a Run<'a>, target: &'a Target) -> Self {
+        Self {
+            run,
+            target,
+            writer: FileWriter::new(target),
+            entries: 0,
+            files: Vec::new(),
+            jobs: Vec::new(),
+            links: Vec::new(),
+            directories: Vec::new(),
+            stand_ins: HashMap::new(),
+            shared: Shared::default(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.entries >= WINDOW_ENTRIES_MAX || self.jobs.len() >= WINDOW_CHUNKS_MAX
+    }
+
+    fn add(&mut self, mut entry: Entry) -> Result<(), RestoreError> {
+        self.entries += 1;
+        let selection = &self.run.options.selection;
+        if self.directories.is_empty() {
+            self.make_parents(selection.place(&entry.path))?;
+        }
+        if let Some(first) = entry.hardlink_of.take() {
+            let place = if selection.holds(&first) {
+                Some(selection.place(&first).to_vec())
+            } else {
+                let here = selection.place(&entry.path).to_vec();
+                match self.stand_ins.entry(first) {
+                    std::collections::hash_map::Entry::Occupied(known) => Some(known.get().clone()),
+                    std::collections::hash_map::Entry::Vacant(vacant) => {
+                        vacant.insert(here);
+                        None
+                    }
+                }
+            };
+            if let Some(first) = place {
+                self.links.push((first, selection.placed(entry)));
+                return Ok(());
+            }
+        }
+        let entry = selection.placed(entry);
+        if matches!(entry.kind, Kind::File(_)) {
+            self.add_file(entry)
+        } else {
+            self.add_other(entry)
+        }
+    }
+
+    /// Directories above the sources get a usual mode: the snapshot does not know theirs.
+    fn make_parents(&mut self, path: &[u8]) -> Result<(), RestoreError> {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        for end in ends {
+            let parent = path.get(..end).unwrap_or_default();
+            if self.target.stat(parent)?.is_some() {
+                continue;
+            }
+            self.target.make_directory(parent)?;
+            let now = jiff::Timestamp::now();
+            let user = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            self.directories.push(Entry {
+                path: parent.to_vec(),
+                kind: Kind::Directory,
+                mode: PARENT_MODE,
+                uid: user.0,
+                gid: user.1,
+                mtime: Timestamp { seconds: now.as_second(), nanos: 0 },
+                xattrs: Vec::new(),
+                hardlink_of: None,
+            });
+        }
+        Ok(())
+    }
+
+    fn add_other(&mut self, entry: Entry) -> Result<(), RestoreError> {
+        let mut report = lock(&self.shared.report);
+        if entry.kind == Kind::Directory {
+            report.directories += 1;
+            self.target.make_directory(&entry.path)?;
+            drop(report);
+            self.directories.push(entry);
+            return Ok(());
+        }
+        report.others += 1;
+        drop(report);
+        if self.run.options.into == Into::Delta && delta::is_same_node(self.target, &entry)? {
+            self.shared.warn(self.target.finish(&entry, None)?);
+            return Ok(());
+        }
+        match self.target.make_node(&entry)? {
+            Some(lost) => self.shared.warn(vec![lost]),
+            None => self.shared.warn(self.target.finish(&entry, None)?),
+        }
+        Ok(())
+    }
+
+    fn add_file(&mut self, mut entry: Entry) -> Result<(), RestoreError> {
+        let Kind::File(content) = &mut entry.kind else { return Ok(()) };
+        let content = std::mem::take(content);
+        let number = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
+        let mut jobs = match plan::jobs_of(&content, number, self.run.index) {
+            Ok(jobs) => jobs,
+            Err(problem) => {
+                lock(&self.shared.report).damage(&entry.path, problem.to_string());
+                return Ok(());
+            }
+        };
+        entry.kind = Kind::File(FileContent { size: content.size, ..FileContent::default() });
+        let mut exists = false;
+        if self.run.options.into == Into::Delta {
+            let key = self.run.repository.key();
+            let compared = delta::compare(self.target, &entry.path, &content, &jobs, key)?;
+            if let Some(wrong) = compared {
+                exists = true;
+                jobs = wrong;
+            }
+            if exists && jobs.is_empty() {
+                lock(&self.shared.report).files_unchanged += 1;
+                self.run.progress.add_files(1);
+                self.shared.warn(self.target.finish(&entry, None)?);
+                return Ok(());
+            }
+        }
+        lock(&self.shared.report).files += 1;
+        let chunks = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
+        let job = FileJob::new(entry, content.size, chunks, exists);
+        if jobs.is_empty() {
+            self.shared.warn(self.writer.without_data(&job)?);
+            self.run.progress.add_files(1);
+        } else {
+            self.jobs.append(&mut jobs);
+            self.files.push(job);
+        }
+        Ok(())
+    }
+
+    /// Fetches and writes the window's content, then makes its links.
+    fn work(&mut self) -> Result<(), RestoreError> {
+        let fetches = plan::fetches(&mut self.jobs, self.run.index);
+        let next = AtomicUsize::new(0);
+        let this = &*self;
+        std::thread::scope(|scope| {
+            for _ in 1..this.run.options.threads.max(1) {
+                scope.spawn(|| this.fetch_all(&fetches, &next));
+            }
+            this.fetch_all(&fetches, &next);
+        });
+        if let Some(error) = lock(&self.shared.error).take() {
+            return Err(error);
+        }
+        for job in self.files.drain(..).filter(FileJob::has_failed) {
+            self.target.remove_tree(&job.entry.path)?;
+        }
+        self.jobs.clear();
+        self.entries = 0;
+        for (first, entry) in std::mem::take(&mut self.links) {
+            self.link(&first, &entry)?;
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, first: &[u8], entry: &Entry) -> Result<(), RestoreError> {
+        let mut report = lock(&self.shared.report);
+        if self.target.stat(first)?.is_none() {
+            report.damage(
+                &entry.path,
+                format!("its other name {} was not restored", display_path(first)),
+            );
+            return Ok(());
+        }
+        match entry.kind {
+            Kind::File(_) => report.files += 1,
+            _ => report.others += 1,
+        }
+        drop(report);
+        if self.run.options.into == Into::Delta {
+            self.target.remove_tree(&entry.path)?;
+        }
+        self.target.make_hard_link(first, &entry.path)?;
+        self.run.progress.add_files(1);
+        Ok(())
+    }
+
+    /// Gives directories their metadata, children first, but those that `next` will still go into.
+    fn finish_directories(&mut self, next: Option<&[u8]>) -> Result<(), RestoreError> {
+        let still_open =
+            |directory: &Entry| next.is_some_and(|next| select::is_inside(next, &directory.path));
+        while let Some(directory) = self.directories.pop_if(|directory| !still_open(directory)) {
+            self.shared.warn(self.target.finish(&directory, None)?);
+        }
+        Ok(())
+    }
+
+    fn fetch_all(&self, fetches: &[Fetch], next: &AtomicUsize) {
+        let mut frame = Vec::new();
+        let mut decompressor = match Decompressor::new() {
+            Ok(decompressor) => decompressor,
+            Err(error) => {
+                return self.shared.fail(RestoreError::Read(ReadError::Decompress(error)));
+            }
+        };
+        while let Some(fetch) = fetches.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if self.run.shutdown.is_requested() {
+                self.shared.fail(RestoreError::Interrupted);
+            }
+            if self.shared.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = self.fetch(fetch, &mut decompressor, &mut frame) {
+                self.shared.fail(error);
+            }
+        }
+    }
+
+    fn fetch(
+        &self,
+        fetch: &Fetch,
+        decompressor: &mut Decompressor,
+        frame: &mut Vec<u8>,
+    ) -> Result<(), RestoreError> {
+        let Some(pack) = self.run.index.pack(fetch.pack) else { return Ok(()) };
+        let range = u64::from(fetch.start)..u64::from(fetch.end);
+        let bytes = match self.run.repository.store().get_range(&pack.id.key(), range) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+                fetch.frames.iter().for_each(|part| self.damage(&part.jobs, &chain(&error)));
+                return Ok(());
+            }
+            Err(error) => return Err(RestoreError::Read(error.into())),
+        };
+        for part in &fetch.frames {
+            let start = (part.frame.start - fetch.start) as usize;
+            let stored = bytes.get(start..start + part.frame.stored as usize).unwrap_or_default();
+            match decompressor.frame(stored, part.frame.content, frame) {
+                Ok(()) => self.write_frame(&part.jobs, frame)?,
+                Err(error) => self.damage(&part.jobs, &chain(&ReadError::Pack(pack.id, error))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the chunks of one decoded frame to every place that wants them.
+    fn write_frame(&self, jobs: &std::ops::Range<usize>, frame: &[u8]) -> Result<(), RestoreError> {
+        let mut checked = None;
+        for job in self.jobs.get(jobs.clone()).unwrap_or_default() {
+            let Some(file) = self.files.get(job.file as usize) else { continue };
+            let content = slice_of(frame, &job.place).unwrap_or_default();
+            // Sorted by place, so the jobs of one chunk are neighbours and it is checked once.
+            if checked != Some(job.id) && self.run.repository.key().id_of(content) != job.id {
+                self.damage_file(file, &format!("the chunk {} has another content", job.id));
+                continue;
+            }
+            checked = Some(job.id);
+            if file.has_failed() {
+                continue;
+            }
+            let lost = self.writer.piece(file, job.offset, content)?;
+            self.shared.warn(lost);
+            self.shared.bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
+            self.run.progress.add_bytes(content.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn damage(&self, jobs: &std::ops::Range<usize>, problem: &str) {
+        for job in self.jobs.get(jobs.clone()).unwrap_or_default() {
+            if let Some(file) = self.files.get(job.file as usize) {
+                self.damage_file(file, problem);
+            }
+        }
+    }
+
+    fn damage_file(&self, file: &FileJob, problem: &str) {
+        if file.fail() {
+            lock(&self.shared.report).damage(&file.entry.path, problem.to_owned());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,114 @@
+//! Which paths of a snapshot are restored, and where each of them goes.
+
+use crate::entry::{Entry, PathBytes, display_path};
+use crate::snapshot::Snapshot;
+
+/// A choice that cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    /// `--strip` or `--volume` with several sources left.
+    #[error("the snapshot has {count} sources ({listed}): choose one with --source")]
+    SeveralSources {
+        /// How many.
+        count: usize,
+        /// Their paths.
+        listed: String,
+    },
+    /// No such source.
+    #[error("the snapshot has no source {wanted}: it has {listed}")]
+    NoSource {
+        /// What was asked for.
+        wanted: String,
+        /// The sources' paths and volume names.
+        listed: String,
+    },
+    /// Nothing matches.
+    #[error("the snapshot has nothing at {0}: `backup ls` lists what it has")]
+    NoPath(String),
+}
+
+/// The chosen part of a snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// Restore only these and what is below them; everything when empty. Without the leading `/`.
+    pub paths: Vec<PathBytes>,
+    /// Put what is below this path at the target itself.
+    pub strip: Option<PathBytes>,
+}
+
+impl Selection {
+    /// Whether `path` is restored.
+    #[must_use]
+    pub fn holds(&self, path: &[u8]) -> bool {
+        let stripped = self.strip.as_deref().is_none_or(|root| is_inside(path, root));
+        stripped
+            && (self.paths.is_empty() || self.paths.iter().any(|chosen| is_inside(path, chosen)))
+    }
+
+    /// Where `path` goes, relative to the target.
+    #[must_use]
+    pub fn place<'a>(&self, path: &'a [u8]) -> &'a [u8] {
+        let Some(root) = &self.strip else { return path };
+        let rest = path.strip_prefix(root.as_slice()).unwrap_or(path);
+        rest.strip_prefix(b"/").unwrap_or(rest)
+    }
+
+    /// The entry as it is made in the target.
+    #[must_use]
+    pub fn placed(&self, mut entry: Entry) -> Entry {
+        if self.strip.is_some() {
+            entry.path = self.place(&entry.path).to_vec();
+        }
+        entry
+    }
+}
+
+/// Whether `path` is `root` or below it.
+#[must_use]
+pub fn is_inside(path: &[u8], root: &[u8]) -> bool {
+    root.is_empty()
+        || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The path of the one source that is meant: the named one (by path or volume name), or the only one.
+pub fn one_source(snapshot: &Snapshot, wanted: Option<&str>) -> Result<PathBytes, SelectError> {
+    let listed = || {
+        let names = snapshot.sources.iter().map(|source| match &source.volume {
+            Some(volume) => format!("{} (volume {})", source.path, volume.name),
+            None => source.path.clone(),
+        });
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let path_of = |path: &str| path.strip_prefix('/').unwrap_or(path).as_bytes().to_vec();
+    match (wanted, snapshot.sources.as_slice()) {
+        (None, [only]) => Ok(path_of(&only.path)),
+        (None, several) => {
+            Err(SelectError::SeveralSources { count: several.len(), listed: listed() })
+        }
+        (Some(wanted), sources) => sources
+            .iter()
+            .find(|source| {
+                source.path == wanted
+                    || source.volume.as_ref().is_some_and(|volume| volume.name == wanted)
+            })
+            .map(|source| path_of(&source.path))
+            .ok_or_else(|| SelectError::NoSource { wanted: wanted.to_owned(), listed: listed() }),
+    }
+}
+
+/// An absolute path as people type it, as entries have it.
+#[must_use]
+pub fn typed_path(path: &[u8]) -> PathBytes {
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    path.strip_suffix(b"/").unwrap_or(path).to_vec()
+}
+
+/// The error for a selection that matched nothing.
+#[must_use]
+pub fn nothing_at(selection: &Selection) -> SelectError {
+    let wanted = selection.paths.iter().map(|path| display_path(path));
+    SelectError::NoPath(wanted.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,350 @@
+//! The document that makes packs a backup.
+//!
+//! Writing it is the only commit point of a run. Its object is named by time and by a keyed hash of its
+//! bytes, so a listing is in order of time and a damaged document shows (`docs/backup-format.md`,
+//! "Snapshots").
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::{ChunkId, DedupKey, InvalidId};
+use crate::pack::PackId;
+
+/// Longest snapshot document in bytes; 64 MiB name the packs of about 50 TB.
+pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
+
+/// Warnings kept in the document; the count goes on.
+pub const WARNINGS_MAX: usize = 100;
+
+/// Shortest id prefix that may name a snapshot on the command line.
+const PREFIX_DIGITS_MIN: usize = 4;
+
+/// Digits of an id shown to people.
+const SHORT_DIGITS: usize = 8;
+
+/// Names a snapshot: keyed BLAKE3 of its document, cut to 128 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(pub ChunkId);
+
+impl fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl SnapshotId {
+    /// The first eight digits, as people see them.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.to_string().chars().take(SHORT_DIGITS).collect()
+    }
+}
+
+impl std::str::FromStr for SnapshotId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.parse().map(Self)
+    }
+}
+
+/// How far a backup can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Everything was read, nothing changed underneath.
+    Complete,
+    /// Something was skipped, torn or vanished; `warnings` says what.
+    Warnings,
+    /// Kept for inspection, never counted as a backup.
+    Failed,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Complete => "complete",
+            Self::Warnings => "warnings",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// A tree's root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TreeRoot {
+    /// The chunk to start from.
+    #[serde(with = "hex_id")]
+    pub root: ChunkId,
+    /// Levels of id lists above the entry lines; 0 when `root` holds the lines themselves.
+    pub depth: u8,
+    /// Number of entries.
+    pub entries: u64,
+}
+
+/// What one root of the backup was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its absolute path in the place where it was read; bytes that are not UTF-8 replaced (the tree has
+    /// them exactly).
+    pub path: String,
+    /// The volume it was, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<SourceVolume>,
+}
+
+/// The volume behind a source: what restore needs to make it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceVolume {
+    /// `volume` or `bind`.
+    pub kind: String,
+    /// The volume's name, or the host path of a bind mount.
+    pub name: String,
+    /// Volume driver.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    /// Labels of the volume.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Driver options.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// The container whose volumes were read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceContainer {
+    /// Its name.
+    pub name: String,
+    /// Its id at the time.
+    pub id: String,
+    /// The image as it was asked for.
+    pub image: String,
+    /// The image's digest.
+    pub image_id: String,
+}
+
+/// Counts of a run. Bytes are file content unless said otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stats {
+    /// Regular files.
+    pub files: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Everything else.
+    pub others: u64,
+    /// Files not read because nothing had changed.
+    pub files_unchanged: u64,
+    /// Length of all files together.
+    pub bytes: u64,
+    /// Bytes read from the sources.
+    pub bytes_read: u64,
+    /// Chunks stored by this run.
+    pub chunks_added: u64,
+    /// Length of these chunks before compression.
+    pub bytes_added: u64,
+    /// Bytes this run put into the store, packs and indexes.
+    pub bytes_stored: u64,
+    /// Wall time in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// One backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// Version of this document: 1.
+    pub version: u32,
+    /// What it is called: `latest:NAME` finds it.
+    pub name: String,
+    /// Start of the run, RFC 3339 in UTC.
+    pub time: jiff::Timestamp,
+    /// Host name of the machine or container that read.
+    pub host: String,
+    /// Free labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// How far it can be trusted.
+    pub state: State,
+    /// The roots, in tree order.
+    pub sources: Vec<Source>,
+    /// The container whose volumes they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<SourceContainer>,
+    /// Where the tree begins.
+    pub tree: TreeRoot,
+    /// Counts.
+    pub stats: Stats,
+    /// How many warnings there were.
+    pub warning_count: u64,
+    /// The first [`WARNINGS_MAX`] of them.
+    pub warnings: Vec<String>,
+    /// Every pack a restore needs, sorted.
+    #[serde(with = "hex_packs")]
+    pub packs: Vec<PackId>,
+    /// Name and version of the program.
+    pub program: String,
+}
+
+/// Version of the snapshot document this program writes and reads.
+pub const VERSION: u32 = 1;
+
+/// Why a snapshot object is unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The bytes are not those the name was made from.
+    #[error("its content does not match its name: it is damaged")]
+    Damaged,
+    /// Not the document format 1 describes.
+    #[error("it is not a snapshot of repository format 1")]
+    Json(#[source] serde_json::Error),
+    /// Written by a later program.
+    #[error("it has version {0}, this program reads version {VERSION}")]
+    Version(u32),
+}
+
+impl Snapshot {
+    /// The document and the id and key it is stored under.
+    pub fn seal(&self, key: &DedupKey) -> Result<(SnapshotName, Vec<u8>), SnapshotError> {
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(SnapshotError::Json)?;
+        bytes.push(b'\n');
+        let id = SnapshotId(key.id_of(&bytes));
+        let time = self.time.strftime("%Y%m%dT%H%M%SZ").to_string();
+        Ok((SnapshotName { id, time }, bytes))
+    }
+
+    /// Reads a document and checks that it is the one `name` was made from.
+    pub fn open(name: &SnapshotName, bytes: &[u8], key: &DedupKey) -> Result<Self, SnapshotError> {
+        if key.id_of(bytes) != name.id.0 {
+            return Err(SnapshotError::Damaged);
+        }
+        let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
+        if snapshot.version == VERSION {
+            Ok(snapshot)
+        } else {
+            Err(SnapshotError::Version(snapshot.version))
+        }
+    }
+}
+
+/// A snapshot's name in the store; sorts by time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SnapshotName {
+    /// The document's id.
+    pub id: SnapshotId,
+    /// Start of the run as `20261122T194512Z`.
+    pub time: String,
+}
+
+impl SnapshotName {
+    /// The object's key: `snapshots/<time>-<id>.json`.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("snapshots/{}-{}.json", self.time, self.id)
+    }
+
+    /// The reverse of [`Self::key`]; `None` for objects that are no snapshots.
+    #[must_use]
+    pub fn from_key(key: &str) -> Option<Self> {
+        let (time, id) = key.strip_prefix("snapshots/")?.strip_suffix(".json")?.split_once('-')?;
+        Some(Self { id: id.parse().ok()?, time: time.to_owned() })
+    }
+}
+
+/// What a person typed to name a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// The newest that is a backup.
+    Latest,
+    /// The newest of this name that is a backup.
+    LatestNamed(String),
+    /// The one whose id starts like this.
+    Prefix(String),
+}
+
+/// A text names no snapshot.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "`{0}` names no snapshot: give `latest`, `latest:NAME` or at least {PREFIX_DIGITS_MIN} digits of its id"
+)]
+pub struct InvalidSelector(String);
+
+impl std::str::FromStr for Selector {
+    type Err = InvalidSelector;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSelector> {
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        if let Some(name) = text.strip_prefix("latest:").filter(|name| !name.is_empty()) {
+            return Ok(Self::LatestNamed(name.to_owned()));
+        }
+        let hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if hex && text.len() >= PREFIX_DIGITS_MIN {
+            return Ok(Self::Prefix(text.to_owned()));
+        }
+        Err(InvalidSelector(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::LatestNamed(name) => write!(f, "latest:{name}"),
+            Self::Prefix(prefix) => f.write_str(prefix),
+        }
+    }
+}
+
+mod hex_id {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::chunk::ChunkId;
+
+    pub(super) fn serialize<S: Serializer>(id: &ChunkId, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(id)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ChunkId, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+mod hex_packs {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    use crate::pack::PackId;
+
+    pub(super) fn serialize<S: Serializer>(
+        packs: &[PackId],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(packs.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<PackId>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! The only door to the container engine (Docker, or podman's compatible socket).
+//!
+//! Types of the client library stay inside. The library puts names into request paths as they are,
+//! so every name is checked first. It also sends requests without an API version in the path: the
+//! engine then answers in its newest version, whose fields this module reads as optional.
+
+mod container;
+mod error;
+mod host;
+mod image;
+mod logs;
+mod own;
+mod spec;
+mod volume;
+
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+
+pub use container::{
+    Container, ContainerFilter, ContainerState, ListedContainer, Mount, MountKind,
+};
+pub use error::{EngineError, EngineErrorKind};
+pub use host::{DEFAULT_SOCKET, Host};
+pub use logs::{LogFrame, LogSource, LogStream};
+pub use spec::{ContainerSpec, MountSource, MountSpec, PutFile, VolumesFrom};
+pub use volume::{NewVolume, Volume};
+
+use error::Request;
+
+#[cfg(test)]
+mod tests;
+
+/// How long the engine may take to begin an answer.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A connection to a container engine. Cloning is cheap; clones share it.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    docker: Docker,
+    host: Host,
+}
+
+/// What the engine says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineVersion {
+    /// `20.10.24`.
+    pub engine: String,
+    /// `1.41`.
+    pub api: String,
+}
+
+impl Engine {
+    /// Connects to `host` in the forms of `DOCKER_HOST` (see [`Host::parse`]), by default to
+    /// [`DEFAULT_SOCKET`], agrees on the API version, and proves that the engine answers.
+    pub async fn connect(host: Option<&str>) -> Result<Self, EngineError> {
+        let host = Host::parse(host)?;
+        let request = Request::to_engine("reach", &host);
+        let seconds = REQUEST_TIME_MAX.as_secs();
+        let docker = match &host {
+            Host::Unix(socket) => {
+                let socket =
+                    socket.to_str().ok_or_else(|| request.invalid("its path is not UTF-8"))?;
+                Docker::connect_with_unix(socket, seconds, API_DEFAULT_VERSION)
+            }
+            Host::Tcp(address) => Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION),
+        };
+        let docker = docker.map_err(|error| request.failed(&error))?;
+        let docker = docker.negotiate_version().await.map_err(|error| request.failed(&error))?;
+        Ok(Self { docker, host })
+    }
+
+    /// Where the engine is.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Whether the engine still answers.
+    pub async fn ping(&self) -> Result<(), EngineError> {
+        let answer = self.docker.ping().await;
+        answer.map(drop).map_err(|error| Request::to_engine("reach", &self.host).failed(&error))
+    }
+
+    /// The engine's own version and its newest API version.
+    pub async fn version(&self) -> Result<EngineVersion, EngineError> {
+        let version =
+            self.docker.version().await.map_err(|error| {
+                Request::to_engine("ask the version of", &self.host).failed(&error)
+            })?;
+        Ok(EngineVersion {
+            engine: version.version.unwrap_or_default(),
+            api: version.api_version.unwrap_or_default(),
+        })
+    }
+
+    /// The same connection for requests that the engine may answer late.
+    fn patient(&self, extra: Duration) -> Docker {
+        self.docker.clone().with_timeout(REQUEST_TIME_MAX.saturating_add(extra))
+    }
+}

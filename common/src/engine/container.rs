@@ -1,0 +1,302 @@
+//! Containers: what they are, and their life from creation to removal.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bollard::body_full;
+use bollard::errors::Error as BollardError;
+use bollard::models::{ContainerInspectResponse, ContainerSummary, MountPoint};
+use bollard::query_parameters::{
+    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
+    StartContainerOptions, StopContainerOptions, UploadToContainerOptions, WaitContainerOptions,
+};
+use futures_util::StreamExt;
+
+use super::Engine;
+use super::error::{EngineError, EngineErrorKind, Request};
+use super::spec::{self, ContainerSpec, PutFile};
+
+#[cfg(test)]
+mod tests;
+
+/// Labels by which Compose marks what it starts.
+const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+
+/// A container as inspected.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    /// `sha256:…` of the image it was created from.
+    pub image_id: String,
+    /// The image as it was asked for: `mysql:8`.
+    pub image_ref: String,
+    /// Its process is alive, paused or not.
+    pub running: bool,
+    /// Its processes are frozen.
+    pub paused: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its environment in order, `NAME=value`.
+    pub env: Vec<String>,
+    /// What is mounted into it, by destination.
+    pub mounts: Vec<Mount>,
+    /// Names of the networks it is in, sorted.
+    pub networks: Vec<String>,
+}
+
+impl Container {
+    /// The Compose project it belongs to.
+    pub fn compose_project(&self) -> Option<&str> {
+        self.labels.get(COMPOSE_PROJECT).map(String::as_str)
+    }
+
+    /// The Compose service it belongs to.
+    pub fn compose_service(&self) -> Option<&str> {
+        self.labels.get(COMPOSE_SERVICE).map(String::as_str)
+    }
+}
+
+/// What kind of mount it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountKind {
+    /// A named or anonymous volume.
+    Volume,
+    /// A path of the host.
+    Bind,
+    /// Memory.
+    Tmpfs,
+    /// Another kind, such as an image or a cluster volume.
+    Other,
+}
+
+/// One mount of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What kind it is.
+    pub kind: MountKind,
+    /// The volume's name; 64 hexadecimal digits for an anonymous one.
+    pub name: Option<String>,
+    /// On the host: the volume's data or the bound path.
+    pub source: PathBuf,
+    /// In the container.
+    pub destination: PathBuf,
+    /// The volume's driver.
+    pub driver: Option<String>,
+    /// Whether the container may write.
+    pub read_write: bool,
+}
+
+/// Which containers to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ContainerFilter {
+    /// `name` or `name=value`; all of them must be there.
+    pub labels: Vec<String>,
+    /// Also those that do not run.
+    pub all: bool,
+}
+
+/// What a listed container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Alive.
+    Running,
+    /// Alive but frozen.
+    Paused,
+    /// Created, ended, being restarted or removed.
+    NotRunning,
+}
+
+/// A container as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedContainer {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    /// The image as it was asked for.
+    pub image_ref: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it does.
+    pub state: ContainerState,
+}
+
+impl Engine {
+    /// One container by name or id.
+    pub async fn inspect_container(&self, name: &str) -> Result<Container, EngineError> {
+        let request = Request::new("inspect", "container", name);
+        let options = None::<InspectContainerOptions>;
+        let answer = self.docker.inspect_container(request.checked_name()?, options).await;
+        Ok(container(answer.map_err(|error| request.failed(&error))?))
+    }
+
+    /// Containers, newest first as the engine lists them.
+    pub async fn list_containers(
+        &self,
+        filter: &ContainerFilter,
+    ) -> Result<Vec<ListedContainer>, EngineError> {
+        let filters = (!filter.labels.is_empty())
+            .then(|| HashMap::from([("label".to_owned(), filter.labels.clone())]));
+        let options = ListContainersOptions { all: filter.all, filters, ..Default::default() };
+        let answer = self.docker.list_containers(Some(options)).await;
+        let request = Request::to_engine("list the containers of", &self.host);
+        let listed = answer.map_err(|error| request.failed(&error))?;
+        Ok(listed.into_iter().map(listed_container).collect())
+    }
+
+    /// Creates a container, not started, and returns its id. A name that is taken is a
+    /// [`EngineErrorKind::Conflict`].
+    pub async fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
+        let (verb, noun) = ("create", "container");
+        let request = Request::new(verb, noun, spec.name.as_deref().unwrap_or(&spec.image));
+        let options = CreateContainerOptions { name: spec.name.clone(), ..Default::default() };
+        let answer = self.docker.create_container(Some(options), spec::body(spec)).await;
+        Ok(answer.map_err(|error| request.failed(&error))?.id)
+    }
+
+    /// Puts files, owned by root, into `directory` of a container that may not run yet; the
+    /// directory must exist, missing ones below it are made (mode 0755). For secrets, which must
+    /// not be in the environment that `inspect` shows. With a read-only root file system the
+    /// engine allows it only for a directory in a writable volume.
+    pub async fn put_files(
+        &self,
+        name: &str,
+        directory: &str,
+        files: &[PutFile],
+    ) -> Result<(), EngineError> {
+        let request = Request::new("put files into", "container", name);
+        let archive = spec::archive(files).map_err(|error| request.invalid(&error.to_string()))?;
+        let options = UploadToContainerOptions { path: directory.to_owned(), ..Default::default() };
+        let name = request.checked_name()?;
+        let body = body_full(archive.into());
+        let answer = self.docker.upload_to_container(name, Some(options), body).await;
+        answer.map_err(|error| request.failed(&error))
+    }
+
+    /// Starts a created or ended container; one that runs is left alone.
+    pub async fn start(&self, name: &str) -> Result<(), EngineError> {
+        let request = Request::new("start", "container", name);
+        let options = None::<StartContainerOptions>;
+        let answer = self.docker.start_container(request.checked_name()?, options).await;
+        answer.map_err(|error| request.failed(&error))
+    }
+
+    /// Asks the container to end, and kills it after `grace` (whole seconds). One that does not
+    /// run is left alone.
+    pub async fn stop(&self, name: &str, grace: Duration) -> Result<(), EngineError> {
+        let request = Request::new("stop", "container", name);
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptions { t: Some(seconds), ..Default::default() };
+        let docker = self.patient(grace);
+        let answer = docker.stop_container(request.checked_name()?, Some(options)).await;
+        answer.map_err(|error| request.failed(&error))
+    }
+
+    /// Waits until the container does not run, and returns its exit code (128 + signal for a
+    /// killed process). Waits as long as it takes; the caller bounds it.
+    pub async fn wait(&self, name: &str) -> Result<i64, EngineError> {
+        let request = Request::new("wait for", "container", name);
+        let name = request.checked_name()?;
+        loop {
+            let options = WaitContainerOptions { condition: "not-running".to_owned() };
+            let mut answers = Box::pin(self.docker.wait_container(name, Some(options)));
+            match answers.next().await {
+                Some(Ok(answer)) => return Ok(answer.status_code),
+                Some(Err(BollardError::DockerContainerWaitError { error, code }))
+                    if error.is_empty() =>
+                {
+                    return Ok(code);
+                }
+                // Some engines send nothing before the end; asking again loses nothing.
+                Some(Err(BollardError::RequestTimeoutError)) => {}
+                Some(Err(error)) => return Err(request.failed(&error)),
+                None => return Err(request.corrupt("the answer breaks off")),
+            }
+        }
+    }
+
+    /// Removes a container and its anonymous volumes; with `force` also one that runs. One that is
+    /// not there, or is being removed, is no error.
+    pub async fn remove(&self, name: &str, force: bool) -> Result<(), EngineError> {
+        let request = Request::new("remove", "container", name);
+        let options = RemoveContainerOptions { v: true, force, link: false };
+        let answer = self.docker.remove_container(request.checked_name()?, Some(options)).await;
+        match answer.map_err(|error| request.failed(&error)) {
+            Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(()),
+            Err(error)
+                if error.kind() == EngineErrorKind::Conflict
+                    && error.to_string().contains("already in progress") =>
+            {
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+pub(super) fn container(answer: ContainerInspectResponse) -> Container {
+    let state = answer.state.unwrap_or_default();
+    let config = answer.config.unwrap_or_default();
+    let networks = answer.network_settings.and_then(|settings| settings.networks);
+    let mut networks: Vec<String> = networks.unwrap_or_default().into_keys().collect();
+    networks.sort_unstable();
+    let mut mounts: Vec<Mount> = answer.mounts.unwrap_or_default().into_iter().map(mount).collect();
+    mounts.sort_by(|left, right| left.destination.cmp(&right.destination));
+    Container {
+        id: answer.id.unwrap_or_default(),
+        name: plain_name(&answer.name.unwrap_or_default()),
+        image_id: answer.image.unwrap_or_default(),
+        image_ref: config.image.unwrap_or_default(),
+        running: state.running.unwrap_or(false),
+        paused: state.paused.unwrap_or(false),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        env: config.env.unwrap_or_default(),
+        mounts,
+        networks,
+    }
+}
+
+fn mount(point: MountPoint) -> Mount {
+    let kind = match point.typ.as_deref() {
+        Some("volume") => MountKind::Volume,
+        Some("bind") => MountKind::Bind,
+        Some("tmpfs") => MountKind::Tmpfs,
+        _ => MountKind::Other,
+    };
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    Mount {
+        kind,
+        name: given(point.name),
+        source: point.source.unwrap_or_default().into(),
+        destination: point.destination.unwrap_or_default().into(),
+        driver: given(point.driver),
+        read_write: point.rw.unwrap_or(false),
+    }
+}
+
+fn listed_container(summary: ContainerSummary) -> ListedContainer {
+    // Links add names such as `/web/db`; the container's own has one slash.
+    let names = summary.names.unwrap_or_default();
+    let own = names.iter().find(|name| name.matches('/').count() == 1).or(names.first());
+    let state = match summary.state.map(|state| state.to_string()).as_deref() {
+        Some("running") => ContainerState::Running,
+        Some("paused") => ContainerState::Paused,
+        _ => ContainerState::NotRunning,
+    };
+    ListedContainer {
+        id: summary.id.unwrap_or_default(),
+        name: own.map(|name| plain_name(name)).unwrap_or_default(),
+        image_ref: summary.image.unwrap_or_default(),
+        labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        state,
+    }
+}
+
+fn plain_name(name: &str) -> String {
+    name.strip_prefix('/').unwrap_or(name).to_owned()
+}

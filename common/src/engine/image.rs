@@ -1,0 +1,65 @@
+//! Images.
+
+use std::time::Duration;
+
+use bollard::body_full;
+use bollard::query_parameters::{BuildImageOptions, RemoveImageOptions};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::Engine;
+use super::error::{EngineError, EngineErrorKind, Request};
+
+/// How long the engine may take to receive a build context and begin.
+const BUILD_TIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// Last part of a build's output that is shown when it fails, in bytes.
+const BUILD_OUTPUT_BYTES_MAX: usize = 16 * 1024;
+
+impl Engine {
+    /// Whether the image (name or id) is on the engine's host.
+    pub async fn image_exists(&self, image: &str) -> Result<bool, EngineError> {
+        let request = Request::new("inspect", "image", image);
+        let answer = self.docker.inspect_image(request.checked_name()?).await;
+        match answer.map_err(|error| request.failed(&error)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Builds an image from a tar with a `Dockerfile` at its top, and names it `tag`.
+    pub async fn build_image(&self, tag: &str, context: Bytes) -> Result<(), EngineError> {
+        let request = Request::new("build", "image", tag);
+        let options = BuildImageOptions {
+            t: Some(request.checked_name()?.to_owned()),
+            forcerm: true,
+            ..Default::default()
+        };
+        let docker = self.patient(BUILD_TIME_MAX);
+        let mut steps = Box::pin(docker.build_image(options, None, Some(body_full(context))));
+        while let Some(step) = steps.next().await {
+            let step = step.map_err(|error| request.failed(&error))?;
+            if let Some(text) = step.stream {
+                tracing::debug!(image = tag, "{}", text.trim_end());
+            }
+            if let Some(detail) = step.error_detail {
+                let mut message = detail.message.unwrap_or_default();
+                message.truncate(message.floor_char_boundary(BUILD_OUTPUT_BYTES_MAX));
+                return Err(request.error(EngineErrorKind::Other, &message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a name of an image, and the image with its last name. One that is not there is no
+    /// error.
+    pub async fn remove_image(&self, image: &str) -> Result<(), EngineError> {
+        let request = Request::new("remove", "image", image);
+        let options = None::<RemoveImageOptions>;
+        let answer = self.docker.remove_image(request.checked_name()?, options, None).await;
+        match answer.map_err(|error| request.failed(&error)) {
+            Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What went wrong with an object, as one sentence and as a kind to decide by.
+
+use std::fmt;
+use std::io;
+
+#[cfg(test)]
+mod tests;
+
+/// What a caller may want to decide by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// There is no such object.
+    NotFound,
+    /// Wrong keys, or keys without the right.
+    Denied,
+    /// The bucket or directory itself does not exist.
+    NoBucket,
+    /// No space or quota is left.
+    Full,
+    /// The file system is read-only.
+    ReadOnly,
+    /// The store could not be reached or kept failing, and every attempt is used up.
+    Unavailable,
+    /// The object is not what it must be: too short, too long, no plain file.
+    Corrupt,
+    /// The request itself cannot work: a bad key, bad settings, an unexpected refusal.
+    Invalid,
+}
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Preparing access.
+    Open,
+    /// Making the place ready for objects.
+    CreateRoot,
+    /// Storing an object.
+    Write,
+    /// Reading an object or a part of it.
+    Read,
+    /// Listing objects.
+    List,
+    /// Looking an object up.
+    Find,
+    /// Deleting an object.
+    Delete,
+}
+
+/// A failed act on a store. `Display` is one complete sentence that names the act, the object and
+/// the store; there is no source behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectError {
+    kind: ErrorKind,
+    act: Act,
+    key: String,
+    store: String,
+    reason: String,
+}
+
+impl ObjectError {
+    pub(super) fn new(
+        kind: ErrorKind,
+        act: Act,
+        key: &str,
+        store: String,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self { kind, act, key: key.to_owned(), store, reason: reason.into() }
+    }
+
+    pub(super) fn invalid_key(act: Act, key: &str, store: String) -> Self {
+        let shown: String =
+            key.chars().take(KEY_CHARS_SHOWN).flat_map(char::escape_debug).collect();
+        Self::new(ErrorKind::Invalid, act, &shown, store, "the name is not allowed")
+    }
+
+    /// What to decide by.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What was being done.
+    pub fn act(&self) -> Act {
+        self.act
+    }
+
+    /// The object, or the prefix for a listing; empty for the store as a whole.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Characters of a refused key that are shown.
+const KEY_CHARS_SHOWN: usize = 80;
+
+impl std::error::Error for ObjectError {}
+
+impl fmt::Display for ObjectError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { act, key, store, reason, .. } = self;
+        match act {
+            Act::Open => write!(formatter, "cannot use {store}: {reason}"),
+            Act::CreateRoot => write!(formatter, "cannot prepare {store}: {reason}"),
+            Act::Write => write!(formatter, "cannot write {key} to {store}: {reason}"),
+            Act::Read => write!(formatter, "cannot read {key} from {store}: {reason}"),
+            Act::List if key.is_empty() => write!(formatter, "cannot list {store}: {reason}"),
+            Act::List => write!(formatter, "cannot list {key} in {store}: {reason}"),
+            Act::Find => write!(formatter, "cannot find {key} in {store}: {reason}"),
+            Act::Delete => write!(formatter, "cannot delete {key} from {store}: {reason}"),
+        }
+    }
+}
+
+/// The kind and the reason, in words, of a failed system call.
+pub(super) fn describe_io(error: &io::Error) -> (ErrorKind, String) {
+    match error.kind() {
+        io::ErrorKind::NotFound => (ErrorKind::NotFound, "it does not exist".to_owned()),
+        io::ErrorKind::StorageFull => (ErrorKind::Full, "the disk is full".to_owned()),
+        io::ErrorKind::QuotaExceeded => (ErrorKind::Full, "the disk quota is used up".to_owned()),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::ReadOnly, "the directory is mounted read-only".to_owned())
+        }
+        io::ErrorKind::PermissionDenied => {
+            (ErrorKind::Denied, "the permissions do not allow it".to_owned())
+        }
+        _ => (ErrorKind::Invalid, error.to_string()),
+    }
+}

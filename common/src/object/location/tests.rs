@@ -1,0 +1,56 @@
+use super::*;
+
+fn s3(bucket: &str, prefix: &str) -> Result<Location, LocationError> {
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+}
+
+fn directory(path: &str) -> Result<Location, LocationError> {
+    Ok(Location::Directory(path.into()))
+}
+
+fn sentence(text: &str) -> String {
+    Location::parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn buckets_with_and_without_a_prefix_are_read() {
+    assert_eq!(Location::parse("s3://bucket"), s3("bucket", ""));
+    assert_eq!(Location::parse("s3://bucket/"), s3("bucket", ""));
+    assert_eq!(Location::parse("s3://my.bucket-1/a/b/"), s3("my.bucket-1", "a/b"));
+}
+
+#[test]
+fn everything_without_a_scheme_is_a_directory() {
+    for path in ["/srv/repo", "repo", "./s3:", "a:b", "/mnt/x://y", "C:\\x"] {
+        assert_eq!(Location::parse(path), directory(path));
+    }
+}
+
+#[test]
+fn what_was_read_is_shown_as_it_was_written() {
+    for text in ["s3://bucket", "s3://bucket/a/b", "/srv/repo"] {
+        assert_eq!(Location::parse(text).unwrap().to_string(), text);
+    }
+}
+
+#[test]
+fn every_fault_is_one_clear_sentence() {
+    assert_eq!(sentence(""), "the location is empty; give a directory or s3://bucket/prefix");
+    assert_eq!(
+        sentence("sftp://host/x"),
+        "sftp:// is not supported; give a directory or s3://bucket/prefix"
+    );
+    for text in ["s3://", "s3:///x", "s3://.b", "s3://b u/x", "s3://b?x=y", "s3://ü/x"] {
+        assert_eq!(
+            sentence(text),
+            format!("{text} has no usable bucket name; write s3://bucket/prefix")
+        );
+    }
+    for text in ["s3://b//x", "s3://b/../x", "s3://b/a//c"] {
+        assert_eq!(
+            sentence(text),
+            format!("{text} has an unusable prefix; leave out empty, . and .. parts")
+        );
+    }
+    assert_eq!(sentence("/a\0b"), "a path with a NUL byte is no directory");
+}

@@ -1,0 +1,57 @@
+//! Repositories of every released format, kept for ever: they list, check and restore as they did.
+//!
+//! A new format gets a new folder in `testdata/`, made by the release that introduces it; an existing
+//! folder never changes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use e2e::sandbox::Sandbox;
+use e2e::tree;
+
+use crate::tool::Repo;
+
+/// The released formats.
+const FORMATS: [&str; 1] = ["format-1"];
+
+fn testdata(format: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(format)
+}
+
+#[test]
+fn every_golden_repository_lists_checks_and_restores() {
+    for format in FORMATS {
+        let golden = testdata(format);
+        let sandbox = Sandbox::new();
+        // Git keeps no empty directories and the program may write: work on a copy.
+        let copy = sandbox.path("repo");
+        e2e::zoo::copy(&golden.join("repo"), &copy);
+        let repo = Repo::at(&sandbox, &copy);
+        let ids = repo.snapshot_ids();
+        assert!(!ids.is_empty(), "{format} lists no snapshot");
+        repo.check_clean();
+        for id in ids {
+            let manifest = golden.join(format!("{id}.manifest"));
+            let wanted = fs::read_to_string(&manifest)
+                .unwrap_or_else(|error| panic!("{}: {error}", manifest.display()));
+            let restored = repo.restored(&id, &sandbox.path(&id));
+            assert_eq!(tree::manifest(&restored), wanted, "{format}, snapshot {id}");
+        }
+    }
+}
+
+#[test]
+fn a_golden_repository_accepts_new_backups() {
+    for format in FORMATS {
+        let sandbox = Sandbox::new();
+        let copy = sandbox.path("repo");
+        e2e::zoo::copy(&testdata(format).join("repo"), &copy);
+        let repo = Repo::at(&sandbox, &copy);
+        let before = repo.snapshot_ids().len();
+        sandbox.file("source/file", "new in an old repository");
+        let created = repo.create([sandbox.path("source")]);
+        assert_eq!(repo.snapshot_ids().len(), before + 1);
+        repo.restored(&created.snapshot, &sandbox.path("target"));
+        repo.check_clean();
+    }
+}

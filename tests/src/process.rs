@@ -1,0 +1,425 @@
+//! Runs a program under test and keeps everything it said.
+//!
+//! Every run has a deadline: a program that hangs is killed with its children and the test fails with
+//! the command line and the output so far.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{Read, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use serde_json::Value;
+
+/// How long a program may run unless the test says otherwise (seconds).
+const DEADLINE_SECONDS: u64 = 120;
+
+/// Variables of the developer's own machine that must not reach a program under test.
+const SCRUBBED_PREFIXES: [&str; 3] = ["AWS_", "BACKUP_", "CHORES_"];
+
+/// A command to run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    program: PathBuf,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    directory: Option<PathBuf>,
+    stdin: Vec<u8>,
+    deadline: Duration,
+}
+
+impl Run {
+    /// A run of `program` without arguments, with an empty stdin.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            directory: None,
+            stdin: Vec::new(),
+            deadline: Duration::from_secs(DEADLINE_SECONDS),
+        }
+    }
+
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets variables of the environment.
+    #[must_use]
+    pub fn envs<N: Into<OsString>, V: Into<OsString>>(
+        mut self,
+        variables: impl IntoIterator<Item = (N, V)>,
+    ) -> Self {
+        self.env.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    /// Starts in this directory.
+    #[must_use]
+    pub fn current_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Feeds these bytes to stdin.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Allows this much time instead of two minutes.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The command line as a person would type it, for messages.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        std::iter::once(self.program.as_os_str())
+            .chain(self.args.iter().map(OsString::as_os_str))
+            .map(quoted)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    /// Starts the program in a process group of its own.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start(self) -> Running {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        for (name, _) in std::env::vars_os() {
+            if SCRUBBED_PREFIXES
+                .iter()
+                .any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
+            {
+                command.env_remove(name);
+            }
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        if let Some(directory) = &self.directory {
+            command.current_dir(directory);
+        }
+        let description = self.describe();
+        let started = Instant::now();
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {description}: {error}"));
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        let input = self.stdin;
+        // A program that does not read its input closes the pipe: that is not the test's concern.
+        let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let stdout = collect(child.stdout.take().expect("stdout is piped"));
+        let stderr = collect(child.stderr.take().expect("stderr is piped"));
+        Running {
+            command: description,
+            child,
+            started,
+            deadline: self.deadline,
+            feeder: Some(feeder),
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+        }
+    }
+
+    /// Runs the program to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not end in time.
+    #[must_use]
+    pub fn finish(self) -> Finished {
+        self.start().wait()
+    }
+
+    /// Runs the program to its end and expects exit code 0.
+    ///
+    /// # Panics
+    /// When it ends otherwise.
+    pub fn succeed(self) -> Finished {
+        self.finish().expect_code(0)
+    }
+}
+
+/// A program that runs; killed with its children on drop.
+#[derive(Debug)]
+pub struct Running {
+    command: String,
+    child: Child,
+    started: Instant,
+    deadline: Duration,
+    feeder: Option<JoinHandle<()>>,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Running {
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal to the program itself.
+    ///
+    /// # Panics
+    /// When the program is gone and reaped.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal)
+            .unwrap_or_else(|error| panic!("cannot signal {}: {error}", self.command));
+    }
+
+    /// Waits until the program ends or `moment` after its start has passed; whether it ended.
+    ///
+    /// # Panics
+    /// When the process cannot be watched.
+    #[must_use]
+    pub fn ended_within(&self, moment: Duration) -> bool {
+        let pidfd = rustix::process::pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())
+            .unwrap_or_else(|error| panic!("cannot watch {}: {error}", self.command));
+        loop {
+            let left = moment.saturating_sub(self.started.elapsed());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            let mut polled = [PollFd::new(&pidfd, PollFlags::IN)];
+            match rustix::event::poll(&mut polled, Some(&timeout)) {
+                Ok(0) => return false,
+                Ok(_) => return true,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => panic!("cannot watch {}: {error}", self.command),
+            }
+        }
+    }
+
+    /// Lets the program run until `moment` after its start, then kills it with SIGKILL, and returns how
+    /// it ended: by the signal, or by itself when it was quicker.
+    #[must_use]
+    pub fn kill_at(mut self, moment: Duration) -> Finished {
+        if !self.ended_within(moment) {
+            self.kill_group();
+        }
+        self.collect_end()
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Panics
+    /// When the deadline passes first.
+    #[must_use]
+    pub fn wait(mut self) -> Finished {
+        if self.ended_within(self.deadline) {
+            return self.collect_end();
+        }
+        self.kill_group();
+        let deadline = self.deadline;
+        let finished = self.collect_end();
+        panic!("still running after {deadline:?}, killed: {finished}");
+    }
+
+    fn kill_group(&self) {
+        // The group is gone when the program has just ended by itself.
+        rustix::process::kill_process_group(Pid::from_child(&self.child), Signal::KILL).ok();
+    }
+
+    fn collect_end(&mut self) -> Finished {
+        let status = self
+            .child
+            .wait()
+            .unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.command));
+        let elapsed = self.started.elapsed();
+        if let Some(feeder) = self.feeder.take() {
+            feeder.join().expect("the thread that feeds stdin");
+        }
+        let joined = |thread: Option<JoinHandle<Vec<u8>>>| {
+            thread
+                .map(|thread| thread.join().expect("the thread that reads output"))
+                .unwrap_or_default()
+        };
+        Finished {
+            command: self.command.clone(),
+            status,
+            stdout: joined(self.stdout.take()),
+            stderr: joined(self.stderr.take()),
+            elapsed,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill_group();
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// How a program ended and what it said. `Display` shows all of it.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The command line.
+    pub command: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Everything on stdout.
+    pub stdout: Vec<u8>,
+    /// Everything on stderr.
+    pub stderr: Vec<u8>,
+    /// From start to end.
+    pub elapsed: Duration,
+}
+
+impl Finished {
+    /// The exit code; `None` when a signal ended it.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The signal that ended it.
+    #[must_use]
+    pub fn signal(&self) -> Option<i32> {
+        self.status.signal()
+    }
+
+    /// Stdout as text, foreign bytes replaced.
+    #[must_use]
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Stderr as text, foreign bytes replaced.
+    #[must_use]
+    pub fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+
+    /// Passes when the exit code is `code`.
+    ///
+    /// # Panics
+    /// When it is another one, with everything the program said.
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code(), Some(code), "{self}");
+        self
+    }
+
+    /// Stdout as one JSON value.
+    ///
+    /// # Panics
+    /// When it is not JSON.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|error| panic!("stdout is not one JSON value ({error}): {self}"))
+    }
+
+    /// Stdout as JSON Lines.
+    ///
+    /// # Panics
+    /// When a line is not JSON.
+    #[must_use]
+    pub fn json_lines(&self) -> Vec<Value> {
+        self.stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_slice(line).unwrap_or_else(|error| {
+                    panic!("a line of stdout is not JSON ({error}): {self}")
+                })
+            })
+            .collect()
+    }
+
+    /// The last of the JSON Lines on stdout.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn last_json(&self) -> Value {
+        self.json_lines().pop().unwrap_or_else(|| panic!("stdout has no JSON line: {self}"))
+    }
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "`{}` ended with {} after {:?}\n--- stdout\n{}\n--- stderr\n{}",
+            self.command,
+            self.status,
+            self.elapsed,
+            self.stdout_text(),
+            self.stderr_text()
+        )
+    }
+}
+
+/// The path of a program that the machine has, looked up on `PATH`.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|candidate| is_executable(candidate))
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    if !word.is_empty()
+        && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./:=@,".contains(&byte))
+    {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // A read error can only mean that the writer is gone: what came before counts.
+        drop(stream.read_to_end(&mut bytes));
+        bytes
+    })
+}
+
+#[cfg(test)]
+mod tests;

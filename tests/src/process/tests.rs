@@ -1,0 +1,58 @@
+use super::*;
+
+fn sh(script: &str) -> Run {
+    Run::new("/bin/sh").args(["-c", script])
+}
+
+#[test]
+fn output_input_and_exit_code_are_kept() {
+    let finished = sh("cat; echo wrong >&2; exit 7").stdin("fed").finish();
+    assert_eq!(finished.code(), Some(7));
+    assert_eq!(finished.stdout_text(), "fed");
+    assert_eq!(finished.stderr_text(), "wrong\n");
+}
+
+#[test]
+fn a_program_that_does_not_read_its_input_is_no_error() {
+    sh("exec 0<&-; exit 0").stdin(vec![b'x'; 1 << 20]).succeed();
+}
+
+#[test]
+fn environment_and_directory_are_set() {
+    let finished = sh("echo $COLOUR; pwd").env("COLOUR", "red").current_dir("/").succeed();
+    assert_eq!(finished.stdout_text(), "red\n/\n");
+}
+
+#[test]
+fn a_program_that_hangs_is_killed_and_named() {
+    let outcome = std::panic::catch_unwind(|| {
+        drop(sh("echo begun; sleep 1000").deadline(Duration::from_millis(300)).finish());
+    });
+    let message = outcome.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("sleep 1000") && message.contains("begun"), "{message}");
+}
+
+#[test]
+fn a_program_is_killed_at_its_moment_with_its_children() {
+    let finished = sh("sleep 1000 & wait").start().kill_at(Duration::from_millis(50));
+    assert_eq!(finished.signal(), Some(9));
+}
+
+#[test]
+fn a_program_quicker_than_the_kill_ends_by_itself() {
+    let finished = sh("exit 3").start().kill_at(Duration::from_secs(60));
+    assert_eq!(finished.code(), Some(3));
+}
+
+#[test]
+fn json_lines_are_parsed() {
+    let finished = sh(r#"echo '{"event":"begin"}'; echo '{"event":"summary","n":2}'"#).succeed();
+    assert_eq!(finished.json_lines().len(), 2);
+    assert_eq!(finished.last_json()["n"], 2);
+}
+
+#[test]
+fn a_command_is_described_as_it_would_be_typed() {
+    let run = Run::new("/bin/echo").args(["plain", "two words", "it's"]);
+    assert_eq!(run.describe(), r"/bin/echo plain 'two words' 'it'\''s'");
+}
