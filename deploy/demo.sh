@@ -118,7 +118,6 @@ demo_of_a_volume() {
     title "Back it up: a sidecar that sees the volumes of the container"
     play "${sidecar[@]}" init --repo /repo
     play docker run --rm --volumes-from "$container:ro" -v "$repository:/repo" chores/backup create --repo /repo --name mysql
-
     repository_size
 
     title "Some data changes; the next backup stores the difference"
