@@ -143,7 +143,6 @@ demo_of_a_volume() {
 demo_of_a_folder() {
     local before
     cd "$scratch"
-    export XDG_CACHE_HOME=$scratch/cache
     mkdir data restored
 
     title "A folder with data"
