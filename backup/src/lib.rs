@@ -45,3 +45,6 @@ pub mod reader;
 pub mod target;
 
 pub mod restore;
+
+// Is all well?
+pub mod check;
