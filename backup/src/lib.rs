@@ -48,3 +48,4 @@ pub mod restore;
 
 // Is all well?
 pub mod check;
+pub mod doctor;
