@@ -63,6 +63,10 @@ pub mod target;
 
 pub mod restore;
 
+pub mod check;
+
+pub mod doctor;
+
 // What was typed, what it means, and who does it.
 pub mod cli;
 

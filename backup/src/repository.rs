@@ -333,7 +333,9 @@ impl Repository {
                 Ok(packs) => found.packs.extend(packs),
                 // A prune may have removed it since the listing.
                 Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NotFound => (),
-                Err(RepositoryError::Store(error)) => return Err(error.into()),
+                Err(RepositoryError::Store(error)) if error.kind() != ErrorKind::Corrupt => {
+                    return Err(error.into());
+                }
                 Err(error) => found.damaged.push((key, error)),
             }
         }
@@ -380,7 +382,15 @@ impl Repository {
         &self,
         snapshots: impl IntoIterator<Item = &'a Snapshot>,
     ) -> Result<(Index, HashMap<PackId, RepositoryError>), RepositoryError> {
-        let mut objects = self.index_objects()?;
+        Ok(self.complete_index(self.index_objects()?, snapshots))
+    }
+
+    /// As [`Self::index_for_reading`], from index objects that were read before.
+    pub fn complete_index<'a>(
+        &self,
+        mut objects: IndexObjects,
+        snapshots: impl IntoIterator<Item = &'a Snapshot>,
+    ) -> (Index, HashMap<PackId, RepositoryError>) {
         let indexed: HashSet<_> = objects.packs.iter().map(|pack| pack.id).collect();
         let mut missing: Vec<_> = snapshots
             .into_iter()
@@ -399,7 +409,7 @@ impl Repository {
                 }
             }
         }
-        Ok((Index::new(objects.packs, &HashSet::new()), unreadable))
+        (Index::new(objects.packs, &HashSet::new()), unreadable)
     }
 
     fn indexed_pack(&self, id: &PackId) -> Result<IndexedPack, RepositoryError> {
