@@ -20,6 +20,8 @@ pub mod source_file;
 // One plain archive.
 pub mod tar_writer;
 
+pub mod tar_zst;
+
 pub mod stream;
 
 // The repository.
@@ -45,3 +47,9 @@ pub mod reader;
 pub mod target;
 
 pub mod restore;
+
+mod ahead;
+pub mod export;
+
+// What it holds.
+pub mod browse;
