@@ -154,4 +154,4 @@ impl<'a> Entries<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
