@@ -30,8 +30,21 @@ const STEPS_AHEAD: usize = 4096;
 /// Threads that fetch: they mostly wait for the store.
 const FETCH_THREADS: usize = 6;
 
+/// Bytes of a hole that are written at once.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// A hole as the zeros it reads as, in pieces.
+pub(crate) fn zeros(length: u64) -> impl Iterator<Item = &'static [u8]> {
+    let mut left = length;
+    std::iter::from_fn(move || {
+        let wanted = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        left -= wanted as u64;
+        ZEROS.get(..wanted).filter(|piece| !piece.is_empty())
+    })
+}
+
 /// What comes next.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Step<'a> {
     /// An entry; the content of a file follows it.
     Entry(&'a Entry),

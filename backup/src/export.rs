@@ -23,9 +23,6 @@ use crate::tar_writer::{Outcome, SkipReason, TarError, bounded_ranges};
 use crate::tar_zst::{self, TarZst, TarZstError};
 use crate::tree::{TreeError, TreeReader};
 
-/// Zeros for the holes that are filled.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
 /// Which part of a snapshot, and how it is compressed.
 #[derive(Clone, Debug)]
 pub struct ExportOptions {
@@ -230,14 +227,8 @@ impl<W: Write> Archiver<'_, W> {
         self.position += length;
         let before = self.ranges.partition_point(|(offset, _)| *offset <= start);
         let range = before.checked_sub(1).and_then(|at| self.ranges.get(at));
-        if !range.is_some_and(|(offset, bytes)| start < offset + bytes) {
-            return Ok(());
-        }
-        let mut left = length;
-        while left > 0 {
-            let piece = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
-            self.tar.write_body(ZEROS.get(..piece).unwrap_or_default())?;
-            left -= piece as u64;
+        if range.is_some_and(|(offset, bytes)| start < offset + bytes) {
+            ahead::zeros(length).try_for_each(|piece| self.tar.write_body(piece))?;
         }
         Ok(())
     }

@@ -12,9 +12,6 @@ use crate::repository::Repository;
 use crate::restore::select::{Selection, nothing_at};
 use crate::snapshot::Snapshot;
 
-/// Bytes of a hole that are written at once.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
-
 /// What was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CatReport {
@@ -82,14 +79,11 @@ pub fn cat(
 }
 
 fn write_zeros(out: &mut impl Write, length: u64, shutdown: &Shutdown) -> Result<(), BrowseError> {
-    let mut left = length;
-    while left > 0 {
+    for piece in ahead::zeros(length) {
         if shutdown.is_requested() {
             return Err(BrowseError::Interrupted);
         }
-        let piece = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
-        out.write_all(ZEROS.get(..piece).unwrap_or_default())?;
-        left -= piece as u64;
+        out.write_all(piece)?;
     }
     Ok(())
 }

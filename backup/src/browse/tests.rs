@@ -443,7 +443,7 @@ fn differences(
 ) -> (DiffReport, Vec<String>, String) {
     let mut report = DiffReport::default();
     let text = told(|out| {
-        report = diff(&fixture.repository, old, new, &DiffOptions::default(), out).unwrap()
+        report = diff(&fixture.repository, old, new, &DiffOptions::default(), out).unwrap();
     });
     let options = DiffOptions { json: true, ..DiffOptions::default() };
     let json = told(|out| {
