@@ -201,6 +201,12 @@ impl Index {
         &self.packs
     }
 
+    /// All chunks, sorted by id.
+    #[must_use]
+    pub fn chunks(&self) -> &[(ChunkId, Place)] {
+        &self.entries
+    }
+
     /// The number of different chunks.
     #[must_use]
     pub fn chunk_count(&self) -> usize {

@@ -35,6 +35,8 @@ pub mod source_file;
 // One plain archive.
 pub mod tar_writer;
 
+pub mod tar_zst;
+
 pub mod stream;
 
 pub mod sink;
@@ -174,3 +176,8 @@ fn report(error: &CommandError) -> process::ExitCode {
     drop(writeln!(std::io::stderr(), "backup: {}", chain(error)));
     error.exit_code().into()
 }
+mod ahead;
+pub mod export;
+
+// What it holds.
+pub mod browse;
