@@ -45,3 +45,6 @@ pub mod reader;
 pub mod target;
 
 pub mod restore;
+
+// The same, in a container of its own.
+pub mod worker;
