@@ -181,3 +181,5 @@ pub mod export;
 
 // What it holds.
 pub mod browse;
+// The same, in a container of its own.
+pub mod worker;
