@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chores_common::object::{ErrorKind, ObjectError};
+use chores_common::object::{ErrorKind, Location, ObjectError};
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{ChunkerParams, Cutter, DedupKey, UnusableParams};
@@ -192,12 +192,12 @@ impl Repository {
     /// Makes a new clear repository in an empty place.
     pub fn init(store: Store, now: jiff::Timestamp) -> Result<Self, RepositoryError> {
         let place = store.objects().location().to_string();
+        store.create_root()?;
         match store.get(FORMAT_KEY, FORMAT_BYTES_MAX) {
             Ok(_) => return Err(RepositoryError::Exists(place)),
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             Err(error) => return Err(error.into()),
         }
-        store.create_root()?;
         if !store.list("")?.is_empty() {
             return Err(RepositoryError::Occupied(place));
         }
@@ -225,12 +225,12 @@ impl Repository {
     /// Opens the repository in `store`.
     pub fn open(store: Store) -> Result<Self, RepositoryError> {
         let place = store.objects().location().to_string();
-        let bytes = store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
-                RepositoryError::Missing(place.clone())
-            } else {
-                error.into()
-            }
+        let is_directory = matches!(store.objects().location(), Location::Directory(_));
+        let bytes = store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => RepositoryError::Missing(place.clone()),
+            // `init` makes a directory; a bucket it does not.
+            ErrorKind::NoBucket if is_directory => RepositoryError::Missing(place.clone()),
+            _ => error.into(),
         })?;
         let damaged = |problem: String| RepositoryError::Format { place: place.clone(), problem };
         let probe: FormatProbe =
@@ -390,7 +390,15 @@ impl Repository {
         &self,
         snapshots: impl IntoIterator<Item = &'a Snapshot>,
     ) -> Result<(Index, HashMap<PackId, RepositoryError>), RepositoryError> {
-        let mut objects = self.index_objects()?;
+        Ok(self.complete_index(self.index_objects()?, snapshots))
+    }
+
+    /// As [`Self::index_for_reading`], from index objects that were read before.
+    pub fn complete_index<'a>(
+        &self,
+        mut objects: IndexObjects,
+        snapshots: impl IntoIterator<Item = &'a Snapshot>,
+    ) -> (Index, HashMap<PackId, RepositoryError>) {
         let indexed: HashSet<_> = objects.packs.iter().map(|pack| pack.id).collect();
         let mut missing: Vec<_> = snapshots
             .into_iter()
@@ -409,7 +417,7 @@ impl Repository {
                 }
             }
         }
-        Ok((Index::new(objects.packs, &HashSet::new()), unreadable))
+        (Index::new(objects.packs, &HashSet::new()), unreadable)
     }
 
     fn indexed_pack(&self, id: &PackId) -> Result<IndexedPack, RepositoryError> {
