@@ -582,4 +582,4 @@ fn in_parallel<T: Clone + Sync + Send, R: Send>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
