@@ -403,10 +403,12 @@ fn in_threads<T: Sync, W: FnMut(usize, &T) -> Result<(), CheckError>>(
                 })
             })
             .collect();
-        threads.into_iter().fold(Ok(()), |first, thread| {
+        let mut first = Ok(());
+        for thread in threads {
             let outcome = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            first.and(outcome)
-        })
+            first = first.and(outcome);
+        }
+        first
     })
 }
 

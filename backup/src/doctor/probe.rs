@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chores_common::engine::Engine;
-use chores_common::object::{ErrorKind, Location, ObjectError, ObjectStore, S3Settings};
+use chores_common::object::{ErrorKind, Location, ObjectStore, S3Settings};
 use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, access, openat2, statvfs};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
@@ -65,8 +65,8 @@ fn probe_object(store: &Store) -> (Result<(), StoreFault>, Option<(u64, u64)>) {
     let mut content = vec![0; PROBE_BYTES];
     // Without random numbers the probe is a weaker one.
     let mut id = [0; 16];
-    drop(getrandom::fill(&mut content));
-    drop(getrandom::fill(&mut id));
+    getrandom::fill(&mut content).unwrap_or_default();
+    getrandom::fill(&mut id).unwrap_or_default();
     let key = format!("{PREFIX}{}", crate::chunk::ChunkId(id));
     let mut modified = None;
     let outcome = write_and_read(store, &key, &content, &mut modified);
