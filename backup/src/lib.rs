@@ -48,4 +48,5 @@ pub mod restore;
 
 // Is all well?
 pub mod check;
+
 pub mod doctor;

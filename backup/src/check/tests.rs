@@ -358,12 +358,14 @@ fn foreign_files_are_no_damage() {
     scene.assert_sound();
 }
 
+type Edit = fn(&mut IndexedPack);
+
 #[test]
 fn an_index_that_says_other_things_than_the_pack_is_damage() {
     let scene = Scene::new();
     let key = scene.index_of_hurt();
     let sound = crate::index::decode(&fs::read(scene.path(&key)).unwrap()).unwrap();
-    let edits: [(&str, fn(&mut IndexedPack)); 4] = [
+    let edits: [(&str, Edit); 4] = [
         ("offset", |pack| pack.index.chunks[0].offset += 1),
         ("chunk", |pack| pack.index.chunks[0].id = ChunkId([0xee; 16])),
         ("fewer", |pack| pack.index.chunks.truncate(pack.index.chunks.len() - 1)),
