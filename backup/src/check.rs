@@ -181,9 +181,10 @@ pub fn check(
     Ok(report)
 }
 
-/// Whether the object itself is at fault, not the way to it.
+/// Whether the object itself is at fault, not the way to it. The repository was opened through the same
+/// door, so a refusal of another kind (a bad sector is one) concerns this object.
 fn is_damage(error: &ObjectError) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Invalid)
 }
 
 /// A problem of an object, or the failure of the store behind it.
