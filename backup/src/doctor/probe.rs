@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chores_common::engine::Engine;
-use chores_common::object::{ErrorKind, Location, ObjectStore, S3Settings};
+use chores_common::object::{Location, ObjectStore, S3Settings};
 use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, access, openat2, statvfs};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
@@ -42,10 +42,10 @@ pub(super) fn repository(
         Ok(repository.id().to_owned())
     });
     // A probe object would make the missing directory.
-    let is_place = !matches!(
-        &opened,
-        Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NoBucket
-    );
+    let is_place = match location {
+        Location::Directory(directory) => directory.is_dir(),
+        Location::S3 { .. } => true,
+    };
     let mut findings = vec![decide::repository(opened, location)];
     if is_place {
         let (outcome, modified) = probe_object(&store);
