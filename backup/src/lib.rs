@@ -65,9 +65,17 @@ pub mod target;
 
 pub mod restore;
 
-pub mod check;
+mod ahead;
 
+pub mod export;
+
+// What it holds, and whether all is well.
+pub mod browse;
+pub mod check;
 pub mod doctor;
+
+// Into volumes and out of them, in a container of its own.
+pub mod worker;
 
 // What was typed, what it means, and who does it.
 pub mod cli;
@@ -176,10 +184,3 @@ fn report(error: &CommandError) -> process::ExitCode {
     drop(writeln!(std::io::stderr(), "backup: {}", chain(error)));
     error.exit_code().into()
 }
-mod ahead;
-pub mod export;
-
-// What it holds.
-pub mod browse;
-// The same, in a container of its own.
-pub mod worker;
