@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use chores_common::telemetry::LogFormat;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::check::Percent;
 use crate::snapshot::Selector;
+use crate::worker::SOURCE_VARIABLE;
 
 /// Back up volumes: deduplicated, incremental, and readable with plain tar and zstd.
 #[derive(Debug, Parser)]
@@ -113,8 +115,11 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// What a parent process hands to its worker container: JSON of [`crate::snapshot::Source`]s.
-pub const SOURCE_VARIABLE: &str = "BACKUP_SOURCE_JSON";
+/// What a parent process tells its worker container about the sources.
+#[must_use]
+pub fn source_description() -> Option<String> {
+    std::env::var_os(SOURCE_VARIABLE).map(|text| text.to_string_lossy().into_owned())
+}
 
 /// Names of environment variables that look like settings of this program and are none: most likely
 /// misspelt. What container engines and clusters set for a neighbour called `backup` is left out.
@@ -385,20 +390,6 @@ pub struct CheckArgs {
     /// Read and decode the packs too, all or this share of them.
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, default_missing_value = "100", require_equals = true)]
     pub read_data: Option<Percent>,
-}
-
-/// A share of the packs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Percent(pub u8);
-
-impl std::str::FromStr for Percent {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let number = text.strip_suffix('%').unwrap_or(text);
-        let percent: Option<u8> = number.parse().ok().filter(|percent| (1..=100).contains(percent));
-        percent.map(Self).ok_or("give a share from 1 to 100")
-    }
 }
 
 /// `doctor`.

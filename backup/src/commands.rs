@@ -1,8 +1,17 @@
 //! One function a command: settings in, work done by the modules, an answer out.
 
 pub mod create;
-pub mod restore;
+pub mod worker;
+
 pub mod stream;
+
+pub mod browse;
+
+pub mod restore;
+
+pub mod export;
+
+pub mod check;
 
 use std::io::{self, Write};
 

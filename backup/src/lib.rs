@@ -135,10 +135,18 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
         Command::Init => commands::init(&context),
         Command::Create(args) => commands::create::run(&context, args),
         Command::Stream(args) => commands::stream::run(&context, args),
+        Command::Snapshots(args) => commands::browse::snapshots(&context, args),
+        Command::Ls(args) => commands::browse::ls(&context, args),
+        Command::Cat(args) => commands::browse::cat(&context, args),
+        Command::Find(args) => commands::browse::find(&context, args),
+        Command::Diff(args) => commands::browse::diff(&context, args),
         Command::Restore(args) => commands::restore::run(&context, args),
+        Command::Export(args) => commands::export::run(&context, args),
+        Command::Check(args) => commands::check::run(&context, args),
+        Command::Stats => commands::browse::stats(&context),
+        Command::Doctor(args) => commands::check::doctor_run(&context, args),
         Command::Completions { shell } => completions(*shell),
         Command::Man { command } => manual(command.as_deref()),
-        _ => todo!(),
     }
 }
 

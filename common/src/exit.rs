@@ -21,6 +21,21 @@ pub enum ExitCode {
     Interrupted = 130,
 }
 
+impl ExitCode {
+    /// The graver of two, for a command that did several things.
+    #[must_use]
+    pub fn or_worse(self, other: Self) -> Self {
+        let gravity = |code| match code {
+            Self::Done => 0,
+            Self::Warnings => 1,
+            Self::Failed => 2,
+            Self::Usage => 3,
+            Self::Interrupted => 4,
+        };
+        if gravity(other) > gravity(self) { other } else { self }
+    }
+}
+
 impl From<ExitCode> for std::process::ExitCode {
     fn from(code: ExitCode) -> Self {
         Self::from(code as u8)

@@ -5,7 +5,7 @@ use chores_common::progress::Progress;
 use serde_json::json;
 
 use super::{CommandError, Context};
-use crate::cli::{CreateArgs, WalkArgs};
+use crate::cli::{self, CreateArgs, WalkArgs};
 use crate::config;
 use crate::create::{CreateError, CreateOptions, CreateReport, create};
 use crate::exclude::Exclude;
@@ -14,15 +14,23 @@ use crate::snapshot::State;
 use crate::sources::{self, Sources, SourcesError};
 use crate::text;
 use crate::walk::{WalkOptions, threads_default};
+use crate::worker::SourceInfo;
 
 /// Saves volumes or paths.
 pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, CommandError> {
+    if !args.volumes_from.is_empty() || !args.volume.is_empty() {
+        return super::worker::create(context, args);
+    }
     let tags = config::tags(&args.tag)?;
     let repository = open(context, args.init)?;
     let location = context.location()?;
     let cache = config::cache_directory(context.args, &location);
     let own = sources::own_directories(Some(&location), cache.as_deref());
-    let sources = find(&args.paths, &own)?;
+    let mut sources = find(&args.paths, &own)?;
+    let told = told_by_parent()?;
+    if let Some(told) = &told {
+        sources.sources.iter_mut().for_each(|source| *source = told.source_at(&source.path));
+    }
     let name = config::name(args.name.as_deref(), || {
         let paths: Vec<_> = sources.sources.iter().map(|source| source.path.as_str()).collect();
         paths.join(",")
@@ -31,11 +39,15 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
     let options = CreateOptions {
         name,
         tags,
-        host: args.host.clone().unwrap_or_else(host_name),
+        host: args
+            .host
+            .clone()
+            .or_else(|| told.as_ref().map(|told| told.host.clone()))
+            .unwrap_or_else(host_name),
         time: jiff::Timestamp::now(),
         roots: sources.roots,
         sources: sources.sources,
-        container: None,
+        container: told.and_then(|told| told.container),
         walk,
         level: config::level(&args.compression),
         threads: context.settings.threads,
@@ -57,7 +69,15 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
     Ok(if report.snapshot.state == State::Complete { ExitCode::Done } else { ExitCode::Warnings })
 }
 
-fn open(context: &Context<'_>, init: bool) -> Result<Repository, CommandError> {
+/// What the parent of a worker container knows about its sources.
+fn told_by_parent() -> Result<Option<SourceInfo>, CommandError> {
+    cli::source_description()
+        .map(|text| SourceInfo::from_env_text(&text))
+        .transpose()
+        .map_err(CommandError::usage)
+}
+
+pub(super) fn open(context: &Context<'_>, init: bool) -> Result<Repository, CommandError> {
     match context.repository() {
         Err(CommandError::Repository(RepositoryError::Missing(_))) if init => {
             Ok(Repository::init(context.store()?, jiff::Timestamp::now())?)

@@ -15,9 +15,21 @@ use crate::restore::{Into, RestoreError, RestoreOptions, RestoreReport, restore}
 use crate::snapshot::{Snapshot, SnapshotName};
 use crate::text;
 
-/// Brings a snapshot back below a directory.
+/// Brings a snapshot back: below a directory, or into a volume.
 pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, CommandError> {
-    let target = args.target.as_deref().unwrap_or(Path::new(""));
+    match (&args.target, &args.volume) {
+        (Some(target), _) => into_directory(context, args, target),
+        (None, Some(volume)) => super::worker::restore(context, args, volume),
+        // The parser asks for one of the two.
+        (None, None) => Ok(ExitCode::Usage),
+    }
+}
+
+fn into_directory(
+    context: &Context<'_>,
+    args: &RestoreArgs,
+    target: &Path,
+) -> Result<ExitCode, CommandError> {
     let repository = context.repository()?;
     let (name, snapshot) = repository.select(&args.snapshot)?;
     let options = RestoreOptions {

@@ -1,7 +1,9 @@
 //! Which paths of a snapshot are restored, and where each of them goes.
 
+use std::ffi::OsString;
+
 use crate::entry::{Entry, PathBytes, display_path};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Source};
 
 /// A choice that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +72,18 @@ pub fn is_inside(path: &[u8], root: &[u8]) -> bool {
         || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// The path of the one source that is meant: the named one (by path or volume name), or the only one.
+/// The path of the one source that is meant, as entries have it.
 pub fn one_source(snapshot: &Snapshot, wanted: Option<&str>) -> Result<PathBytes, SelectError> {
+    source_named(snapshot, wanted, &[]).map(|source| typed_path(source.path.as_bytes()))
+}
+
+/// The one source that is meant: the named one (by path or volume name), the one that a path is, or the
+/// only one.
+pub fn source_named<'a>(
+    snapshot: &'a Snapshot,
+    wanted: Option<&str>,
+    paths: &[OsString],
+) -> Result<&'a Source, SelectError> {
     let listed = || {
         let names = snapshot.sources.iter().map(|source| match &source.volume {
             Some(volume) => format!("{} (volume {})", source.path, volume.name),
@@ -79,20 +91,23 @@ pub fn one_source(snapshot: &Snapshot, wanted: Option<&str>) -> Result<PathBytes
         });
         names.collect::<Vec<_>>().join(", ")
     };
-    let path_of = |path: &str| path.strip_prefix('/').unwrap_or(path).as_bytes().to_vec();
-    match (wanted, snapshot.sources.as_slice()) {
-        (None, [only]) => Ok(path_of(&only.path)),
-        (None, several) => {
-            Err(SelectError::SeveralSources { count: several.len(), listed: listed() })
-        }
-        (Some(wanted), sources) => sources
-            .iter()
-            .find(|source| {
-                source.path == wanted
-                    || source.volume.as_ref().is_some_and(|volume| volume.name == wanted)
-            })
-            .map(|source| path_of(&source.path))
+    let by_name = |wanted: &str| {
+        snapshot.sources.iter().find(|source| {
+            source.path == wanted
+                || source.volume.as_ref().is_some_and(|volume| volume.name == wanted)
+        })
+    };
+    match (wanted, snapshot.sources.as_slice(), paths) {
+        (Some(wanted), ..) => by_name(wanted)
             .ok_or_else(|| SelectError::NoSource { wanted: wanted.to_owned(), listed: listed() }),
+        (None, [only], _) => Ok(only),
+        (None, several, paths) => {
+            let named = paths.iter().filter_map(|path| path.to_str()).find_map(by_name);
+            named.ok_or_else(|| SelectError::SeveralSources {
+                count: several.len(),
+                listed: listed(),
+            })
+        }
     }
 }
 

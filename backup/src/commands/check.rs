@@ -1,0 +1,60 @@
+//! `check` and `doctor`: is all well?
+
+use std::io::{self, Write};
+
+use chores_common::exit::ExitCode;
+use chores_common::progress::Progress;
+
+use super::{CommandError, Context};
+use crate::check::{CheckError, CheckOptions, check, write_json, write_text};
+use crate::cli::{CheckArgs, DoctorArgs};
+use crate::config;
+use crate::doctor::{DoctorOptions, doctor};
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// Proves that every snapshot can be restored.
+pub fn run(context: &Context<'_>, args: &CheckArgs) -> Result<ExitCode, CommandError> {
+    let repository = context.repository()?;
+    let today = jiff::Timestamp::now().as_second() / SECONDS_PER_DAY;
+    let options = CheckOptions {
+        read_data: args.read_data,
+        rotation: u64::try_from(today).unwrap_or(0),
+        threads: context.settings.threads,
+    };
+    let progress = Progress::new();
+    let shown = context.show("check", &progress);
+    let outcome = check(&repository, &options, &progress, &context.shutdown);
+    shown.finish();
+    let report = outcome.map_err(|error| match error {
+        CheckError::Interrupted => CommandError::interrupted(error),
+        CheckError::Repository(error) => error.into(),
+        error => CommandError::failed(error),
+    })?;
+    let mut out = io::stdout().lock();
+    let written = if context.settings.json {
+        write_json(&report, &mut out)
+    } else {
+        write_text(&report, &mut out)
+    };
+    written.and_then(|()| out.flush()).map_err(CommandError::Answer)?;
+    Ok(if report.is_sound() { ExitCode::Done } else { ExitCode::Failed })
+}
+
+/// Tests the surroundings.
+pub fn doctor_run(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, CommandError> {
+    let location = context.args.repo.is_some().then(|| context.location()).transpose()?;
+    let cache =
+        location.as_ref().and_then(|location| config::cache_directory(context.args, location));
+    let options = DoctorOptions {
+        location: location.as_ref(),
+        settings: &context.settings.s3,
+        engine_host: context.args.engine.as_deref(),
+        worker_image: args.worker.worker_image.as_deref(),
+        cache: cache.as_deref(),
+        json: context.settings.json,
+    };
+    let well = doctor(&options, &context.runtime, &mut io::stdout().lock())
+        .map_err(CommandError::Answer)?;
+    Ok(if well { ExitCode::Done } else { ExitCode::Failed })
+}

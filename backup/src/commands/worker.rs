@@ -1,0 +1,135 @@
+//! `create --volumes-from`, `create --volume` and `restore --volume`: the same commands, in a worker.
+
+use std::io::Write;
+
+use chores_common::engine::Engine;
+use chores_common::exit::ExitCode;
+
+use super::{CommandError, Context};
+use crate::cli::{CreateArgs, RestoreArgs, SelectionArgs, WorkerArgs};
+use crate::config;
+use crate::restore::select::source_named;
+use crate::worker::{self, Target, VolumeTarget, WorkerError, WorkerOptions};
+
+/// Saves volumes that this process does not see: one snapshot for each container, one for the volumes.
+pub fn create(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, CommandError> {
+    super::create::open(context, args.init)?;
+    let mut targets: Vec<_> = args
+        .volumes_from
+        .iter()
+        .map(|container| (container.clone(), Target::VolumesFrom(container.clone())))
+        .collect();
+    if !args.volume.is_empty() {
+        targets.push((args.volume.join(","), Target::Volumes(args.volume.clone())));
+    }
+    let options = options(context, &args.worker)?;
+    let mut worst = ExitCode::Done;
+    for (name, target) in targets {
+        let name = config::name(args.name.as_deref(), || name)?;
+        let mut words = vec![format!("--name={name}")];
+        words.extend(args.tag.iter().map(|tag| format!("--tag={tag}")));
+        words.extend(args.walk.exclude.iter().map(|glob| format!("--exclude={glob}")));
+        words.extend(args.host.iter().map(|host| format!("--host={host}")));
+        words.push(format!("--level={}", config::level(&args.compression)));
+        let flags = [
+            (args.walk.one_file_system, "--one-file-system"),
+            (args.read_all, "--read-all"),
+            (args.dry_run, "--dry-run"),
+        ];
+        words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
+        words.extend(common_words(context));
+        let status = context.runtime.block_on(async {
+            let engine = Engine::connect(context.args.engine.as_deref()).await?;
+            worker::back_up(&engine, &options, &target, words, &context.shutdown, &mut print_line)
+                .await
+        });
+        worst = worst.or_worse(exit_code(status)?);
+    }
+    Ok(worst)
+}
+
+/// Restores into a volume.
+pub fn restore(
+    context: &Context<'_>,
+    args: &RestoreArgs,
+    volume: &str,
+) -> Result<ExitCode, CommandError> {
+    let repository = context.repository()?;
+    let (name, snapshot) = repository.select(&args.snapshot)?;
+    let SelectionArgs { path, source } = &args.selection;
+    let chosen = source_named(&snapshot, source.as_deref(), path).map_err(CommandError::usage)?;
+    let target = VolumeTarget {
+        name: volume.to_owned(),
+        recorded: chosen.volume.clone(),
+        force: args.force,
+        dry_run: args.dry_run,
+    };
+    let mut words = vec![name.id.to_string(), format!("--source={}", chosen.path)];
+    for path in path.iter().filter(|path| path.to_str() != Some(chosen.path.as_str())) {
+        let path = path
+            .to_str()
+            .ok_or_else(|| CommandError::usage(NotText(path.to_string_lossy().into_owned())))?;
+        words.push(format!("--path={path}"));
+    }
+    let flags = [(args.replace, "--replace"), (args.delta, "--delta"), (args.dry_run, "--dry-run")];
+    words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
+    words.extend(common_words(context));
+    let options = options(context, &args.worker)?;
+    let status = context.runtime.block_on(async {
+        let engine = Engine::connect(context.args.engine.as_deref()).await?;
+        worker::restore_volume(
+            &engine,
+            &options,
+            &target,
+            words,
+            &context.shutdown,
+            &mut print_line,
+        )
+        .await
+    });
+    exit_code(status)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("--path {0} is not UTF-8: restore it with --target instead")]
+struct NotText(String);
+
+/// The common options a worker shares with its parent.
+fn common_words(context: &Context<'_>) -> Vec<String> {
+    let mut words = Vec::new();
+    let args = context.args;
+    words.extend(args.memory.iter().map(|memory| format!("--memory={memory}")));
+    words.extend(args.threads.iter().map(|threads| format!("--threads={threads}")));
+    words.extend(args.no_cache.then(|| "--no-cache".to_owned()));
+    words.extend(args.json.then(|| "--json".to_owned()));
+    words.extend((0..args.verbose).map(|_| "--verbose".to_owned()));
+    words.extend((0..args.quiet).map(|_| "--quiet".to_owned()));
+    words
+}
+
+fn options(context: &Context<'_>, args: &WorkerArgs) -> Result<WorkerOptions, CommandError> {
+    Ok(WorkerOptions {
+        image: args.worker_image.clone(),
+        repository: context.location()?,
+        s3: context.settings.s3.clone(),
+        cache_dir: context.args.cache_dir.clone(),
+        network: None,
+        memory_bytes_max: None,
+    })
+}
+
+fn print_line(line: &str) {
+    // The worker's own exit status says how it went, even if nobody reads along.
+    drop(writeln!(std::io::stdout().lock(), "{line}"));
+}
+
+/// A worker's status is one of ours; anything else is the engine's word for a killed process.
+fn exit_code(status: Result<i64, WorkerError>) -> Result<ExitCode, CommandError> {
+    match status.map_err(CommandError::failed)? {
+        0 => Ok(ExitCode::Done),
+        2 => Ok(ExitCode::Usage),
+        3 => Ok(ExitCode::Warnings),
+        130 => Ok(ExitCode::Interrupted),
+        _ => Ok(ExitCode::Failed),
+    }
+}
