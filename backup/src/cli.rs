@@ -42,7 +42,13 @@ pub struct CommonArgs {
     pub s3_path_style: Option<bool>,
     /// Where to keep what speeds up the next run; by default inside a repository directory, else /cache
     /// if it exists, else the user's cache directory.
-    #[arg(long, global = true, env = "BACKUP_CACHE_DIR", value_name = "DIR", conflicts_with = "no_cache")]
+    #[arg(
+        long,
+        global = true,
+        env = "BACKUP_CACHE_DIR",
+        value_name = "DIR",
+        conflicts_with = "no_cache"
+    )]
     pub cache_dir: Option<PathBuf>,
     /// Keep no cache: the next run reads everything again.
     #[arg(long, global = true)]
@@ -66,7 +72,13 @@ pub struct CommonArgs {
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub quiet: u8,
     /// Form of the messages on standard error: auto, text or json.
-    #[arg(long, global = true, env = "BACKUP_LOG_FORMAT", value_name = "FORM", default_value = "auto")]
+    #[arg(
+        long,
+        global = true,
+        env = "BACKUP_LOG_FORMAT",
+        value_name = "FORM",
+        default_value = "auto"
+    )]
     pub log_format: LogFormat,
 }
 
@@ -84,7 +96,8 @@ impl Credentials {
     /// Reads the environment of this process.
     #[must_use]
     pub fn from_environment() -> Self {
-        let text = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let text =
+            |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
         Self {
             access_key: text("AWS_ACCESS_KEY_ID"),
@@ -118,7 +131,9 @@ pub fn unknown_variables() -> Vec<String> {
     };
     std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with("BACKUP_") && !known.contains(name) && !from_neighbours(name))
+        .filter(|name| {
+            name.starts_with("BACKUP_") && !known.contains(name) && !from_neighbours(name)
+        })
         .collect()
 }
 

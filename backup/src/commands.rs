@@ -78,7 +78,9 @@ impl CommandError {
         match self {
             Self::Setting(_) | Self::Usage(_) => ExitCode::Usage,
             Self::Interrupted(_) => ExitCode::Interrupted,
-            Self::Repository(_) | Self::Store(_) | Self::Failed(_) | Self::Answer(_) => ExitCode::Failed,
+            Self::Repository(_) | Self::Store(_) | Self::Failed(_) | Self::Answer(_) => {
+                ExitCode::Failed
+            }
         }
     }
 }
@@ -107,7 +109,11 @@ impl Context<'_> {
     }
 
     /// Writes one answer: a line for people, or a JSON line.
-    pub fn answer(&self, people: impl FnOnce() -> String, json: impl FnOnce() -> serde_json::Value) -> Result<(), CommandError> {
+    pub fn answer(
+        &self,
+        people: impl FnOnce() -> String,
+        json: impl FnOnce() -> serde_json::Value,
+    ) -> Result<(), CommandError> {
         let line = if self.settings.json { json().to_string() } else { people() };
         let mut out = io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CommandError::Answer)

@@ -76,10 +76,14 @@ pub enum SettingError {
     #[error("--threads {0} is out of range: give 1 to {THREADS_MAX}")]
     Threads(u16),
     /// A tag without `=`.
-    #[error("--tag {0} is unusable: give KEY=VALUE, without control characters and up to {NAME_BYTES_MAX} bytes")]
+    #[error(
+        "--tag {0} is unusable: give KEY=VALUE, without control characters and up to {NAME_BYTES_MAX} bytes"
+    )]
     Tag(String),
     /// A name that would break listings.
-    #[error("--name {0:?} is unusable: give up to {NAME_BYTES_MAX} bytes without control characters")]
+    #[error(
+        "--name {0:?} is unusable: give up to {NAME_BYTES_MAX} bytes without control characters"
+    )]
     Name(String),
 }
 
@@ -88,7 +92,9 @@ impl Settings {
     pub fn new(args: &CommonArgs, credentials: Credentials) -> Result<Self, SettingError> {
         let threads = match args.threads {
             None => std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX),
-            Some(threads) if (1..=THREADS_MAX).contains(&usize::from(threads)) => usize::from(threads),
+            Some(threads) if (1..=THREADS_MAX).contains(&usize::from(threads)) => {
+                usize::from(threads)
+            }
             Some(threads) => return Err(SettingError::Threads(threads)),
         };
         let memory = args.memory.as_deref().map_or(Some(MEMORY_DEFAULT), parse_size);
@@ -159,12 +165,16 @@ pub fn tags(texts: &[String]) -> Result<BTreeMap<String, String>, SettingError> 
 }
 
 /// A snapshot's name, given or made from what is saved.
-pub fn name(given: Option<&str>, otherwise: impl FnOnce() -> String) -> Result<String, SettingError> {
+pub fn name(
+    given: Option<&str>,
+    otherwise: impl FnOnce() -> String,
+) -> Result<String, SettingError> {
     match given {
         Some(name) if is_plain(name) && !name.is_empty() => Ok(name.to_owned()),
         Some(name) => Err(SettingError::Name(name.to_owned())),
         None => {
-            let plain: String = otherwise().chars().filter(|character| !character.is_control()).collect();
+            let plain: String =
+                otherwise().chars().filter(|character| !character.is_control()).collect();
             Ok(plain.chars().take(NAME_BYTES_MAX / 4).collect())
         }
     }

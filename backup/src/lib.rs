@@ -119,7 +119,8 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
         tracing::warn!("{name} is set, but is no setting of this program; see `backup --help`");
     }
     let settings = Settings::new(&cli.common, Credentials::from_environment())?;
-    let context = Context { args: &cli.common, settings, runtime: runtime.handle().clone(), shutdown };
+    let context =
+        Context { args: &cli.common, settings, runtime: runtime.handle().clone(), shutdown };
     match &cli.command {
         Command::Init => commands::init(&context),
         Command::Create(args) => commands::create::run(&context, args),
@@ -142,7 +143,11 @@ fn manual(wanted: Option<&str>) -> Result<ExitCode, CommandError> {
     let command = Cli::command();
     let chosen: Vec<_> = match wanted {
         None => std::iter::once(&command).chain(command.get_subcommands()).cloned().collect(),
-        Some(wanted) => command.get_subcommands().filter(|command| command.get_name() == wanted).cloned().collect(),
+        Some(wanted) => command
+            .get_subcommands()
+            .filter(|command| command.get_name() == wanted)
+            .cloned()
+            .collect(),
     };
     if chosen.is_empty() {
         return Err(CommandError::usage(NoSuchCommand(wanted.unwrap_or_default().to_owned())));

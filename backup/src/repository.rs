@@ -226,12 +226,13 @@ impl Repository {
     pub fn open(store: Store) -> Result<Self, RepositoryError> {
         let place = store.objects().location().to_string();
         let is_directory = matches!(store.objects().location(), Location::Directory(_));
-        let bytes = store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => RepositoryError::Missing(place.clone()),
-            // `init` makes a directory; a bucket it does not.
-            ErrorKind::NoBucket if is_directory => RepositoryError::Missing(place.clone()),
-            _ => error.into(),
-        })?;
+        let bytes =
+            store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => RepositoryError::Missing(place.clone()),
+                // `init` makes a directory; a bucket it does not.
+                ErrorKind::NoBucket if is_directory => RepositoryError::Missing(place.clone()),
+                _ => error.into(),
+            })?;
         let damaged = |problem: String| RepositoryError::Format { place: place.clone(), problem };
         let probe: FormatProbe =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;

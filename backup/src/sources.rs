@@ -31,10 +31,14 @@ pub enum SourcesError {
     #[error(transparent)]
     Walk(#[from] WalkError),
     /// No path, and not in a container.
-    #[error("no path is named and this is no container: name paths, or --volumes-from CONTAINER, or --volume NAME")]
+    #[error(
+        "no path is named and this is no container: name paths, or --volumes-from CONTAINER, or --volume NAME"
+    )]
     NotInContainer,
     /// No path, and nothing mounted.
-    #[error("no volume is mounted into this container: start it with --volumes-from CONTAINER or -v VOLUME:/PATH, or name paths")]
+    #[error(
+        "no volume is mounted into this container: start it with --volumes-from CONTAINER or -v VOLUME:/PATH, or name paths"
+    )]
     NoVolume,
     /// A source is part of the repository.
     #[error("the source {0} is inside the repository: it would back up itself")]
@@ -46,7 +50,8 @@ pub enum SourcesError {
 
 /// Opens the named paths.
 pub fn of_paths(paths: &[PathBuf], own: &[PathBuf]) -> Result<Sources, SourcesError> {
-    let mut roots = paths.iter().map(|path| SourceRoot::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut roots =
+        paths.iter().map(|path| SourceRoot::open(path)).collect::<Result<Vec<_>, _>>()?;
     refuse_own(&roots, own)?;
     roots.sort_by(|a, b| tree_order(a.path(), b.path()));
     let mut sources = Sources { roots: Vec::new(), sources: Vec::new(), notes: Vec::new() };
@@ -101,7 +106,11 @@ pub fn own_directories(repository: Option<&Location>, cache: Option<&Path>) -> V
 /// Device and inode of directories, as a walk wants them.
 #[must_use]
 pub fn identities(directories: &[PathBuf]) -> Vec<(u64, u64)> {
-    directories.iter().filter_map(|path| stat(path).ok()).map(|stat| (stat.st_dev, stat.st_ino)).collect()
+    directories
+        .iter()
+        .filter_map(|path| stat(path).ok())
+        .map(|stat| (stat.st_dev, stat.st_ino))
+        .collect()
 }
 
 fn refuse_own(roots: &[SourceRoot], own: &[PathBuf]) -> Result<(), SourcesError> {
@@ -127,7 +136,9 @@ fn is_container() -> bool {
 fn read_mounts() -> std::io::Result<Vec<u8>> {
     use std::io::Read;
     let mut table = Vec::new();
-    std::fs::File::open("/proc/self/mountinfo")?.take(MOUNTINFO_BYTES_MAX).read_to_end(&mut table)?;
+    std::fs::File::open("/proc/self/mountinfo")?
+        .take(MOUNTINFO_BYTES_MAX)
+        .read_to_end(&mut table)?;
     Ok(table)
 }
 

@@ -53,7 +53,10 @@ mod tests {
 
     #[test]
     fn figures_are_short_and_exact_enough() {
-        assert_eq!([count(0), count(999), count(45_657), count(1_000_000)], ["0", "999", "45,657", "1,000,000"]);
+        assert_eq!(
+            [count(0), count(999), count(45_657), count(1_000_000)],
+            ["0", "999", "45,657", "1,000,000"]
+        );
         assert_eq!(bytes(999), "999 B");
         assert_eq!(bytes(2_180_000_000), "2.1 GB");
         assert_eq!(bytes(963_000_000), "963 MB");

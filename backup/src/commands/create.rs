@@ -67,7 +67,10 @@ fn open(context: &Context<'_>, init: bool) -> Result<Repository, CommandError> {
 }
 
 /// The named paths, or the volumes of this container.
-pub(super) fn find(paths: &[std::path::PathBuf], own: &[std::path::PathBuf]) -> Result<Sources, CommandError> {
+pub(super) fn find(
+    paths: &[std::path::PathBuf],
+    own: &[std::path::PathBuf],
+) -> Result<Sources, CommandError> {
     let found =
         if paths.is_empty() { sources::of_own_mounts(own) } else { sources::of_paths(paths, own) };
     let found = found.map_err(|error| match error {
@@ -79,9 +82,17 @@ pub(super) fn find(paths: &[std::path::PathBuf], own: &[std::path::PathBuf]) -> 
 }
 
 /// What to leave out.
-pub(super) fn walk_options(args: &WalkArgs, skip: Vec<(u64, u64)>) -> Result<WalkOptions, CommandError> {
+pub(super) fn walk_options(
+    args: &WalkArgs,
+    skip: Vec<(u64, u64)>,
+) -> Result<WalkOptions, CommandError> {
     let exclude = Exclude::new(&args.exclude).map_err(CommandError::usage)?;
-    Ok(WalkOptions { exclude, one_file_system: args.one_file_system, skip, threads: threads_default().max(2) })
+    Ok(WalkOptions {
+        exclude,
+        one_file_system: args.one_file_system,
+        skip,
+        threads: threads_default().max(2),
+    })
 }
 
 fn host_name() -> String {

@@ -37,7 +37,9 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, Comman
     shown.finish();
     let report = outcome.map_err(|error| match error {
         RestoreError::Interrupted => CommandError::interrupted(error),
-        RestoreError::Select(_) | RestoreError::NotEmpty(_) | RestoreError::Root => CommandError::usage(error),
+        RestoreError::Select(_) | RestoreError::NotEmpty(_) | RestoreError::Root => {
+            CommandError::usage(error)
+        }
         error => CommandError::failed(error),
     })?;
     answer(context, &name, &report, args, target, begun.elapsed())?;
@@ -55,8 +57,10 @@ pub(super) fn selection(
     snapshot: &Snapshot,
 ) -> Result<Selection, CommandError> {
     let source = args.source.as_deref();
-    let mut paths: Vec<_> = args.path.iter().map(|path: &OsString| typed_path(path.as_bytes())).collect();
-    let strip = if strip { Some(one_source(snapshot, source).map_err(CommandError::usage)?) } else { None };
+    let mut paths: Vec<_> =
+        args.path.iter().map(|path: &OsString| typed_path(path.as_bytes())).collect();
+    let strip =
+        if strip { Some(one_source(snapshot, source).map_err(CommandError::usage)?) } else { None };
     if let (Some(_), None) = (source, &strip) {
         paths.push(one_source(snapshot, source).map_err(CommandError::usage)?);
     }

@@ -37,7 +37,11 @@ pub fn run(context: &Context<'_>, args: &StreamArgs) -> Result<ExitCode, Command
             Notice::Skipped(skipped) => tracing::info!("{skipped}"),
             Notice::Warning(warning) => tracing::warn!("{}", chores_common::exit::chain(&warning)),
         }
-        if context.shutdown.is_requested() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if context.shutdown.is_requested() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     if let Some(shown) = shown {
         shown.finish();
@@ -73,6 +77,7 @@ pub(super) fn sink(context: &Context<'_>, to: &OsStr) -> Result<Sink, CommandErr
         return Ok(Sink::stdout());
     }
     let text = to.to_string_lossy();
-    let location = Location::parse(&text).map_err(|error| SettingError::To(text.into_owned(), error))?;
+    let location =
+        Location::parse(&text).map_err(|error| SettingError::To(text.into_owned(), error))?;
     Sink::open(&location, &context.settings.s3, &context.runtime).map_err(CommandError::failed)
 }
