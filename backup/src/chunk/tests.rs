@@ -14,7 +14,7 @@ fn an_id_is_32_lower_case_hex_digits_and_nothing_else() {
     for bad in [
         "",
         "00",
-        &text[1..],
+        text.get(1..).unwrap(),
         &format!("{text}0"),
         &text.to_uppercase(),
         "é0ff0a1b2c3d4e5f60718293a4b5c6d",

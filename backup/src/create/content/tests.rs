@@ -12,12 +12,13 @@ use crate::walk::{Event, SourceRoot, WalkOptions, walk};
 fn reader(path: &Path, cutter: &Cutter) -> FileReader {
     let roots = [SourceRoot::open(path).unwrap()];
     let mut found = None;
-    let _: ControlFlow<()> = walk(&roots, &WalkOptions::default(), |event| {
+    let end = walk::<()>(&roots, &WalkOptions::default(), |event| {
         if let Event::Found(one) = event {
             found = Some(one);
         }
         ControlFlow::Continue(())
     });
+    assert!(end.is_continue());
     FileReader::new(source_file::open(&roots[0], &found.unwrap()).unwrap(), cutter)
 }
 
