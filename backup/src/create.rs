@@ -225,9 +225,9 @@ fn store_all(
             {
                 let _close = queue.close_on_drop();
                 let mut sequencer = Sequencer::new(read_cache, packer, &queue, items);
-                // Whether the walk was broken off shows in the failure that broke it.
-                let _: std::ops::ControlFlow<()> =
-                    walk(&options.roots, &options.walk, |event| sequencer.event(event));
+                let ended = walk(&options.roots, &options.walk, |event| sequencer.event(event));
+                // What broke it off is in the failure already.
+                tracing::debug!(whole = ended.is_continue(), "the walk has ended");
                 sequencer.finish();
             }
             assembler.and_then(|thread| {

@@ -188,6 +188,9 @@ pub struct IndexObjects {
     pub damaged: Vec<(String, RepositoryError)>,
 }
 
+/// A snapshot of a listing: readable, or with its problem.
+pub type ListedSnapshot = (SnapshotName, Result<Snapshot, RepositoryError>);
+
 impl Repository {
     /// Makes a new clear repository in an empty place.
     pub fn init(store: Store, now: jiff::Timestamp) -> Result<Self, RepositoryError> {
@@ -453,9 +456,7 @@ impl Repository {
     }
 
     /// All snapshots, oldest first, each readable or with its problem.
-    pub fn snapshots(
-        &self,
-    ) -> Result<Vec<(SnapshotName, Result<Snapshot, RepositoryError>)>, RepositoryError> {
+    pub fn snapshots(&self) -> Result<Vec<ListedSnapshot>, RepositoryError> {
         let names = self.snapshot_names()?;
         Ok(in_parallel(&names, |name| self.snapshot(name)))
     }

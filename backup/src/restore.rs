@@ -206,7 +206,7 @@ fn survey(
             match plan::data_bytes(&entry, index) {
                 Some(bytes) => data_bytes = data_bytes.saturating_add(bytes),
                 None => {
-                    report.damage(&entry.path, "a chunk of it is in no readable pack".to_owned())
+                    report.damage(&entry.path, "a chunk of it is in no readable pack".to_owned());
                 }
             }
         }
@@ -369,7 +369,7 @@ impl Shared {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    fn warn(&self, warnings: Vec<RestoreWarning>) {
+    fn warn(&self, warnings: &[RestoreWarning]) {
         if !warnings.is_empty() {
             let mut report = lock(&self.report);
             warnings.iter().for_each(|warning| report.warn(warning));
@@ -498,12 +498,12 @@ impl<'a> Window<'a> {
         report.others += 1;
         drop(report);
         if self.run.options.into == Into::Delta && delta::is_same_node(self.target, &entry)? {
-            self.shared.warn(self.target.finish(&entry, None)?);
+            self.shared.warn(&self.target.finish(&entry, None)?);
             return Ok(());
         }
         match self.target.make_node(&entry)? {
-            Some(lost) => self.shared.warn(vec![lost]),
-            None => self.shared.warn(self.target.finish(&entry, None)?),
+            Some(lost) => self.shared.warn(&[lost]),
+            None => self.shared.warn(&self.target.finish(&entry, None)?),
         }
         Ok(())
     }
@@ -531,7 +531,7 @@ impl<'a> Window<'a> {
             if exists && jobs.is_empty() {
                 lock(&self.shared.report).files_unchanged += 1;
                 self.run.progress.add_files(1);
-                self.shared.warn(self.target.finish(&entry, None)?);
+                self.shared.warn(&self.target.finish(&entry, None)?);
                 return Ok(());
             }
         }
@@ -539,7 +539,7 @@ impl<'a> Window<'a> {
         let chunks = u32::try_from(jobs.len()).unwrap_or(u32::MAX);
         let job = FileJob::new(entry, content.size, chunks, exists);
         if jobs.is_empty() {
-            self.shared.warn(self.writer.without_data(&job)?);
+            self.shared.warn(&self.writer.without_data(&job)?);
             self.run.progress.add_files(1);
         } else {
             self.jobs.append(&mut jobs);
@@ -601,7 +601,7 @@ impl<'a> Window<'a> {
         let still_open =
             |directory: &Entry| next.is_some_and(|next| select::is_inside(next, &directory.path));
         while let Some(directory) = self.directories.pop_if(|directory| !still_open(directory)) {
-            self.shared.warn(self.target.finish(&directory, None)?);
+            self.shared.warn(&self.target.finish(&directory, None)?);
         }
         Ok(())
     }
@@ -676,7 +676,7 @@ impl<'a> Window<'a> {
                 continue;
             }
             let lost = self.writer.piece(file, job.offset, content)?;
-            self.shared.warn(lost);
+            self.shared.warn(&lost);
             self.shared.bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
             self.run.progress.add_bytes(content.len() as u64);
         }

@@ -1,1 +1,39 @@
+use super::*;
+use crate::pack::ChunkPlace;
 
+fn pack(name: u8, chunks: &[u8]) -> IndexedPack {
+    let places = chunks.iter().map(|id| ChunkPlace {
+        id: ChunkId([*id; 16]),
+        frame: 0,
+        offset: 512,
+        length: 10,
+    });
+    let index = PackIndex {
+        kind: PackKind::Data,
+        frames: vec![FramePlace { start: 0, stored: 100, content: 1024 }],
+        chunks: places.collect(),
+    };
+    IndexedPack { id: PackId(ChunkId([name; 16])), bytes: 1000, index }
+}
+
+#[test]
+fn what_was_encoded_is_decoded_and_every_truncation_is_refused() {
+    let packs = [pack(1, &[10, 11]), pack(2, &[])];
+    let bytes = encode(&packs);
+    assert_eq!(decode(&bytes).unwrap(), packs);
+    assert_eq!(decode(&encode(&[])).unwrap(), []);
+    for length in 0..bytes.len() {
+        assert!(decode(&bytes[..length]).is_err(), "{length}");
+    }
+    assert!(decode(&[bytes.as_slice(), &[0]].concat()).is_err());
+}
+
+#[test]
+fn absent_packs_are_left_out_and_repeated_ones_count_once() {
+    let packs = [pack(1, &[10, 11]), pack(2, &[11, 12]), pack(1, &[10, 11]), pack(3, &[13])];
+    let index = Index::new(packs, &HashSet::from([PackId(ChunkId([3; 16]))]));
+    assert_eq!((index.packs().len(), index.chunk_count()), (2, 3));
+    assert!(index.find(&ChunkId([13; 16])).is_none());
+    let place = index.find(&ChunkId([12; 16])).unwrap();
+    assert_eq!(index.pack(place.pack).unwrap().id, PackId(ChunkId([2; 16])));
+}

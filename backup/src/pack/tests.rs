@@ -1,1 +1,148 @@
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::create::tests::noise;
+
+fn key() -> DedupKey {
+    DedupKey::from_hex(&"07".repeat(32)).unwrap()
+}
+
+fn pack(contents: &[Vec<u8>]) -> Pack {
+    let mut compressor = Compressor::new(3).unwrap();
+    let mut frame = FrameBuilder::default();
+    let mut pack = PackBuilder::new(PackKind::Data);
+    for content in contents {
+        if !frame.has_room(content.len()) {
+            pack.append(&frame.seal(&mut compressor).unwrap());
+        }
+        frame.push(key().id_of(content), content);
+    }
+    pack.append(&frame.seal(&mut compressor).unwrap());
+    pack.seal(&key(), &mut compressor).unwrap()
+}
+
+fn contents() -> Vec<Vec<u8>> {
+    (0..40_u64)
+        .map(|n| noise(n, usize::try_from(n * n * 100).unwrap()))
+        .chain([noise(99, CHUNK_BYTES_MAX)])
+        .collect()
+}
+
+/// Every chunk a decoded index names lies inside a frame that a reader would accept.
+fn assert_sound(index: &PackIndex) {
+    for chunk in &index.chunks {
+        let frame = index.frames[chunk.frame as usize];
+        assert!(u64::from(chunk.offset) + u64::from(chunk.length) <= u64::from(frame.content));
+        assert!(frame.content as usize <= FRAME_BYTES_MAX);
+        assert!(u64::from(frame.start) + u64::from(frame.stored) <= PACK_BYTES_MAX);
+    }
+}
+
+#[test]
+fn every_chunk_is_found_again_by_the_index_in_the_pack() {
+    let pack = pack(&contents());
+    let index = PackIndex::of_pack(&pack.bytes).unwrap();
+    assert_eq!(index, pack.index);
+    assert!(index.frames.len() > 2);
+    let mut decompressor = Decompressor::new().unwrap();
+    let mut frame = Vec::new();
+    for (chunk, content) in index.chunks.iter().zip(contents()) {
+        let at = index.frames[chunk.frame as usize];
+        let stored = &pack.bytes[at.start as usize..][..at.stored as usize];
+        decompressor.frame(stored, at.content, &mut frame).unwrap();
+        assert_eq!(frame[chunk.offset as usize..][..chunk.length as usize], content);
+    }
+    assert_eq!(PackId::from_key(&pack.id.key()), Some(pack.id));
+    assert_eq!(PackId::from_key(&format!("packs/zz/{}.tar.zst", pack.id)), None);
+}
+
+#[test]
+fn zstd_and_tar_list_the_chunks_of_a_pack() {
+    let pack = pack(&contents());
+    let mut zstd = Command::new("sh")
+        .args(["-c", "zstd -dc | tar t"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    zstd.stdin.take().unwrap().write_all(&pack.bytes).unwrap();
+    let output = zstd.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let listed = String::from_utf8(output.stdout).unwrap();
+    let ids: Vec<_> = pack.index.chunks.iter().map(|chunk| chunk.id.to_string()).collect();
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ids);
+}
+
+#[test]
+fn every_truncation_of_a_trailer_is_refused() {
+    let trailer = pack(&contents()).index.encode();
+    assert_eq!(trailer.len(), pack(&contents()).index.encoded_bytes());
+    for length in 0..trailer.len() {
+        assert!(PackIndex::decode(&trailer[..length]).is_err(), "{length}");
+    }
+    assert!(PackIndex::decode(&[trailer.as_slice(), &[0]].concat()).is_err());
+}
+
+#[test]
+fn every_truncation_of_a_small_pack_is_refused() {
+    let pack = pack(&[b"one".to_vec(), b"two".to_vec()]);
+    for length in 0..pack.bytes.len() {
+        assert!(PackIndex::of_pack(&pack.bytes[..length]).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn a_frame_of_another_length_than_its_index_says_is_refused() {
+    let mut compressor = Compressor::new(3).unwrap();
+    let stored = compressor.frame(&[7; 1000]).unwrap();
+    let mut decompressor = Decompressor::new().unwrap();
+    let mut into = Vec::new();
+    decompressor.frame(&stored, 1000, &mut into).unwrap();
+    for wrong in [0, 999, 1001, u32::MAX] {
+        assert!(decompressor.frame(&stored, wrong, &mut into).is_err(), "{wrong}");
+    }
+    assert!(decompressor.frame(&stored[..stored.len() - 1], 1000, &mut into).is_err());
+}
+
+#[test]
+fn a_pack_of_tiny_chunks_is_sealed_before_its_index_grows_too_long() {
+    let mut pack = PackBuilder::new(PackKind::Data);
+    let chunks = (0..PACK_CHUNKS_TARGET).map(|_| (ChunkId([0; 16]), 0, 0)).collect();
+    pack.append(&Frame { stored: vec![0], content_bytes: 1, chunks });
+    assert!(pack.is_full());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn flipped_bytes_never_panic_and_never_give_a_chunk_outside_its_frame(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 1..4),
+    ) {
+        let pack = pack(&[b"one".to_vec(), b"two".to_vec(), vec![3; 5000]]);
+        for sound in [pack.bytes.clone(), pack.index.encode()] {
+            let mut bytes = sound.clone();
+            for (at, flip) in &flips {
+                bytes[at.index(sound.len())] ^= flip;
+            }
+            if let Ok(index) = PackIndex::decode(&bytes) {
+                assert_sound(&index);
+            }
+            if let Ok(index) = PackIndex::of_pack(&bytes) {
+                assert_sound(&index);
+            }
+        }
+        let indexed = crate::index::IndexedPack::from(&pack);
+        let mut bytes = crate::index::encode(std::slice::from_ref(&indexed));
+        for (at, flip) in &flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+        }
+        for pack in crate::index::decode(&bytes).unwrap_or_default() {
+            assert_sound(&pack.index);
+        }
+    }
+}

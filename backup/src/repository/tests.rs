@@ -211,7 +211,7 @@ fn latest_passes_over_failed_and_damaged_snapshots_and_other_names() {
     assert_eq!(repository.select(&named).unwrap().0, good);
     let none = Selector::LatestNamed("c".to_owned());
     assert!(matches!(repository.select(&none).unwrap_err(), RepositoryError::NoSnapshot(..)));
-    let prefix = Selector::Prefix(other.id.to_string()[..6].to_owned());
+    let prefix = Selector::Prefix(other.id.short());
     assert_eq!(repository.select(&prefix).unwrap().0, other);
     assert_eq!(repository.snapshots().unwrap().len(), 4);
 }

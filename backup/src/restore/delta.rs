@@ -30,7 +30,6 @@ impl Run<'_> {
         let mut entries =
             TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
         let mut wanted: Option<Entry> = None;
-        let mut failed = None;
         let mut scopes = Scopes::default();
         let mut surplus = 0;
         let walked = target.existing(crate::walk::threads_default(), |found| {
@@ -45,8 +44,7 @@ impl Run<'_> {
                     Ok(Some(_)) => (),
                     Ok(None) => break,
                     Err(error) => {
-                        failed = Some(error);
-                        return ControlFlow::Break(());
+                        return ControlFlow::Break(error);
                     }
                 }
             }
@@ -65,8 +63,7 @@ impl Run<'_> {
             }
             ControlFlow::Continue(())
         });
-        let _: ControlFlow<()> = walked?;
-        if let Some(error) = failed {
+        if let ControlFlow::Break(error) = walked? {
             return Err(RestoreError::Tree(error));
         }
         for path in &extras {
