@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, PathBuf};
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as BollardMount, MountType};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as BollardMount, MountType,
+};
 use zeroize::Zeroizing;
 
 #[cfg(test)]
