@@ -22,6 +22,10 @@ pub const FRAME_BYTES_MAX: usize = FRAME_TARGET_BYTES + CHUNK_BYTES_MAX + 2 * BL
 /// to be on their way within the memory budget.
 pub const PACK_TARGET_BYTES: usize = 16 << 20;
 
+/// A pack is sealed when it has this many chunks: tiny files must not make its index longer than its
+/// content, nor exceed what a reader accepts.
+const PACK_CHUNKS_TARGET: usize = 1 << 18;
+
 /// Longest pack a reader accepts, in bytes.
 pub const PACK_BYTES_MAX: u64 = 64 << 20;
 
@@ -289,10 +293,10 @@ impl PackBuilder {
         self.frames.is_empty()
     }
 
-    /// Whether it has reached [`PACK_TARGET_BYTES`].
+    /// Whether it has reached [`PACK_TARGET_BYTES`], or as many chunks as its index should list.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= PACK_TARGET_BYTES
+        self.bytes.len() >= PACK_TARGET_BYTES || self.chunks.len() >= PACK_CHUNKS_TARGET
     }
 
     /// Appends a frame.
@@ -347,14 +351,18 @@ impl PackBuilder {
 }
 
 impl PackIndex {
+    /// Length of the trailer in bytes.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        INDEX_HEADER_BYTES
+            + self.frames.len() * FRAME_ITEM_BYTES
+            + self.chunks.len() * CHUNK_ITEM_BYTES
+    }
+
     /// The bytes of the trailer, without the header of its skippable frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(
-            INDEX_HEADER_BYTES
-                + self.frames.len() * FRAME_ITEM_BYTES
-                + self.chunks.len() * CHUNK_ITEM_BYTES,
-        );
+        let mut out = Vec::with_capacity(self.encoded_bytes());
         out.extend_from_slice(&INDEX_MAGIC);
         out.extend_from_slice(&[INDEX_VERSION, self.kind.code(), 0, 0]);
         out.extend_from_slice(&u32_of(self.frames.len()).to_le_bytes());

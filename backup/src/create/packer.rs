@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chores_common::progress::Progress;
+use chores_common::shutdown::Shutdown;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::CreateError;
@@ -20,6 +21,10 @@ use crate::tree::PieceSink;
 /// After this many packs an index object is written, so that an interrupted first backup of a large
 /// volume goes on where it stopped.
 const PACKS_PER_INDEX: usize = 64;
+
+/// Or after this many bytes of it: packs of tiny files have long trailers, and an index object longer
+/// than [`crate::index::INDEX_BYTES_MAX`] could not be read again.
+const INDEX_TARGET_BYTES: usize = 16 << 20;
 
 /// Sealed packs that may wait for an upload thread.
 const PACKS_QUEUED: usize = 1;
@@ -54,8 +59,34 @@ pub(super) struct Packer<'run> {
 struct Uploaded {
     /// In the store, but in no index object yet.
     unindexed: Vec<IndexedPack>,
+    unindexed_bytes: usize,
     packs: Vec<PackId>,
     bytes_stored: u64,
+}
+
+/// See [`Packer::close_on_drop`].
+#[derive(Debug)]
+pub(super) struct CloseOnDrop<'a>(&'a Mutex<Option<Sender<Pack>>>);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        *lock(self.0) = None;
+    }
+}
+
+/// Whoever seals a pack waits for room in the queue: it has to be emptied even by a thread that panics.
+struct DrainOnPanic<'a> {
+    uploads: &'a Receiver<Pack>,
+    failure: &'a Failure,
+}
+
+impl Drop for DrainOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failure.set(CreateError::Stopped);
+            self.uploads.iter().for_each(drop);
+        }
+    }
 }
 
 /// What a run added.
@@ -69,15 +100,20 @@ pub(super) struct Added {
 }
 
 /// The first error of any thread, and the sign for all others to stop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Failure {
     stopped: AtomicBool,
     first: Mutex<Option<CreateError>>,
+    shutdown: Shutdown,
 }
 
 impl Failure {
-    /// Whether the run has failed or was interrupted: stop working, go on draining queues.
+    /// Whether the run has failed or was interrupted: stop working, go on draining queues. The request
+    /// to stop is seen here, because the walk may have ended hours before the last file is read.
     pub(super) fn is_set(&self) -> bool {
+        if self.shutdown.is_requested() {
+            self.set(CreateError::Interrupted);
+        }
         self.stopped.load(Ordering::Relaxed)
     }
 
@@ -99,6 +135,7 @@ impl<'run> Packer<'run> {
         level: i32,
         dry_run: bool,
         progress: &'run Progress,
+        shutdown: &Shutdown,
     ) -> Self {
         let (queue, uploads) = bounded(PACKS_QUEUED);
         Self {
@@ -114,7 +151,11 @@ impl<'run> Packer<'run> {
             queue: Mutex::new(Some(queue)),
             uploads,
             uploaded: Mutex::default(),
-            failure: Failure::default(),
+            failure: Failure {
+                stopped: AtomicBool::new(false),
+                first: Mutex::default(),
+                shutdown: shutdown.clone(),
+            },
             chunks_added: AtomicU64::new(0),
             bytes_added: AtomicU64::new(0),
         }
@@ -197,8 +238,14 @@ impl<'run> Packer<'run> {
         Ok(())
     }
 
+    /// Closes the queue when the thread that fills it panics, so that the upload threads end too.
+    pub(super) fn close_on_drop(&self) -> CloseOnDrop<'_> {
+        CloseOnDrop(&self.queue)
+    }
+
     /// Uploads packs until [`Self::close`]. Run by every upload thread.
     pub(super) fn upload_all(&self) {
+        let _drain = DrainOnPanic { uploads: &self.uploads, failure: &self.failure };
         for pack in &self.uploads {
             if self.failure.is_set() {
                 continue;
@@ -218,10 +265,14 @@ impl<'run> Packer<'run> {
         let mut uploaded = lock(&self.uploaded);
         uploaded.packs.push(indexed.id);
         uploaded.bytes_stored += indexed.bytes;
+        uploaded.unindexed_bytes += indexed.index.encoded_bytes();
         uploaded.unindexed.push(indexed);
-        if uploaded.unindexed.len() < PACKS_PER_INDEX {
+        if uploaded.unindexed.len() < PACKS_PER_INDEX
+            && uploaded.unindexed_bytes < INDEX_TARGET_BYTES
+        {
             return Ok(());
         }
+        uploaded.unindexed_bytes = 0;
         let packs = std::mem::take(&mut uploaded.unindexed);
         drop(uploaded);
         self.put_index(&packs)
