@@ -181,9 +181,10 @@ pub fn check(
     Ok(report)
 }
 
-/// Whether the object itself is at fault, not the way to it.
+/// Whether the object itself is at fault, not the way to it. The repository was opened through the same
+/// door, so a refusal of another kind (a bad sector is one) concerns this object.
 fn is_damage(error: &ObjectError) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Invalid)
 }
 
 /// A problem of an object, or the failure of the store behind it.
@@ -403,10 +404,12 @@ fn in_threads<T: Sync, W: FnMut(usize, &T) -> Result<(), CheckError>>(
                 })
             })
             .collect();
-        threads.into_iter().fold(Ok(()), |first, thread| {
+        let mut first = Ok(());
+        for thread in threads {
             let outcome = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            first.and(outcome)
-        })
+            first = first.and(outcome);
+        }
+        first
     })
 }
 

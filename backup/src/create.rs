@@ -14,6 +14,9 @@ mod queue;
 mod sequence;
 mod worker;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;

@@ -109,9 +109,9 @@ pub fn doctor(
         let summary = Summary { event: "summary", ok: well, warn: counts.warn, fail: counts.fail };
         line(&summary, out)?;
     } else if well {
-        writeln!(out, "all that is needed works; {} warnings", counts.warn)?;
+        writeln!(out, "all that is needed works (warnings: {})", counts.warn)?;
     } else {
-        writeln!(out, "{} things do not work; {} warnings", counts.fail, counts.warn)?;
+        writeln!(out, "not well (failures: {}, warnings: {})", counts.fail, counts.warn)?;
     }
     Ok(well)
 }

@@ -66,14 +66,16 @@ pub mod target;
 pub mod restore;
 
 mod ahead;
+
 pub mod export;
 
-// What it holds.
+// What it holds, and whether all is well.
 pub mod browse;
-
 pub mod check;
-
 pub mod doctor;
+
+// Into volumes and out of them, in a container of its own.
+pub mod worker;
 
 // What was typed, what it means, and who does it.
 pub mod cli;

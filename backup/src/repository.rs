@@ -299,9 +299,11 @@ impl Repository {
         &self.inner.cutter
     }
 
-    /// Stores a pack.
-    pub fn put_pack(&self, pack: &PackId, bytes: Vec<u8>) -> Result<(), RepositoryError> {
-        Ok(self.inner.store.put(&pack.key(), bytes)?)
+    /// Stores a pack and gives its memory back.
+    pub fn put_pack(&self, pack: &PackId, bytes: Vec<u8>) -> Result<Vec<u8>, RepositoryError> {
+        let bytes = Bytes::from(bytes);
+        self.inner.store.put(&pack.key(), bytes.clone())?;
+        Ok(bytes.try_into_mut().map(Vec::from).unwrap_or_default())
     }
 
     /// Reads a whole pack and checks it against its name.
@@ -580,4 +582,4 @@ fn in_parallel<T: Clone + Sync + Send, R: Send>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -358,6 +358,71 @@ fn foreign_files_are_no_damage() {
     scene.assert_sound();
 }
 
+type Edit = fn(&mut IndexedPack);
+
+#[test]
+fn an_index_that_says_other_things_than_the_pack_is_damage() {
+    let scene = Scene::new();
+    let key = scene.index_of_hurt();
+    let sound = crate::index::decode(&fs::read(scene.path(&key)).unwrap()).unwrap();
+    let edits: [(&str, Edit); 4] = [
+        ("offset", |pack| pack.index.chunks[0].offset += 1),
+        ("chunk", |pack| pack.index.chunks[0].id = ChunkId([0xee; 16])),
+        ("fewer", |pack| pack.index.chunks.truncate(pack.index.chunks.len() - 1)),
+        ("frame", |pack| pack.index.frames[0].content -= 1),
+    ];
+    for number in 0..sound.len() {
+        for (what, edit) in &edits {
+            let mut packs = sound.clone();
+            edit(&mut packs[number]);
+            let pack = packs[number].id.key();
+            let wrong = format!("index/{}.idx", {
+                let bytes = crate::index::encode(&packs);
+                scene.repository.key().id_of(&bytes)
+            });
+            scene.repository.put_index(&packs).unwrap();
+            let both = scene.check(&NAMES_ONLY);
+            assert!(both.problems.iter().any(|problem| problem.object == pack), "{what} {both:?}");
+            scene.without(&key, || {
+                let alone = scene.check(&EVERYTHING);
+                let named = |problem: &CheckProblem| problem.object == pack;
+                assert!(alone.problems.iter().any(named), "{what} {alone:?}");
+            });
+            fs::remove_file(scene.path(&wrong)).unwrap();
+        }
+    }
+    scene.assert_sound();
+}
+
+#[test]
+fn hostile_objects_with_right_names_are_damage_and_nothing_worse() {
+    let scene = Scene::new();
+    let sound = crate::index::decode(&fs::read(scene.path(&scene.index_of_hurt())).unwrap());
+    let sound = sound.unwrap();
+    for (seed, length) in [(1, 0), (2, 1), (3, 9), (4, 64), (5, 5000), (6, 2_000_000)] {
+        let content = noise(seed, length);
+        // Junk, and junk before a trailer that is in order.
+        let pack_content = fs::read(scene.path(&sound[0].id.key())).unwrap();
+        let with_trailer = [&content[..], &pack_content[length.min(pack_content.len())..]].concat();
+        for pack in [&content, &with_trailer] {
+            let id = PackId(scene.repository.key().id_of(pack));
+            scene.repository.put_pack(&id, pack.clone()).unwrap();
+            let index = sound[0].index.clone();
+            let indexed = IndexedPack { id, bytes: pack.len() as u64, index };
+            scene.repository.put_index(&[indexed]).unwrap();
+            if !pack_content.starts_with(pack) || pack.len() != pack_content.len() {
+                let report = scene.check(&EVERYTHING);
+                let named = |problem: &CheckProblem| problem.object == id.key();
+                assert!(report.problems.iter().any(named), "{length} {report:?}");
+            }
+        }
+        let index = format!("index/{}.idx", scene.repository.key().id_of(&content));
+        fs::write(scene.path(&index), &content).unwrap();
+        let report = scene.check(&NAMES_ONLY);
+        assert!(report.problems.iter().any(|problem| problem.object == index), "{length}");
+    }
+}
+
 #[test]
 fn a_snapshot_that_does_not_name_a_pack_it_needs_is_damage() {
     let scene = Scene::new();

@@ -44,6 +44,8 @@ pub(super) struct Packer<'run> {
     referred: Vec<AtomicBool>,
     /// Chunks this run has taken to store.
     taken: Vec<Mutex<HashSet<ChunkId>>>,
+    /// Memory of uploaded packs, for the next ones: freeing and asking again costs as much as copying.
+    spare: Mutex<Vec<Vec<u8>>>,
     data: Mutex<PackBuilder>,
     tree: Mutex<PackBuilder>,
     /// `None` once everything has been sealed; the upload threads end then.
@@ -146,8 +148,9 @@ impl<'run> Packer<'run> {
             progress,
             referred: index.packs().iter().map(|_| AtomicBool::new(false)).collect(),
             taken: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            data: Mutex::new(PackBuilder::new(PackKind::Data)),
-            tree: Mutex::new(PackBuilder::new(PackKind::Tree)),
+            spare: Mutex::default(),
+            data: Mutex::new(PackBuilder::new(PackKind::Data, Vec::new())),
+            tree: Mutex::new(PackBuilder::new(PackKind::Tree, Vec::new())),
             queue: Mutex::new(Some(queue)),
             uploads,
             uploaded: Mutex::default(),
@@ -206,7 +209,10 @@ impl<'run> Packer<'run> {
         let full = {
             let mut open = lock(open);
             open.append(frame);
-            open.is_full().then(|| std::mem::replace(&mut *open, PackBuilder::new(kind)))
+            open.is_full().then(|| {
+                let spare = lock(&self.spare).pop().unwrap_or_default();
+                std::mem::replace(&mut *open, PackBuilder::new(kind, spare))
+            })
         };
         full.map_or(Ok(()), |full| self.seal(full, compressor))
     }
@@ -230,7 +236,7 @@ impl<'run> Packer<'run> {
     fn seal_open(&self) -> Result<(), CreateError> {
         let mut compressor = Compressor::new(self.level).map_err(CreateError::Compress)?;
         for (open, kind) in [(&self.data, PackKind::Data), (&self.tree, PackKind::Tree)] {
-            let pack = std::mem::replace(&mut *lock(open), PackBuilder::new(kind));
+            let pack = std::mem::replace(&mut *lock(open), PackBuilder::new(kind, Vec::new()));
             if !pack.is_empty() {
                 self.seal(pack, &mut compressor)?;
             }
@@ -258,9 +264,12 @@ impl<'run> Packer<'run> {
 
     fn upload(&self, pack: Pack) -> Result<(), CreateError> {
         let indexed = IndexedPack::from(&pack);
-        if !self.dry_run {
-            self.repository.put_pack(&indexed.id, pack.bytes)?;
-        }
+        let spare = if self.dry_run {
+            pack.bytes
+        } else {
+            self.repository.put_pack(&indexed.id, pack.bytes)?
+        };
+        lock(&self.spare).push(spare);
         self.progress.add_bytes_stored(indexed.bytes);
         let mut uploaded = lock(&self.uploaded);
         uploaded.packs.push(indexed.id);
@@ -341,7 +350,7 @@ impl Stow<'_, '_> {
 
     fn flush(&mut self) -> Result<(), CreateError> {
         let frame = self.frame.seal(&mut self.compressor).map_err(CreateError::Compress)?;
-        self.packer.append(self.kind, &frame, &mut self.compressor)
+        self.packer.append(self.kind, frame, &mut self.compressor)
     }
 
     /// Passes the last frame on.

@@ -1,5 +1,6 @@
 //! What the answers mean.
 
+use chores_common::engine::{EngineError, EngineVersion};
 use chores_common::exit::chain;
 use chores_common::object::{ErrorKind, Location, ObjectError};
 
@@ -93,6 +94,9 @@ pub(super) fn repository(opened: Result<String, RepositoryError>, place: &Locati
                 Finding::new(name, Status::Fail, error.to_string(), advice_for_store(kind))
             }
         },
+        Err(error @ RepositoryError::Feature { .. }) => {
+            Finding::new(name, Status::Fail, chain(&error), "use a later version of this program")
+        }
         Err(error) => Finding::new(
             name,
             Status::Fail,
@@ -246,4 +250,41 @@ pub(super) fn open_files(limit: Option<u64>) -> Finding {
             "raise it to 1024 or more (--ulimit nofile=4096)",
         ),
     }
+}
+
+pub(super) fn no_engine(why: &str) -> Finding {
+    Finding::new(
+        "engine",
+        Status::Note,
+        why,
+        "only --volumes-from, --volume, --pause and --stop need it: mount its socket",
+    )
+}
+
+pub(super) fn engine(version: Result<EngineVersion, EngineError>, host: &str) -> Finding {
+    let name = "engine";
+    match version {
+        Ok(EngineVersion { engine, api }) => {
+            Finding::ok(name, format!("{host} answers, version {engine}, API {api}"))
+        }
+        Err(error) => Finding::new(
+            name,
+            Status::Warn,
+            error.to_string(),
+            "let /version through where a proxy guards the socket",
+        ),
+    }
+}
+
+pub(super) fn worker_image(exists: Result<bool, EngineError>, image: &str) -> Finding {
+    let name = "worker image";
+    let (found, advice) = match exists {
+        Ok(true) => return Finding::ok(name, image),
+        Ok(false) => (
+            format!("{image} is not on the engine's host"),
+            "pull or build it: --volumes-from and --volume start workers from it",
+        ),
+        Err(error) => (error.to_string(), "let /images through where a proxy guards the socket"),
+    };
+    Finding::new(name, Status::Warn, found, advice)
 }

@@ -1,10 +1,10 @@
 //! Asking: one function for each outside thing, no judgement here.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chores_common::engine::Engine;
-use chores_common::object::{ErrorKind, Location, ObjectError, ObjectStore, S3Settings};
+use chores_common::object::{Location, ObjectStore, S3Settings};
 use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, access, openat2, statvfs};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use super::decide::{self, CacheAnswer, StoreFault};
 use super::{Finding, Status};
 use crate::mounts;
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{Operation, Repository, RepositoryError};
 use crate::store::Store;
 
 /// Below this prefix lies nothing of a repository.
@@ -21,6 +21,9 @@ const PREFIX: &str = "doctor/";
 /// Length of the probe object in bytes, and the part of it that is read by range.
 const PROBE_BYTES: usize = 4096;
 const PROBE_RANGE: std::ops::Range<usize> = 1000..3000;
+
+/// How long the engine may take to answer: an address behind a firewall never does.
+const ENGINE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// The store, and the repository in it.
 pub(super) fn repository(
@@ -34,12 +37,15 @@ pub(super) fn repository(
             return vec![decide::repository(Err(RepositoryError::Store(error)), location)];
         }
     };
-    let opened = Repository::open(store.clone()).map(|repository| repository.id().to_owned());
+    let opened = Repository::open(store.clone()).and_then(|repository| {
+        repository.permit(Operation::Write)?;
+        Ok(repository.id().to_owned())
+    });
     // A probe object would make the missing directory.
-    let is_place = !matches!(
-        &opened,
-        Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NoBucket
-    );
+    let is_place = match location {
+        Location::Directory(directory) => directory.is_dir(),
+        Location::S3 { .. } => true,
+    };
     let mut findings = vec![decide::repository(opened, location)];
     if is_place {
         let (outcome, modified) = probe_object(&store);
@@ -65,8 +71,8 @@ fn probe_object(store: &Store) -> (Result<(), StoreFault>, Option<(u64, u64)>) {
     let mut content = vec![0; PROBE_BYTES];
     // Without random numbers the probe is a weaker one.
     let mut id = [0; 16];
-    drop(getrandom::fill(&mut content));
-    drop(getrandom::fill(&mut id));
+    getrandom::fill(&mut content).unwrap_or_default();
+    getrandom::fill(&mut id).unwrap_or_default();
     let key = format!("{PREFIX}{}", crate::chunk::ChunkId(id));
     let mut modified = None;
     let outcome = write_and_read(store, &key, &content, &mut modified);
@@ -141,42 +147,20 @@ pub(super) fn process() -> Vec<Finding> {
 /// The container engine, which only some commands need.
 pub(super) fn engine(host: Option<&str>, image: Option<&str>, runtime: &Handle) -> Vec<Finding> {
     runtime.block_on(async {
-        let engine = match Engine::connect(host).await {
-            Ok(engine) => engine,
-            Err(error) => {
-                return vec![Finding::new(
-                    "engine",
-                    Status::Note,
-                    error.to_string(),
-                    "only --volumes-from, --volume, --pause and --stop need it: mount its socket",
-                )];
-            }
-        };
-        let version = engine.version().await.map_or_else(
-            |error| Finding::new("engine", Status::Warn, error.to_string(), "restart the engine"),
-            |version| {
-                let found = format!("{} answers, version {}", engine.host(), version.engine);
-                Finding::ok("engine", format!("{found}, API {}", version.api))
-            },
-        );
-        let mut findings = vec![version];
-        if let Some(image) = image {
-            findings.push(match engine.image_exists(image).await {
-                Ok(true) => Finding::ok("worker image", image),
-                Ok(false) => Finding::new(
-                    "worker image",
-                    Status::Warn,
-                    format!("{image} is not on the engine's host"),
-                    "pull or build it: --volumes-from and --volume start workers from it",
-                ),
-                Err(error) => Finding::new(
-                    "worker image",
-                    Status::Warn,
-                    error.to_string(),
-                    "ask the engine for its images",
-                ),
-            });
-        }
-        findings
+        let answer = tokio::time::timeout(ENGINE_TIME_MAX, ask_engine(host, image)).await;
+        answer.unwrap_or_else(|_| vec![decide::no_engine("it does not answer in 10 seconds")])
     })
+}
+
+async fn ask_engine(host: Option<&str>, image: Option<&str>) -> Vec<Finding> {
+    let engine = match Engine::connect(host).await {
+        Ok(engine) => engine,
+        Err(error) => return vec![decide::no_engine(&error.to_string())],
+    };
+    let version = engine.version().await;
+    let mut findings = vec![decide::engine(version, &engine.host().to_string())];
+    if let Some(image) = image {
+        findings.push(decide::worker_image(engine.image_exists(image).await, image));
+    }
+    findings
 }

@@ -1,5 +1,6 @@
 use std::fs;
 
+use chores_common::engine::EngineVersion;
 use chores_common::object::ObjectStore;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -161,6 +162,16 @@ fn a_cache_that_dies_with_its_container_is_warned_of() {
     assert_eq!(status("root/.cache/backup", true), Status::Warn);
     assert_eq!(status("tmp/cache", true), Status::Warn);
     assert_eq!(status("cache", false), Status::Warn);
+}
+
+#[test]
+fn no_engine_is_only_a_note_and_no_worker_image_a_warning() {
+    assert_eq!(decide::no_engine("it is not there").status, Status::Note);
+    let version = EngineVersion { engine: "20.10.24".to_owned(), api: "1.41".to_owned() };
+    let answer = decide::engine(Ok(version), "/run/engine.sock");
+    assert_eq!(answer.found, "/run/engine.sock answers, version 20.10.24, API 1.41");
+    assert_eq!(decide::worker_image(Ok(true), "backup:1").status, Status::Ok);
+    assert_eq!(decide::worker_image(Ok(false), "backup:1").status, Status::Warn);
 }
 
 #[test]
