@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::io::Write;
 
-use chores_common::progress::size_text;
+use crate::text::bytes;
 use serde::Serialize;
 
 use super::text::{self, EntryView, PathView, escaped_path};
@@ -215,7 +215,7 @@ impl Change {
             }
             Self::Differs { old, new, class: Class::Content, .. } => match old.kind {
                 Kind::File(_) => {
-                    let (old, new) = (size_text(old.size()), size_text(new.size()));
+                    let (old, new) = (bytes(old.size()), bytes(new.size()));
                     write!(out, "M {path}  {old} → {new}")?;
                 }
                 _ => write!(out, "M {path}")?,
@@ -230,7 +230,7 @@ impl Change {
 
 fn size_of(entry: &Entry) -> String {
     match entry.kind {
-        Kind::File(_) => format!("  {}", size_text(entry.size())),
+        Kind::File(_) => format!("  {}", bytes(entry.size())),
         _ => String::new(),
     }
 }
@@ -260,7 +260,7 @@ impl DiffReport {
         if self.is_equal() {
             return Ok(writeln!(out, "no differences")?);
         }
-        let with_size = |sum: Sum| format!("{} ({})", sum.paths, size_text(sum.bytes));
+        let with_size = |sum: Sum| format!("{} ({})", sum.paths, bytes(sum.bytes));
         let (added, removed) = (with_size(self.added), with_size(self.removed));
         let modified = with_size(self.modified);
         let (metadata, retyped) = (self.metadata, self.retyped);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
+use crate::text::bytes;
 use chores_common::exit::chain;
-use chores_common::progress::size_text;
 use serde::Serialize;
 
 use super::text::{self, EntryView, escaped, escaped_path, instant};
@@ -246,7 +246,7 @@ impl Version {
 
     fn write_line(&self, out: &mut impl Write) -> Result<(), BrowseError> {
         let what = match &self.entry.kind {
-            Kind::File(content) => size_text(content.size),
+            Kind::File(content) => bytes(content.size),
             kind => text::kind(kind).to_owned(),
         };
         let (mode, mtime) = (text::mode(&self.entry), text::time(self.entry.mtime));

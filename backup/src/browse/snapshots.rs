@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use crate::text::bytes;
 use chores_common::exit::chain;
-use chores_common::progress::size_text;
 use serde::Serialize;
 
 use super::text::{escaped, instant};
@@ -91,8 +91,8 @@ fn row(name: &SnapshotName, read: &Result<Snapshot, RepositoryError>) -> [String
         instant(snapshot.time),
         escaped(snapshot.name.as_bytes()).to_string(),
         snapshot.state.to_string(),
-        size_text(snapshot.stats.bytes),
-        size_text(snapshot.stats.bytes_stored),
+        bytes(snapshot.stats.bytes),
+        bytes(snapshot.stats.bytes_stored),
         sources.join(", "),
     ]
 }

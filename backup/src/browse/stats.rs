@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use chores_common::progress::size_text;
+use crate::text::bytes;
 use serde::Serialize;
 
 use super::text::instant;
@@ -148,23 +148,23 @@ fn ratio(raw: u64, stored: u64) -> Option<f64> {
 
 fn write_text(out: &mut impl Write, stats: &RepositoryStats) -> Result<(), BrowseError> {
     let RepositoryStats { snapshots, data, trees, .. } = stats;
-    writeln!(out, "snapshots    {snapshots}, {} of files", size_text(stats.snapshot_bytes))?;
+    writeln!(out, "snapshots    {snapshots}, {} of files", bytes(stats.snapshot_bytes))?;
     if let (Some(oldest), Some(newest)) = (stats.oldest, stats.newest) {
         writeln!(out, "             {} to {}", instant(oldest), instant(newest))?;
     }
     for (name, kind) in [("content", data), ("trees", trees)] {
-        let (raw, stored) = (size_text(kind.raw_bytes), size_text(kind.stored_bytes));
+        let (raw, stored) = (bytes(kind.raw_bytes), bytes(kind.stored_bytes));
         let (chunks, packs) = (kind.chunks, kind.packs);
         writeln!(out, "{name:<12} {raw} in {chunks} chunks, {stored} in {packs} packs")?;
     }
-    writeln!(out, "indexes      {}", size_text(stats.index_bytes))?;
-    writeln!(out, "stored       {}", size_text(stats.stored_bytes))?;
+    writeln!(out, "indexes      {}", bytes(stats.index_bytes))?;
+    writeln!(out, "stored       {}", bytes(stats.stored_bytes))?;
     if let (Some(compression), Some(dedup)) = (stats.compression_ratio, stats.dedup_ratio) {
         writeln!(out, "compression  {compression:.2} : 1")?;
         writeln!(out, "savings      {dedup:.2} : 1, all snapshots to all that is stored")?;
     }
     if stats.orphan_packs > 0 {
-        let (packs, bytes) = (stats.orphan_packs, size_text(stats.orphan_bytes));
+        let (packs, bytes) = (stats.orphan_packs, bytes(stats.orphan_bytes));
         writeln!(out, "orphans      {bytes} in {packs} packs that no index names")?;
     }
     if stats.has_damage() {

@@ -56,8 +56,7 @@ pub(super) fn line(act: &str, snapshot: &Snapshot, elapsed: Duration) -> String 
     line
 }
 
-/// A number of bytes as people read it: `3.40 MiB`.
-pub fn size(bytes: u64) -> String {
+fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
