@@ -5,7 +5,7 @@ help: ## these lines
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
 
 demo: ## plays the chores for real with throw-away containers
-	@deploy/ensure.sh build engine
+	@deploy/ensure.sh build demo engine
 	@deploy/demo.sh
 
 test: ## everything that can be tested on this machine, the engine included

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what a make target needs is on this machine.
 #
-#   deploy/ensure.sh build|tests|engine|lint|bench …
+#   deploy/ensure.sh build|tests|demo|engine|lint|bench …
 #
 # As root on Debian or Ubuntu, missing packages are installed and an engine is started, and each act is
 # announced. Otherwise, or with CHORES_NO_INSTALL=1, what is missing is named with the way to get it.
@@ -57,6 +57,7 @@ missing_of() {
             has tar || echo tar
             has python3 || echo python3
             ;;
+        demo) has_static_busybox || echo busybox-static ;;
         engine)
             has docker || echo docker.io
             if ! has dockerd && ! engine_answers; then echo docker.io; fi
@@ -68,7 +69,7 @@ missing_of() {
             has zstd || echo zstd
             has python3 || echo python3
             ;;
-        *) fail "unknown need: $1 (one of build, tests, engine, lint, bench)" ;;
+        *) fail "unknown need: $1 (one of build, tests, demo, engine, lint, bench)" ;;
     esac
 }
 

@@ -5,7 +5,7 @@
 //! file is a row of blocks, each with its length and BLAKE3 hash, and is read as a stream: a damaged block
 //! ends the cache, it never becomes a backup.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -223,6 +223,7 @@ pub struct CacheWriter {
     block: Vec<u8>,
     /// Paths with a time at or after this second are not recorded.
     racy_from: i64,
+    finished: bool,
 }
 
 impl CacheWriter {
@@ -231,13 +232,23 @@ impl CacheWriter {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
-        let temporary = path.with_extension(format!("tmp-{}", std::process::id()));
-        let mut file = BufWriter::with_capacity(BLOCK_TARGET_BYTES, File::create(&temporary)?);
+        // One name for all runs, so that a killed one leaves nothing behind for ever; process ids are no
+        // help, as every container has a process 1. The lock keeps two runs from writing into one file.
+        let temporary = path.with_extension("tmp");
+        let file = File::options().create(true).truncate(false).write(true).open(&temporary)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => error,
+            TryLockError::WouldBlock => {
+                io::Error::new(io::ErrorKind::ResourceBusy, "another run writes it")
+            }
+        })?;
+        file.set_len(0)?;
+        let mut file = BufWriter::with_capacity(BLOCK_TARGET_BYTES, file);
         file.write_all(MAGIC)?;
         file.write_all(&VERSION.to_le_bytes())?;
         let path = path.to_owned();
         let racy_from = run_start.saturating_sub(RACY_SECONDS);
-        Ok(Self { file, temporary, path, block: Vec::new(), racy_from })
+        Ok(Self { file, temporary, path, block: Vec::new(), racy_from, finished: false })
     }
 
     /// Takes a record over from the last run.
@@ -261,6 +272,9 @@ impl CacheWriter {
         {
             return Ok(());
         }
+        if self.block.len() + length > BLOCK_BYTES_MAX {
+            self.write_block()?;
+        }
         Identity::of(stat).write(&mut self.block);
         for length in [path.len(), ids.len(), lines.len()] {
             self.block.extend_from_slice(&u32_of(length).to_le_bytes());
@@ -276,6 +290,7 @@ impl CacheWriter {
     pub fn finish(mut self) -> io::Result<()> {
         self.write_block()?;
         self.file.flush()?;
+        self.finished = true;
         std::fs::rename(&self.temporary, &self.path)
     }
 
@@ -297,8 +312,10 @@ impl CacheWriter {
 
 impl Drop for CacheWriter {
     fn drop(&mut self) {
-        // After `finish` the name is gone and this fails; before, a leftover would only waste space.
-        drop(std::fs::remove_file(&self.temporary));
+        // After `finish` the name may already be another run's.
+        if !self.finished {
+            drop(std::fs::remove_file(&self.temporary));
+        }
     }
 }
 

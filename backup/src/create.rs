@@ -14,6 +14,9 @@ mod queue;
 mod sequence;
 mod worker;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
@@ -39,8 +42,8 @@ use queue::TaskQueue;
 use sequence::Sequencer;
 use worker::Worker;
 
-/// Items that may wait for the tree thread; each is a batch.
-const ITEMS_QUEUED: usize = 256;
+/// Items that may wait for the tree thread, each a batch of up to 256 KiB; as many as tasks may wait.
+const ITEMS_QUEUED: usize = 64;
 
 /// What to back up and how.
 #[derive(Debug)]
@@ -183,7 +186,7 @@ fn store_all(
     progress: &Progress,
     shutdown: &Shutdown,
 ) -> Result<Stored, CreateError> {
-    let packer = Packer::new(repository, index, options.level, options.dry_run, progress);
+    let packer = Packer::new(repository, index, options.level, options.dry_run, progress, shutdown);
     let queue = TaskQueue::default();
     let (read_cache, write_cache) = caches(repository, options);
     let (items, for_tree) = bounded(ITEMS_QUEUED);
@@ -195,38 +198,43 @@ fn store_all(
                     .spawn_scoped(scope, || packer.upload_all())
             })
             .collect();
+        let _close = packer.close_on_drop();
+        // Without any of them the first full pack would wait for ever.
+        let uploads: Vec<_> = uploads.into_iter().filter_map(Result::err).collect();
+        uploads.into_iter().for_each(|error| packer.failure().set(CreateError::Thread(error)));
         let tree = thread::scope(|readers| {
             let packer = &packer;
             let failure = packer.failure();
+            let worker = || worker(packer, &queue, repository, options, progress);
             let assembler = packer.stow(PackKind::Tree).and_then(|stow| {
-                let assembler = Assembler::new(stow, write_cache, failure);
+                let assembler = Assembler::new(stow, worker()?, write_cache, failure);
                 let tree = thread::Builder::new().name("tree".into());
                 tree.spawn_scoped(readers, move || assembler.run(&for_tree))
                     .map_err(CreateError::Thread)
             });
             let assembler = assembler.map_err(|error| failure.set(error)).ok();
             for _ in 0..options.threads.max(1) {
-                if let Err(error) =
-                    spawn_worker(readers, packer, &queue, repository, options, progress)
-                {
+                let thread = thread::Builder::new().name("read".into());
+                let spawned = worker().and_then(|worker| {
+                    thread.spawn_scoped(readers, move || worker.run()).map_err(CreateError::Thread)
+                });
+                if let Err(error) = spawned {
                     failure.set(error);
                 }
             }
-            let mut sequencer = Sequencer::new(read_cache, packer, &queue, items, shutdown);
-            // Whether the walk was broken off shows in the failure that broke it.
-            let _: std::ops::ControlFlow<()> =
-                walk(&options.roots, &options.walk, |event| sequencer.event(event));
-            sequencer.finish();
-            queue.close();
+            {
+                let _close = queue.close_on_drop();
+                let mut sequencer = Sequencer::new(read_cache, packer, &queue, items);
+                // Whether the walk was broken off shows in the failure that broke it.
+                let _: std::ops::ControlFlow<()> =
+                    walk(&options.roots, &options.walk, |event| sequencer.event(event));
+                sequencer.finish();
+            }
             assembler.and_then(|thread| {
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
         });
         packer.close();
-        uploads
-            .into_iter()
-            .filter_map(Result::err)
-            .for_each(|error| packer.failure().set(CreateError::Thread(error)));
         tree
     });
     let added = packer.finish()?;
@@ -234,16 +242,18 @@ fn store_all(
     Ok((assembled, root, cache, added))
 }
 
-fn spawn_worker<'scope, 'run: 'scope>(
-    scope: &'scope thread::Scope<'scope, '_>,
-    packer: &'scope Packer<'run>,
-    queue: &'scope TaskQueue,
-    repository: &'scope Repository,
-    options: &'scope CreateOptions,
-    progress: &'scope Progress,
-) -> Result<(), CreateError> {
+fn worker<'run, 'packer>(
+    packer: &'packer Packer<'run>,
+    queue: &'run TaskQueue,
+    repository: &'run Repository,
+    options: &'run CreateOptions,
+    progress: &'run Progress,
+) -> Result<Worker<'run, 'packer>, CreateError>
+where
+    'packer: 'run,
+{
     let cutter = repository.cutter();
-    let worker = Worker {
+    Ok(Worker {
         roots: &options.roots,
         cutter,
         queue,
@@ -251,9 +261,7 @@ fn spawn_worker<'scope, 'run: 'scope>(
         progress,
         stow: packer.stow(PackKind::Data)?,
         buffer: content::buffer(cutter),
-    };
-    let thread = thread::Builder::new().name("read".into());
-    thread.spawn_scoped(scope, move || worker.run()).map(drop).map_err(CreateError::Thread)
+    })
 }
 
 /// The last run's cache and the one to write.

@@ -346,7 +346,8 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+/// The bytes as text, or, when they are not UTF-8, in base64 for the `…_b64` twin of the field.
+pub(crate) fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
     match std::str::from_utf8(bytes) {
         Ok(text) => (Some(text), None),
         Err(_) => (None, Some(BASE64.encode(bytes))),

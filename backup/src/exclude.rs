@@ -29,7 +29,7 @@ pub struct Exclude {
 #[derive(Debug, thiserror::Error)]
 pub enum ExcludeError {
     /// The pattern is not a glob.
-    #[error("the exclude pattern '{pattern}' cannot be used: {reason}")]
+    #[error("the pattern '{pattern}' cannot be used: {reason}")]
     Pattern {
         /// As it was given.
         pattern: String,
@@ -37,10 +37,10 @@ pub enum ExcludeError {
         reason: String,
     },
     /// More than [`PATTERNS_MAX`].
-    #[error("more than {PATTERNS_MAX} exclude patterns; use fewer, wider ones")]
+    #[error("more than {PATTERNS_MAX} patterns; use fewer, wider ones")]
     TooMany,
     /// The patterns are sound one by one, but not as a set.
-    #[error("the exclude patterns are too large together; use fewer, simpler ones")]
+    #[error("the patterns are too large together; use fewer, simpler ones")]
     Set(#[source] globset::Error),
 }
 

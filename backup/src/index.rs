@@ -131,6 +131,8 @@ pub struct KnownPack {
 pub struct Index {
     packs: Vec<KnownPack>,
     entries: Vec<(ChunkId, Place)>,
+    /// Further packs with a chunk of `entries`: two runs at the same time may store the same content.
+    copies: Vec<(ChunkId, PackNumber)>,
 }
 
 impl Index {
@@ -162,7 +164,14 @@ impl Index {
             });
         }
         index.entries.sort_unstable();
-        index.entries.dedup_by_key(|(id, _)| *id);
+        let copies = &mut index.copies;
+        index.entries.dedup_by(|(later, place), (id, _)| {
+            let is_copy = later == id;
+            if is_copy {
+                copies.push((*later, place.pack));
+            }
+            is_copy
+        });
         index
     }
 
@@ -171,6 +180,13 @@ impl Index {
     pub fn find(&self, id: &ChunkId) -> Option<Place> {
         let at = self.entries.binary_search_by(|(entry, _)| entry.cmp(id)).ok()?;
         self.entries.get(at).map(|(_, place)| *place)
+    }
+
+    /// The packs that have `id` beside the one that [`Self::find`] names.
+    pub fn copies<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = PackNumber> + 'a {
+        let from = self.copies.partition_point(|(copy, _)| copy < id);
+        let copies = self.copies.get(from..).unwrap_or_default().iter();
+        copies.take_while(move |(copy, _)| copy == id).map(|(_, pack)| *pack)
     }
 
     /// The pack with this number.
@@ -183,6 +199,12 @@ impl Index {
     #[must_use]
     pub fn packs(&self) -> &[KnownPack] {
         &self.packs
+    }
+
+    /// All chunks, sorted by id.
+    #[must_use]
+    pub fn chunks(&self) -> &[(ChunkId, Place)] {
+        &self.entries
     }
 
     /// The number of different chunks.

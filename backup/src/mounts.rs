@@ -125,11 +125,17 @@ fn is_at_or_below(path: &[u8], directory: &[u8]) -> bool {
 
 fn is_volume(mount: &Mount) -> bool {
     let point = mount.mount_point.as_slice();
-    !point.is_empty()
-        && !point.ends_with(b".sock")
-        && !SYSTEM_TYPES.contains(&mount.fs_type.as_str())
-        && !SYSTEM_TREES.iter().any(|tree| is_at_or_below(point, tree))
-        && !ENGINE_FILES.contains(&point)
+    !is_system_point(point) && !SYSTEM_TYPES.contains(&mount.fs_type.as_str())
+}
+
+/// Whether a mount at this point (without the leading `/`) is nobody's data: the root, a socket, or a
+/// place of the kernel or the engine.
+#[must_use]
+pub fn is_system_point(point: &[u8]) -> bool {
+    point.is_empty()
+        || point.ends_with(b".sock")
+        || SYSTEM_TREES.iter().any(|tree| is_at_or_below(point, tree))
+        || ENGINE_FILES.contains(&point)
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`: the number of

@@ -22,6 +22,14 @@ pub const FRAME_BYTES_MAX: usize = FRAME_TARGET_BYTES + CHUNK_BYTES_MAX + 2 * BL
 /// to be on their way within the memory budget.
 pub const PACK_TARGET_BYTES: usize = 16 << 20;
 
+/// A pack is sealed when it has this many chunks: tiny files must not make its index longer than its
+/// content, nor exceed what a reader accepts.
+const PACK_CHUNKS_TARGET: usize = 1 << 18;
+
+/// What a sealed pack is longer than the target at the most, nearly always: the frame that filled it, and
+/// the index.
+const PACK_SLACK_BYTES: usize = 2 << 20;
+
 /// Longest pack a reader accepts, in bytes.
 pub const PACK_BYTES_MAX: u64 = 64 << 20;
 
@@ -149,10 +157,11 @@ pub enum PackError {
 pub struct FrameBuilder {
     content: Vec<u8>,
     chunks: Vec<(ChunkId, u32, u32)>,
+    sealed: Frame,
 }
 
 /// A compressed frame and the chunks in it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Frame {
     stored: Vec<u8>,
     content_bytes: u32,
@@ -184,15 +193,13 @@ impl FrameBuilder {
     }
 
     /// Compresses what was pushed and starts the next frame.
-    pub fn seal(&mut self, compressor: &mut Compressor) -> std::io::Result<Frame> {
-        let stored = compressor.frame(&self.content)?;
-        let frame = Frame {
-            stored,
-            content_bytes: u32_of(self.content.len()),
-            chunks: std::mem::take(&mut self.chunks),
-        };
+    pub fn seal(&mut self, compressor: &mut Compressor) -> std::io::Result<&Frame> {
+        compressor.frame(&self.content, &mut self.sealed.stored)?;
+        self.sealed.content_bytes = u32_of(self.content.len());
+        self.sealed.chunks.clear();
+        self.sealed.chunks.append(&mut self.chunks);
         self.content.clear();
-        Ok(frame)
+        Ok(&self.sealed)
     }
 }
 
@@ -213,8 +220,11 @@ impl Compressor {
         Ok(Self(compressor))
     }
 
-    fn frame(&mut self, content: &[u8]) -> std::io::Result<Vec<u8>> {
-        self.0.compress(content)
+    /// Replaces the content of `into` by the compressed `content`.
+    fn frame(&mut self, content: &[u8], into: &mut Vec<u8>) -> std::io::Result<()> {
+        into.clear();
+        into.reserve(zstd::zstd_safe::compress_bound(content.len()));
+        self.0.compress_to_buffer(content, into).map(drop)
     }
 }
 
@@ -277,10 +287,11 @@ pub struct Pack {
 }
 
 impl PackBuilder {
-    /// An empty pack.
+    /// An empty pack in `buffer`, whose content is dropped and whose memory is used again.
     #[must_use]
-    pub fn new(kind: PackKind) -> Self {
-        Self { kind, bytes: Vec::new(), frames: Vec::new(), chunks: Vec::new() }
+    pub fn new(kind: PackKind, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { kind, bytes: buffer, frames: Vec::new(), chunks: Vec::new() }
     }
 
     /// Whether it holds nothing.
@@ -289,17 +300,17 @@ impl PackBuilder {
         self.frames.is_empty()
     }
 
-    /// Whether it has reached [`PACK_TARGET_BYTES`].
+    /// Whether it has reached [`PACK_TARGET_BYTES`], or as many chunks as its index should list.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.bytes.len() >= PACK_TARGET_BYTES
+        self.bytes.len() >= PACK_TARGET_BYTES || self.chunks.len() >= PACK_CHUNKS_TARGET
     }
 
     /// Appends a frame.
     pub fn append(&mut self, frame: &Frame) {
         if self.bytes.is_empty() {
             // One allocation for the life of the pack: growing would copy it several times.
-            self.bytes.reserve_exact(PACK_TARGET_BYTES + 2 * FRAME_BYTES_MAX);
+            self.bytes.reserve_exact(PACK_TARGET_BYTES + PACK_SLACK_BYTES);
         }
         let number = u32_of(self.frames.len());
         self.frames.push(FramePlace {
@@ -321,7 +332,8 @@ impl PackBuilder {
         let index = PackIndex { kind: self.kind, frames: self.frames, chunks: self.chunks };
         let mut bytes = self.bytes;
         let end_blocks = [0; 2 * BLOCK_BYTES];
-        let end_frame = compressor.frame(&end_blocks)?;
+        let mut end_frame = Vec::new();
+        compressor.frame(&end_blocks, &mut end_frame)?;
         bytes.extend_from_slice(&end_frame);
         let trailer = index.encode();
         let trailer_frame_bytes = SKIPPABLE_HEADER_BYTES + trailer.len();
@@ -347,14 +359,18 @@ impl PackBuilder {
 }
 
 impl PackIndex {
+    /// Length of the trailer in bytes.
+    #[must_use]
+    pub fn encoded_bytes(&self) -> usize {
+        INDEX_HEADER_BYTES
+            + self.frames.len() * FRAME_ITEM_BYTES
+            + self.chunks.len() * CHUNK_ITEM_BYTES
+    }
+
     /// The bytes of the trailer, without the header of its skippable frame.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(
-            INDEX_HEADER_BYTES
-                + self.frames.len() * FRAME_ITEM_BYTES
-                + self.chunks.len() * CHUNK_ITEM_BYTES,
-        );
+        let mut out = Vec::with_capacity(self.encoded_bytes());
         out.extend_from_slice(&INDEX_MAGIC);
         out.extend_from_slice(&[INDEX_VERSION, self.kind.code(), 0, 0]);
         out.extend_from_slice(&u32_of(self.frames.len()).to_le_bytes());

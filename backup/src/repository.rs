@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chores_common::object::{ErrorKind, ObjectError};
+use chores_common::object::{ErrorKind, Location, ObjectError};
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{ChunkerParams, Cutter, DedupKey, UnusableParams};
@@ -17,6 +17,8 @@ use crate::store::Store;
 pub const FORMAT_KEY: &str = "repo.json";
 /// Longest `repo.json` in bytes.
 const FORMAT_BYTES_MAX: u64 = 1 << 20;
+/// Version of the mark documents this program reads.
+const MARK_VERSION: u32 = 1;
 /// Longest mark document in bytes.
 const MARK_BYTES_MAX: u64 = 16 << 20;
 /// How many small objects are fetched at once.
@@ -140,6 +142,9 @@ pub enum RepositoryError {
     /// A mark is unusable.
     #[error("{0} is not a list of marked packs")]
     Mark(String, #[source] serde_json::Error),
+    /// A mark was written by a later program.
+    #[error("{0} has version {1}, this program reads version {MARK_VERSION}: use a later one")]
+    MarkVersion(String, u32),
     /// No snapshot fits.
     #[error("no snapshot matches `{0}` in {1}: `backup snapshots` lists them")]
     NoSnapshot(Selector, String),
@@ -187,12 +192,12 @@ impl Repository {
     /// Makes a new clear repository in an empty place.
     pub fn init(store: Store, now: jiff::Timestamp) -> Result<Self, RepositoryError> {
         let place = store.objects().location().to_string();
+        store.create_root()?;
         match store.get(FORMAT_KEY, FORMAT_BYTES_MAX) {
             Ok(_) => return Err(RepositoryError::Exists(place)),
             Err(error) if error.kind() == ErrorKind::NotFound => (),
             Err(error) => return Err(error.into()),
         }
-        store.create_root()?;
         if !store.list("")?.is_empty() {
             return Err(RepositoryError::Occupied(place));
         }
@@ -220,13 +225,14 @@ impl Repository {
     /// Opens the repository in `store`.
     pub fn open(store: Store) -> Result<Self, RepositoryError> {
         let place = store.objects().location().to_string();
-        let bytes = store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| {
-            if error.kind() == ErrorKind::NotFound {
-                RepositoryError::Missing(place.clone())
-            } else {
-                error.into()
-            }
-        })?;
+        let is_directory = matches!(store.objects().location(), Location::Directory(_));
+        let bytes =
+            store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| match error.kind() {
+                ErrorKind::NotFound => RepositoryError::Missing(place.clone()),
+                // `init` makes a directory; a bucket it does not.
+                ErrorKind::NoBucket if is_directory => RepositoryError::Missing(place.clone()),
+                _ => error.into(),
+            })?;
         let damaged = |problem: String| RepositoryError::Format { place: place.clone(), problem };
         let probe: FormatProbe =
             serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
@@ -293,9 +299,11 @@ impl Repository {
         &self.inner.cutter
     }
 
-    /// Stores a pack.
-    pub fn put_pack(&self, pack: &PackId, bytes: Vec<u8>) -> Result<(), RepositoryError> {
-        Ok(self.inner.store.put(&pack.key(), bytes)?)
+    /// Stores a pack and gives its memory back.
+    pub fn put_pack(&self, pack: &PackId, bytes: Vec<u8>) -> Result<Vec<u8>, RepositoryError> {
+        let bytes = Bytes::from(bytes);
+        self.inner.store.put(&pack.key(), bytes.clone())?;
+        Ok(bytes.try_into_mut().map(Vec::from).unwrap_or_default())
     }
 
     /// Reads a whole pack and checks it against its name.
@@ -333,7 +341,9 @@ impl Repository {
                 Ok(packs) => found.packs.extend(packs),
                 // A prune may have removed it since the listing.
                 Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NotFound => (),
-                Err(RepositoryError::Store(error)) => return Err(error.into()),
+                Err(RepositoryError::Store(error)) if error.kind() != ErrorKind::Corrupt => {
+                    return Err(error.into());
+                }
                 Err(error) => found.damaged.push((key, error)),
             }
         }
@@ -355,6 +365,9 @@ impl Repository {
             let bytes = self.inner.store.get(&object.key, MARK_BYTES_MAX)?;
             let unusable = |error| RepositoryError::Mark(object.key.clone(), error);
             let mark: MarkFile = serde_json::from_slice(&bytes).map_err(unusable)?;
+            if mark.version != MARK_VERSION {
+                return Err(RepositoryError::MarkVersion(object.key, mark.version));
+            }
             for pack in mark.packs {
                 let id = pack.parse().map_err(|error: crate::chunk::InvalidId| {
                     unusable(serde::de::Error::custom(error))
@@ -380,7 +393,15 @@ impl Repository {
         &self,
         snapshots: impl IntoIterator<Item = &'a Snapshot>,
     ) -> Result<(Index, HashMap<PackId, RepositoryError>), RepositoryError> {
-        let mut objects = self.index_objects()?;
+        Ok(self.complete_index(self.index_objects()?, snapshots))
+    }
+
+    /// As [`Self::index_for_reading`], from index objects that were read before.
+    pub fn complete_index<'a>(
+        &self,
+        mut objects: IndexObjects,
+        snapshots: impl IntoIterator<Item = &'a Snapshot>,
+    ) -> (Index, HashMap<PackId, RepositoryError>) {
         let indexed: HashSet<_> = objects.packs.iter().map(|pack| pack.id).collect();
         let mut missing: Vec<_> = snapshots
             .into_iter()
@@ -399,7 +420,7 @@ impl Repository {
                 }
             }
         }
-        Ok((Index::new(objects.packs, &HashSet::new()), unreadable))
+        (Index::new(objects.packs, &HashSet::new()), unreadable)
     }
 
     fn indexed_pack(&self, id: &PackId) -> Result<IndexedPack, RepositoryError> {
@@ -453,18 +474,33 @@ impl Repository {
             let snapshot = self.snapshot(&name)?;
             return Ok((name, snapshot));
         }
+        let mut latest: Option<(SnapshotName, Snapshot)> = None;
         for name in names.into_iter().rev() {
+            // Names know whole seconds only: which of several is the latest, the documents say.
+            if latest.as_ref().is_some_and(|(found, _)| found.time != name.time) {
+                break;
+            }
             match self.snapshot(&name) {
                 Ok(snapshot) if snapshot.state == State::Failed => (),
-                Ok(snapshot) => match selector {
-                    Selector::LatestNamed(wanted) if snapshot.name != *wanted => (),
-                    _ => return Ok((name, snapshot)),
-                },
-                Err(RepositoryError::Store(error)) => return Err(error.into()),
+                Ok(snapshot) => {
+                    let named = match selector {
+                        Selector::LatestNamed(wanted) => snapshot.name == *wanted,
+                        Selector::Latest | Selector::Prefix(_) => true,
+                    };
+                    if named && latest.as_ref().is_none_or(|(_, found)| found.time < snapshot.time)
+                    {
+                        latest = Some((name, snapshot));
+                    }
+                }
+                // It may have been forgotten since the listing.
+                Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NotFound => (),
+                Err(RepositoryError::Store(error)) if error.kind() != ErrorKind::Corrupt => {
+                    return Err(error.into());
+                }
                 Err(error) => tracing::warn!("{}", chores_common::exit::chain(&error)),
             }
         }
-        Err(none())
+        latest.ok_or_else(none)
     }
 
     /// Length in bytes of every pack in the store.
@@ -546,4 +582,4 @@ fn in_parallel<T: Clone + Sync + Send, R: Send>(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,9 @@ mod plan;
 pub mod select;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -150,7 +153,7 @@ pub fn restore(
     let (index, _unreadable) = repository
         .index_for_reading([snapshot])
         .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
-    let survey = survey(repository, &index, snapshot, options)?;
+    let survey = survey(repository, &index, snapshot, options, shutdown)?;
     progress.set_totals(survey.report.files, survey.data_bytes);
     if options.dry_run {
         return Ok(survey.report);
@@ -182,11 +185,15 @@ fn survey(
     index: &Index,
     snapshot: &Snapshot,
     options: &RestoreOptions,
+    shutdown: &Shutdown,
 ) -> Result<Survey, RestoreError> {
     let mut report = RestoreReport::default();
     let mut data_bytes = 0_u64;
     let mut entries = TreeReader::new(&snapshot.tree, reader(repository, index)?);
     while let Some(entry) = entries.next_entry().map_err(RestoreError::Tree)? {
+        if shutdown.is_requested() {
+            return Err(RestoreError::Interrupted);
+        }
         if !options.selection.holds(&entry.path) {
             continue;
         }
@@ -305,6 +312,10 @@ impl Run<'_> {
         let mut entries =
             TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
         while let Some(entry) = entries.next_entry().map_err(RestoreError::Tree)? {
+            // `--delta` compares while it reads the tree, which can take as long as writing.
+            if self.shutdown.is_requested() {
+                return Err(RestoreError::Interrupted);
+            }
             if !self.options.selection.holds(&entry.path) {
                 continue;
             }
@@ -336,6 +347,8 @@ struct Window<'a> {
     links: Vec<(PathBytes, Entry)>,
     /// Directories whose metadata waits until nothing more is made in them.
     directories: Vec<Entry>,
+    /// The directory that was made last; it and all above it exist.
+    last_directory: PathBytes,
     /// For files whose first name is not restored: the name that stands in for it.
     stand_ins: HashMap<PathBytes, PathBytes>,
     shared: Shared,
@@ -401,6 +414,7 @@ impl<'a> Window<'a> {
             jobs: Vec::new(),
             links: Vec::new(),
             directories: Vec::new(),
+            last_directory: PathBytes::new(),
             stand_ins: HashMap::new(),
             shared: Shared::default(),
         }
@@ -413,8 +427,12 @@ impl<'a> Window<'a> {
     fn add(&mut self, mut entry: Entry) -> Result<(), RestoreError> {
         self.entries += 1;
         let selection = &self.run.options.selection;
-        if self.directories.is_empty() {
-            self.make_parents(selection.place(&entry.path))?;
+        // All that is above the last directory exists, so this asks the kernel only at a new source.
+        let place = selection.place(&entry.path);
+        let (parent, _) = crate::beneath::split_last(place);
+        if !select::is_inside(&self.last_directory, parent) {
+            self.make_parents(place)?;
+            self.last_directory = parent.to_vec();
         }
         if let Some(first) = entry.hardlink_of.take() {
             let place = if selection.holds(&first) {
@@ -473,6 +491,7 @@ impl<'a> Window<'a> {
             report.directories += 1;
             self.target.make_directory(&entry.path)?;
             drop(report);
+            self.last_directory.clone_from(&entry.path);
             self.directories.push(entry);
             return Ok(());
         }
@@ -544,6 +563,7 @@ impl<'a> Window<'a> {
             return Err(error);
         }
         for job in self.files.drain(..).filter(FileJob::has_failed) {
+            self.writer.give_up(&job);
             self.target.remove_tree(&job.entry.path)?;
         }
         self.jobs.clear();
@@ -617,6 +637,12 @@ impl<'a> Window<'a> {
         let range = u64::from(fetch.start)..u64::from(fetch.end);
         let bytes = match self.run.repository.store().get_range(&pack.id.key(), range) {
             Ok(bytes) => bytes,
+            // A pack that was cut short may still have the first of these frames.
+            Err(error) if error.kind() == ErrorKind::Corrupt && fetch.frames.len() > 1 => {
+                return fetch
+                    .one_by_one()
+                    .try_for_each(|single| self.fetch(&single, decompressor, frame));
+            }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
                 fetch.frames.iter().for_each(|part| self.damage(&part.jobs, &chain(&error)));
                 return Ok(());

@@ -202,6 +202,12 @@ pub struct Snapshot {
 /// Version of the snapshot document this program writes and reads.
 pub const VERSION: u32 = 1;
 
+/// What is read of a document before it is trusted to be of this version.
+#[derive(Deserialize)]
+struct Probe {
+    version: u32,
+}
+
 /// Why a snapshot object is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -222,8 +228,7 @@ impl Snapshot {
         let mut bytes = serde_json::to_vec_pretty(self).map_err(SnapshotError::Json)?;
         bytes.push(b'\n');
         let id = SnapshotId(key.id_of(&bytes));
-        let time = self.time.strftime("%Y%m%dT%H%M%SZ").to_string();
-        Ok((SnapshotName { id, time }, bytes))
+        Ok((SnapshotName { id, time: self.name_time() }, bytes))
     }
 
     /// Reads a document and checks that it is the one `name` was made from.
@@ -231,12 +236,18 @@ impl Snapshot {
         if key.id_of(bytes) != name.id.0 {
             return Err(SnapshotError::Damaged);
         }
-        let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
-        if snapshot.version == VERSION {
-            Ok(snapshot)
-        } else {
-            Err(SnapshotError::Version(snapshot.version))
+        // First, because a later version has fields this one does not know.
+        let Probe { version } = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
+        if version != VERSION {
+            return Err(SnapshotError::Version(version));
         }
+        let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
+        // Under another time an old backup could pass for the latest.
+        if snapshot.name_time() == name.time { Ok(snapshot) } else { Err(SnapshotError::Damaged) }
+    }
+
+    fn name_time(&self) -> String {
+        self.time.strftime("%Y%m%dT%H%M%SZ").to_string()
     }
 }
 

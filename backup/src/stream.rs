@@ -5,32 +5,23 @@
 //! several hard links. A file that changes while it is read never breaks the archive: exactly the bytes
 //! its header promises follow, and a warning says what they are worth.
 
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::ops::ControlFlow;
-
-use zstd::stream::write::Encoder;
 
 use crate::entry::{Entry, FileContent, Kind, display_path};
 use crate::source_file::{self, Metadata, OpenSource, SourceError};
-use crate::tar_writer::{Outcome, SkipReason, TarError, TarWriter};
+use crate::tar_writer::{Outcome, SkipReason, TarError, bounded_ranges};
+use crate::tar_zst::{self, TarZst, TarZstError};
 use crate::walk::{self, Event, FileType, Found, SourceRoot, Stat, WalkOptions, WalkProblem, walk};
 
 mod links;
 mod object_sink;
-mod ranges;
 
 use links::FirstNames;
 pub use object_sink::ObjectSink;
-use ranges::bounded_ranges;
 
 /// Bytes of a file that are in memory at a time.
 const READ_BYTES: usize = 256 * 1024;
-
-/// Bytes of headers and small files that go to the compressor at once.
-const SINK_BUFFER_BYTES: usize = 128 * 1024;
-
-/// Most threads that compress: each holds some 10 MiB at level 3, more at higher levels.
-pub const COMPRESS_THREADS_MAX: u32 = 64;
 
 /// How an archive is made.
 #[derive(Debug)]
@@ -39,7 +30,7 @@ pub struct StreamOptions {
     pub walk: WalkOptions,
     /// Compression level of zstd(1): 1 is fast, 3 usual, 19 small.
     pub level: i32,
-    /// Threads that compress, up to [`COMPRESS_THREADS_MAX`]; with 0 the calling thread does it.
+    /// Threads that compress, up to [`tar_zst::COMPRESS_THREADS_MAX`]; with 0 the calling thread does it.
     pub threads: u32,
 }
 
@@ -148,23 +139,12 @@ pub enum StreamWarning {
 /// Why there is no complete archive. What reached the sink must be thrown away.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// zstd does not take the level or the threads.
-    #[error("cannot compress at level {level} with {threads} threads")]
-    Compressor {
-        /// As asked for.
-        level: i32,
-        /// As asked for.
-        threads: u32,
-        /// What zstd said.
-        #[source]
-        source: io::Error,
-    },
+    /// The archive could not be begun or ended.
+    #[error(transparent)]
+    TarZst(#[from] TarZstError),
     /// A member could not be written.
     #[error(transparent)]
     Archive(#[from] TarError),
-    /// The last bytes could not be written.
-    #[error("cannot write the end of the archive")]
-    Finish(#[source] io::Error),
     /// The observer broke off.
     #[error("interrupted before the archive was complete")]
     Interrupted,
@@ -182,7 +162,7 @@ pub fn stream<W: Write>(
 ) -> Result<(StreamReport, W), StreamError> {
     let mut streamer = Streamer {
         roots,
-        tar: TarWriter::new(compressor(options, sink)?),
+        tar: tar_zst::begin(sink, options.level, options.threads)?,
         first_names: FirstNames::default(),
         buffer: vec![0; READ_BYTES],
         report: StreamReport::default(),
@@ -198,41 +178,9 @@ pub fn stream<W: Write>(
     }
 }
 
-type Compressor<W> = BufWriter<Encoder<'static, Counted<W>>>;
-
-fn compressor<W: Write>(options: &StreamOptions, sink: W) -> Result<Compressor<W>, StreamError> {
-    let (level, threads) = (options.level, options.threads.min(COMPRESS_THREADS_MAX));
-    let set_up = || {
-        let mut encoder = Encoder::new(Counted { sink, bytes: 0 }, level)?;
-        encoder.include_checksum(true)?;
-        encoder.multithread(threads)?;
-        Ok(BufWriter::with_capacity(SINK_BUFFER_BYTES, encoder))
-    };
-    set_up().map_err(|source| StreamError::Compressor { level, threads, source })
-}
-
-/// A sink that knows how much it got.
-#[derive(Debug)]
-struct Counted<W> {
-    sink: W,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Counted<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.sink.write(bytes)?;
-        self.bytes += length as u64;
-        Ok(length)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.flush()
-    }
-}
-
 struct Streamer<'roots, W: Write, O> {
     roots: &'roots [SourceRoot],
-    tar: TarWriter<Compressor<W>>,
+    tar: TarZst<W>,
     first_names: FirstNames,
     buffer: Vec<u8>,
     report: StreamReport,
@@ -433,7 +381,7 @@ impl<W: Write, O: FnMut(Notice) -> ControlFlow<()>> Streamer<'_, W, O> {
     }
 
     fn progress(&mut self) -> Result<(), StreamError> {
-        self.report.stored_bytes = self.tar.get_ref().get_ref().get_ref().bytes;
+        self.report.stored_bytes = tar_zst::stored_bytes(&self.tar);
         self.notify(Notice::Progress(self.report))
     }
 
@@ -445,13 +393,8 @@ impl<W: Write, O: FnMut(Notice) -> ControlFlow<()>> Streamer<'_, W, O> {
     }
 
     fn finish(self) -> Result<(StreamReport, W), StreamError> {
-        let buffered = self.tar.finish()?;
-        let encoder =
-            buffered.into_inner().map_err(|error| StreamError::Finish(error.into_error()))?;
-        let mut counted = encoder.finish().map_err(StreamError::Finish)?;
-        counted.flush().map_err(StreamError::Finish)?;
-        let report = StreamReport { stored_bytes: counted.bytes, ..self.report };
-        Ok((report, counted.sink))
+        let (stored_bytes, sink) = tar_zst::finish(self.tar)?;
+        Ok((StreamReport { stored_bytes, ..self.report }, sink))
     }
 }
 

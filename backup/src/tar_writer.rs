@@ -13,6 +13,7 @@ mod acl;
 mod chunk_header;
 mod member;
 mod pax;
+mod ranges;
 mod sparse;
 
 use std::io::{self, Write};
@@ -21,6 +22,7 @@ use crate::entry::{Entry, Kind, display_path};
 
 pub use self::chunk_header::chunk_member_header;
 use self::member::Member;
+pub(crate) use self::ranges::bounded_ranges;
 
 /// Bytes of a tar block: headers take one, bodies are padded to a multiple.
 pub const BLOCK_BYTES: usize = 512;

@@ -5,7 +5,7 @@
 //! again such a text, and so on until one chunk is left: the root.
 
 use crate::chunk::{ChunkId, InvalidId};
-use crate::entry::{Entry, EntryError, Kind, LINE_BYTES_MAX, Line};
+use crate::entry::{Entry, EntryError, Kind, LINE_BYTES_MAX, Line, tree_order};
 use crate::snapshot::TreeRoot;
 
 /// A tree chunk is not cut before it has this many bytes.
@@ -174,9 +174,17 @@ pub struct TreeReader<S> {
     parsed: usize,
     /// The entry whose `more` lines may still follow.
     open: Option<Entry>,
-    last_path: Option<Vec<u8>>,
+    /// The last path, and whether it is a directory.
+    last: Option<(Vec<u8>, bool)>,
     entries_left: u64,
-    done: bool,
+    state: ReadState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadState {
+    Reading,
+    TooDeep,
+    Ended,
 }
 
 impl<S: PieceSource> TreeReader<S>
@@ -193,17 +201,28 @@ where
             piece: Vec::new(),
             parsed: 0,
             open: None,
-            last_path: None,
+            last: None,
             entries_left: root.entries,
-            done: root.depth > DEPTH_MAX,
+            state: if root.depth > DEPTH_MAX { ReadState::TooDeep } else { ReadState::Reading },
         }
     }
 
     /// The next entry with its whole content list, `None` behind the last.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, TreeError<S::Error>> {
-        while !self.done {
+        let next = match self.state {
+            ReadState::Reading => self.read_entry(),
+            ReadState::TooDeep => Err(TreeError::Format("it has more levels than any tree may")),
+            ReadState::Ended => Ok(None),
+        };
+        if !matches!(next, Ok(Some(_))) {
+            self.state = ReadState::Ended;
+        }
+        next
+    }
+
+    fn read_entry(&mut self) -> Result<Option<Entry>, TreeError<S::Error>> {
+        loop {
             let Some(line) = self.next_line()? else {
-                self.done = true;
                 if self.entries_left > 0 {
                     return Err(TreeError::Format("entries are missing at its end"));
                 }
@@ -225,21 +244,32 @@ where
         Ok(self.open.take())
     }
 
-    /// Paths must rise: a second entry of the same path, or one below what is no directory, would let a
-    /// crafted tree write through what it made before.
+    /// Paths must rise, lie below nothing but directories, and be linked to earlier ones only: otherwise
+    /// a crafted tree could write through what it made before.
     fn admit(&mut self, entry: &Entry) -> Result<(), TreeError<S::Error>> {
-        let rises = self
-            .last_path
+        if let Some((last, is_directory)) = &self.last {
+            if !tree_order(last, &entry.path).is_lt() {
+                return Err(TreeError::Format("its paths are not in order"));
+            }
+            let below = entry.path.strip_prefix(last.as_slice());
+            let is_below = below.is_some_and(|rest| last.is_empty() || rest.starts_with(b"/"));
+            if is_below && !is_directory {
+                return Err(TreeError::Format("a path lies below what is no directory"));
+            }
+        }
+        let is_directory = entry.kind == Kind::Directory;
+        let links_forward = entry
+            .hardlink_of
             .as_deref()
-            .is_none_or(|last| crate::entry::tree_order(last, &entry.path).is_lt());
-        if !rises {
-            return Err(TreeError::Format("its paths are not in order"));
+            .is_some_and(|first| is_directory || !tree_order(first, &entry.path).is_lt());
+        if links_forward {
+            return Err(TreeError::Format("a further name comes before its first"));
         }
         self.entries_left = self
             .entries_left
             .checked_sub(1)
             .ok_or(TreeError::Format("it has more entries than its snapshot says"))?;
-        self.last_path = Some(entry.path.clone());
+        self.last = Some((entry.path.clone(), is_directory));
         Ok(())
     }
 
@@ -270,6 +300,10 @@ where
             };
             self.parsed = 0;
             self.source.piece(&id, &mut self.piece).map_err(TreeError::Piece)?;
+            // Or a few lists that repeat one id could keep a reader busy for ever.
+            if self.piece.is_empty() && self.depth > 0 {
+                return Err(TreeError::Format("a piece of a longer list is empty"));
+            }
             if self.lists.len() > self.depth {
                 return Ok(true);
             }

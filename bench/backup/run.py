@@ -68,7 +68,7 @@ def tools(binary: Path) -> list[Tool]:
         Tool(
             "backup",
             [str(binary), "--version"],
-            lambda own: {"XDG_CACHE_HOME": f"{own}/cache"},
+            lambda own: {"BACKUP_CACHE_DIR": f"{own}/cache"},
             lambda repo: [str(binary), "init", "--repo", str(repo)],
             lambda repo, source, name: [str(binary), "create", "--repo", str(repo), str(source)],
             lambda repo, target, name: [

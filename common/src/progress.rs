@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use reporter::{Output, Reporter};
+pub use text::size as size_text;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
-//! `backup` built by this package, so that the tests run what this very build made.
+//! A shim, so that cargo hands the tests a binary of this very build.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    backup::main()
 }

@@ -93,13 +93,9 @@ impl Scene {
         format!("{}:/repo", self.sandbox.directory("repo").display())
     }
 
-    /// A program on the host that talks to the engine and uses our own image for its workers.
+    /// A repository of the program on the host, which talks to the engine itself.
     fn host_repo(&self) -> Repo {
         Repo::at(&self.sandbox, &self.sandbox.path("repo"))
-    }
-
-    fn host_env(&self) -> (&'static str, String) {
-        ("BACKUP_WORKER_IMAGE", self.backup.name().to_owned())
     }
 }
 
@@ -145,11 +141,8 @@ fn volumes_from_a_running_container_come_back_equal() {
 fn the_host_program_backs_up_through_the_engine_and_makes_the_volume_again() {
     let Some(scene) = Scene::new() else { return };
     let repo = scene.host_repo();
-    let (name, image) = scene.host_env();
     repo.run(["init"]).succeed();
-    repo.run(["create", "--json", "--volumes-from", scene.service.name()])
-        .env(name, &image)
-        .succeed();
+    repo.run(["create", "--json", "--volumes-from", scene.service.name()]).succeed();
     let wanted = scene.digest("/data");
     let snapshots = repo.snapshots();
     assert_eq!(snapshots[0]["name"], scene.service.name(), "{snapshots:?}");
@@ -158,9 +151,7 @@ fn the_host_program_backs_up_through_the_engine_and_makes_the_volume_again() {
     scene.service.stop();
     let again = e2e::sandbox::unique_name();
     let volume = scene.engine.adopt_volume(&again);
-    repo.run(["restore", "latest", "--path", "/data", "--volume", &again])
-        .env(name, &image)
-        .succeed();
+    repo.run(["restore", "latest", "--path", "/data", "--volume", &again]).succeed();
     assert!(volume.exists());
     assert_eq!(scene.digest_of(&again), wanted);
 }
@@ -169,17 +160,14 @@ fn the_host_program_backs_up_through_the_engine_and_makes_the_volume_again() {
 fn one_volume_is_backed_up_by_its_name() {
     let Some(scene) = Scene::new() else { return };
     let repo = scene.host_repo();
-    let (name, image) = scene.host_env();
     repo.run(["init"]).succeed();
-    repo.run(["create", "--json", "--volume", scene.named.name()]).env(name, &image).succeed();
+    repo.run(["create", "--json", "--volume", scene.named.name()]).succeed();
     let wanted = scene.digest("/data");
     assert_eq!(repo.snapshots()[0]["name"], scene.named.name());
 
     scene.service.sh("rm -rf /data/* /data/.ready && echo damaged > /data/damage");
     scene.service.stop();
-    repo.run(["restore", "latest", "--volume", scene.named.name(), "--replace"])
-        .env(name, &image)
-        .succeed();
+    repo.run(["restore", "latest", "--volume", scene.named.name(), "--replace"]).succeed();
     assert_eq!(scene.digest_of(scene.named.name()), wanted);
 }
 
@@ -187,10 +175,8 @@ fn one_volume_is_backed_up_by_its_name() {
 fn a_container_that_does_not_exist_is_named() {
     let Some(scene) = Scene::new() else { return };
     let repo = scene.host_repo();
-    let (name, image) = scene.host_env();
     repo.run(["init"]).succeed();
-    let finished =
-        repo.run(["create", "--volumes-from", "no-such-container"]).env(name, &image).finish();
+    let finished = repo.run(["create", "--volumes-from", "no-such-container"]).finish();
     crate::tool::assert_one_sentence(&finished, crate::tool::FAILED, &["no-such-container"]);
     assert!(repo.snapshots().is_empty());
 }

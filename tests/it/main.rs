@@ -13,6 +13,8 @@ mod engine_volumes;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod object_client;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod round_trip;

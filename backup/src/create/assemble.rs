@@ -7,10 +7,10 @@ use crossbeam_channel::Receiver;
 
 use super::CreateError;
 use super::packer::{Failure, Stow};
-use super::worker::Done;
+use super::worker::{Done, Worker};
 use crate::cache::{CacheWriter, Record};
 use crate::chunk::ChunkId;
-use crate::entry::{Entry, EntryError, Extent, Kind, Line, PathBytes, display_path};
+use crate::entry::{Entry, EntryError, Extent, Kind, Line};
 use crate::snapshot::{Stats, TreeRoot, WARNINGS_MAX};
 use crate::tree::TreeWriter;
 use crate::walk::{FileType, Found, Stat};
@@ -24,7 +24,7 @@ pub(super) enum Item {
     Read(Receiver<Vec<Done>>),
     /// A further name of a file that came before, with the record of its first name where that was
     /// unchanged.
-    Linked { found: Found, first: PathBytes, record: Option<Vec<u8>> },
+    Linked { found: Found, record: Option<Vec<u8>> },
     /// Something a person should know.
     Warning(String),
 }
@@ -34,6 +34,8 @@ pub(super) enum Item {
 pub(super) struct Assembler<'packer, 'run> {
     tree: TreeWriter,
     stow: Stow<'packer, 'run>,
+    /// Reads further names of files whose first name could not be read.
+    spare: Worker<'run, 'packer>,
     cache: Option<CacheWriter>,
     failure: &'run Failure,
     linked: HashMap<(u64, u64), Linked>,
@@ -44,7 +46,9 @@ pub(super) struct Assembler<'packer, 'run> {
 /// A file with several names, kept until the last of them has come.
 #[derive(Debug)]
 struct Linked {
-    entry: Option<Entry>,
+    entry: Entry,
+    /// Whether all of it could be read, so that the cache may have it.
+    sound: bool,
     names_left: u64,
 }
 
@@ -59,12 +63,14 @@ pub(super) struct Assembled {
 impl<'packer, 'run> Assembler<'packer, 'run> {
     pub(super) fn new(
         stow: Stow<'packer, 'run>,
+        spare: Worker<'run, 'packer>,
         cache: Option<CacheWriter>,
         failure: &'run Failure,
     ) -> Self {
         Self {
             tree: TreeWriter::default(),
             stow,
+            spare,
             cache,
             failure,
             linked: HashMap::new(),
@@ -91,6 +97,7 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
         }
         let finished = self.tree.finish(&mut self.stow).and_then(|root| {
             self.stow.finish()?;
+            self.spare.stow.finish()?;
             Ok(root)
         });
         match finished {
@@ -112,7 +119,7 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
                 }
                 Ok(())
             }
-            Item::Linked { found, first, record } => self.linked(found, first, record.as_deref()),
+            Item::Linked { found, record } => self.linked(found, record.as_deref()),
             Item::Warning(warning) => {
                 self.warn(warning);
                 Ok(())
@@ -136,59 +143,55 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
 
     fn done(&mut self, done: Done) -> Result<(), CreateError> {
         let Done { found, entry, warnings } = done;
+        // A flaw would be forgotten if the next run took the path from the cache.
+        let sound = warnings.is_empty();
         warnings.into_iter().for_each(|warning| self.warn(warning));
+        let Some(entry) = entry else { return Ok(()) };
         let stat = found.stat;
-        if stat.links > 1 && stat.kind != FileType::Directory {
-            let linked = Linked { entry: entry.clone(), names_left: stat.links - 1 };
+        self.assembled.stats.bytes_read += data_bytes(&entry);
+        let written = self.entry(&entry, &stat, sound)?;
+        if written && stat.links > 1 && stat.kind != FileType::Directory {
+            let linked = Linked { entry, sound, names_left: stat.links - 1 };
             self.linked.insert((stat.device, stat.inode), linked);
-        }
-        if let Some(entry) = entry {
-            self.assembled.stats.bytes_read += entry.size();
-            self.entry(&entry, &stat)?;
         }
         Ok(())
     }
 
-    fn linked(
-        &mut self,
-        found: Found,
-        first: PathBytes,
-        record: Option<&[u8]>,
-    ) -> Result<(), CreateError> {
-        let entry = match record {
-            Some(record) => recorded_entry(record),
+    fn linked(&mut self, found: Found, record: Option<&[u8]>) -> Result<(), CreateError> {
+        let first = match record {
+            Some(record) => recorded_entry(record).map(|entry| (entry, true)),
             None => self.first_name(&found.stat),
         };
-        let Some(entry) = entry else {
-            let (path, first) = (display_path(&found.path), display_path(&first));
-            self.warn(format!(
-                "{path} is left out: it is another name of {first}, which could not be read"
-            ));
-            return Ok(());
+        let Some((entry, sound)) = first else {
+            // The first name vanished, was replaced or could not be read. This one may still be there.
+            let done = self.spare.path(found)?;
+            return self.done(done);
         };
+        let first = entry.path.clone();
         let entry = Entry { path: found.path, hardlink_of: Some(first), ..entry };
-        self.entry(&entry, &found.stat)
+        self.entry(&entry, &found.stat, sound).map(drop)
     }
 
     /// The entry of the first name of this file, forgotten when this was its last name.
-    fn first_name(&mut self, stat: &Stat) -> Option<Entry> {
+    fn first_name(&mut self, stat: &Stat) -> Option<(Entry, bool)> {
         let key = (stat.device, stat.inode);
         let linked = self.linked.get_mut(&key)?;
         linked.names_left = linked.names_left.saturating_sub(1);
-        if linked.names_left == 0 { self.linked.remove(&key)?.entry } else { linked.entry.clone() }
+        let sound = linked.sound;
+        let entry = if linked.names_left == 0 {
+            self.linked.remove(&key)?.entry
+        } else {
+            linked.entry.clone()
+        };
+        Some((entry, sound))
     }
 
-    fn entry(&mut self, entry: &Entry, stat: &Stat) -> Result<(), CreateError> {
+    /// Writes an entry into the tree, and into the cache where `sound`; false when it is left out.
+    fn entry(&mut self, entry: &Entry, stat: &Stat, sound: bool) -> Result<bool, CreateError> {
         self.lines.clear();
         match entry.write_lines(&mut self.lines, |_| ()) {
             Ok(()) => (),
-            Err(EntryError::TooLong) => {
-                let path = entry.display_path();
-                self.warn(format!(
-                    "{path} is left out: its path and attributes are longer than a line may be"
-                ));
-                return Ok(());
-            }
+            Err(EntryError::TooLong) => return self.too_long(entry, stat),
             Err(error) => return Err(CreateError::Entry(entry.display_path(), error)),
         }
         self.count(stat.kind, entry.size());
@@ -198,12 +201,27 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
             Kind::File(content) => (chunk_ids(&content.extents), content.torn),
             _ => (Vec::new(), false),
         };
-        if !torn {
+        if sound && !torn {
             let lines = std::mem::take(&mut self.lines);
             self.cached(|cache| cache.add(&entry.path, stat, &ids, &lines));
             self.lines = lines;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// A directory is saved without its attributes, because what is in it needs it; the rest is left out.
+    fn too_long(&mut self, entry: &Entry, stat: &Stat) -> Result<bool, CreateError> {
+        let path = entry.display_path();
+        if entry.kind == Kind::Directory && !entry.xattrs.is_empty() {
+            self.warn(format!(
+                "{path} is saved without its attributes: with its path they are longer than a line may be"
+            ));
+            return self.entry(&Entry { xattrs: Vec::new(), ..entry.clone() }, stat, false);
+        }
+        self.warn(format!(
+            "{path} is left out: its path and attributes are longer than a line may be"
+        ));
+        Ok(false)
     }
 
     fn count(&mut self, kind: FileType, size: u64) {
@@ -267,6 +285,16 @@ pub(super) fn recorded_entry(record: &[u8]) -> Option<Entry> {
         }
     }
     Some(entry)
+}
+
+/// Bytes of an entry's content that are no hole.
+fn data_bytes(entry: &Entry) -> u64 {
+    let Kind::File(content) = &entry.kind else { return 0 };
+    let holes = content.extents.iter().map(|extent| match extent {
+        Extent::Hole(length) => *length,
+        Extent::Chunk(_) => 0,
+    });
+    content.size.saturating_sub(holes.sum())
 }
 
 fn chunk_ids(extents: &[Extent]) -> Vec<ChunkId> {

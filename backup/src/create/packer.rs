@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chores_common::progress::Progress;
+use chores_common::shutdown::Shutdown;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::CreateError;
@@ -20,6 +21,10 @@ use crate::tree::PieceSink;
 /// After this many packs an index object is written, so that an interrupted first backup of a large
 /// volume goes on where it stopped.
 const PACKS_PER_INDEX: usize = 64;
+
+/// Or after this many bytes of it: packs of tiny files have long trailers, and an index object longer
+/// than [`crate::index::INDEX_BYTES_MAX`] could not be read again.
+const INDEX_TARGET_BYTES: usize = 16 << 20;
 
 /// Sealed packs that may wait for an upload thread.
 const PACKS_QUEUED: usize = 1;
@@ -39,6 +44,8 @@ pub(super) struct Packer<'run> {
     referred: Vec<AtomicBool>,
     /// Chunks this run has taken to store.
     taken: Vec<Mutex<HashSet<ChunkId>>>,
+    /// Memory of uploaded packs, for the next ones: freeing and asking again costs as much as copying.
+    spare: Mutex<Vec<Vec<u8>>>,
     data: Mutex<PackBuilder>,
     tree: Mutex<PackBuilder>,
     /// `None` once everything has been sealed; the upload threads end then.
@@ -54,8 +61,34 @@ pub(super) struct Packer<'run> {
 struct Uploaded {
     /// In the store, but in no index object yet.
     unindexed: Vec<IndexedPack>,
+    unindexed_bytes: usize,
     packs: Vec<PackId>,
     bytes_stored: u64,
+}
+
+/// See [`Packer::close_on_drop`].
+#[derive(Debug)]
+pub(super) struct CloseOnDrop<'a>(&'a Mutex<Option<Sender<Pack>>>);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        *lock(self.0) = None;
+    }
+}
+
+/// Whoever seals a pack waits for room in the queue: it has to be emptied even by a thread that panics.
+struct DrainOnPanic<'a> {
+    uploads: &'a Receiver<Pack>,
+    failure: &'a Failure,
+}
+
+impl Drop for DrainOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failure.set(CreateError::Stopped);
+            self.uploads.iter().for_each(drop);
+        }
+    }
 }
 
 /// What a run added.
@@ -69,15 +102,20 @@ pub(super) struct Added {
 }
 
 /// The first error of any thread, and the sign for all others to stop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Failure {
     stopped: AtomicBool,
     first: Mutex<Option<CreateError>>,
+    shutdown: Shutdown,
 }
 
 impl Failure {
-    /// Whether the run has failed or was interrupted: stop working, go on draining queues.
+    /// Whether the run has failed or was interrupted: stop working, go on draining queues. The request
+    /// to stop is seen here, because the walk may have ended hours before the last file is read.
     pub(super) fn is_set(&self) -> bool {
+        if self.shutdown.is_requested() {
+            self.set(CreateError::Interrupted);
+        }
         self.stopped.load(Ordering::Relaxed)
     }
 
@@ -99,6 +137,7 @@ impl<'run> Packer<'run> {
         level: i32,
         dry_run: bool,
         progress: &'run Progress,
+        shutdown: &Shutdown,
     ) -> Self {
         let (queue, uploads) = bounded(PACKS_QUEUED);
         Self {
@@ -109,12 +148,17 @@ impl<'run> Packer<'run> {
             progress,
             referred: index.packs().iter().map(|_| AtomicBool::new(false)).collect(),
             taken: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            data: Mutex::new(PackBuilder::new(PackKind::Data)),
-            tree: Mutex::new(PackBuilder::new(PackKind::Tree)),
+            spare: Mutex::default(),
+            data: Mutex::new(PackBuilder::new(PackKind::Data, Vec::new())),
+            tree: Mutex::new(PackBuilder::new(PackKind::Tree, Vec::new())),
             queue: Mutex::new(Some(queue)),
             uploads,
             uploaded: Mutex::default(),
-            failure: Failure::default(),
+            failure: Failure {
+                stopped: AtomicBool::new(false),
+                first: Mutex::default(),
+                shutdown: shutdown.clone(),
+            },
             chunks_added: AtomicU64::new(0),
             bytes_added: AtomicU64::new(0),
         }
@@ -165,7 +209,10 @@ impl<'run> Packer<'run> {
         let full = {
             let mut open = lock(open);
             open.append(frame);
-            open.is_full().then(|| std::mem::replace(&mut *open, PackBuilder::new(kind)))
+            open.is_full().then(|| {
+                let spare = lock(&self.spare).pop().unwrap_or_default();
+                std::mem::replace(&mut *open, PackBuilder::new(kind, spare))
+            })
         };
         full.map_or(Ok(()), |full| self.seal(full, compressor))
     }
@@ -189,7 +236,7 @@ impl<'run> Packer<'run> {
     fn seal_open(&self) -> Result<(), CreateError> {
         let mut compressor = Compressor::new(self.level).map_err(CreateError::Compress)?;
         for (open, kind) in [(&self.data, PackKind::Data), (&self.tree, PackKind::Tree)] {
-            let pack = std::mem::replace(&mut *lock(open), PackBuilder::new(kind));
+            let pack = std::mem::replace(&mut *lock(open), PackBuilder::new(kind, Vec::new()));
             if !pack.is_empty() {
                 self.seal(pack, &mut compressor)?;
             }
@@ -197,8 +244,14 @@ impl<'run> Packer<'run> {
         Ok(())
     }
 
+    /// Closes the queue when the thread that fills it panics, so that the upload threads end too.
+    pub(super) fn close_on_drop(&self) -> CloseOnDrop<'_> {
+        CloseOnDrop(&self.queue)
+    }
+
     /// Uploads packs until [`Self::close`]. Run by every upload thread.
     pub(super) fn upload_all(&self) {
+        let _drain = DrainOnPanic { uploads: &self.uploads, failure: &self.failure };
         for pack in &self.uploads {
             if self.failure.is_set() {
                 continue;
@@ -211,17 +264,24 @@ impl<'run> Packer<'run> {
 
     fn upload(&self, pack: Pack) -> Result<(), CreateError> {
         let indexed = IndexedPack::from(&pack);
-        if !self.dry_run {
-            self.repository.put_pack(&indexed.id, pack.bytes)?;
-        }
+        let spare = if self.dry_run {
+            pack.bytes
+        } else {
+            self.repository.put_pack(&indexed.id, pack.bytes)?
+        };
+        lock(&self.spare).push(spare);
         self.progress.add_bytes_stored(indexed.bytes);
         let mut uploaded = lock(&self.uploaded);
         uploaded.packs.push(indexed.id);
         uploaded.bytes_stored += indexed.bytes;
+        uploaded.unindexed_bytes += indexed.index.encoded_bytes();
         uploaded.unindexed.push(indexed);
-        if uploaded.unindexed.len() < PACKS_PER_INDEX {
+        if uploaded.unindexed.len() < PACKS_PER_INDEX
+            && uploaded.unindexed_bytes < INDEX_TARGET_BYTES
+        {
             return Ok(());
         }
+        uploaded.unindexed_bytes = 0;
         let packs = std::mem::take(&mut uploaded.unindexed);
         drop(uploaded);
         self.put_index(&packs)
@@ -290,7 +350,7 @@ impl Stow<'_, '_> {
 
     fn flush(&mut self) -> Result<(), CreateError> {
         let frame = self.frame.seal(&mut self.compressor).map_err(CreateError::Compress)?;
-        self.packer.append(self.kind, &frame, &mut self.compressor)
+        self.packer.append(self.kind, frame, &mut self.compressor)
     }
 
     /// Passes the last frame on.

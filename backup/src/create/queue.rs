@@ -35,6 +35,16 @@ pub(super) struct TaskQueue {
     changed: Condvar,
 }
 
+/// See [`TaskQueue::close_on_drop`].
+#[derive(Debug)]
+pub(super) struct CloseOnDrop<'a>(&'a TaskQueue);
+
+impl Drop for CloseOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     tasks: VecDeque<Task>,
@@ -46,11 +56,14 @@ impl TaskQueue {
     /// Appends a task; waits while the queue is full.
     pub(super) fn push(&self, task: Task) {
         let mut state = self.lock();
-        while state.tasks.len() >= TASKS_MAX {
+        while state.tasks.len() >= TASKS_MAX && !state.closed {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.tasks.push_back(task);
-        self.changed.notify_all();
+        // Closed this early only when a reader panicked: the task's results never come then.
+        if !state.closed {
+            state.tasks.push_back(task);
+            self.changed.notify_all();
+        }
     }
 
     /// Lets other threads help with `job`.
@@ -62,6 +75,20 @@ impl TaskQueue {
     /// No more tasks will come.
     pub(super) fn close(&self) {
         self.lock().closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Closes the queue however the walk ends, so that the readers end too.
+    pub(super) fn close_on_drop(&self) -> CloseOnDrop<'_> {
+        CloseOnDrop(self)
+    }
+
+    /// Closes the queue and forgets what is in it: a reader panicked.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.tasks.clear();
+        state.shared.clear();
         self.changed.notify_all();
     }
 

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use chores_common::exit::chain;
-use chores_common::shutdown::Shutdown;
 use crossbeam_channel::{Sender, bounded};
 
 use super::CreateError;
@@ -36,7 +35,6 @@ pub(super) struct Sequencer<'run, 'packer> {
     packer: &'packer Packer<'run>,
     queue: &'run TaskQueue,
     items: Sender<Item>,
-    shutdown: &'run Shutdown,
     batch: Vec<Found>,
     batch_bytes: u64,
     records: Vec<u8>,
@@ -58,14 +56,12 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
         packer: &'packer Packer<'run>,
         queue: &'run TaskQueue,
         items: Sender<Item>,
-        shutdown: &'run Shutdown,
     ) -> Self {
         Self {
             cache,
             packer,
             queue,
             items,
-            shutdown,
             batch: Vec::new(),
             batch_bytes: 0,
             records: Vec::new(),
@@ -76,9 +72,6 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
 
     /// Takes one event of the walk; `Break` ends it.
     pub(super) fn event(&mut self, event: Event) -> ControlFlow<()> {
-        if self.shutdown.is_requested() {
-            self.packer.failure().set(CreateError::Interrupted);
-        }
         if self.packer.failure().is_set() {
             return ControlFlow::Break(());
         }
@@ -138,7 +131,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
         match self.unchanged_record(&found, Some(&path)) {
             // The record is only true as long as the first name is what it says.
             Some(record) if record_of_first.is_some() => self.record(&record),
-            _ => self.item(Item::Linked { found, first: path, record: record_of_first }),
+            _ => self.item(Item::Linked { found, record: record_of_first }),
         }
     }
 

@@ -67,6 +67,7 @@ pub(super) struct Worker<'run, 'packer> {
 impl Worker<'_, '_> {
     /// Works until the queue is closed and empty. After a failure it only empties the queue.
     pub(super) fn run(mut self) {
+        let _stop = StopOnPanic { queue: self.queue, failure: self.failure };
         while let Some(next) = self.queue.next() {
             let outcome = match next {
                 Next::Task(_) if self.failure.is_set() => Ok(()),
@@ -102,7 +103,8 @@ impl Worker<'_, '_> {
         Ok(())
     }
 
-    fn path(&mut self, found: Found) -> Result<Done, CreateError> {
+    /// Reads one path of any kind.
+    pub(super) fn path(&mut self, found: Found) -> Result<Done, CreateError> {
         if found.stat.kind == FileType::File {
             return self.file(found);
         }
@@ -131,6 +133,12 @@ impl Worker<'_, '_> {
                 };
                 Done::read(found, kind, metadata)
             }
+            // What is in it needs a directory to be restored into.
+            Err(error) if found.stat.kind == FileType::Directory => {
+                let mut done = Done::read(found, Kind::Directory, Metadata::default());
+                done.warnings.push(format!("{}: saved without attributes", chain(&error)));
+                done
+            }
             Err(error) => Done::unread(found, Some(&error)),
         })
     }
@@ -147,6 +155,9 @@ impl Worker<'_, '_> {
             let reader = FileReader::new(source, self.cutter);
             let mut extents = Vec::new();
             loop {
+                if self.failure.is_set() {
+                    return Ok(Done::unread(found, None));
+                }
                 match self.segment(&reader)? {
                     Ok(Some(part)) => extents.extend(part.extents),
                     Ok(None) => break,
@@ -159,7 +170,7 @@ impl Worker<'_, '_> {
                 && found.stat.size <= RETRY_BYTES_MAX
                 && !self.failure.is_set()
             {
-                found.stat = *reader.source().stat();
+                found.stat = Stat { links: found.stat.links, ..*reader.source().stat() };
                 continue;
             }
             self.progress.add_files(1);
@@ -250,6 +261,22 @@ impl Worker<'_, '_> {
             rest = after;
         }
         Ok(Ok(Some(Part { order: segment.order, bytes, extents: segment.extents(chunks) })))
+    }
+}
+
+/// The tree thread waits for the results of every task and the walk for room in the queue: neither may
+/// wait for a thread that panicked.
+struct StopOnPanic<'a> {
+    queue: &'a TaskQueue,
+    failure: &'a Failure,
+}
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.failure.set(CreateError::Stopped);
+            self.queue.abandon();
+        }
     }
 }
 

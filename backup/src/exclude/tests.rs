@@ -53,8 +53,8 @@ fn no_patterns_leave_nothing_out() {
 #[test]
 fn a_pattern_that_is_no_glob_is_refused_in_one_sentence() {
     let message = |pattern: &str| Exclude::new(&[pattern.to_owned()]).unwrap_err().to_string();
-    assert!(message("a[").starts_with("the exclude pattern 'a[' cannot be used: "));
-    assert_eq!(message("/"), "the exclude pattern '/' cannot be used: it names nothing");
+    assert!(message("a[").starts_with("the pattern 'a[' cannot be used: "));
+    assert_eq!(message("/"), "the pattern '/' cannot be used: it names nothing");
     assert!(message(&"x".repeat(5000)).ends_with("it is too long"));
     assert!(!message("a[").contains('\n'));
     let many = vec!["a".to_owned(); PATTERNS_MAX + 1];

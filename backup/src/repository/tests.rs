@@ -1,1 +1,238 @@
+use std::fs;
+use std::path::{Path, PathBuf};
 
+use chores_common::object::{Location, ObjectStore, S3Settings};
+
+use super::*;
+use crate::chunk::ChunkId;
+use crate::snapshot::{Stats, TreeRoot};
+
+/// A repository in a directory of its own, and the runtime that drives its store.
+pub(crate) struct TestRepository {
+    pub(crate) temp: tempfile::TempDir,
+    pub(crate) repository: Repository,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl TestRepository {
+    pub(crate) fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let runtime = runtime();
+        let repository =
+            Repository::init(store(&temp.path().join("repo"), &runtime), now()).unwrap();
+        Self { temp, repository, runtime }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.temp.path().join("repo")
+    }
+
+    fn reopen(&self) -> Result<Repository, RepositoryError> {
+        Repository::open(store(&self.path(), &self.runtime))
+    }
+
+    /// The paths of the objects below `prefix`.
+    pub(crate) fn objects(&self, prefix: &str) -> Vec<PathBuf> {
+        let objects = self.repository.store().list(prefix).unwrap();
+        objects.iter().map(|object| self.path().join(&object.key)).collect()
+    }
+
+    /// Writes `repo.json` anew after `change`, with a right checksum.
+    fn change_format(&self, change: impl FnOnce(&mut FormatFile)) {
+        let path = self.path().join(FORMAT_KEY);
+        let mut format: FormatFile = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        change(&mut format);
+        format.checksum = format.checksum();
+        fs::write(path, format.to_bytes()).unwrap();
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn store(path: &Path, runtime: &tokio::runtime::Runtime) -> Store {
+    let location = Location::Directory(path.to_owned());
+    let objects = ObjectStore::open(&location, &S3Settings::default()).unwrap();
+    Store::new(objects, runtime.handle().clone())
+}
+
+fn now() -> jiff::Timestamp {
+    "2026-11-22T19:45:12.5Z".parse().unwrap()
+}
+
+pub(crate) fn snapshot(name: &str, time: &str) -> Snapshot {
+    Snapshot {
+        version: crate::snapshot::VERSION,
+        name: name.to_owned(),
+        time: time.parse().unwrap(),
+        host: "host".to_owned(),
+        tags: BTreeMap::new(),
+        state: State::Complete,
+        sources: Vec::new(),
+        container: None,
+        tree: TreeRoot { root: ChunkId([7; 16]), depth: 0, entries: 1 },
+        stats: Stats::default(),
+        warning_count: 0,
+        warnings: Vec::new(),
+        packs: vec![PackId(ChunkId([1; 16])), PackId(ChunkId([2; 16]))],
+        program: "backup 0".to_owned(),
+    }
+}
+
+#[test]
+fn init_makes_a_repository_that_opens_with_the_same_id_and_key() {
+    let test = TestRepository::new();
+    let again = test.reopen().unwrap();
+    assert_eq!(again.id(), test.repository.id());
+    assert_eq!(again.key(), test.repository.key());
+}
+
+#[test]
+fn a_second_init_is_refused_and_changes_nothing() {
+    let test = TestRepository::new();
+    let before = fs::read(test.path().join(FORMAT_KEY)).unwrap();
+    let error = Repository::init(store(&test.path(), &test.runtime), now()).unwrap_err();
+    assert!(matches!(error, RepositoryError::Exists(_)), "{error}");
+    assert_eq!(fs::read(test.path().join(FORMAT_KEY)).unwrap(), before);
+}
+
+#[test]
+fn a_place_with_other_files_is_not_made_a_repository() {
+    let temp = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    fs::write(temp.path().join("letter.txt"), "dear").unwrap();
+    let error = Repository::init(store(temp.path(), &runtime), now()).unwrap_err();
+    assert!(matches!(error, RepositoryError::Occupied(_)), "{error}");
+    assert!(!temp.path().join(FORMAT_KEY).exists());
+}
+
+#[test]
+fn an_empty_place_is_no_repository() {
+    let temp = tempfile::tempdir().unwrap();
+    let runtime = runtime();
+    let error = Repository::open(store(temp.path(), &runtime)).unwrap_err();
+    assert!(matches!(error, RepositoryError::Missing(_)), "{error}");
+}
+
+#[test]
+fn an_unknown_feature_refuses_its_operation_and_no_other() {
+    let test = TestRepository::new();
+    test.change_format(|format| format.features.write = vec!["rot13".to_owned()]);
+    let opened = test.reopen().unwrap();
+    opened.permit(Operation::Read).unwrap();
+    opened.permit(Operation::Delete).unwrap();
+    let error = opened.permit(Operation::Write).unwrap_err().to_string();
+    assert!(error.contains("write to") && error.contains("rot13"), "{error}");
+
+    test.change_format(|format| {
+        format.features = Features { delete: vec!["shred".to_owned()], ..Features::default() };
+    });
+    let opened = test.reopen().unwrap();
+    opened.permit(Operation::Write).unwrap();
+    assert!(opened.permit(Operation::Delete).is_err());
+
+    test.change_format(|format| {
+        format.features = Features { read: vec!["age".to_owned()], ..Features::default() };
+    });
+    assert!(matches!(test.reopen().unwrap_err(), RepositoryError::Feature { act: "read", .. }));
+}
+
+#[test]
+fn a_later_version_is_named_and_not_called_damaged() {
+    let test = TestRepository::new();
+    let path = test.path().join(FORMAT_KEY);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"version\": 1", "\"version\": 2, \"news\": []")).unwrap();
+    assert!(matches!(test.reopen().unwrap_err(), RepositoryError::Feature { .. }));
+}
+
+#[test]
+fn every_flipped_byte_of_the_format_document_is_refused_without_a_panic() {
+    let test = TestRepository::new();
+    let path = test.path().join(FORMAT_KEY);
+    let sound = fs::read(&path).unwrap();
+    for at in 0..sound.len() {
+        let mut bytes = sound.clone();
+        bytes[at] ^= 0x11;
+        fs::write(&path, &bytes).unwrap();
+        assert!(test.reopen().is_err(), "byte {at}");
+        fs::write(&path, &sound[..at]).unwrap();
+        // Only the last newline carries nothing.
+        assert!(test.reopen().is_err() || at + 1 == sound.len(), "cut at {at}");
+    }
+}
+
+#[test]
+fn marked_packs_are_read_and_marks_of_other_versions_refused() {
+    let test = TestRepository::new();
+    let marks = test.path().join("marks");
+    fs::create_dir_all(&marks).unwrap();
+    let id = "00112233445566778899aabbccddeeff";
+    let mark =
+        |version: u32, pack: &str| format!("{{\"version\":{version},\"packs\":[\"{pack}\"]}}");
+    fs::write(marks.join("a.json"), mark(1, id)).unwrap();
+    let marked = test.repository.marked_packs().unwrap();
+    assert_eq!(marked.into_iter().map(|pack| pack.to_string()).collect::<Vec<_>>(), [id]);
+
+    fs::write(marks.join("b.json"), mark(2, id)).unwrap();
+    let error = test.repository.marked_packs().unwrap_err();
+    assert!(matches!(error, RepositoryError::MarkVersion(_, 2)), "{error}");
+    for bad in [mark(1, "../x"), "[]".to_owned(), String::new()] {
+        fs::write(marks.join("b.json"), bad).unwrap();
+        assert!(matches!(test.repository.marked_packs().unwrap_err(), RepositoryError::Mark(..)));
+    }
+}
+
+#[test]
+fn of_two_snapshots_of_one_second_the_later_is_the_latest() {
+    let test = TestRepository::new();
+    let times = ["12.1", "12.4", "12.3", "12.2"];
+    for time in times {
+        let time = format!("2026-11-22T19:45:{time}Z");
+        test.repository.put_snapshot(&snapshot("a", &time)).unwrap();
+    }
+    let (_, latest) = test.repository.select(&Selector::Latest).unwrap();
+    assert_eq!(latest.time.to_string(), "2026-11-22T19:45:12.4Z");
+}
+
+#[test]
+fn latest_passes_over_failed_and_damaged_snapshots_and_other_names() {
+    let test = TestRepository::new();
+    let repository = &test.repository;
+    let good = repository.put_snapshot(&snapshot("a", "2026-01-01T00:00:00Z")).unwrap();
+    let other = repository.put_snapshot(&snapshot("b", "2026-01-02T00:00:00Z")).unwrap();
+    let failed = Snapshot { state: State::Failed, ..snapshot("a", "2026-01-03T00:00:00Z") };
+    repository.put_snapshot(&failed).unwrap();
+    let damaged = repository.put_snapshot(&snapshot("a", "2026-01-04T00:00:00Z")).unwrap();
+    fs::write(test.path().join(damaged.key()), "{}").unwrap();
+    assert_eq!(repository.select(&Selector::Latest).unwrap().0, other);
+    let named = Selector::LatestNamed("a".to_owned());
+    assert_eq!(repository.select(&named).unwrap().0, good);
+    let none = Selector::LatestNamed("c".to_owned());
+    assert!(matches!(repository.select(&none).unwrap_err(), RepositoryError::NoSnapshot(..)));
+    let prefix = Selector::Prefix(other.id.to_string()[..6].to_owned());
+    assert_eq!(repository.select(&prefix).unwrap().0, other);
+    assert_eq!(repository.snapshots().unwrap().len(), 4);
+}
+
+#[test]
+fn a_prefix_that_fits_several_snapshots_is_ambiguous() {
+    let test = TestRepository::new();
+    for day in 1..=2 {
+        let time = format!("2026-01-{day:02}T00:00:00Z");
+        test.repository.put_snapshot(&snapshot("a", &time)).unwrap();
+    }
+    let all = Selector::Prefix(String::new());
+    assert!(matches!(test.repository.select(&all).unwrap_err(), RepositoryError::Ambiguous(_, 2)));
+}
+
+#[test]
+fn an_index_object_under_a_wrong_name_is_left_aside() {
+    let test = TestRepository::new();
+    test.repository.put_index(&[]).unwrap();
+    fs::write(test.path().join("index").join("junk.idx"), "junk").unwrap();
+    let objects = test.repository.index_objects().unwrap();
+    assert!(objects.packs.is_empty());
+    assert_eq!(objects.damaged.len(), 1);
+}

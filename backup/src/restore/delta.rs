@@ -32,6 +32,7 @@ impl Run<'_> {
         let mut wanted: Option<Entry> = None;
         let mut failed = None;
         let mut scopes = Scopes::default();
+        let mut surplus = 0;
         let walked = target.existing(crate::walk::threads_default(), |found| {
             let Ok(found) = found else { return ControlFlow::Continue(()) };
             while wanted.as_ref().is_none_or(|entry| tree_order(&entry.path, &found.path).is_lt()) {
@@ -58,6 +59,8 @@ impl Run<'_> {
                 }
             };
             if !keep {
+                // What is only made anew was not too much.
+                surplus += u64::from(matching.is_none());
                 extras.push(found.path);
             }
             ControlFlow::Continue(())
@@ -69,7 +72,7 @@ impl Run<'_> {
         for path in &extras {
             target.remove_tree(path)?;
         }
-        Ok(extras.len() as u64)
+        Ok(surplus)
     }
 }
 
@@ -85,14 +88,18 @@ impl Scopes {
         }
     }
 
+    /// Whether a path that is at most one scope behind the last is in one.
     fn hold(&self, path: &[u8]) -> bool {
-        self.0.last().is_some_and(|top| select::is_inside(path, top))
+        self.0.iter().rev().take(2).any(|top| select::is_inside(path, top))
     }
 }
 
 fn is_of_type(kind: &Kind, stat: &Stat) -> bool {
     match (kind, stat.kind) {
-        (Kind::Directory, FileType::Directory) | (Kind::Fifo, FileType::Fifo) => true,
+        // A socket there belongs to a server that runs; the snapshot could not make another.
+        (Kind::Directory, FileType::Directory)
+        | (Kind::Fifo, FileType::Fifo)
+        | (Kind::Socket, FileType::Socket) => true,
         // A file with further names would change under those too.
         (Kind::File(_), FileType::File) => stat.links == 1,
         (Kind::CharDevice(major, minor), FileType::CharDevice)
@@ -121,8 +128,10 @@ pub(super) fn compare(
     if target.stat(path)?.is_none() {
         return Ok(None);
     }
-    let (file, _) = target.open_for_write(path)?;
-    file.set_len(content.size).map_err(|error| TargetError::writing(path, error))?;
+    let (file, stat) = target.open_for_write(path)?;
+    if stat.size != content.size {
+        file.set_len(content.size).map_err(|error| TargetError::writing(path, error))?;
+    }
     let failed = |error| RestoreError::Compare(crate::entry::display_path(path), error);
     let mut buffer = vec![0; COMPARE_BYTES];
     let mut wrong = Vec::new();
@@ -161,8 +170,10 @@ fn holes(content: &FileContent, jobs: &[ChunkJob]) -> Vec<(u64, u64)> {
 fn clear(file: &std::fs::File, offset: u64, length: u64, buffer: &mut [u8]) -> std::io::Result<()> {
     use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
     let end = offset + length;
-    if seek(file, SeekFrom::Data(offset)).is_ok_and(|data| data >= end) {
-        return Ok(());
+    match seek(file, SeekFrom::Data(offset)) {
+        Ok(data) if data >= end => return Ok(()),
+        Err(rustix::io::Errno::NXIO) => return Ok(()),
+        _ => (),
     }
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     if fallocate(file, punch, offset, length).is_ok() {

@@ -32,8 +32,20 @@ pub(super) struct Fetch {
     pub(super) frames: Vec<FrameJobs>,
 }
 
+impl Fetch {
+    /// The same frames, each in a request of its own.
+    pub(super) fn one_by_one(&self) -> impl Iterator<Item = Self> {
+        self.frames.iter().map(|part| Self {
+            pack: self.pack,
+            start: part.frame.start,
+            end: part.frame.start + part.frame.stored,
+            frames: vec![part.clone()],
+        })
+    }
+}
+
 /// A frame and the jobs (a range of the window's sorted list) that need it.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FrameJobs {
     pub(super) frame: FramePlace,
     pub(super) jobs: std::ops::Range<usize>,

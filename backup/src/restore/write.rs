@@ -97,10 +97,15 @@ impl<'a> FileWriter<'a> {
         }
     }
 
-    fn finish(&self, job: &FileJob, file: &File) -> Result<Vec<RestoreWarning>, TargetError> {
+    /// Closes a file that gets no more pieces.
+    pub(super) fn give_up(&self, job: &FileJob) {
         if matches!(std::mem::replace(&mut *job.lock(), FileState::Closed), FileState::Open(_)) {
             self.open.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    fn finish(&self, job: &FileJob, file: &File) -> Result<Vec<RestoreWarning>, TargetError> {
+        self.give_up(job);
         self.target.finish(&job.entry, Some(file.as_fd()))
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, PathBuf};
 
-use bollard::models::{ContainerCreateBody, HostConfig, Mount as BollardMount, MountType};
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as BollardMount, MountType};
 use zeroize::Zeroizing;
 
 #[cfg(test)]
@@ -42,6 +42,8 @@ pub struct ContainerSpec {
     pub read_only_root: bool,
     /// Bytes of memory, without any swap; no limit when absent.
     pub memory_bytes_max: Option<u64>,
+    /// Where its output goes, with the driver's own defaults; the engine's default when absent.
+    pub log_driver: Option<String>,
 }
 
 /// One mount of a container to be created.
@@ -119,6 +121,10 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         readonly_rootfs: Some(spec.read_only_root),
         memory,
         memory_swap: memory,
+        log_config: spec
+            .log_driver
+            .clone()
+            .map(|driver| HostConfigLogConfig { typ: Some(driver), config: None }),
         ..Default::default()
     }
 }

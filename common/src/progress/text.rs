@@ -56,7 +56,8 @@ pub(super) fn line(act: &str, snapshot: &Snapshot, elapsed: Duration) -> String 
     line
 }
 
-fn size(bytes: u64) -> String {
+/// A number of bytes as people read it: `3.40 MiB`.
+pub fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 

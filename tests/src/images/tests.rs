@@ -42,3 +42,14 @@ fn a_debian_base_runs_its_own_programs() {
     let output = engine.run(Spec::new(&image, ["/usr/bin/dpkg", "--version"])).expect_code(0);
     assert!(output.stdout_text().contains("Debian"), "{output:?}");
 }
+
+#[test]
+fn the_image_for_operators_is_built_from_the_recipe_they_get() {
+    let Some(engine) = engine::connect() else { return };
+    let Some(program) = static_busybox() else { return };
+    let image = backup(&engine, &program);
+    let output = engine.run(Spec::new(image.name(), ["--help"]));
+    let said = [output.stdout, output.stderr].concat();
+    // Busybox is called by the name the recipe gives it, and knows no applet of that name.
+    assert!(String::from_utf8_lossy(&said).contains("backup"), "{said:?}");
+}

@@ -4,7 +4,7 @@ use crate::tar_writer::DATA_RANGES_MAX;
 
 /// `ranges` (ascending), with holes filled where there are more than [`DATA_RANGES_MAX`] ranges: those
 /// shorter than a bound that doubles until the rest fits. A filled hole is read as the zeros it is.
-pub(super) fn bounded_ranges(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
+pub(crate) fn bounded_ranges(ranges: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
     merged(ranges, DATA_RANGES_MAX)
 }
 

@@ -1,0 +1,124 @@
+//! `restore`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use chores_common::exit::ExitCode;
+use chores_common::progress::Progress;
+use serde_json::json;
+
+use super::{CommandError, Context};
+use crate::cli::{RestoreArgs, SelectionArgs};
+use crate::restore::select::{Selection, one_source, typed_path};
+use crate::restore::{Into, RestoreError, RestoreOptions, RestoreReport, restore};
+use crate::snapshot::{Snapshot, SnapshotName};
+use crate::text;
+
+/// Brings a snapshot back below a directory.
+pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, CommandError> {
+    let target = args.target.as_deref().unwrap_or(Path::new(""));
+    let repository = context.repository()?;
+    let (name, snapshot) = repository.select(&args.snapshot)?;
+    let options = RestoreOptions {
+        selection: selection(&args.selection, args.strip, &snapshot)?,
+        into: match (args.replace, args.delta) {
+            (true, _) => Into::Replace,
+            (_, true) => Into::Delta,
+            _ => Into::Empty,
+        },
+        dry_run: args.dry_run,
+        threads: context.settings.threads,
+    };
+    let progress = Progress::new();
+    let shown = context.show("restore", &progress);
+    let begun = std::time::Instant::now();
+    let outcome = restore(&repository, &snapshot, target, &options, &progress, &context.shutdown);
+    shown.finish();
+    let report = outcome.map_err(|error| match error {
+        RestoreError::Interrupted => CommandError::interrupted(error),
+        RestoreError::Select(_) | RestoreError::NotEmpty(_) | RestoreError::Root => {
+            CommandError::usage(error)
+        }
+        error => CommandError::failed(error),
+    })?;
+    answer(context, &name, &report, args, target, begun.elapsed())?;
+    Ok(match (report.damaged_count, report.warning_count) {
+        (0, 0) => ExitCode::Done,
+        (0, _) => ExitCode::Warnings,
+        _ => ExitCode::Failed,
+    })
+}
+
+/// The part of `snapshot` that was asked for.
+pub(super) fn selection(
+    args: &SelectionArgs,
+    strip: bool,
+    snapshot: &Snapshot,
+) -> Result<Selection, CommandError> {
+    let source = args.source.as_deref();
+    let mut paths: Vec<_> =
+        args.path.iter().map(|path: &OsString| typed_path(path.as_bytes())).collect();
+    let strip =
+        if strip { Some(one_source(snapshot, source).map_err(CommandError::usage)?) } else { None };
+    if let (Some(_), None) = (source, &strip) {
+        paths.push(one_source(snapshot, source).map_err(CommandError::usage)?);
+    }
+    Ok(Selection { paths, strip })
+}
+
+fn answer(
+    context: &Context<'_>,
+    name: &SnapshotName,
+    report: &RestoreReport,
+    args: &RestoreArgs,
+    target: &Path,
+    elapsed: std::time::Duration,
+) -> Result<(), CommandError> {
+    context.answer(
+        || {
+            let what = if args.dry_run { "would restore" } else { "restored" };
+            let mut line = format!(
+                "{what} {} to {}: {} files, {} directories, {} others, {} in {}",
+                name.id.short(),
+                target.display(),
+                text::count(report.files),
+                text::count(report.directories),
+                text::count(report.others),
+                text::bytes(report.bytes),
+                text::duration(elapsed),
+            );
+            if args.delta {
+                line += &format!(
+                    "; {} files were right already, {} paths removed",
+                    text::count(report.files_unchanged),
+                    text::count(report.removed)
+                );
+            }
+            if report.warning_count > 0 {
+                line += &format!("; {} warnings", text::count(report.warning_count));
+            }
+            if report.damaged_count > 0 {
+                line += &format!(
+                    "; {} files are damaged in the repository and were not restored",
+                    text::count(report.damaged_count)
+                );
+            }
+            line
+        },
+        || {
+            let damaged: Vec<_> = report
+                .damaged
+                .iter()
+                .map(|(path, problem)| json!({"path": path, "problem": problem}))
+                .collect();
+            json!({
+                "event": "summary", "snapshot": name.id.to_string(), "target": target, "dry_run": args.dry_run,
+                "files": report.files, "files_unchanged": report.files_unchanged,
+                "directories": report.directories, "others": report.others, "removed": report.removed,
+                "bytes": report.bytes, "warning_count": report.warning_count, "warnings": report.warnings,
+                "damaged_count": report.damaged_count, "damaged": damaged,
+            })
+        },
+    )
+}

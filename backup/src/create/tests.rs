@@ -1,0 +1,442 @@
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+use crate::entry::{Entry, Kind};
+use crate::reader::ChunkReader;
+use crate::repository::tests::TestRepository;
+use crate::tree::TreeReader;
+
+/// A run that takes longer hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A repository and a source directory beside it.
+pub(crate) struct Fixture {
+    pub(crate) test: TestRepository,
+}
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let test = TestRepository::new();
+        fs::create_dir(test.temp.path().join("source")).unwrap();
+        Self { test }
+    }
+
+    pub(crate) fn source(&self) -> PathBuf {
+        self.test.temp.path().join("source")
+    }
+
+    /// Writes a file of the source whose times are long past, so that the cache takes it.
+    pub(crate) fn write(&self, name: &str, content: &[u8]) {
+        let path = self.source().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn options(&self) -> CreateOptions {
+        self.options_of(&[&self.source()])
+    }
+
+    pub(crate) fn options_of(&self, paths: &[&Path]) -> CreateOptions {
+        let mut roots: Vec<_> = paths.iter().map(|path| SourceRoot::open(path).unwrap()).collect();
+        roots.sort_by(|a, b| crate::entry::tree_order(a.path(), b.path()));
+        let sources = roots
+            .iter()
+            .map(|root| Source { path: crate::entry::display_path(root.path()), volume: None })
+            .collect();
+        CreateOptions {
+            name: "test".to_owned(),
+            tags: BTreeMap::new(),
+            host: "host".to_owned(),
+            // Later than everything the tests write: nothing is racy.
+            time: jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60),
+            roots,
+            sources,
+            container: None,
+            walk: WalkOptions { threads: 2, ..WalkOptions::default() },
+            level: 1,
+            threads: 3,
+            uploads: 2,
+            cache: Some(self.test.temp.path().join("cache")),
+            read_all: false,
+            dry_run: false,
+        }
+    }
+
+    pub(crate) fn create(&self) -> Snapshot {
+        self.create_with(self.options()).unwrap().snapshot
+    }
+
+    pub(crate) fn create_with(&self, options: CreateOptions) -> Result<CreateReport, CreateError> {
+        self.create_under(options, &Shutdown::new())
+    }
+
+    /// Fails the test when the run does not end.
+    fn create_under(
+        &self,
+        options: CreateOptions,
+        shutdown: &Shutdown,
+    ) -> Result<CreateReport, CreateError> {
+        let (repository, shutdown) = (self.test.repository.clone(), shutdown.clone());
+        let (done, outcome) = mpsc::channel();
+        thread::spawn(move || {
+            let report = create(&repository, &options, &Progress::new(), &shutdown);
+            done.send(report).unwrap();
+        });
+        outcome.recv_timeout(DEADLINE).expect("the run hangs or panicked")
+    }
+
+    pub(crate) fn entries(&self, snapshot: &Snapshot) -> Vec<Entry> {
+        let repository = &self.test.repository;
+        let (index, unreadable) = repository.index_for_reading([snapshot]).unwrap();
+        assert!(unreadable.is_empty());
+        let reader = ChunkReader::new(repository, &index).unwrap();
+        let mut tree = TreeReader::new(&snapshot.tree, reader);
+        std::iter::from_fn(|| tree.next_entry().unwrap()).collect()
+    }
+
+    /// The entry of a path of the source.
+    fn entry(&self, snapshot: &Snapshot, name: &str) -> Option<Entry> {
+        let wanted = format!("/{name}");
+        self.entries(snapshot).into_iter().find(|entry| entry.path.ends_with(wanted.as_bytes()))
+    }
+
+    fn content(&self, snapshot: &Snapshot, name: &str) -> Vec<u8> {
+        let entry = self.entry(snapshot, name).unwrap();
+        let Kind::File(content) = &entry.kind else { panic!("{entry:?}") };
+        let repository = &self.test.repository;
+        let (index, _) = repository.index_for_reading([snapshot]).unwrap();
+        let mut reader = ChunkReader::new(repository, &index).unwrap();
+        let mut bytes = Vec::new();
+        for extent in &content.extents {
+            match extent {
+                crate::entry::Extent::Chunk(id) => bytes.extend(reader.chunk(id).unwrap()),
+                crate::entry::Extent::Hole(length) => {
+                    bytes.resize(bytes.len() + usize::try_from(*length).unwrap(), 0);
+                }
+            }
+        }
+        assert_eq!(bytes.len() as u64, content.size);
+        bytes
+    }
+
+    fn snapshots(&self) -> usize {
+        self.test.repository.snapshot_names().unwrap().len()
+    }
+}
+
+/// Bytes that neither compress nor repeat.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut bytes: Vec<u8> =
+        std::iter::repeat_with(&mut next).take(length.div_ceil(8)).flatten().collect();
+    bytes.truncate(length);
+    bytes
+}
+
+#[test]
+fn an_empty_directory_is_one_entry() {
+    let fixture = Fixture::new();
+    let snapshot = fixture.create();
+    assert_eq!(snapshot.state, State::Complete);
+    assert_eq!((snapshot.tree.entries, snapshot.stats.directories), (1, 1));
+    assert_eq!(fixture.entries(&snapshot).len(), 1);
+}
+
+#[test]
+fn many_small_files_come_back_in_tree_order() {
+    let fixture = Fixture::new();
+    for number in 0..3000 {
+        fixture.write(&format!("d{}/{number}", number % 7), format!("{number}").as_bytes());
+    }
+    let snapshot = fixture.create();
+    let entries = fixture.entries(&snapshot);
+    assert_eq!(entries.len(), 3008);
+    assert!(entries.is_sorted_by(|a, b| crate::entry::tree_order(&a.path, &b.path).is_lt()));
+    assert_eq!(fixture.content(&snapshot, "d3/2999"), b"2999");
+    assert_eq!(snapshot.stats.files, 3000);
+}
+
+#[test]
+fn a_large_file_shared_by_threads_is_the_same_as_read_by_one() {
+    let fixture = Fixture::new();
+    let content = noise(1, 40 << 20);
+    fixture.write("large", &content);
+    let shared = fixture.create();
+    assert_eq!(fixture.content(&shared, "large"), content);
+    assert!(shared.stats.bytes_stored > 40 << 20);
+
+    let alone = fixture.create_with(CreateOptions {
+        threads: 1,
+        uploads: 1,
+        cache: None,
+        ..fixture.options()
+    });
+    let alone = alone.unwrap().snapshot;
+    assert_eq!(alone.tree, shared.tree);
+    assert_eq!(alone.stats.bytes_added, 0);
+    assert_eq!(alone.stats.bytes_read, 40 << 20);
+}
+
+#[test]
+fn an_unchanged_repeat_stores_nothing_and_reads_nothing() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"one");
+    fixture.write("deep/b", &noise(2, 3 << 20));
+    symlink("a", fixture.source().join("link")).unwrap();
+    let first = fixture.create();
+    let objects = fixture.test.objects("packs/");
+    let second = fixture.create();
+    assert_eq!(second.tree, first.tree);
+    assert_eq!((second.stats.bytes_read, second.stats.bytes_stored), (0, 0));
+    assert_eq!(second.stats.files_unchanged, 2);
+    assert_eq!(second.packs, first.packs);
+    assert_eq!(fixture.test.objects("packs/"), objects);
+    assert_eq!(fixture.snapshots(), 2);
+}
+
+#[test]
+fn a_file_with_a_new_time_only_is_read_and_adds_no_content() {
+    let fixture = Fixture::new();
+    fixture.write("a", &noise(3, 100_000));
+    fixture.create();
+    let file = fs::File::options().write(true).open(fixture.source().join("a")).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1)).unwrap();
+    let second = fixture.create();
+    assert_eq!(second.stats.bytes_read, 100_000);
+    assert!(second.stats.bytes_added < 10_000, "{:?}", second.stats);
+    assert_eq!(fixture.entry(&second, "a").unwrap().mtime.seconds, 1);
+}
+
+#[test]
+fn hard_links_survive_every_mix_of_cached_and_changed_names() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    let at = |name: &str| fixture.source().join(name);
+    fs::hard_link(at("a"), at("m")).unwrap();
+    fs::hard_link(at("a"), at("z")).unwrap();
+    let check = |snapshot: &Snapshot, names: &[&str]| {
+        let first = fixture.entry(snapshot, names[0]).unwrap();
+        assert_eq!(first.hardlink_of, None);
+        for name in &names[1..] {
+            let entry = fixture.entry(snapshot, name).unwrap();
+            assert_eq!(entry.hardlink_of.as_deref(), Some(first.path.as_slice()), "{name}");
+            assert_eq!(entry.kind, first.kind);
+        }
+    };
+    check(&fixture.create(), &["a", "m", "z"]);
+    check(&fixture.create(), &["a", "m", "z"]);
+    // The first name goes: the cached records of the others name a path that is no more.
+    fs::remove_file(at("a")).unwrap();
+    check(&fixture.create(), &["m", "z"]);
+    check(&fixture.create(), &["m", "z"]);
+    // A name before all others comes.
+    fs::hard_link(at("z"), at("0")).unwrap();
+    check(&fixture.create(), &["0", "m", "z"]);
+    fs::write(at("m"), "other content").unwrap();
+    let changed = fixture.create();
+    check(&changed, &["0", "m", "z"]);
+    assert_eq!(fixture.content(&changed, "z"), b"other content");
+    // One name becomes a file of its own.
+    fs::remove_file(at("0")).unwrap();
+    fs::write(at("0"), "alone").unwrap();
+    let split = fixture.create();
+    check(&split, &["m", "z"]);
+    assert_eq!(fixture.entry(&split, "0").unwrap().hardlink_of, None);
+}
+
+#[test]
+fn the_cache_of_another_repository_is_not_used() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    fixture.create();
+    let other = TestRepository::new();
+    let options = fixture.options();
+    let report = create(&other.repository, &options, &Progress::new(), &Shutdown::new()).unwrap();
+    assert_eq!(report.snapshot.stats.files_unchanged, 0);
+    assert_eq!(report.snapshot.stats.bytes_read, 7);
+}
+
+#[test]
+fn a_cached_file_whose_chunks_are_gone_is_read_and_stored_again() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    fixture.create();
+    for object in fixture.test.objects("index/").into_iter().chain(fixture.test.objects("packs/")) {
+        fs::remove_file(object).unwrap();
+    }
+    let second = fixture.create();
+    assert_eq!(second.stats.bytes_read, 7);
+    assert_eq!(fixture.content(&second, "a"), b"content");
+}
+
+#[test]
+fn an_interrupted_run_makes_no_snapshot() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    let shutdown = Shutdown::new();
+    shutdown.request();
+    let error = fixture.create_under(fixture.options(), &shutdown).unwrap_err();
+    assert!(matches!(error, CreateError::Interrupted), "{error}");
+    assert_eq!(fixture.snapshots(), 0);
+}
+
+#[test]
+fn a_run_interrupted_in_its_last_file_indexes_its_packs_for_the_next() {
+    let fixture = Fixture::new();
+    // The walk is over long before these are read.
+    fixture.write("large", &noise(4, 100 << 20));
+    let shutdown = Shutdown::new();
+    let interrupter = thread::spawn({
+        let (shutdown, packs) = (shutdown.clone(), fixture.test.path().join("packs"));
+        move || {
+            let found = || {
+                let directories = fs::read_dir(&packs).into_iter().flatten().flatten();
+                directories
+                    .flat_map(|directory| fs::read_dir(directory.path()).into_iter().flatten())
+                    .flatten()
+                    .any(|object| object.path().extension().is_some_and(|end| end == "zst"))
+            };
+            while !found() {
+                thread::yield_now();
+            }
+            shutdown.request();
+        }
+    });
+    let error = fixture.create_under(fixture.options(), &shutdown).unwrap_err();
+    interrupter.join().unwrap();
+    assert!(matches!(error, CreateError::Interrupted), "{error}");
+    assert_eq!(fixture.snapshots(), 0);
+    let packs = fixture.test.repository.index_objects().unwrap().packs;
+    assert_eq!(packs.len(), fixture.test.objects("packs/").len());
+    let next = fixture.create();
+    assert!(next.stats.bytes_added <= (100 << 20) - (15 << 20), "{:?}", next.stats);
+}
+
+#[test]
+fn a_store_that_fails_in_the_middle_ends_the_run_without_a_snapshot() {
+    for threads in [1, 4] {
+        let fixture = Fixture::new();
+        fixture.write("large", &noise(5, 60 << 20));
+        for number in 0..200 {
+            fixture.write(&format!("small/{number}"), &noise(1000 + number, 50_000));
+        }
+        // A file stands where the packs should go.
+        fs::write(fixture.test.path().join("packs"), "in the way").unwrap();
+        let options = CreateOptions { threads, uploads: threads, ..fixture.options() };
+        let error = fixture.create_with(options).unwrap_err();
+        assert!(matches!(error, CreateError::Repository(_)), "{error}");
+        assert_eq!(fixture.snapshots(), 0);
+        fs::remove_file(fixture.test.path().join("packs")).unwrap();
+        assert_eq!(fixture.create().state, State::Complete);
+    }
+}
+
+#[test]
+fn an_index_that_cannot_be_written_ends_the_run_without_a_snapshot() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    fs::write(fixture.test.path().join("index"), "in the way").unwrap();
+    fixture.create_with(fixture.options()).unwrap_err();
+    assert_eq!(fixture.snapshots(), 0);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let fixture = Fixture::new();
+    fixture.write("a", &noise(7, 20 << 20));
+    let options = CreateOptions { dry_run: true, ..fixture.options() };
+    let report = fixture.create_with(options).unwrap();
+    assert!(report.name.is_none());
+    assert_eq!(report.snapshot.stats.bytes_added >> 20, 20);
+    let objects = fixture.test.repository.store().list("").unwrap();
+    assert_eq!(objects.len(), 1, "{objects:?}");
+    assert!(!fixture.test.temp.path().join("cache").exists());
+}
+
+#[test]
+fn two_runs_at_once_into_one_repository_both_give_whole_snapshots() {
+    let fixture = Fixture::new();
+    for number in 0..300 {
+        fixture.write(&format!("{number}"), &noise(number, 100_000));
+    }
+    let snapshots: Vec<_> = thread::scope(|scope| {
+        let runs: Vec<_> = (0..2).map(|_| scope.spawn(|| fixture.create())).collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    for snapshot in &snapshots {
+        assert_eq!(snapshot.state, State::Complete);
+        for number in [0_u64, 150, 299] {
+            let content = fixture.content(snapshot, &number.to_string());
+            assert_eq!(content, noise(number, 100_000));
+        }
+    }
+    assert_eq!(fixture.create().stats.bytes_added, 0);
+}
+
+#[test]
+fn a_damaged_index_object_costs_nothing_but_storing_again() {
+    let fixture = Fixture::new();
+    fixture.write("a", &noise(8, 500_000));
+    let first = fixture.create();
+    let index = fixture.test.objects("index/").remove(0);
+    fs::write(&index, "CHORESIX").unwrap();
+    assert_eq!(fixture.content(&first, "a"), noise(8, 500_000));
+    let second = fixture.create();
+    assert_eq!(second.state, State::Complete);
+    assert_eq!(second.stats.bytes_read, 500_000);
+    // Longer than any index may be: sparse, so it costs no space here.
+    fs::File::options().write(true).open(&index).unwrap().set_len(65 << 20).unwrap();
+    assert_eq!(fixture.create().state, State::Complete);
+}
+
+#[test]
+fn a_pack_marked_for_removal_is_not_referred_to() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    let first = fixture.create();
+    let marks = fixture.test.path().join("marks");
+    fs::create_dir_all(&marks).unwrap();
+    let packs: Vec<_> = first.packs.iter().map(|pack| format!("\"{pack}\"")).collect();
+    let mark = format!("{{\"version\":1,\"packs\":[{}]}}", packs.join(","));
+    fs::write(marks.join("m.json"), mark).unwrap();
+    // The same bytes make the same packs again, so the commit has to refuse them.
+    let outcome = fixture.create_with(fixture.options());
+    match outcome {
+        Err(CreateError::Marked(_)) => assert_eq!(fixture.snapshots(), 1),
+        Err(other) => panic!("{other}"),
+        Ok(report) => assert!(first.packs.iter().all(|p| !report.snapshot.packs.contains(p))),
+    }
+}
+
+#[test]
+fn holes_are_recorded_and_not_stored() {
+    let fixture = Fixture::new();
+    let file = fs::File::create(fixture.source().join("sparse")).unwrap();
+    file.set_len(64 << 20).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"data", 32 << 20).unwrap();
+    let snapshot = fixture.create();
+    assert!(snapshot.stats.bytes_read <= 1 << 20, "{:?}", snapshot.stats);
+    assert_eq!(snapshot.stats.bytes, 64 << 20);
+    let content = fixture.content(&snapshot, "sparse");
+    assert_eq!(&content[32 << 20..][..4], b"data");
+}
+
+#[test]
+fn modes_and_owners_of_the_source_itself_are_saved() {
+    let fixture = Fixture::new();
+    fs::set_permissions(fixture.source(), fs::Permissions::from_mode(0o2750)).unwrap();
+    let snapshot = fixture.create();
+    let root = fixture.entries(&snapshot).remove(0);
+    let stat = fs::metadata(fixture.source()).unwrap();
+    assert_eq!((root.mode, root.uid, root.gid), (0o2750, stat.uid(), stat.gid()));
+}

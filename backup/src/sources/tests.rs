@@ -1,0 +1,33 @@
+use super::*;
+
+#[test]
+fn a_path_named_twice_or_inside_another_is_saved_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let top = directory.path().canonicalize().unwrap();
+    std::fs::create_dir_all(top.join("a/b")).unwrap();
+    std::fs::create_dir_all(top.join("a.b")).unwrap();
+    let paths = ["a/b", "a.b", "a", "a"].map(|name| top.join(name));
+    let sources = of_paths(&paths, &[]).unwrap();
+    let roots: Vec<_> = sources.roots.iter().map(|root| display_path(root.path())).collect();
+    assert_eq!(roots, ["a", "a.b"].map(|name| top.join(name).display().to_string()));
+    assert_eq!(sources.sources.len(), 3);
+    assert_eq!(sources.notes.len(), 2);
+}
+
+#[test]
+fn a_source_inside_the_repository_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = directory.path().canonicalize().unwrap().join("repo");
+    std::fs::create_dir_all(repository.join("packs")).unwrap();
+    let own = own_directories(Some(&Location::Directory(repository.clone())), None);
+    for path in [repository.clone(), repository.join("packs")] {
+        assert!(matches!(of_paths(&[path], &own), Err(SourcesError::InsideRepository(_))));
+    }
+    assert!(of_paths(&[directory.path().to_owned()], &own).is_ok());
+}
+
+#[test]
+fn a_missing_source_is_named() {
+    let error = of_paths(&[PathBuf::from("/no/such/place")], &[]).unwrap_err();
+    assert!(error.to_string().contains("/no/such/place"), "{error}");
+}

@@ -1,0 +1,69 @@
+//! Figures as people read them.
+
+use std::time::Duration;
+
+/// `1,234,567`.
+#[must_use]
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes in powers of 1000, as disks are sold and `ls --si` shows them: `2.2 GB`.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    const UNITS: [(&str, u64); 5] = [
+        ("PB", 1_000_000_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("kB", 1_000),
+    ];
+    match UNITS.iter().find(|(_, size)| number >= *size) {
+        None => format!("{number} B"),
+        Some((unit, size)) => {
+            let (whole, tenth) = (number / size, number % size * 10 / size);
+            if whole >= 100 { format!("{whole} {unit}") } else { format!("{whole}.{tenth} {unit}") }
+        }
+    }
+}
+
+/// `0.85 s`, `12.3 s`, `4 min 10 s`, `2 h 5 min`.
+#[must_use]
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..10 => format!("{}.{:02} s", seconds, duration.subsec_millis() / 10),
+        10..60 => format!("{}.{} s", seconds, duration.subsec_millis() / 100),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_short_and_exact_enough() {
+        assert_eq!(
+            [count(0), count(999), count(45_657), count(1_000_000)],
+            ["0", "999", "45,657", "1,000,000"]
+        );
+        assert_eq!(bytes(999), "999 B");
+        assert_eq!(bytes(2_180_000_000), "2.1 GB");
+        assert_eq!(bytes(963_000_000), "963 MB");
+        assert_eq!(bytes(u64::MAX), "18446 PB");
+        assert_eq!(duration(Duration::from_millis(853)), "0.85 s");
+        assert_eq!(duration(Duration::from_millis(12_345)), "12.3 s");
+        assert_eq!(duration(Duration::from_secs(250)), "4 min 10 s");
+        assert_eq!(duration(Duration::from_secs(7_500)), "2 h 5 min");
+    }
+}

@@ -1,0 +1,307 @@
+//! Volumes that this process does not see: a short-lived container of our own image, the worker, does the
+//! backup or the restore, and this process attends it.
+//!
+//! ```text
+//! inspect → sources, places → specification → create → secrets → start → output, exit status → remove
+//! ```
+//! What the worker may do is the least that works, see [`spec`]. It learns what its sources are from
+//! [`SOURCE_VARIABLE`], since it does not talk to the engine itself.
+
+mod attend;
+mod leftover;
+mod output;
+mod place;
+mod source;
+mod spec;
+mod trust;
+mod volume;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use chores_common::engine::{Container, Engine, EngineError, Volume};
+use chores_common::object::{Location, S3Settings};
+use chores_common::shutdown::Shutdown;
+
+use crate::snapshot::SourceVolume;
+use leftover::Parent;
+use place::Places;
+use spec::{Repository, Stage};
+
+pub use place::{Outside, PlaceError};
+pub use source::{SOURCE_VARIABLE, SourceInfo, SourceInfoError};
+pub use spec::{CACHE_VARIABLE, PATH_STYLE_VARIABLE};
+pub use trust::TrustError;
+
+/// The image of this version, as `make images` names it.
+pub const DEFAULT_IMAGE: &str = concat!("chores/backup:", env!("CARGO_PKG_VERSION"));
+
+/// How a worker is made and where it stores.
+#[derive(Clone, Debug)]
+pub struct WorkerOptions {
+    /// Image of the worker. Without one: the image of the container this process is in, else
+    /// [`DEFAULT_IMAGE`].
+    pub image: Option<String>,
+    /// The repository as this process sees it.
+    pub repository: Location,
+    /// How to reach it, for S3.
+    pub s3: S3Settings,
+    /// Directory of caches as this process sees it. Without one: `cache` in a repository that is a
+    /// directory, else none.
+    pub cache_dir: Option<PathBuf>,
+    /// `host`, or a network of the engine, for S3. Without one: what this process can reach, see
+    /// [`spec`].
+    pub network: Option<String>,
+    /// Memory of the worker in bytes; no limit when absent.
+    pub memory_bytes_max: Option<u64>,
+}
+
+/// What to back up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every volume and bind mount of a container (name or id), running or not.
+    VolumesFrom(String),
+    /// Volumes by name, which must exist.
+    Volumes(Vec<String>),
+}
+
+/// The volume to restore into.
+#[derive(Clone, Debug)]
+pub struct VolumeTarget {
+    /// Its name; made when it is missing.
+    pub name: String,
+    /// What the snapshot knows about the volume behind the chosen source.
+    pub recorded: Option<SourceVolume>,
+    /// Restore although running containers use it.
+    pub force: bool,
+    /// The volume is only read, and not left behind when it was missing.
+    pub dry_run: bool,
+}
+
+/// Why no worker ran to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The engine said no.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The image is not there.
+    #[error(
+        "the engine has no image {0} for the worker: make it with `make images`, or name another with --worker-image"
+    )]
+    NoImage(String),
+    /// A container without data.
+    #[error("the container {container} has no volume or bind mount to back up{notes}")]
+    NoSources {
+        /// Its name.
+        container: String,
+        /// What was left out, as the end of the sentence.
+        notes: String,
+    },
+    /// No volume was named.
+    #[error("no volume was named")]
+    NoVolumes,
+    /// A source would hide the worker's own program.
+    #[error(
+        "the container {container} has a mount at {at}, where the worker has its own program: name its volumes with --volume instead"
+    )]
+    Hidden {
+        /// Its name.
+        container: String,
+        /// The mount.
+        at: String,
+    },
+    /// The repository or the cache cannot be given to the worker.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// What the sources are is too much for the worker's environment.
+    #[error(transparent)]
+    SourceInfo(#[from] SourceInfoError),
+    /// There are no roots of trust for TLS.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// Restoring under running processes destroys what they hold.
+    #[error(
+        "the volume {volume} is in use by {containers}: stop them first, or add --force to restore under their feet"
+    )]
+    InUse {
+        /// The volume.
+        volume: String,
+        /// Names of the containers.
+        containers: String,
+    },
+    /// The worker did not end by itself.
+    #[error("the worker ended with status {status}{hint}")]
+    Died {
+        /// As the engine reported it.
+        status: i64,
+        /// What that means, as the end of the sentence.
+        hint: &'static str,
+    },
+    /// The system has no random numbers.
+    #[error("cannot get random numbers for the worker's name: {0}")]
+    Random(getrandom::Error),
+}
+
+/// Backs `target` up: `backup [--repo …] create ARGS… -- PATH…` in a worker. `args` are the options of
+/// `create` that say nothing about sources, repository, cache or memory. Every line of the worker's
+/// standard output goes to `on_line`, its standard error to ours. Returns the worker's exit status as in
+/// [`chores_common::exit::ExitCode`]; a request to stop is passed on to the worker, whose own status for
+/// that is returned.
+pub async fn back_up(
+    engine: &Engine,
+    options: &WorkerOptions,
+    target: &Target,
+    args: Vec<String>,
+    shutdown: &Shutdown,
+    on_line: &mut (dyn FnMut(&str) + Send),
+) -> Result<i64, WorkerError> {
+    let sources = inspect(engine, target).await?;
+    let own = engine.own_container().await?;
+    let stage = stage(engine, options, own.as_ref(), true).await?;
+    if let source::Sources { container: Some(container), taken, .. } = &sources
+        && let Some(at) = taken.iter().find(|at| stage.program().starts_with(at))
+    {
+        let (container, at) = (container.name.clone(), at.display().to_string());
+        return Err(WorkerError::Hidden { container, at });
+    }
+    for note in &sources.notes {
+        tracing::warn!("{note}");
+    }
+    let prepared = spec::backup(&stage, &sources, &host_name(), args)?;
+    attend::run(engine, &prepared, shutdown, on_line).await
+}
+
+/// Restores into a volume: `backup [--repo …] restore ARGS… --strip --target …` in a worker. `args` are
+/// the snapshot and the options of `restore` that say nothing about target, repository or memory.
+/// Otherwise like [`back_up`].
+pub async fn restore_volume(
+    engine: &Engine,
+    options: &WorkerOptions,
+    target: &VolumeTarget,
+    args: Vec<String>,
+    shutdown: &Shutdown,
+    on_line: &mut (dyn FnMut(&str) + Send),
+) -> Result<i64, WorkerError> {
+    if !target.force && !target.dry_run {
+        volume::refuse_used(engine, &target.name).await?;
+    }
+    let own = engine.own_container().await?;
+    let stage = stage(engine, options, own.as_ref(), false).await?;
+    let made = volume::ensure(engine, &target.name, target.recorded.as_ref()).await?;
+    let prepared = spec::restore(&stage, &target.name, target.dry_run, args);
+    let outcome = attend::run(engine, &prepared, shutdown, on_line).await;
+    // An empty volume that nothing was restored into would look like a restored one.
+    let is_untouched = matches!(outcome, Err(WorkerError::Engine(_)));
+    if made
+        && (target.dry_run || is_untouched)
+        && let Err(error) = engine.remove_volume(&target.name).await
+    {
+        tracing::warn!("the new volume {} is left behind: {error}", target.name);
+    }
+    outcome
+}
+
+/// Asks the engine what the sources are.
+async fn inspect(engine: &Engine, target: &Target) -> Result<source::Sources, WorkerError> {
+    match target {
+        Target::VolumesFrom(name) => {
+            let container = engine.inspect_container(name).await?;
+            let named: BTreeSet<&str> =
+                container.mounts.iter().filter_map(|mount| mount.name.as_deref()).collect();
+            let mut volumes: BTreeMap<String, Volume> = BTreeMap::new();
+            for name in named {
+                volumes.insert(name.to_owned(), engine.inspect_volume(name).await?);
+            }
+            let sources = source::of_container(&container, &volumes);
+            if sources.info.is_empty() {
+                let notes = sources.notes.iter().map(|note| format!("; {note}")).collect();
+                return Err(WorkerError::NoSources { container: container.name, notes });
+            }
+            Ok(sources)
+        }
+        Target::Volumes(names) => {
+            let names: BTreeSet<&String> = names.iter().collect();
+            if names.is_empty() {
+                return Err(WorkerError::NoVolumes);
+            }
+            let mut volumes = Vec::new();
+            for name in names {
+                volumes.push(engine.inspect_volume(name).await?);
+            }
+            Ok(source::of_volumes(&volumes))
+        }
+    }
+}
+
+/// Finds out everything that the specification of a worker depends on, and removes what dead parents left.
+async fn stage(
+    engine: &Engine,
+    options: &WorkerOptions,
+    own: Option<&Container>,
+    writes: bool,
+) -> Result<Stage, WorkerError> {
+    let places = Places { own, writes };
+    let repository = match &options.repository {
+        Location::Directory(path) => {
+            let path = place::canonical("repository", path)?;
+            let is_foreign = place::is_owned_by_others(&path);
+            Repository::Directory { place: places.translate("repository", &path)?, is_foreign }
+        }
+        Location::S3 { .. } => Repository::S3 {
+            url: options.repository.to_string(),
+            trust: trust::bundle(options.s3.endpoint.as_deref())?,
+            settings: options.s3.clone(),
+        },
+    };
+    let cache = match &options.cache_dir {
+        Some(path) => {
+            let path = place::made("cache directory", path)?;
+            Some(places.translate("cache directory", &path)?)
+        }
+        None => None,
+    };
+    let (image, entrypoint) = image(options.image.as_deref(), own);
+    if !engine.image_exists(&image).await? {
+        return Err(WorkerError::NoImage(image));
+    }
+    let parent = Parent::this(own.map(|own| own.id.as_str()));
+    leftover::clear(engine, &parent).await?;
+    Ok(Stage {
+        image,
+        entrypoint,
+        run: format!("{:016x}", getrandom::u64().map_err(WorkerError::Random)?),
+        parent: parent.to_label(),
+        network: spec::network(
+            &options.repository,
+            options.s3.endpoint.as_deref(),
+            options.network.as_deref(),
+            own.map(|own| own.id.as_str()),
+        ),
+        repository,
+        cache,
+        memory_bytes_max: options.memory_bytes_max,
+    })
+}
+
+/// The worker's image, and its program where that is not the image's own entry point: our own image may
+/// be derived from the one that is built here.
+fn image(wanted: Option<&str>, own: Option<&Container>) -> (String, Option<String>) {
+    match (wanted, own) {
+        (Some(wanted), _) => (wanted.to_owned(), None),
+        (None, Some(own)) => {
+            let program = std::env::current_exe()
+                .ok()
+                .and_then(|path| path.into_os_string().into_string().ok());
+            (own.image_id.clone(), program)
+        }
+        (None, None) => (DEFAULT_IMAGE.to_owned(), None),
+    }
+}
+
+/// The name of this machine or container.
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

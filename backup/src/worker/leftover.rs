@@ -1,0 +1,140 @@
+//! Workers whose parent was killed.
+//!
+//! A worker carries its parent in a label. One that ended and whose parent is surely gone is removed; one
+//! that still runs does its work to the end and is only named. In doubt nothing is touched: the parent may
+//! be reading the last lines of its worker just now.
+
+use chores_common::engine::{
+    Container, ContainerFilter, ContainerState, Engine, EngineError, EngineErrorKind,
+};
+use serde::{Deserialize, Serialize};
+
+use super::spec::{PARENT_LABEL, WORKER_LABEL};
+
+#[cfg(test)]
+mod tests;
+
+/// Field of `/proc/PID/stat` behind the program's name that has the start time, counted from 0
+/// (proc_pid_stat(5): field 22, where the name is field 2).
+const START_FIELD: usize = 19;
+
+/// A process that attends a worker, known again from other processes on the same engine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Parent {
+    /// The machine's or container's name.
+    host: String,
+    /// The container it is in.
+    container: Option<String>,
+    /// The boot of its machine.
+    boot: String,
+    /// Its namespace of process ids.
+    namespace: String,
+    /// Its process id there.
+    pid: u32,
+    /// When it started, in clock ticks after the boot.
+    start: u64,
+}
+
+/// What is known about a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Alive,
+    Gone,
+    Unknown,
+}
+
+impl Parent {
+    /// This process; `container` is the id of the one it is in.
+    pub(super) fn this(container: Option<&str>) -> Self {
+        let pid = std::process::id();
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+        Self {
+            host: super::host_name(),
+            container: container.map(str::to_owned),
+            boot: boot.trim().to_owned(),
+            namespace: namespace.display().to_string(),
+            pid,
+            start: start_of(pid).unwrap_or_default(),
+        }
+    }
+
+    /// For [`PARENT_LABEL`].
+    pub(super) fn to_label(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    fn from_label(label: &str) -> Option<Self> {
+        serde_json::from_str(label).ok()
+    }
+
+    /// What became of this parent, as seen by `ours`. `is_running` tells whether this parent's container
+    /// runs, `start_of` when the process with an id started, if there is one.
+    fn fate(&self, ours: &Self, is_running: bool, start_of: impl Fn(u32) -> Option<u64>) -> Fate {
+        let is_same_place = self.boot == ours.boot && self.namespace == ours.namespace;
+        let by = |alive| if alive { Fate::Alive } else { Fate::Gone };
+        match &self.container {
+            _ if is_same_place => by(start_of(self.pid) == Some(self.start)),
+            // The same container was started again.
+            Some(id) if ours.container.as_ref() == Some(id) => Fate::Gone,
+            Some(_) => by(is_running),
+            // The same machine was started again.
+            None if self.host == ours.host && self.boot != ours.boot => Fate::Gone,
+            None => Fate::Unknown,
+        }
+    }
+}
+
+/// Removes ended workers of dead parents.
+pub(super) async fn clear(engine: &Engine, ours: &Parent) -> Result<(), EngineError> {
+    let filter = ContainerFilter { labels: vec![format!("{WORKER_LABEL}=1")], all: true };
+    for worker in engine.list_containers(&filter).await? {
+        let parent = worker.labels.get(PARENT_LABEL).and_then(|label| Parent::from_label(label));
+        let fate = match &parent {
+            Some(parent) => {
+                parent.fate(ours, runs(engine, parent.container.as_deref()).await?, start_of)
+            }
+            None => Fate::Unknown,
+        };
+        match (fate, worker.state) {
+            (Fate::Alive, _) => {}
+            (Fate::Gone, ContainerState::NotRunning) => {
+                engine.remove(&worker.id, false).await?;
+                tracing::info!("removed the worker {} of a killed run", worker.name);
+            }
+            (Fate::Gone, ContainerState::Running | ContainerState::Paused) => {
+                tracing::warn!(
+                    "the worker {} of a killed run still works; it is left alone",
+                    worker.name
+                );
+            }
+            (Fate::Unknown, _) => {
+                tracing::debug!(worker = worker.name, "the parent of a worker is not known here");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn runs(engine: &Engine, container: Option<&str>) -> Result<bool, EngineError> {
+    let Some(container) = container else { return Ok(false) };
+    match engine.inspect_container(container).await {
+        Ok(Container { running, .. }) => Ok(running),
+        Err(error)
+            if matches!(error.kind(), EngineErrorKind::NotFound | EngineErrorKind::Invalid) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn start_of(pid: u32) -> Option<u64> {
+    start_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The name stands in parentheses and may have parentheses and spaces in it.
+fn start_in(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(START_FIELD)?.parse().ok()
+}

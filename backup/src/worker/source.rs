@@ -1,0 +1,201 @@
+//! What a worker backs up, and how it is told what that is (pure).
+
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use chores_common::engine::{Container, Mount, MountKind, Volume};
+use serde::{Deserialize, Serialize};
+
+use crate::mounts::is_system_point;
+use crate::snapshot::{Source, SourceContainer, SourceVolume};
+
+#[cfg(test)]
+mod tests;
+
+/// Environment variable in which a worker finds its [`SourceInfo`] as JSON:
+/// `{"host": "web1", "sources": [{"path": "/data", "volume": {"kind": "volume", "name": "n", …}}],
+/// "container": {"name": …, "id": …, "image": …, "image_id": …}}`, with the fields of the snapshot
+/// document; `container` may be absent.
+pub const SOURCE_VARIABLE: &str = "BACKUP_SOURCE_JSON";
+
+/// Longest text for [`SOURCE_VARIABLE`] in bytes. The kernel takes strings of 128 KiB at most
+/// (`MAX_ARG_STRLEN`, execve(2)), the name included.
+const SOURCE_TEXT_BYTES_MAX: usize = 120 * 1024;
+
+/// Where volumes that were named one by one are mounted.
+const VOLUMES: &str = "/volumes";
+
+/// What is known about sources only from outside of the worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceInfo {
+    /// Name of the machine or container that runs the backup; the worker's own says nothing.
+    pub host: String,
+    /// What is mounted where, in order of paths.
+    pub sources: Vec<Source>,
+    /// The container whose volumes they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<SourceContainer>,
+}
+
+/// A text that describes no sources, or sources that no text can describe.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceInfoError {
+    /// Too long, both ways.
+    #[error("the description of the sources is longer than {SOURCE_TEXT_BYTES_MAX} bytes")]
+    TooLong,
+    /// Not what a parent of this version writes.
+    #[error(
+        "{SOURCE_VARIABLE} does not describe sources: is the worker's image of another version?"
+    )]
+    Json(#[source] serde_json::Error),
+}
+
+impl SourceInfo {
+    /// Reads the value of [`SOURCE_VARIABLE`].
+    pub fn from_env_text(text: &str) -> Result<Self, SourceInfoError> {
+        if text.len() > SOURCE_TEXT_BYTES_MAX {
+            return Err(SourceInfoError::TooLong);
+        }
+        serde_json::from_str(text).map_err(SourceInfoError::Json)
+    }
+
+    /// The value of [`SOURCE_VARIABLE`].
+    pub fn to_env_text(&self) -> Result<String, SourceInfoError> {
+        let text = serde_json::to_string(self).map_err(SourceInfoError::Json)?;
+        if text.len() > SOURCE_TEXT_BYTES_MAX {
+            return Err(SourceInfoError::TooLong);
+        }
+        Ok(text)
+    }
+
+    /// What is known about the source at this absolute path; only the path where nothing is.
+    #[must_use]
+    pub fn source_at(&self, path: &str) -> Source {
+        let known = self.sources.iter().find(|source| source.path == path);
+        known.cloned().unwrap_or_else(|| Source { path: path.to_owned(), volume: None })
+    }
+
+    /// Whether there is nothing to back up.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sources.is_empty()
+    }
+}
+
+/// The sources of one backup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sources {
+    /// What the worker is told, without the host.
+    pub(super) info: SourceInfo,
+    /// The container whose mounts the worker takes over.
+    pub(super) container: Option<SourceContainer>,
+    /// Volumes to mount one by one, and where.
+    pub(super) volumes: Vec<(String, PathBuf)>,
+    /// Every place where something of the sources is mounted.
+    pub(super) taken: Vec<PathBuf>,
+    /// What is left out and why: one sentence each.
+    pub(super) notes: Vec<String>,
+}
+
+/// The mounts of a container that are data. `volumes` are its volumes by name.
+pub(super) fn of_container(container: &Container, volumes: &BTreeMap<String, Volume>) -> Sources {
+    let mut sources = Vec::new();
+    let mut notes = Vec::new();
+    for mount in &container.mounts {
+        match refusal(mount) {
+            Some(reason) => {
+                notes.push(format!("{} is left out: {reason}", mount.destination.display()));
+            }
+            None => sources.push(Source {
+                path: mount.destination.display().to_string(),
+                volume: Some(recorded(mount, volumes)),
+            }),
+        }
+    }
+    let origin = SourceContainer {
+        name: container.name.clone(),
+        id: container.id.clone(),
+        image: container.image_ref.clone(),
+        image_id: container.image_id.clone(),
+    };
+    Sources {
+        info: SourceInfo { host: String::new(), sources, container: Some(origin.clone()) },
+        container: Some(origin),
+        volumes: Vec::new(),
+        taken: container.mounts.iter().map(|mount| mount.destination.clone()).collect(),
+        notes,
+    }
+}
+
+/// Volumes that were named one by one.
+pub(super) fn of_volumes(volumes: &[Volume]) -> Sources {
+    let place = |volume: &Volume| Path::new(VOLUMES).join(&volume.name);
+    let sources = volumes.iter().map(|volume| Source {
+        path: place(volume).display().to_string(),
+        volume: Some(recorded_volume(volume)),
+    });
+    Sources {
+        info: SourceInfo { host: String::new(), sources: sources.collect(), container: None },
+        container: None,
+        volumes: volumes.iter().map(|volume| (volume.name.clone(), place(volume))).collect(),
+        taken: volumes.iter().map(place).collect(),
+        notes: Vec::new(),
+    }
+}
+
+/// Why a mount is not backed up, if it is not.
+fn refusal(mount: &Mount) -> Option<&'static str> {
+    let point = |path: &Path| path.as_os_str().as_bytes().to_vec();
+    let destination = point(&mount.destination);
+    if is_system_point(destination.strip_prefix(b"/").unwrap_or(&destination)) {
+        return Some("it is a socket, or a place of the kernel or the engine");
+    }
+    match mount.kind {
+        MountKind::Volume => None,
+        MountKind::Bind if mount.source == Path::new("/") => {
+            Some("it is the root of the host; give the paths that matter to a backup on the host")
+        }
+        MountKind::Bind => {
+            let source = point(&mount.source);
+            is_system_point(source.strip_prefix(b"/").unwrap_or(&source))
+                .then_some("it is a socket, or a view into the host's kernel or engine")
+        }
+        MountKind::Tmpfs => Some("it is memory of that container, which nobody else can read"),
+        MountKind::Other => Some("this kind of mount cannot be taken over"),
+    }
+}
+
+fn recorded(mount: &Mount, volumes: &BTreeMap<String, Volume>) -> SourceVolume {
+    if mount.kind == MountKind::Bind {
+        return SourceVolume {
+            kind: "bind".to_owned(),
+            name: mount.source.display().to_string(),
+            driver: String::new(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+        };
+    }
+    let name = mount.name.clone().unwrap_or_default();
+    volumes.get(&name).map_or_else(
+        || SourceVolume {
+            kind: "volume".to_owned(),
+            driver: mount.driver.clone().unwrap_or_default(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            name: name.clone(),
+        },
+        recorded_volume,
+    )
+}
+
+fn recorded_volume(volume: &Volume) -> SourceVolume {
+    SourceVolume {
+        kind: "volume".to_owned(),
+        name: volume.name.clone(),
+        driver: volume.driver.clone(),
+        labels: volume.labels.clone(),
+        options: volume.options.clone(),
+    }
+}

@@ -1,0 +1,104 @@
+use super::*;
+
+fn mount(kind: MountKind, name: Option<&str>, source: &str, destination: &str) -> Mount {
+    Mount {
+        kind,
+        name: name.map(str::to_owned),
+        source: source.into(),
+        destination: destination.into(),
+        driver: name.map(|_| "local".to_owned()),
+        read_write: true,
+    }
+}
+
+fn volume(name: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        driver: "local".to_owned(),
+        labels: [("team".to_owned(), "web".to_owned())].into(),
+        options: [("type".to_owned(), "nfs".to_owned())].into(),
+        mountpoint: "/var/lib/x".into(),
+    }
+}
+
+fn container(mounts: Vec<Mount>) -> Container {
+    Container {
+        id: "0123".to_owned(),
+        name: "web".to_owned(),
+        image_id: "sha256:ab".to_owned(),
+        image_ref: "web:1".to_owned(),
+        mounts,
+        ..Container::default()
+    }
+}
+
+#[test]
+fn volumes_and_bind_mounts_are_sources_with_all_that_is_known_of_them() {
+    let container = container(vec![
+        mount(MountKind::Volume, Some("data"), "/var/lib/x", "/data"),
+        mount(MountKind::Bind, None, "/srv/app.conf", "/etc/app.conf"),
+    ]);
+    let sources = of_container(&container, &[("data".to_owned(), volume("data"))].into());
+    let [data, file] = sources.info.sources.as_slice() else { panic!("{sources:?}") };
+    assert_eq!(data.path, "/data");
+    let recorded = data.volume.clone().unwrap();
+    assert_eq!((recorded.kind.as_str(), recorded.name.as_str()), ("volume", "data"));
+    assert_eq!((recorded.labels, recorded.options), (volume("").labels, volume("").options));
+    let recorded = file.volume.clone().unwrap();
+    assert_eq!((recorded.kind.as_str(), recorded.name.as_str()), ("bind", "/srv/app.conf"));
+    assert_eq!(sources.info.container.as_ref().unwrap().image, "web:1");
+    assert!(sources.notes.is_empty());
+}
+
+#[test]
+fn sockets_memory_and_views_into_the_host_are_left_out_with_a_note() {
+    let mounts = vec![
+        mount(MountKind::Bind, None, "/var/run/docker.sock", "/var/run/docker.sock"),
+        mount(MountKind::Bind, None, "/run/app.sock", "/app-socket"),
+        mount(MountKind::Tmpfs, None, "", "/memory"),
+        mount(MountKind::Bind, None, "/proc", "/host/proc"),
+        mount(MountKind::Bind, None, "/", "/host"),
+        mount(MountKind::Bind, None, "/etc/resolv.conf", "/etc/resolv.conf"),
+        mount(MountKind::Other, None, "", "/image"),
+    ];
+    let sources = of_container(&container(mounts.clone()), &BTreeMap::new());
+    assert!(sources.info.is_empty(), "{:?}", sources.info);
+    assert_eq!(sources.notes.len(), mounts.len());
+    assert_eq!(
+        sources.notes[2],
+        "/memory is left out: it is memory of that container, which nobody else can read"
+    );
+    assert_eq!(sources.taken.len(), mounts.len());
+}
+
+#[test]
+fn named_volumes_are_mounted_under_their_names() {
+    let sources = of_volumes(&[volume("a"), volume("b")]);
+    let places: Vec<_> = sources.info.sources.iter().map(|source| source.path.as_str()).collect();
+    assert_eq!(places, ["/volumes/a", "/volumes/b"]);
+    assert_eq!(sources.volumes[0], ("a".to_owned(), "/volumes/a".into()));
+    assert!(sources.container.is_none());
+}
+
+#[test]
+fn what_the_parent_writes_the_worker_reads() {
+    let mut info = of_volumes(&[volume("a")]).info;
+    info.host = "web1".to_owned();
+    let text = info.to_env_text().unwrap();
+    assert_eq!(SourceInfo::from_env_text(&text).unwrap(), info);
+    assert_eq!(info.source_at("/volumes/a"), info.sources[0]);
+    let unknown = Source { path: "/elsewhere".to_owned(), volume: None };
+    assert_eq!(info.source_at("/elsewhere"), unknown);
+}
+
+#[test]
+fn a_text_that_is_too_long_or_not_ours_is_an_error() {
+    let mut info = of_volumes(&[volume("a")]).info;
+    info.host = "x".repeat(SOURCE_TEXT_BYTES_MAX);
+    assert!(matches!(info.to_env_text(), Err(SourceInfoError::TooLong)));
+    let long = " ".repeat(SOURCE_TEXT_BYTES_MAX + 1);
+    assert!(matches!(SourceInfo::from_env_text(&long), Err(SourceInfoError::TooLong)));
+    for text in ["", "{}", "[]", r#"{"host":"h","sources":[],"new":1}"#] {
+        assert!(matches!(SourceInfo::from_env_text(text), Err(SourceInfoError::Json(_))), "{text}");
+    }
+}

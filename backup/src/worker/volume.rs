@@ -1,0 +1,73 @@
+//! The volume that is restored into.
+
+use std::collections::BTreeMap;
+
+use chores_common::engine::{
+    Container, ContainerFilter, Engine, EngineError, EngineErrorKind, MountKind, NewVolume,
+};
+
+use super::WorkerError;
+use crate::snapshot::SourceVolume;
+
+#[cfg(test)]
+mod tests;
+
+/// Refuses a volume that running containers use.
+pub(super) async fn refuse_used(engine: &Engine, volume: &str) -> Result<(), WorkerError> {
+    let mut users = Vec::new();
+    for listed in engine.list_containers(&ContainerFilter::default()).await? {
+        match engine.inspect_container(&listed.id).await {
+            Ok(container) if uses(&container, volume) => users.push(container.name),
+            Ok(_) => {}
+            // It ended since it was listed.
+            Err(error) if error.kind() == EngineErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if users.is_empty() {
+        return Ok(());
+    }
+    Err(WorkerError::InUse { volume: volume.to_owned(), containers: users.join(", ") })
+}
+
+fn uses(container: &Container, volume: &str) -> bool {
+    container.running
+        && container
+            .mounts
+            .iter()
+            .any(|mount| mount.kind == MountKind::Volume && mount.name.as_deref() == Some(volume))
+}
+
+/// Makes the volume where it is missing; says whether it did.
+pub(super) async fn ensure(
+    engine: &Engine,
+    name: &str,
+    recorded: Option<&SourceVolume>,
+) -> Result<bool, EngineError> {
+    match engine.inspect_volume(name).await {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == EngineErrorKind::NotFound => {
+            let new = new_volume(name, recorded);
+            engine.create_volume(&new).await?;
+            tracing::info!("made the volume {name}");
+            Ok(true)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The volume as it was recorded. Under another name a plain one: driver options such as `device` lead to
+/// the very data the recorded volume has, and labels to the service it belongs to.
+fn new_volume(name: &str, recorded: Option<&SourceVolume>) -> NewVolume {
+    let recorded = recorded.filter(|volume| volume.kind == "volume" && volume.name == name);
+    let name = Some(name.to_owned());
+    match recorded {
+        Some(volume) => NewVolume {
+            name,
+            driver: Some(volume.driver.clone()).filter(|driver| !driver.is_empty()),
+            labels: volume.labels.clone(),
+            options: volume.options.clone(),
+        },
+        None => NewVolume { name, driver: None, labels: BTreeMap::new(), options: BTreeMap::new() },
+    }
+}
