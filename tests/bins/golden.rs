@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .env("HOME", sandbox.root())
             .arg("--repo")
             .arg(golden.join("repo"))
+            .arg("--no-cache")
             .args(args.iter().copied())
             .succeed()
     };
@@ -67,6 +68,24 @@ fn first_tree(root: &Path) -> Result<(), Box<dyn Error>> {
     let sparse = File::create(root.join("holes"))?;
     sparse.set_len(10 << 20)?;
     sparse.write_all_at(&random.bytes(5000), 4 << 20)?;
+    // More pieces than one line of the tree takes.
+    let pieces = File::create(root.join("many-pieces"))?;
+    for piece in 0..200_u8 {
+        pieces.write_all_at(&[piece + 1], u64::from(piece) << 16)?;
+    }
+    // More lines than one piece of the tree takes.
+    fs::create_dir(root.join("many-names"))?;
+    for number in 0..60 {
+        let name = format!("{}-{number:02}", "a-long-name".repeat(20));
+        fs::write(root.join("many-names").join(name), format!("{number}"))?;
+    }
+    let foreign = root.join(std::ffi::OsStr::from_bytes(b"directory-\xfe"));
+    fs::create_dir(&foreign)?;
+    fs::write(
+        foreign.join(std::ffi::OsStr::from_bytes(b"ends in two new lines\xff\n\n")),
+        "content",
+    )?;
+    symlink(std::ffi::OsStr::from_bytes(b"to-\xff"), foreign.join("-link"))?;
     rustix::fs::mknodat(
         rustix::fs::CWD,
         root.join("fifo"),
@@ -74,6 +93,7 @@ fn first_tree(root: &Path) -> Result<(), Box<dyn Error>> {
         rustix::fs::Mode::from_raw_mode(0o640),
         0,
     )?;
+    fs::hard_link(root.join("fifo"), foreign.join("fifo"))?;
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(root.join("one-chunk"), "user.note", b"two\nlines\0", flags)?;
     std::os::unix::fs::chown(root.join("empty"), Some(1234), Some(4_000_000_000))?;
