@@ -43,7 +43,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             second_tree(&source)?;
         }
         let wanted = tree::manifest(&tree::read(&source));
-        let created = backup(&["create", "--json", "--name", "golden", &source.to_string_lossy()]);
+        let created = backup(&[
+            "create",
+            "--json",
+            "--name",
+            "golden",
+            "--host",
+            "golden",
+            &source.to_string_lossy(),
+        ]);
         let summary = created.last_json();
         let id = summary
             .get("snapshot")
