@@ -35,3 +35,58 @@ fn the_salvage_script_is_short_enough_to_read() {
     let lines = std::fs::read_to_string(script).unwrap().lines().count();
     assert!(lines < LINES_MAX, "{lines} lines");
 }
+
+/// A repository with one snapshot of these tree lines, made by hand: salvage cannot check ids.
+fn forged(sandbox: &Sandbox, lines: &[&str]) -> Repo {
+    let repo = Repo::directory(sandbox);
+    let root = "0".repeat(32);
+    sandbox.file(format!("forged/{root}"), lines.join("\n") + "\n");
+    let pack = format!("aa{}", "0".repeat(30));
+    sandbox.file(
+        format!("repo/snapshots/20260101T000000Z-{root}.json"),
+        format!(
+            r#"{{"version":1,"name":"forged","state":"complete","tree":{{"root":"{root}","depth":0,"entries":{}}},"packs":["{pack}"]}}"#,
+            lines.len()
+        ),
+    );
+    let directory = sandbox.directory("repo/packs/aa");
+    Run::new("sh")
+        .args(["-c", "tar -cf - -C \"$1\" . | zstd -q -o \"$2\"", "sh"])
+        .arg(sandbox.path("forged"))
+        .arg(directory.join(format!("{pack}.tar.zst")))
+        .succeed();
+    repo
+}
+
+#[test]
+fn the_salvage_script_writes_nothing_outside_of_its_target() {
+    const COMMON: &str = r#""mode":"0644","uid":0,"gid":0,"mtime":"1""#;
+    let line = |start: &str, end: &str| format!("{{{start},{COMMON}{end}}}");
+    let victim = r#""path":"a","type":"symlink","target":"../victim""#;
+    let trees = [
+        vec![line(r#""path":"../victim/new","type":"file""#, r#","size":0"#)],
+        vec![line(r#""path_b64":"Li4vdmljdGltL25ldw==","type":"file""#, r#","size":0"#)],
+        vec![line(victim, ""), line(r#""path":"a/new","type":"file""#, r#","size":0"#)],
+        vec![line(victim, ""), line(r#""path_b64":"YS9uZXc=","type":"fifo""#, "")],
+        vec![line(r#""path":"a/new","type":"fifo""#, ""), line(victim, "")],
+        vec![line(r#""path":"a","type":"file""#, r#","size":1,"data":["../../../victim/kept"]"#)],
+        vec![
+            line(victim, ""),
+            line(r#""path":"b","type":"file","hardlink_of":"a/kept""#, r#","size":0"#),
+        ],
+        vec![line(r#""path":"a","type":"char","device":["1; touch ../victim/new",3]"#, "")],
+        vec![line(r#""path":"a","type":"symlink","target":"'$(touch ../victim/new)'""#, "")],
+    ];
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/salvage.sh");
+    for lines in trees {
+        let sandbox = Sandbox::new();
+        sandbox.file("victim/kept", "kept");
+        let before = tree::read(&sandbox.path("victim"));
+        let repo = forged(&sandbox, &lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let target = sandbox.path("target");
+        let finished = Run::new("sh").arg(&script).arg(repo.path()).arg(&target).finish();
+        assert_eq!(tree::read(&sandbox.path("victim")), before, "{lines:?}: {finished}");
+        let taken = |path: &str| std::fs::read(target.join(path)).is_ok_and(|got| got == b"kept");
+        assert!(!taken("b") && (lines.len() > 1 || !taken("a")), "{lines:?}: {finished}");
+    }
+}
