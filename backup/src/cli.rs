@@ -44,15 +44,9 @@ pub struct CommonArgs {
     pub s3_path_style: Option<bool>,
     /// Where to keep what speeds up the next run; by default inside a repository directory, else /cache
     /// if it exists, else the user's cache directory.
-    #[arg(
-        long,
-        global = true,
-        env = "BACKUP_CACHE_DIR",
-        value_name = "DIR",
-        conflicts_with = "no_cache"
-    )]
+    #[arg(long, global = true, env = "BACKUP_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Keep no cache: the next run reads everything again.
+    /// Keep no cache, whatever --cache-dir says: the next run reads everything again.
     #[arg(long, global = true)]
     pub no_cache: bool,
     /// Memory to stay within, such as 64M or 1G [default: 128M].
@@ -237,15 +231,15 @@ pub struct CompressionArgs {
     /// zstd level, 1 (fast) to 19 (small).
     #[arg(long, env = "BACKUP_LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     pub level: i32,
-    /// Level 1: a third less time for a little more space.
-    #[arg(long, conflicts_with = "level")]
+    /// Level 1, whatever --level says: a third less time for a little more space.
+    #[arg(long)]
     pub fast: bool,
 }
 
 /// The container that does the work beside the volumes.
 #[derive(Debug, Args)]
 pub struct WorkerArgs {
-    /// Image of the worker container [default: our own image, or chores/backup of this version].
+    /// Image of the worker container [default: one of this very program].
     #[arg(long, env = "BACKUP_WORKER_IMAGE", value_name = "IMAGE")]
     pub worker_image: Option<String>,
 }

@@ -8,6 +8,7 @@
 //! [`SOURCE_VARIABLE`], since it does not talk to the engine itself.
 
 mod attend;
+mod image;
 mod leftover;
 mod output;
 mod place;
@@ -20,13 +21,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use chores_common::engine::{Container, Engine, EngineError, Volume};
+use chores_common::exit::chain;
 use chores_common::object::{Location, S3Settings};
 use chores_common::shutdown::Shutdown;
 
 use crate::snapshot::SourceVolume;
 use leftover::Parent;
 use place::Places;
-use spec::{Repository, Stage};
+use spec::{Cache, Repository, Stage};
 
 pub use place::{Outside, PlaceError};
 pub use source::{SOURCE_VARIABLE, SourceInfo, SourceInfoError};
@@ -36,19 +38,24 @@ pub use trust::TrustError;
 /// The image of this version, as `make images` names it.
 pub const DEFAULT_IMAGE: &str = concat!("chores/backup:", env!("CARGO_PKG_VERSION"));
 
+/// What errors call the directory of caches.
+const CACHE: &str = "cache directory";
+
 /// How a worker is made and where it stores.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// Image of the worker. Without one: the image of the container this process is in, else
-    /// [`DEFAULT_IMAGE`].
+    /// Image of the worker. Without one: this very program, see [`image`].
     pub image: Option<String>,
     /// The repository as this process sees it.
     pub repository: Location,
     /// How to reach it, for S3.
     pub s3: S3Settings,
-    /// Directory of caches as this process sees it. Without one: `cache` in a repository that is a
-    /// directory, else none.
+    /// Directory of caches as this process sees it, which the worker must have. Without one: `cache`
+    /// in a repository that is a directory, else [`Self::cache_dir_default`].
     pub cache_dir: Option<PathBuf>,
+    /// Directory of caches where none was named and the repository is none; a worker that cannot be
+    /// given it goes without.
+    pub cache_dir_default: Option<PathBuf>,
     /// `host`, or a network of the engine, for S3. Without one: what this process can reach, see
     /// [`spec`].
     pub network: Option<String>,
@@ -89,6 +96,9 @@ pub enum WorkerError {
         "the engine has no image {0} for the worker: make it with `make images`, or name another with --worker-image"
     )]
     NoImage(String),
+    /// The worker's image cannot be made of it.
+    #[error("cannot read this program's own file for the worker's image")]
+    Executable(#[source] std::io::Error),
     /// A container without data.
     #[error("the container {container} has no volume or bind mount to back up{notes}")]
     NoSources {
@@ -168,7 +178,9 @@ pub async fn back_up(
         tracing::warn!("{note}");
     }
     let prepared = spec::backup(&stage, &sources, &host_name(), args)?;
-    attend::run(engine, &prepared, shutdown, on_line).await
+    let outcome = attend::run(engine, &prepared, shutdown, on_line).await;
+    image::remove_superseded(engine, &stage.image).await;
+    outcome
 }
 
 /// Restores into a volume: `backup [--repo …] restore ARGS… --strip --target …` in a worker. `args` are
@@ -190,6 +202,7 @@ pub async fn restore_volume(
     let made = volume::ensure(engine, &target.name, target.recorded.as_ref()).await?;
     let prepared = spec::restore(&stage, &target.name, target.dry_run, args);
     let outcome = attend::run(engine, &prepared, shutdown, on_line).await;
+    image::remove_superseded(engine, &stage.image).await;
     // An empty volume that nothing was restored into would look like a restored one.
     let is_untouched = matches!(outcome, Err(WorkerError::Engine(_)));
     if made
@@ -253,22 +266,13 @@ async fn stage(
             settings: options.s3.clone(),
         },
     };
-    let cache = match &options.cache_dir {
-        Some(path) => {
-            let path = place::made("cache directory", path)?;
-            Some(places.translate("cache directory", &path)?)
-        }
-        None => None,
-    };
-    let (image, entrypoint) = image(options.image.as_deref(), own);
-    if !engine.image_exists(&image).await? {
-        return Err(WorkerError::NoImage(image));
-    }
+    let cache = cache(options, &places)?;
+    let image = image::provide(engine, options.image.as_deref(), own).await?;
     let parent = Parent::this(own.map(|own| own.id.as_str()));
     leftover::clear(engine, &parent).await?;
     Ok(Stage {
-        image,
-        entrypoint,
+        image: image.name,
+        entrypoint: image.entrypoint,
         run: format!("{:016x}", getrandom::u64().map_err(WorkerError::Random)?),
         parent: parent.to_label(),
         network: spec::network(
@@ -283,18 +287,21 @@ async fn stage(
     })
 }
 
-/// The worker's image, and its program where that is not the image's own entry point: our own image may
-/// be derived from the one that is built here.
-fn image(wanted: Option<&str>, own: Option<&Container>) -> (String, Option<String>) {
-    match (wanted, own) {
-        (Some(wanted), _) => (wanted.to_owned(), None),
-        (None, Some(own)) => {
-            let program = std::env::current_exe()
-                .ok()
-                .and_then(|path| path.into_os_string().into_string().ok());
-            (own.image_id.clone(), program)
-        }
-        (None, None) => (DEFAULT_IMAGE.to_owned(), None),
+/// The directory of caches as the engine knows it.
+fn cache(options: &WorkerOptions, places: &Places<'_>) -> Result<Option<Cache>, PlaceError> {
+    let found = |path: &std::path::Path| {
+        let path = place::made(CACHE, path)?;
+        let is_foreign = place::is_owned_by_others(&path);
+        Ok(Cache { place: places.translate(CACHE, &path)?, is_foreign })
+    };
+    match (&options.cache_dir, &options.cache_dir_default, &options.repository) {
+        (Some(path), _, _) => found(path).map(Some),
+        (None, Some(path), Location::S3 { .. }) => Ok(found(path)
+            .map_err(|error: PlaceError| {
+                tracing::info!("the worker has no cache and reads everything: {}", chain(&error));
+            })
+            .ok()),
+        (None, _, _) => Ok(None),
     }
 }
 

@@ -22,6 +22,7 @@ pub use container::{
 };
 pub use error::{EngineError, EngineErrorKind};
 pub use host::{DEFAULT_SOCKET, Host};
+pub use image::ListedImage;
 pub use logs::{LogFrame, LogSource, LogStream};
 pub use spec::{ContainerSpec, MountSource, MountSpec, PutFile, VolumesFrom};
 pub use volume::{NewVolume, Volume};

@@ -47,6 +47,21 @@ fn version_is_one_line() {
 }
 
 #[test]
+fn a_flag_wins_over_the_environment_variable_of_its_counterpart() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::directory(&sandbox);
+    let data = sandbox.directory("data");
+    std::fs::write(data.join("file"), "content").unwrap();
+    repo.run(["create", "--no-cache", "--fast"])
+        .arg(data)
+        .env("BACKUP_CACHE_DIR", sandbox.path("named-cache"))
+        .env("BACKUP_LEVEL", "7")
+        .succeed();
+    assert!(!sandbox.path("named-cache").exists());
+    assert!(!sandbox.path("repo/cache").exists());
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     let sandbox = Sandbox::new();
     let repo = Repo::directory(&sandbox);

@@ -41,9 +41,12 @@ struct Scene {
     engine: Engine,
     busybox: Arc<Image>,
     backup: Arc<Image>,
+    /// Kept while a test of this process may need it, then removed.
+    _worker: Arc<Image>,
     sandbox: Sandbox,
-    named: Volume,
+    // Removed in this order: a volume cannot go before the container that uses it.
     service: Container,
+    named: Volume,
 }
 
 impl Scene {
@@ -52,6 +55,7 @@ impl Scene {
         let engine = engine::connect()?;
         let busybox = images::busybox(&engine)?;
         let backup = images::backup(&engine, Path::new(BINARY));
+        let worker = images::own_worker(&engine, Path::new(BINARY));
         let sandbox = Sandbox::new();
         let named = engine.volume();
         let service = engine.start(Spec {
@@ -63,7 +67,7 @@ impl Scene {
             ..Spec::new(busybox.name(), ["sh", "-c", WRITER])
         });
         service.sh("until [ -e /data/.ready ]; do :; done");
-        Some(Self { engine, busybox, backup, sandbox, named, service })
+        Some(Self { engine, busybox, backup, _worker: worker, sandbox, named, service })
     }
 
     /// The digest of a directory of the service.
@@ -154,6 +158,36 @@ fn the_host_program_backs_up_through_the_engine_and_makes_the_volume_again() {
     repo.run(["restore", "latest", "--path", "/data", "--volume", &again]).succeed();
     assert!(volume.exists());
     assert_eq!(scene.digest_of(&again), wanted);
+}
+
+#[test]
+fn two_runs_at_once_make_their_worker_of_this_very_program() {
+    let Some(scene) = Scene::new() else { return };
+    let repo = scene.host_repo();
+    repo.run(["init"]).succeed();
+    let id = &scene.service.id()[..20];
+    std::thread::scope(|scope| {
+        let run = || repo.run(["create", "--json", "--volumes-from", id]).succeed();
+        let runs = [scope.spawn(run), scope.spawn(run)];
+        runs.into_iter().for_each(|run| drop(run.join().unwrap()));
+    });
+    let names: Vec<_> = repo.snapshots().iter().map(|found| text(found, "name")).collect();
+    assert_eq!(names, [scene.service.name(), scene.service.name()], "the id became the name");
+}
+
+#[test]
+fn a_worker_for_an_object_store_keeps_the_cache_of_its_parent() {
+    let Some(scene) = Scene::new() else { return };
+    let store = ObjectStore::in_process();
+    let repo = Repo::on_store(&scene.sandbox, &store.address(), &store.url());
+    repo.run(["init"]).succeed();
+    let read = |args: &[&str]| {
+        repo.run(["create", "--volume", scene.named.name()]).args(args).succeed();
+        scene.sandbox.path(".cache/chores-backup").is_dir()
+    };
+    assert!(!read(&["--no-cache"]));
+    assert!(read(&[]));
+    assert_ne!(std::fs::read_dir(scene.sandbox.path(".cache/chores-backup")).unwrap().count(), 0);
 }
 
 #[test]

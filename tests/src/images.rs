@@ -55,8 +55,15 @@ impl Drop for Image {
     fn drop(&mut self) {
         let (docker, name) = (self.engine.docker().clone(), self.name.clone());
         let options = RemoveImageOptions { force: true, ..Default::default() };
-        if let Err(error) =
-            wait(async move { docker.remove_image(&name, Some(options), None).await })
+        let removed = wait(async move { docker.remove_image(&name, Some(options), None).await });
+        let is_gone = |error: &bollard::errors::Error| {
+            matches!(
+                error,
+                bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }
+            )
+        };
+        if let Err(error) = removed
+            && !is_gone(&error)
         {
             crate::notice!("left behind: the image {}: {error}", self.name);
         }
@@ -141,6 +148,15 @@ pub fn backup(engine: &Engine, binary: &Path) -> Arc<Image> {
         .unwrap_or_else(|error| panic!("cannot read {}: {error}", recipe.display()));
     let file = ImageFile { path: "backup".to_owned(), mode: 0o755, content: stripped(binary) };
     build(engine, &dockerfile, &[file])
+}
+
+/// The image that this program makes of itself for its workers, for removal with its last user; the program
+/// makes it when it needs it.
+#[must_use]
+pub fn own_worker(engine: &Engine, binary: &Path) -> Arc<Image> {
+    let hash = blake3::hash(&crate::engine::read_program(binary)).to_hex();
+    let name = format!("chores/backup-worker:{}", hash.get(..16).unwrap_or_default());
+    shared(&name, || Image { engine: engine.clone(), name: name.clone() })
 }
 
 /// A small image with every applet of a static busybox on `PATH`. `None`, with the reason on stderr,

@@ -10,7 +10,7 @@ use crate::config;
 use crate::create::{CreateError, CreateOptions, CreateReport, create};
 use crate::exclude::Exclude;
 use crate::repository::{Repository, RepositoryError};
-use crate::snapshot::State;
+use crate::snapshot::{Source, State};
 use crate::sources::{self, Sources, SourcesError};
 use crate::text;
 use crate::walk::{WalkOptions, threads_default};
@@ -32,8 +32,7 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
         sources.sources.iter_mut().for_each(|source| *source = told.source_at(&source.path));
     }
     let name = config::name(args.name.as_deref(), || {
-        let paths: Vec<_> = sources.sources.iter().map(|source| source.path.as_str()).collect();
-        paths.join(",")
+        told.as_ref().map_or_else(|| paths_of(&sources.sources), SourceInfo::name)
     })?;
     let walk = walk_options(&args.walk, sources::identities(&own))?;
     let options = CreateOptions {
@@ -67,6 +66,11 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
     })?;
     answer(context, &report)?;
     Ok(if report.snapshot.state == State::Complete { ExitCode::Done } else { ExitCode::Warnings })
+}
+
+fn paths_of(sources: &[Source]) -> String {
+    let paths: Vec<_> = sources.iter().map(|source| source.path.as_str()).collect();
+    paths.join(",")
 }
 
 /// What the parent of a worker container knows about its sources.

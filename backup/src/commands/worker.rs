@@ -14,19 +14,18 @@ use crate::worker::{self, Target, VolumeTarget, WorkerError, WorkerOptions};
 /// Saves volumes that this process does not see: one snapshot for each container, one for the volumes.
 pub fn create(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, CommandError> {
     super::create::open(context, args.init)?;
-    let mut targets: Vec<_> = args
-        .volumes_from
-        .iter()
-        .map(|container| (container.clone(), Target::VolumesFrom(container.clone())))
-        .collect();
+    let mut targets: Vec<_> =
+        args.volumes_from.iter().map(|container| Target::VolumesFrom(container.clone())).collect();
     if !args.volume.is_empty() {
-        targets.push((args.volume.join(","), Target::Volumes(args.volume.clone())));
+        targets.push(Target::Volumes(args.volume.clone()));
     }
     let options = options(context, &args.worker)?;
     let mut worst = ExitCode::Done;
-    for (name, target) in targets {
-        let name = config::name(args.name.as_deref(), || name)?;
-        let mut words = vec![format!("--name={name}")];
+    for target in targets {
+        let mut words = Vec::new();
+        if let Some(name) = &args.name {
+            words.push(format!("--name={}", config::name(Some(name), String::new)?));
+        }
         words.extend(args.tag.iter().map(|tag| format!("--tag={tag}")));
         words.extend(args.walk.exclude.iter().map(|glob| format!("--exclude={glob}")));
         words.extend(args.host.iter().map(|host| format!("--host={host}")));
@@ -108,11 +107,14 @@ fn common_words(context: &Context<'_>) -> Vec<String> {
 }
 
 fn options(context: &Context<'_>, args: &WorkerArgs) -> Result<WorkerOptions, CommandError> {
+    let repository = context.location()?;
+    let named = context.args.cache_dir.clone().filter(|_| !context.args.no_cache);
     Ok(WorkerOptions {
         image: args.worker_image.clone(),
-        repository: context.location()?,
+        cache_dir_default: config::cache_directory(context.args, &repository),
+        repository,
         s3: context.settings.s3.clone(),
-        cache_dir: context.args.cache_dir.clone(),
+        cache_dir: named,
         network: None,
         memory_bytes_max: None,
     })

@@ -77,6 +77,21 @@ impl SourceInfo {
         known.cloned().unwrap_or_else(|| Source { path: path.to_owned(), volume: None })
     }
 
+    /// What a snapshot of them is called by default: as the container, or as the volumes.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if let Some(container) = &self.container {
+            return container.name.clone();
+        }
+        let names: Vec<_> = self
+            .sources
+            .iter()
+            .map(|source| source.volume.as_ref().map_or(&source.path, |volume| &volume.name))
+            .map(String::as_str)
+            .collect();
+        names.join(",")
+    }
+
     /// Whether there is nothing to back up.
     #[must_use]
     pub fn is_empty(&self) -> bool {

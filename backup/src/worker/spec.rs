@@ -5,7 +5,7 @@
 //! | for | capability | because |
 //! |---|---|---|
 //! | backup | `DAC_READ_SEARCH` | files of every owner are read |
-//! | backup into a directory of another owner | `DAC_OVERRIDE` | root without it may not write there; the sources stay safe, they are mounted read-only |
+//! | backup with repository or cache in a directory of another owner | `DAC_OVERRIDE` | root without it may not write there; the sources stay safe, they are mounted read-only |
 //! | restore | `CHOWN`, `FOWNER` | owners, then modes, times and attributes of what is owned by others |
 //! | restore | `DAC_OVERRIDE` | writing in directories of others, and into files without write permission |
 //! | restore | `FSETID` | without it chmod(2) drops setgid where the group is not the caller's |
@@ -50,7 +50,7 @@ const RUN_LABEL: &str = "chores.backup.run";
 pub(super) const PARENT_LABEL: &str = "chores.backup.parent";
 
 /// The program in our images.
-const PROGRAM: &str = "/backup";
+pub(super) const PROGRAM: &str = "/backup";
 
 /// Cache of a repository that is a directory, in it.
 const CACHE_IN_REPOSITORY: &str = "cache";
@@ -62,7 +62,7 @@ const SECRET_MODE: u32 = 0o400;
 const LOG_DRIVER: &str = "json-file";
 
 const BACKUP_CAPABILITIES: [&str; 1] = ["DAC_READ_SEARCH"];
-const FOREIGN_REPOSITORY_CAPABILITY: &str = "DAC_OVERRIDE";
+const FOREIGN_DIRECTORY_CAPABILITY: &str = "DAC_OVERRIDE";
 const RESTORE_CAPABILITIES: [&str; 6] =
     ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"];
 
@@ -80,7 +80,7 @@ pub(super) struct Stage {
     /// Where to store, or to read from.
     pub(super) repository: Repository,
     /// Directory of caches.
-    pub(super) cache: Option<Place>,
+    pub(super) cache: Option<Cache>,
     /// See [`network`].
     pub(super) network: Option<String>,
     /// Bytes of memory.
@@ -92,6 +92,15 @@ impl Stage {
     pub(super) fn program(&self) -> &Path {
         Path::new(self.entrypoint.as_deref().unwrap_or(PROGRAM))
     }
+}
+
+/// A directory of caches as a worker reaches it.
+#[derive(Debug)]
+pub(super) struct Cache {
+    /// Where.
+    pub(super) place: Place,
+    /// Root may not write there without a capability.
+    pub(super) is_foreign: bool,
 }
 
 /// The repository as a worker reaches it.
@@ -168,8 +177,11 @@ pub(super) fn backup(
     let layout = Layout::clear_of(&sources.taken);
     let info = SourceInfo { host: host.to_owned(), ..sources.info.clone() };
     let mut capabilities: Vec<String> = BACKUP_CAPABILITIES.map(str::to_owned).to_vec();
-    if matches!(stage.repository, Repository::Directory { is_foreign: true, .. }) {
-        capabilities.push(FOREIGN_REPOSITORY_CAPABILITY.to_owned());
+    let has_foreign_cache = stage.cache.as_ref().is_some_and(|cache| cache.is_foreign);
+    if has_foreign_cache
+        || matches!(stage.repository, Repository::Directory { is_foreign: true, .. })
+    {
+        capabilities.push(FOREIGN_DIRECTORY_CAPABILITY.to_owned());
     }
     let mut prepared = common(stage, &layout, false);
     let spec = &mut prepared.spec;
@@ -281,7 +293,7 @@ fn common(stage: &Stage, layout: &Layout, repository_read_only: bool) -> Prepare
             }
         }
     }
-    if let Some(place) = &stage.cache {
+    if let Some(Cache { place, .. }) = &stage.cache {
         mounts.push(mount(place, &layout.cache, repository_read_only));
         cache = Some(inside(place, &layout.cache));
     }

@@ -73,6 +73,7 @@ impl Scene {
             repository: Location::Directory(self.repository.path().to_owned()),
             s3: S3Settings::default(),
             cache_dir: None,
+            cache_dir_default: None,
             network: None,
             memory_bytes_max: Some(64 << 20),
         }

@@ -1,9 +1,10 @@
 //! Images.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::body_full;
-use bollard::query_parameters::{BuildImageOptions, RemoveImageOptions};
+use bollard::query_parameters::{BuildImageOptions, ListImagesOptions, RemoveImageOptions};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
@@ -15,7 +16,36 @@ const BUILD_TIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// Last part of a build's output that is shown when it fails, in bytes.
 const BUILD_OUTPUT_BYTES_MAX: usize = 16 * 1024;
 
+/// An image as listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedImage {
+    /// `sha256:` and 64 hexadecimal digits.
+    pub id: String,
+    /// Its names, `repository:tag`; none for an image that lost its name to another.
+    pub tags: Vec<String>,
+    /// When it was made, in seconds since 1970.
+    pub created: u64,
+}
+
+/// The name of a nameless image in lists of older engines.
+const NAMELESS: &str = "<none>:<none>";
+
 impl Engine {
+    /// Images with this label (`name` or `name=value`), without those that others are built on only.
+    pub async fn list_images(&self, label: &str) -> Result<Vec<ListedImage>, EngineError> {
+        let filters = HashMap::from([("label".to_owned(), vec![label.to_owned()])]);
+        let options = ListImagesOptions { filters: Some(filters), ..Default::default() };
+        let answer = self.docker.list_images(Some(options)).await;
+        let request = Request::to_engine("list the images of", &self.host);
+        let listed = answer.map_err(|error| request.failed(&error))?;
+        let listed = listed.into_iter().map(|image| ListedImage {
+            id: image.id,
+            tags: image.repo_tags.into_iter().filter(|tag| tag != NAMELESS).collect(),
+            created: u64::try_from(image.created).unwrap_or_default(),
+        });
+        Ok(listed.collect())
+    }
+
     /// Whether the image (name or id) is on the engine's host.
     pub async fn image_exists(&self, image: &str) -> Result<bool, EngineError> {
         let request = Request::new("inspect", "image", image);

@@ -78,6 +78,7 @@ fn named_volumes_are_mounted_under_their_names() {
     assert_eq!(places, ["/volumes/a", "/volumes/b"]);
     assert_eq!(sources.volumes[0], ("a".to_owned(), "/volumes/a".into()));
     assert!(sources.container.is_none());
+    assert_eq!(sources.info.name(), "a,b");
 }
 
 #[test]

@@ -136,11 +136,16 @@ fn our_places_keep_clear_of_the_sources() {
 fn a_repository_inside_a_volume_is_named_by_its_rest() {
     let place = Place { source: MountSource::Volume("repos".to_owned()), rest: "web".into() };
     let mut stage = stage(Repository::Directory { place, is_foreign: false });
-    stage.cache = Some(bind("/var/cache/backup"));
+    stage.cache = Some(Cache { place: bind("/var/cache/backup"), is_foreign: false });
     let prepared = backup(&stage, &of_container(&["/data"]), "h", Vec::new()).unwrap();
     assert_eq!(prepared.spec.command[1], "/repo/web");
     assert!(prepared.spec.env.contains(&"BACKUP_CACHE_DIR=/cache".to_owned()));
+    assert_eq!(prepared.spec.capabilities, ["DAC_READ_SEARCH"]);
     assert_eq!(mounted(&prepared), [("/repo".to_owned(), false), ("/cache".to_owned(), false)]);
+
+    stage.cache = Some(Cache { place: bind("/home/me/.cache"), is_foreign: true });
+    let prepared = backup(&stage, &of_container(&["/data"]), "h", Vec::new()).unwrap();
+    assert_eq!(prepared.spec.capabilities, ["DAC_READ_SEARCH", "DAC_OVERRIDE"]);
 }
 
 #[test]
