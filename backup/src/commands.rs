@@ -16,7 +16,7 @@ pub mod check;
 use std::io::{self, Write};
 
 use chores_common::exit::ExitCode;
-use chores_common::object::{Location, ObjectError, ObjectStore};
+use chores_common::object::{ErrorKind, Location, ObjectError, ObjectStore};
 use chores_common::progress::{Output, Progress, Reporter};
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
@@ -86,6 +86,7 @@ impl CommandError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Setting(_) | Self::Usage(_) => ExitCode::Usage,
+            Self::Store(error) if error.kind() == ErrorKind::Invalid => ExitCode::Usage,
             Self::Interrupted(_) => ExitCode::Interrupted,
             Self::Repository(_) | Self::Store(_) | Self::Failed(_) | Self::Answer(_) => {
                 ExitCode::Failed

@@ -224,7 +224,8 @@ fn store_all(
             }
             {
                 let _close = queue.close_on_drop();
-                let mut sequencer = Sequencer::new(read_cache, packer, &queue, items);
+                let mut sequencer =
+                    Sequencer::new(&options.roots, read_cache, packer, &queue, items);
                 let ended = walk(&options.roots, &options.walk, |event| sequencer.event(event));
                 // What broke it off is in the failure already.
                 tracing::debug!(whole = ended.is_continue(), "the walk has ended");
@@ -278,6 +279,10 @@ fn caches(
     }
     let written = CacheWriter::create(&path, options.time.as_second());
     if let Err(error) = &written {
+        // On a read-only repository the run fails anyway, and says so once.
+        if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
+            return (read, None);
+        }
         tracing::warn!(
             "no cache can be written at {}, so the next run will read everything: {error}",
             path.display()

@@ -28,7 +28,7 @@ use crate::pack::Decompressor;
 use crate::reader::{ChunkReader, ReadError, slice_of};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
-use crate::target::{Leftover, RestoreWarning, Target, TargetError};
+use crate::target::{Leftover, Lost, RestoreWarning, Target, TargetError};
 use crate::tree::{TreeError, TreeReader};
 use plan::{ChunkJob, Fetch};
 use select::{SelectError, Selection};
@@ -385,6 +385,11 @@ impl Shared {
 
 impl RestoreReport {
     fn warn(&mut self, warning: &RestoreWarning) {
+        if warning.what == Lost::Socket {
+            // Nothing is lost: a socket is only the address of a running server.
+            tracing::info!("{warning}");
+            return;
+        }
         let warning = warning.to_string();
         tracing::warn!("{warning}");
         self.warning_count += 1;

@@ -11,7 +11,7 @@ use e2e::sandbox::Sandbox;
 use e2e::tree::{self, Kind, Tree};
 use e2e::zoo::{self, Options};
 
-use crate::tool::{FAILED, Repo};
+use crate::tool::{Repo, WRONG_USAGE};
 
 /// Sockets are recorded, but their servers make new ones.
 const NO_SOCKETS: Ignore = Ignore {
@@ -163,7 +163,7 @@ fn a_target_that_is_not_empty_is_left_alone() {
     let target = sandbox.directory("target");
     fs::write(target.join("precious"), "data").unwrap();
     let before = tree::read(&target);
-    let finished = repo.restore_run("latest", &target, &[]).finish().expect_code(FAILED);
+    let finished = repo.restore_run("latest", &target, &[]).finish().expect_code(WRONG_USAGE);
     assert!(finished.stderr_text().contains("--replace"), "the way out is not named: {finished}");
     assert_same_trees(&before, &tree::read(&target), Ignore::default());
 }

@@ -8,7 +8,7 @@ use e2e::object_store::{Address, ObjectStore};
 use e2e::random::Random;
 use e2e::sandbox::Sandbox;
 
-use crate::tool::{FAILED, Repo, assert_one_sentence};
+use crate::tool::{FAILED, Repo, WRONG_USAGE, assert_one_sentence};
 
 /// The time within which a store that does not answer must have been given up.
 const GIVE_UP: Duration = Duration::from_secs(90);
@@ -54,7 +54,7 @@ fn missing_keys_are_asked_for() {
         .arg(&source)
         .env("AWS_ACCESS_KEY_ID", "")
         .env("AWS_SECRET_ACCESS_KEY", "");
-    assert_one_sentence(&run.finish(), FAILED, &["aws_access_key_id", "credential"]);
+    assert_one_sentence(&run.finish(), WRONG_USAGE, &["aws_secret_access_key", "empty"]);
 }
 
 #[test]

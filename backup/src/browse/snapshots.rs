@@ -40,6 +40,10 @@ pub fn snapshots(
 ) -> Result<SnapshotsReport, BrowseError> {
     let mut all = repository.snapshots()?;
     all.retain(|(_, read)| read.as_ref().map_or(true, |snapshot| options.fits(snapshot)));
+    // Names tell whole seconds only; damaged documents keep the place their name gives them.
+    all.sort_by_key(|(name, read)| {
+        (name.time.clone(), read.as_ref().map_or(jiff::Timestamp::MIN, |snapshot| snapshot.time))
+    });
     let damaged = all.iter().filter(|(_, read)| read.is_err()).count() as u64;
     let report = SnapshotsReport { listed: all.len() as u64 - damaged, damaged };
     if options.json {

@@ -13,7 +13,7 @@ use super::packer::Packer;
 use super::queue::{Task, TaskQueue};
 use crate::cache::CacheReader;
 use crate::entry::{PathBytes, display_path};
-use crate::walk::{Event, FileType, Found};
+use crate::walk::{Event, FileType, Found, SourceRoot};
 
 /// Paths read by one thread in one go.
 const BATCH_PATHS_MAX: usize = 256;
@@ -31,6 +31,9 @@ const LINKED_FILES_MAX: usize = 4 << 20;
 /// Turns a walk's events into items and tasks.
 #[derive(Debug)]
 pub(super) struct Sequencer<'run, 'packer> {
+    roots: &'run [SourceRoot],
+    /// How many paths each root had.
+    paths_met: Vec<u64>,
     cache: Option<CacheReader>,
     packer: &'packer Packer<'run>,
     queue: &'run TaskQueue,
@@ -52,12 +55,15 @@ struct FirstName {
 
 impl<'run, 'packer> Sequencer<'run, 'packer> {
     pub(super) fn new(
+        roots: &'run [SourceRoot],
         cache: Option<CacheReader>,
         packer: &'packer Packer<'run>,
         queue: &'run TaskQueue,
         items: Sender<Item>,
     ) -> Self {
         Self {
+            roots,
+            paths_met: vec![0; roots.len()],
             cache,
             packer,
             queue,
@@ -76,7 +82,12 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
             return ControlFlow::Break(());
         }
         match event {
-            Event::Found(found) => self.found(found),
+            Event::Found(found) => {
+                if let Some(paths) = self.paths_met.get_mut(found.root) {
+                    *paths += 1;
+                }
+                self.found(found);
+            }
             Event::Skipped(skipped) => {
                 tracing::info!("{} {}", display_path(&skipped.path), skipped.reason);
             }
@@ -90,6 +101,13 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
 
     /// Passes on what is still held back. Called once, when the walk has ended.
     pub(super) fn finish(mut self) {
+        let empty: Vec<_> = (self.roots.iter().zip(&self.paths_met))
+            .filter(|(root, paths)| root.is_directory() && **paths == 1)
+            .map(|(root, _)| display_path(root.path()))
+            .collect();
+        for path in empty {
+            self.item(Item::Warning(format!("{path} is empty: is its volume mounted?")));
+        }
         self.flush();
     }
 
