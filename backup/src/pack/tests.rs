@@ -13,14 +13,14 @@ fn key() -> DedupKey {
 fn pack(contents: &[Vec<u8>]) -> Pack {
     let mut compressor = Compressor::new(3).unwrap();
     let mut frame = FrameBuilder::default();
-    let mut pack = PackBuilder::new(PackKind::Data);
+    let mut pack = PackBuilder::new(PackKind::Data, Vec::new());
     for content in contents {
         if !frame.has_room(content.len()) {
-            pack.append(&frame.seal(&mut compressor).unwrap());
+            pack.append(frame.seal(&mut compressor).unwrap());
         }
         frame.push(key().id_of(content), content);
     }
-    pack.append(&frame.seal(&mut compressor).unwrap());
+    pack.append(frame.seal(&mut compressor).unwrap());
     pack.seal(&key(), &mut compressor).unwrap()
 }
 
@@ -97,7 +97,8 @@ fn every_truncation_of_a_small_pack_is_refused() {
 #[test]
 fn a_frame_of_another_length_than_its_index_says_is_refused() {
     let mut compressor = Compressor::new(3).unwrap();
-    let stored = compressor.frame(&[7; 1000]).unwrap();
+    let mut stored = Vec::new();
+    compressor.frame(&[7; 1000], &mut stored).unwrap();
     let mut decompressor = Decompressor::new().unwrap();
     let mut into = Vec::new();
     decompressor.frame(&stored, 1000, &mut into).unwrap();
@@ -109,7 +110,7 @@ fn a_frame_of_another_length_than_its_index_says_is_refused() {
 
 #[test]
 fn a_pack_of_tiny_chunks_is_sealed_before_its_index_grows_too_long() {
-    let mut pack = PackBuilder::new(PackKind::Data);
+    let mut pack = PackBuilder::new(PackKind::Data, Vec::new());
     let chunks = (0..PACK_CHUNKS_TARGET).map(|_| (ChunkId([0; 16]), 0, 0)).collect();
     pack.append(&Frame { stored: vec![0], content_bytes: 1, chunks });
     assert!(pack.is_full());
