@@ -15,11 +15,13 @@ const MEMORY_DEFAULT: u64 = 128 << 20;
 /// The least that works, in bytes.
 const MEMORY_MIN: u64 = 64 << 20;
 
-/// What everything but waiting packs takes, in bytes: threads, frames, tree, caches, the pack being filled.
-const MEMORY_BASE: u64 = 48 << 20;
+/// What everything but packs takes, in bytes, and each thread on top of it: frames, contexts of the
+/// compressor, read buffers, the tree, the walk, caches.
+const MEMORY_BASE: u64 = 24 << 20;
+const MEMORY_PER_THREAD: u64 = 6 << 20;
 
-/// A pack on its way, in bytes.
-const MEMORY_PER_UPLOAD: u64 = 18 << 20;
+/// A pack, in bytes: one is being filled, the others are on their way.
+const MEMORY_PER_PACK: u64 = 18 << 20;
 
 /// Packs on their way at once at the most.
 const UPLOADS_MAX: u64 = 8;
@@ -101,7 +103,8 @@ impl Settings {
         let memory = memory
             .filter(|memory| *memory >= MEMORY_MIN)
             .ok_or_else(|| SettingError::Memory(args.memory.clone().unwrap_or_default()))?;
-        let uploads = ((memory - MEMORY_BASE) / MEMORY_PER_UPLOAD).clamp(1, UPLOADS_MAX);
+        let others = MEMORY_BASE + MEMORY_PER_THREAD * threads as u64 + MEMORY_PER_PACK;
+        let uploads = (memory.saturating_sub(others) / MEMORY_PER_PACK).clamp(1, UPLOADS_MAX);
         let (secret, secret_file) = credentials.secret_key;
         let (token, token_file) = credentials.session_token;
         Ok(Self {

@@ -1,7 +1,7 @@
 //! Chunks to the store: deduplicate, collect frames into packs, upload packs, index them.
 //!
 //! Shared by all threads of a run. Packs are uploaded by threads of their own, so compressing never waits
-//! for the store until [`Packer::new`]'s queue is full.
+//! for the store until every one of them is busy.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::CreateError;
 use crate::chunk::ChunkId;
 use crate::index::{Index, IndexedPack};
-use crate::pack::{Compressor, Frame, FrameBuilder, Pack, PackBuilder, PackId, PackKind};
+use crate::pack::{Compressor, Frame, FrameBuilder, PackBuilder, PackId, PackKind};
 use crate::repository::Repository;
 use crate::tree::PieceSink;
 
@@ -25,9 +25,6 @@ const PACKS_PER_INDEX: usize = 64;
 /// Or after this many bytes of it: packs of tiny files have long trailers, and an index object longer
 /// than [`crate::index::INDEX_BYTES_MAX`] could not be read again.
 const INDEX_TARGET_BYTES: usize = 16 << 20;
-
-/// Sealed packs that may wait for an upload thread.
-const PACKS_QUEUED: usize = 1;
 
 /// Locks of the set of new chunks: enough that threads rarely meet.
 const SHARDS: usize = 64;
@@ -49,8 +46,8 @@ pub(super) struct Packer<'run> {
     data: Mutex<PackBuilder>,
     tree: Mutex<PackBuilder>,
     /// `None` once everything has been sealed; the upload threads end then.
-    queue: Mutex<Option<Sender<Pack>>>,
-    uploads: Receiver<Pack>,
+    queue: Mutex<Option<Sender<PackBuilder>>>,
+    uploads: Receiver<PackBuilder>,
     uploaded: Mutex<Uploaded>,
     failure: Failure,
     chunks_added: AtomicU64,
@@ -68,7 +65,7 @@ struct Uploaded {
 
 /// See [`Packer::close_on_drop`].
 #[derive(Debug)]
-pub(super) struct CloseOnDrop<'a>(&'a Mutex<Option<Sender<Pack>>>);
+pub(super) struct CloseOnDrop<'a>(&'a Mutex<Option<Sender<PackBuilder>>>);
 
 impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
@@ -78,7 +75,7 @@ impl Drop for CloseOnDrop<'_> {
 
 /// Whoever seals a pack waits for room in the queue: it has to be emptied even by a thread that panics.
 struct DrainOnPanic<'a> {
-    uploads: &'a Receiver<Pack>,
+    uploads: &'a Receiver<PackBuilder>,
     failure: &'a Failure,
 }
 
@@ -139,7 +136,7 @@ impl<'run> Packer<'run> {
         progress: &'run Progress,
         shutdown: &Shutdown,
     ) -> Self {
-        let (queue, uploads) = bounded(PACKS_QUEUED);
+        let (queue, uploads) = bounded(0);
         Self {
             repository,
             index,
@@ -196,49 +193,45 @@ impl<'run> Packer<'run> {
         Ok(Stow { packer: self, kind, frame: FrameBuilder::default(), compressor })
     }
 
-    fn append(
-        &self,
-        kind: PackKind,
-        frame: &Frame,
-        compressor: &mut Compressor,
-    ) -> Result<(), CreateError> {
-        let open = match kind {
-            PackKind::Data => &self.data,
-            PackKind::Tree => &self.tree,
+    /// Adds a frame to the open pack. A full one is handed over while the pack stays locked: so there are
+    /// never more packs in memory than the upload threads hold, and the open one.
+    fn append(&self, kind: PackKind, frame: &Frame) -> Result<(), CreateError> {
+        let mut open = match kind {
+            PackKind::Data => lock(&self.data),
+            PackKind::Tree => lock(&self.tree),
         };
-        let full = {
-            let mut open = lock(open);
-            open.append(frame);
-            open.is_full().then(|| {
-                let spare = lock(&self.spare).pop().unwrap_or_default();
-                std::mem::replace(&mut *open, PackBuilder::new(kind, spare))
-            })
-        };
-        full.map_or(Ok(()), |full| self.seal(full, compressor))
+        open.append(frame);
+        if !open.is_full() {
+            return Ok(());
+        }
+        let full = std::mem::replace(&mut *open, PackBuilder::new(kind, Vec::new()));
+        self.hand_over(full)?;
+        let spare = lock(&self.spare).pop().unwrap_or_default();
+        *open = PackBuilder::new(kind, spare);
+        Ok(())
     }
 
-    fn seal(&self, pack: PackBuilder, compressor: &mut Compressor) -> Result<(), CreateError> {
-        let pack = pack.seal(self.repository.key(), compressor).map_err(CreateError::Compress)?;
+    fn hand_over(&self, pack: PackBuilder) -> Result<(), CreateError> {
         // The upload threads drain the queue until it closes, failed or not, so this cannot hang.
         let queue = lock(&self.queue).clone();
         queue.and_then(|queue| queue.send(pack).ok()).ok_or(CreateError::Stopped)
     }
 
-    /// Seals what is open and lets the upload threads end. Called once, when every [`Stow`] is finished.
+    /// Hands over what is open and lets the upload threads end. Called once, when every [`Stow`] is
+    /// finished.
     pub(super) fn close(&self) {
-        let sealed = if self.failure.is_set() { Ok(()) } else { self.seal_open() };
-        if let Err(error) = sealed {
+        let handed = if self.failure.is_set() { Ok(()) } else { self.hand_over_open() };
+        if let Err(error) = handed {
             self.failure.set(error);
         }
         *lock(&self.queue) = None;
     }
 
-    fn seal_open(&self) -> Result<(), CreateError> {
-        let mut compressor = Compressor::new(self.level).map_err(CreateError::Compress)?;
+    fn hand_over_open(&self) -> Result<(), CreateError> {
         for (open, kind) in [(&self.data, PackKind::Data), (&self.tree, PackKind::Tree)] {
             let pack = std::mem::replace(&mut *lock(open), PackBuilder::new(kind, Vec::new()));
             if !pack.is_empty() {
-                self.seal(pack, &mut compressor)?;
+                self.hand_over(pack)?;
             }
         }
         Ok(())
@@ -252,17 +245,25 @@ impl<'run> Packer<'run> {
     /// Uploads packs until [`Self::close`]. Run by every upload thread.
     pub(super) fn upload_all(&self) {
         let _drain = DrainOnPanic { uploads: &self.uploads, failure: &self.failure };
+        let mut compressor = match Compressor::new(self.level) {
+            Ok(compressor) => compressor,
+            Err(error) => {
+                self.failure.set(CreateError::Compress(error));
+                return self.uploads.iter().for_each(drop);
+            }
+        };
         for pack in &self.uploads {
             if self.failure.is_set() {
                 continue;
             }
-            if let Err(error) = self.upload(pack) {
+            if let Err(error) = self.upload(pack, &mut compressor) {
                 self.failure.set(error);
             }
         }
     }
 
-    fn upload(&self, pack: Pack) -> Result<(), CreateError> {
+    fn upload(&self, pack: PackBuilder, compressor: &mut Compressor) -> Result<(), CreateError> {
+        let pack = pack.seal(self.repository.key(), compressor).map_err(CreateError::Compress)?;
         let indexed = IndexedPack::from(&pack);
         let spare = if self.dry_run {
             pack.bytes
@@ -350,7 +351,7 @@ impl Stow<'_, '_> {
 
     fn flush(&mut self) -> Result<(), CreateError> {
         let frame = self.frame.seal(&mut self.compressor).map_err(CreateError::Compress)?;
-        self.packer.append(self.kind, frame, &mut self.compressor)
+        self.packer.append(self.kind, frame)
     }
 
     /// Passes the last frame on.

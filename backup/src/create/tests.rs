@@ -144,10 +144,10 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn an_empty_directory_is_one_entry() {
+fn an_empty_source_is_one_entry_and_flagged() {
     let fixture = Fixture::new();
     let snapshot = fixture.create();
-    assert_eq!(snapshot.state, State::Complete);
+    assert_eq!(snapshot.state, State::Warnings);
     assert_eq!((snapshot.tree.entries, snapshot.stats.directories), (1, 1));
     assert_eq!(fixture.entries(&snapshot).len(), 1);
 }
