@@ -398,6 +398,9 @@ impl TryFrom<EntryLine> for Entry {
         let hardlink_of = bytes_of(line.hardlink_of, line.hardlink_of_b64, "hardlink_of")?;
         hardlink_of.as_deref().map_or(Ok(()), check_path)?;
         let target = bytes_of(line.target, line.target_b64, "target")?;
+        if !matches!(line.kind, KindName::File) && (line.torn || !line.data.is_empty()) {
+            return Err(EntryError::Field("torn or data of what is no file"));
+        }
         let kind = match (line.kind, target, line.device, line.size) {
             (KindName::Dir, None, None, None) => Kind::Directory,
             (KindName::Fifo, None, None, None) => Kind::Fifo,
@@ -414,14 +417,10 @@ impl TryFrom<EntryLine> for Entry {
             }),
             _ => return Err(EntryError::Field("type, with target, device or size")),
         };
-        let mode = u32::from_str_radix(&line.mode, 8)
-            .ok()
-            .filter(|mode| *mode <= 0o7777)
-            .ok_or(EntryError::Field("mode"))?;
         Ok(Self {
             path,
             kind,
-            mode,
+            mode: mode_of(&line.mode).ok_or(EntryError::Field("mode"))?,
             uid: line.uid,
             gid: line.gid,
             mtime: line.mtime.parse().map_err(|()| EntryError::Field("mtime"))?,
@@ -429,6 +428,12 @@ impl TryFrom<EntryLine> for Entry {
             hardlink_of,
         })
     }
+}
+
+/// Exactly four octal digits: a mode has one spelling.
+fn mode_of(text: &str) -> Option<u32> {
+    let is_sound = text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    if is_sound { u32::from_str_radix(text, 8).ok() } else { None }
 }
 
 /// Refuses what would leave the restore target: empty, `.` and `..` components, NUL, a leading `/`.

@@ -131,8 +131,8 @@ pub struct KnownPack {
 pub struct Index {
     packs: Vec<KnownPack>,
     entries: Vec<(ChunkId, Place)>,
-    /// Further packs with a chunk of `entries`: two runs at the same time may store the same content.
-    copies: Vec<(ChunkId, PackNumber)>,
+    /// Further places of a chunk of `entries`: two runs at the same time may store the same content.
+    copies: Vec<(ChunkId, Place)>,
 }
 
 impl Index {
@@ -168,7 +168,7 @@ impl Index {
         index.entries.dedup_by(|(later, place), (id, _)| {
             let is_copy = later == id;
             if is_copy {
-                copies.push((*later, place.pack));
+                copies.push((*later, *place));
             }
             is_copy
         });
@@ -182,11 +182,11 @@ impl Index {
         self.entries.get(at).map(|(_, place)| *place)
     }
 
-    /// The packs that have `id` beside the one that [`Self::find`] names.
-    pub fn copies<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = PackNumber> + 'a {
+    /// Where `id` is beside the place that [`Self::find`] gives.
+    pub fn copies<'a>(&'a self, id: &'a ChunkId) -> impl Iterator<Item = Place> + use<'a> {
         let from = self.copies.partition_point(|(copy, _)| copy < id);
         let copies = self.copies.get(from..).unwrap_or_default().iter();
-        copies.take_while(move |(copy, _)| copy == id).map(|(_, pack)| *pack)
+        copies.take_while(move |(copy, _)| copy == id).map(|(_, place)| *place)
     }
 
     /// The pack with this number.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use chores_common::object::ObjectError;
+use chores_common::object::{ErrorKind, ObjectError};
 
 use crate::chunk::ChunkId;
 use crate::index::{Index, PackNumber, Place};
@@ -51,6 +51,17 @@ impl ReadError {
             Self::Missing(_) | Self::Decompress(_) | Self::Repository(_) => None,
         }
     }
+
+    /// Whether it concerns this copy of a chunk only, so that another may be whole.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Store(error) => {
+                matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
+            }
+            Self::Missing(_) | Self::Pack(..) | Self::Content { .. } => true,
+            Self::Decompress(_) | Self::Repository(_) => false,
+        }
+    }
 }
 
 /// Reads single chunks, for one thread.
@@ -70,14 +81,43 @@ impl<'a> ChunkReader<'a> {
         Ok(Self { repository, index, decompressor, frames: VecDeque::with_capacity(FRAMES_KEPT) })
     }
 
-    /// The content of a chunk, checked against its name.
+    /// The content of a chunk, checked against its name. Where its place is damaged, it is taken from
+    /// another pack that has it too; without one the error is that of the first place.
     pub fn chunk(&mut self, id: &ChunkId) -> Result<&[u8], ReadError> {
         let place = self.index.find(id).ok_or(ReadError::Missing(*id))?;
+        let Err(error) = self.load(&place, id) else { return Ok(self.loaded(&place)) };
+        if !error.is_damage() {
+            return Err(error);
+        }
+        self.copy(id)?.ok_or(error)
+    }
+
+    /// The content of a chunk from a place beside that of [`Index::find`], checked against its name.
+    /// `None`: there is no other, or none is whole.
+    pub fn copy(&mut self, id: &ChunkId) -> Result<Option<&[u8]>, ReadError> {
+        let index = self.index;
+        for place in index.copies(id) {
+            match self.load(&place, id) {
+                Ok(()) => return Ok(Some(self.loaded(&place))),
+                Err(error) if error.is_damage() => (),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the frame of a place the last of the kept ones, and checks the chunk in it.
+    fn load(&mut self, place: &Place, id: &ChunkId) -> Result<(), ReadError> {
         let pack = self.index.pack(place.pack).ok_or(ReadError::Missing(*id))?.id;
         let key = self.repository.key();
-        let frame = self.frame(&place, *id)?;
-        let content = slice_of(frame, &place).filter(|content| key.id_of(content) == *id);
-        content.ok_or(ReadError::Content { pack, chunk: *id })
+        let frame = self.frame(place, *id)?;
+        let is_whole = slice_of(frame, place).is_some_and(|content| key.id_of(content) == *id);
+        if is_whole { Ok(()) } else { Err(ReadError::Content { pack, chunk: *id }) }
+    }
+
+    /// A chunk of the last of the kept frames.
+    fn loaded(&self, place: &Place) -> &[u8] {
+        self.frames.back().and_then(|(_, _, frame)| slice_of(frame, place)).unwrap_or_default()
     }
 
     fn frame(&mut self, place: &Place, id: ChunkId) -> Result<&[u8], ReadError> {

@@ -252,6 +252,10 @@ impl Repository {
         if format.checksum() != format.checksum {
             return Err(damaged("its checksum does not match".to_owned()));
         }
+        // The checksum is of what was understood; this finds what was passed over.
+        if format.to_bytes() != bytes {
+            return Err(damaged("it is not written as this format prescribes".to_owned()));
+        }
         if format.hash.algorithm != HASH_NAME {
             let feature = format!("hash {}", format.hash.algorithm);
             return Err(RepositoryError::Feature { place, act: "read", feature });
@@ -364,8 +368,14 @@ impl Repository {
     /// The packs that marks name: a writer treats them as absent.
     pub fn marked_packs(&self) -> Result<HashSet<PackId>, RepositoryError> {
         let mut marked = HashSet::new();
-        for object in self.inner.store.list("marks/")? {
-            let bytes = self.inner.store.get(&object.key, MARK_BYTES_MAX)?;
+        let objects = self.inner.store.list("marks/")?;
+        for object in objects.into_iter().filter(|object| is_mark(&object.key)) {
+            let bytes = match self.inner.store.get(&object.key, MARK_BYTES_MAX) {
+                Ok(bytes) => bytes,
+                // Its prune has ended since the listing.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
             let unusable = |error| RepositoryError::Mark(object.key.clone(), error);
             let mark: MarkFile = serde_json::from_slice(&bytes).map_err(unusable)?;
             if mark.version != MARK_VERSION {
@@ -531,6 +541,11 @@ impl FormatFile {
         let bare = Self { checksum: String::new(), ..self.clone() };
         blake3::hash(&bare.to_bytes()).to_hex().to_string()
     }
+}
+
+/// Whether a key below `marks/` is that of a mark.
+fn is_mark(key: &str) -> bool {
+    key.strip_prefix("marks/").is_some_and(|name| name.ends_with(".json") && !name.contains('/'))
 }
 
 /// Features of format 1 this program knows: none yet.

@@ -503,7 +503,7 @@ impl<'a> Window<'a> {
         report.others += 1;
         drop(report);
         if self.run.options.into == Into::Delta && delta::is_same_node(self.target, &entry)? {
-            self.shared.warn(&self.target.finish(&entry, None)?);
+            self.shared.warn(&self.target.finish_where_different(&entry)?);
             return Ok(());
         }
         match self.target.make_node(&entry)? {
@@ -536,7 +536,7 @@ impl<'a> Window<'a> {
             if exists && jobs.is_empty() {
                 lock(&self.shared.report).files_unchanged += 1;
                 self.run.progress.add_files(1);
-                self.shared.warn(&self.target.finish(&entry, None)?);
+                self.shared.warn(&self.target.finish_where_different(&entry)?);
                 return Ok(());
             }
         }
@@ -606,7 +606,7 @@ impl<'a> Window<'a> {
         let still_open =
             |directory: &Entry| next.is_some_and(|next| select::is_inside(next, &directory.path));
         while let Some(directory) = self.directories.pop_if(|directory| !still_open(directory)) {
-            self.shared.warn(&self.target.finish(&directory, None)?);
+            self.shared.warn(&self.target.finish_where_different(&directory)?);
         }
         Ok(())
     }
@@ -649,8 +649,11 @@ impl<'a> Window<'a> {
                     .try_for_each(|single| self.fetch(&single, decompressor, frame));
             }
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
-                fetch.frames.iter().for_each(|part| self.damage(&part.jobs, &chain(&error)));
-                return Ok(());
+                let problem = chain(&error);
+                return fetch
+                    .frames
+                    .iter()
+                    .try_for_each(|part| self.take_copies(&part.jobs, &problem));
             }
             Err(error) => return Err(RestoreError::Read(error.into())),
         };
@@ -659,7 +662,9 @@ impl<'a> Window<'a> {
             let stored = bytes.get(start..start + part.frame.stored as usize).unwrap_or_default();
             match decompressor.frame(stored, part.frame.content, frame) {
                 Ok(()) => self.write_frame(&part.jobs, frame)?,
-                Err(error) => self.damage(&part.jobs, &chain(&ReadError::Pack(pack.id, error))),
+                Err(error) => {
+                    self.take_copies(&part.jobs, &chain(&ReadError::Pack(pack.id, error)))?;
+                }
             }
         }
         Ok(())
@@ -668,32 +673,52 @@ impl<'a> Window<'a> {
     /// Writes the chunks of one decoded frame to every place that wants them.
     fn write_frame(&self, jobs: &std::ops::Range<usize>, frame: &[u8]) -> Result<(), RestoreError> {
         let mut checked = None;
-        for job in self.jobs.get(jobs.clone()).unwrap_or_default() {
-            let Some(file) = self.files.get(job.file as usize) else { continue };
+        for (number, job) in jobs.clone().zip(self.jobs.get(jobs.clone()).unwrap_or_default()) {
             let content = slice_of(frame, &job.place).unwrap_or_default();
             // Sorted by place, so the jobs of one chunk are neighbours and it is checked once.
             if checked != Some(job.id) && self.run.repository.key().id_of(content) != job.id {
-                self.damage_file(file, &format!("the chunk {} has another content", job.id));
+                let problem = format!("the chunk {} has another content", job.id);
+                self.take_copies(&(number..number + 1), &problem)?;
                 continue;
             }
             checked = Some(job.id);
-            if file.has_failed() {
-                continue;
-            }
-            let lost = self.writer.piece(file, job.offset, content)?;
-            self.shared.warn(&lost);
-            self.shared.bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
-            self.run.progress.add_bytes(content.len() as u64);
+            self.write_chunk(job, content)?;
         }
         Ok(())
     }
 
-    fn damage(&self, jobs: &std::ops::Range<usize>, problem: &str) {
+    fn write_chunk(&self, job: &ChunkJob, content: &[u8]) -> Result<(), RestoreError> {
+        let Some(file) = self.files.get(job.file as usize) else { return Ok(()) };
+        if file.has_failed() {
+            return Ok(());
+        }
+        let lost = self.writer.piece(file, job.offset, content)?;
+        self.shared.warn(&lost);
+        self.shared.bytes.fetch_add(content.len() as u64, Ordering::Relaxed);
+        self.run.progress.add_bytes(content.len() as u64);
+        Ok(())
+    }
+
+    /// Writes the chunks of a frame that cannot be had from other packs that have them too. A file with a
+    /// chunk that has no other place is damaged by `problem`.
+    fn take_copies(
+        &self,
+        jobs: &std::ops::Range<usize>,
+        problem: &str,
+    ) -> Result<(), RestoreError> {
+        let mut reader = reader(self.run.repository, self.run.index)?;
         for job in self.jobs.get(jobs.clone()).unwrap_or_default() {
-            if let Some(file) = self.files.get(job.file as usize) {
-                self.damage_file(file, problem);
+            let Some(file) = self.files.get(job.file as usize) else { continue };
+            if file.has_failed() {
+                continue;
+            }
+            match reader.copy(&job.id) {
+                Ok(Some(content)) => self.write_chunk(job, content)?,
+                Ok(None) => self.damage_file(file, problem),
+                Err(error) => return Err(RestoreError::Read(error)),
             }
         }
+        Ok(())
     }
 
     fn damage_file(&self, file: &FileJob, problem: &str) {

@@ -303,21 +303,41 @@ impl Target {
         entry: &Entry,
         file: Option<BorrowedFd<'_>>,
     ) -> Result<Vec<RestoreWarning>, TargetError> {
-        let failed = |error| self.failed("set the metadata of", &entry.path, error);
-        match file {
+        let finished = match file {
             Some(file) => attributes::finish_open(entry, file),
-            None => {
-                let named = beneath::NAME_ANYTHING;
-                let handle = beneath::open(self.as_fd(), &entry.path, named, Mode::empty())
-                    .map_err(failed)?;
-                let stat = Stat::read(handle.as_fd(), b"").map_err(failed)?;
-                if !attributes::is_of_kind(stat.kind, &entry.kind) {
-                    return Err(failed(Errno::NOTDIR));
+            None => self
+                .named(entry)
+                .and_then(|(handle, _)| attributes::finish_named(entry, handle.as_fd())),
+        };
+        finished.map_err(|error| self.failed("set the metadata of", &entry.path, error))
+    }
+
+    /// As [`Self::finish`], but leaves alone what is right already: setting it again would change its
+    /// ctime, and the next backup would take it for changed.
+    pub fn finish_where_different(
+        &self,
+        entry: &Entry,
+    ) -> Result<Vec<RestoreWarning>, TargetError> {
+        self.named(entry)
+            .and_then(|(handle, stat)| {
+                if attributes::are_right(entry, &stat, handle.as_fd()) {
+                    return Ok(Vec::new());
                 }
                 attributes::finish_named(entry, handle.as_fd())
-            }
+            })
+            .map_err(|error| self.failed("set the metadata of", &entry.path, error))
+    }
+
+    /// A handle (`O_PATH`) on what an entry describes, which must be of its kind.
+    fn named(&self, entry: &Entry) -> rustix::io::Result<(OwnedFd, Stat)> {
+        let handle =
+            beneath::open(self.as_fd(), &entry.path, beneath::NAME_ANYTHING, Mode::empty())?;
+        let stat = Stat::read(handle.as_fd(), b"")?;
+        if attributes::is_of_kind(stat.kind, &entry.kind) {
+            Ok((handle, stat))
+        } else {
+            Err(Errno::NOTDIR)
         }
-        .map_err(failed)
     }
 
     /// Removes a path and, where it is a directory, all that is in it. Nothing is removed from a mount

@@ -14,7 +14,6 @@ mod output;
 mod place;
 mod source;
 mod spec;
-mod trust;
 mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +21,7 @@ use std::path::PathBuf;
 
 use chores_common::engine::{Container, Engine, EngineError, Volume};
 use chores_common::exit::chain;
+use chores_common::object::trust::{self, TrustError};
 use chores_common::object::{Location, S3Settings};
 use chores_common::shutdown::Shutdown;
 
@@ -33,7 +33,6 @@ use spec::{Cache, Repository, Stage};
 pub use place::{Outside, PlaceError};
 pub use source::{SOURCE_VARIABLE, SourceInfo, SourceInfoError};
 pub use spec::{CACHE_VARIABLE, PATH_STYLE_VARIABLE};
-pub use trust::TrustError;
 
 /// The image of this version, as `make images` names it.
 pub const DEFAULT_IMAGE: &str = concat!("chores/backup:", env!("CARGO_PKG_VERSION"));
@@ -262,7 +261,7 @@ async fn stage(
         }
         Location::S3 { .. } => Repository::S3 {
             url: options.repository.to_string(),
-            trust: trust::bundle(options.s3.endpoint.as_deref())?,
+            trust: trust::roots(options.s3.endpoint.as_deref())?,
             settings: options.s3.clone(),
         },
     };

@@ -11,6 +11,8 @@ mod key;
 mod location;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "s3")]
+pub mod trust;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -206,7 +206,7 @@ impl<'a> Tree<'a> {
     fn require(&mut self, id: &ChunkId, place: &Place, path: &str) {
         let is_named = |pack: PackNumber| self.named.get(pack.as_usize()) == Some(&true);
         if is_named(place.pack)
-            || self.index.copies(id).any(is_named)
+            || self.index.copies(id).any(|copy| is_named(copy.pack))
             || !self.unnamed.insert(place.pack)
         {
             return;

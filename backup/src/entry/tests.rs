@@ -79,6 +79,54 @@ fn paths_that_would_leave_the_target_are_refused() {
 }
 
 #[test]
+fn a_mode_is_four_octal_digits_and_nothing_else() {
+    let parse = |mode: &str| {
+        let line =
+            format!(r#"{{"path":"a","type":"dir","mode":"{mode}","uid":0,"gid":0,"mtime":"0"}}"#);
+        Line::parse(line.as_bytes())
+    };
+    for (text, mode) in [("0000", 0), ("0755", 0o755), ("7777", 0o7777)] {
+        let Line::Entry(entry) = parse(text).unwrap() else { panic!() };
+        assert_eq!(entry.mode, mode);
+    }
+    for text in ["", "755", "+755", "+0755", "-755", " 755", "0o75", "0758", "00755", "17777"] {
+        assert!(matches!(parse(text), Err(EntryError::Field("mode"))), "{text}");
+    }
+}
+
+#[test]
+fn content_of_what_is_no_file_is_refused() {
+    for kind in [
+        r#""type":"dir""#,
+        r#""type":"fifo""#,
+        r#""type":"socket""#,
+        r#""type":"symlink","target":"b""#,
+        r#""type":"char","device":[1,3]"#,
+        r#""type":"block","device":[8,0]"#,
+    ] {
+        // The fields in the order of the format, so that nothing but the content is wrong.
+        let (kind, rest) = kind
+            .split_once(',')
+            .map_or((kind, String::new()), |(kind, rest)| (kind, format!(",{rest}")));
+        let parse = |content: &str| {
+            let line = format!(
+                r#"{{"path":"a",{kind},"mode":"0755","uid":0,"gid":0,"mtime":"0"{rest}{content}}}"#
+            );
+            Line::parse(line.as_bytes())
+        };
+        assert!(parse("").is_ok(), "{kind}");
+        for content in [
+            r#","torn":true"#,
+            r#","data":[4096]"#,
+            r#","data":["00112233445566778899aabbccddeeff"]"#,
+            r#","size":0"#,
+        ] {
+            assert!(matches!(parse(content), Err(EntryError::Field(_))), "{kind} {content}");
+        }
+    }
+}
+
+#[test]
 fn times_are_decimal_seconds_with_one_spelling() {
     for (seconds, nanos, text) in [
         (0, 0, "0"),

@@ -37,3 +37,17 @@ fn absent_packs_are_left_out_and_repeated_ones_count_once() {
     let place = index.find(&ChunkId([12; 16])).unwrap();
     assert_eq!(index.pack(place.pack).unwrap().id, PackId(ChunkId([2; 16])));
 }
+
+#[test]
+fn a_chunk_in_several_packs_has_each_of_its_places() {
+    let index =
+        Index::new([pack(1, &[10, 11]), pack(2, &[11, 12]), pack(3, &[11])], &HashSet::new());
+    let packs = |id: u8| -> Vec<u8> {
+        let id = ChunkId([id; 16]);
+        let places = index.find(&id).into_iter().chain(index.copies(&id));
+        places.map(|place| index.pack(place.pack).unwrap().id.0.0[0]).collect()
+    };
+    assert_eq!(packs(10), [1]);
+    assert_eq!(packs(11), [1, 2, 3]);
+    assert_eq!(packs(13), []);
+}

@@ -16,11 +16,11 @@ fn pack(contents: &[Vec<u8>]) -> Pack {
     let mut pack = PackBuilder::new(PackKind::Data, Vec::new());
     for content in contents {
         if !frame.has_room(content.len()) {
-            pack.append(&frame.seal(&mut compressor).unwrap());
+            pack.append(frame.seal(&mut compressor).unwrap());
         }
         frame.push(key().id_of(content), content);
     }
-    pack.append(&frame.seal(&mut compressor).unwrap());
+    pack.append(frame.seal(&mut compressor).unwrap());
     pack.seal(&key(), &mut compressor).unwrap()
 }
 

@@ -158,9 +158,11 @@ fn every_flipped_byte_of_the_format_document_is_refused_without_a_panic() {
         fs::write(&path, &bytes).unwrap();
         assert!(test.reopen().is_err(), "byte {at}");
         fs::write(&path, &sound[..at]).unwrap();
-        // Only the last newline carries nothing.
-        assert!(test.reopen().is_err() || at + 1 == sound.len(), "cut at {at}");
+        assert!(test.reopen().is_err(), "cut at {at}");
     }
+    fs::write(&path, [&sound, b"\n".as_slice()].concat()).unwrap();
+    let error = test.reopen().unwrap_err();
+    assert!(matches!(error, RepositoryError::Format { .. }), "{error}");
 }
 
 #[test]
@@ -182,6 +184,17 @@ fn marked_packs_are_read_and_marks_of_other_versions_refused() {
         fs::write(marks.join("b.json"), bad).unwrap();
         assert!(matches!(test.repository.marked_packs().unwrap_err(), RepositoryError::Mark(..)));
     }
+}
+
+#[test]
+fn only_marks_are_read_as_marks() {
+    let test = TestRepository::new();
+    let marks = test.path().join("marks");
+    fs::create_dir_all(marks.join("deeper")).unwrap();
+    for name in ["note", "a.json.old", "deeper/b.json", "A.JSON"] {
+        fs::write(marks.join(name), "no mark").unwrap();
+    }
+    assert!(test.repository.marked_packs().unwrap().is_empty());
 }
 
 #[test]

@@ -188,6 +188,37 @@ fn delta_changes_what_differs_removes_what_is_too_much_and_touches_nothing_else(
 }
 
 #[test]
+fn delta_leaves_what_is_right_alone_and_sets_what_is_not() {
+    let fixture = Fixture::new();
+    for name in ["deep/er/file", "other/file", "mode", "time"] {
+        fixture.write(name, name.as_bytes());
+    }
+    let snapshot = fixture.create();
+    let out = Out::new();
+    let repository = &fixture.test.repository;
+    run(repository, &snapshot, &out, &stripped(&fixture, Into::Empty)).unwrap();
+    let names = ["", "deep", "deep/er", "deep/er/file", "other", "other/file", "mode", "time"];
+    let states = || {
+        names.map(|name| {
+            let stat = fs::symlink_metadata(out.path(name)).unwrap();
+            (name, (stat.ctime(), stat.ctime_nsec()), stat.mode(), stat.mtime_nsec())
+        })
+    };
+    let before = states();
+    fs::set_permissions(out.path("mode"), fs::Permissions::from_mode(0o4711)).unwrap();
+    let time = fs::File::options().write(true).open(out.path("time")).unwrap();
+    time.set_modified(std::time::UNIX_EPOCH).unwrap();
+    let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
+    assert_eq!((report.files, report.files_unchanged), (0, 4), "{report:?}");
+    for (before, after) in before.into_iter().zip(states()) {
+        let (name, changed_at, mode, modified) = after;
+        assert_eq!((mode, modified), (before.2, before.3), "{name}");
+        let is_set = ["mode", "time"].contains(&name);
+        assert_eq!(changed_at != before.1, is_set, "{name}");
+    }
+}
+
+#[test]
 fn delta_removes_surplus_in_every_source_and_nothing_outside_them() {
     let fixture = Fixture::new();
     for name in ["a/f", "b/f", "c/f"] {
@@ -247,6 +278,45 @@ fn a_damaged_pack_costs_its_files_and_no_others() {
     assert!(matches!(error, RestoreError::Damaged(_)), "{error}");
     assert_eq!(kept.read("old"), b"old");
     assert_eq!(fs::read_dir(kept.0.path()).unwrap().count(), 1);
+}
+
+/// Breaks every frame of a pack.
+fn spoil(pack: &Path) {
+    let mut bytes = fs::read(pack).unwrap();
+    bytes.iter_mut().step_by(100).for_each(|byte| *byte ^= 1);
+    fs::write(pack, bytes).unwrap();
+}
+
+#[test]
+fn what_a_damaged_pack_held_comes_from_another_pack_that_has_it_too() {
+    let fixture = Fixture::new();
+    let (shared, large) = (noise(1, 300_000), noise(2, 3 << 20));
+    fixture.write("large", &large);
+    fixture.write("shared", &shared);
+    let options = || CreateOptions { cache: None, ..fixture.options() };
+    let first = fixture.create_with(options()).unwrap().snapshot;
+    let packs = fixture.test.objects("packs/");
+    // A second run that does not know of the first stores the same content again.
+    let hidden = fixture.test.temp.path().join("hidden");
+    fs::rename(fixture.test.path().join("index"), &hidden).unwrap();
+    fixture.write("a first file", b"so that the packs differ");
+    fixture.create_with(options()).unwrap();
+    for index in fs::read_dir(&hidden).unwrap() {
+        let index = index.unwrap();
+        fs::rename(index.path(), fixture.test.path().join("index").join(index.file_name()))
+            .unwrap();
+    }
+    let repository = &fixture.test.repository;
+    let restore_first = || {
+        let out = Out::new();
+        let report = run(repository, &first, &out, &stripped(&fixture, Into::Empty)).unwrap();
+        assert_eq!(report.damaged_count, 0, "{report:?}");
+        assert_eq!((out.read("shared"), out.read("large")), (shared.clone(), large.clone()));
+    };
+    packs.iter().for_each(|pack| spoil(pack));
+    restore_first();
+    packs.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    restore_first();
 }
 
 #[test]

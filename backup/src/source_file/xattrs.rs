@@ -61,7 +61,7 @@ impl<'fd> Handle<'fd> {
         })
     }
 
-    fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn get(&self, name: &[u8]) -> Result<Vec<u8>> {
         sized(XATTR_BYTES_MAX, |buffer| match self {
             Self::Open(fd) => fgetxattr(fd, name, spare_capacity(buffer)),
             Self::ByName(path) => getxattr(path.as_str(), name, spare_capacity(buffer)),

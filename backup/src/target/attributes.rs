@@ -12,7 +12,7 @@ use super::{Lost, RestoreWarning};
 use crate::beneath;
 use crate::entry::{Entry, Kind, Xattr};
 use crate::source_file::{Handle, xattr_names};
-use crate::walk::FileType;
+use crate::walk::{FileType, Stat};
 
 /// Setuid and setgid: a right given to whoever owns the file.
 const SPECIAL_BITS: u32 = 0o6000;
@@ -41,6 +41,21 @@ pub(super) fn finish_named(entry: &Entry, handle: BorrowedFd<'_>) -> Result<Vec<
         times: &|times| utimensat(CWD, link.as_str(), times, AtFlags::empty()),
     };
     finish(entry, &acts)
+}
+
+/// Whether owner, mode, attributes and modification time are those of the entry already. What cannot be
+/// read is not.
+pub(super) fn are_right(entry: &Entry, stat: &Stat, handle: BorrowedFd<'_>) -> bool {
+    let wanted = (entry.uid, entry.gid, entry.mode, entry.mtime);
+    if (stat.uid, stat.gid, stat.mode, stat.mtime) != wanted {
+        return false;
+    }
+    let handle = Handle::by_name(handle);
+    xattr_names(&handle).is_ok_and(|names| stale(&names, &entry.xattrs).next().is_none())
+        && entry
+            .xattrs
+            .iter()
+            .all(|xattr| handle.get(&xattr.name).is_ok_and(|value| value == xattr.value))
 }
 
 /// Whether what is there is what the entry describes.

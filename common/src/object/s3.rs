@@ -21,13 +21,14 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::{Client, Config};
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use bytes::{Bytes, BytesMut};
 
 use super::error::{Act, ErrorKind, ObjectError};
 use super::key::is_valid_key;
 use super::location::Location;
-use super::{LIST_OBJECTS_MAX, ObjectMeta, S3Settings};
+use super::{LIST_OBJECTS_MAX, ObjectMeta, S3Settings, trust};
+use crate::exit::chain;
 use crate::retry::Retry;
 use crate::secret::Secret;
 use fault::Fault;
@@ -316,9 +317,14 @@ impl S3 {
 }
 
 /// The client's settings, or the sentence's end that says what is wrong with ours.
-fn config(settings: &S3Settings) -> Result<Config, &'static str> {
+fn config(settings: &S3Settings) -> Result<Config, String> {
+    if settings.endpoint.as_ref().is_some_and(|endpoint| !is_endpoint(endpoint)) {
+        return Err("the S3 endpoint must be http://host:port or https://host".to_owned());
+    }
+    let credentials = credentials(settings)?;
     let http_client = aws_smithy_http_client::Builder::new()
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls_context(settings.endpoint.as_deref())?)
         .pool_idle_timeout(IDLE_TIME_MAX)
         .build_https();
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIME_MAX).build();
@@ -328,20 +334,25 @@ fn config(settings: &S3Settings) -> Result<Config, &'static str> {
         .behavior_version(BehaviorVersion::latest())
         .http_client(http_client)
         .region(Region::new(region))
-        .credentials_provider(credentials(settings)?)
+        .credentials_provider(credentials)
         .force_path_style(settings.path_style.unwrap_or(settings.endpoint.is_some()))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .retry_config(RetryConfig::disabled())
         .stalled_stream_protection(stall)
         .timeout_config(timeouts);
-    if let Some(endpoint) = &settings.endpoint {
-        if !is_endpoint(endpoint) {
-            return Err("the S3 endpoint must be http://host:port or https://host");
-        }
-        builder = builder.endpoint_url(endpoint);
-    }
+    builder.set_endpoint_url(settings.endpoint.clone());
     Ok(builder.build())
+}
+
+/// The machine's roots of trust, or none for an endpoint without TLS. The library panics or fails
+/// without a reason when the machine has none, so that is found out before.
+fn tls_context(endpoint: Option<&str>) -> Result<TlsContext, String> {
+    let roots = match trust::roots(endpoint).map_err(|error| chain(&error))? {
+        Some(_) => TrustStore::default(),
+        None => TrustStore::empty(),
+    };
+    TlsContext::builder().with_trust_store(roots).build().map_err(|error| chain(&error))
 }
 
 fn credentials(settings: &S3Settings) -> Result<Credentials, &'static str> {

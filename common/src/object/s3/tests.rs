@@ -377,3 +377,10 @@ fn large_transfers_are_given_more_time() {
     assert_eq!(attempt_time(0), Duration::from_secs(60));
     assert_eq!(attempt_time(64 * 1024 * 1024), Duration::from_secs(60 + 1024));
 }
+
+#[test]
+fn an_endpoint_without_tls_is_used_without_roots_of_trust() {
+    // An image of one program has none, and asking the library for them would panic.
+    let context = format!("{:?}", tls_context(Some("http://minio:9000")).unwrap());
+    assert!(context.contains("enable_native_roots: false"), "{context}");
+}
