@@ -96,11 +96,12 @@ impl TaskQueue {
     pub(super) fn next(&self) -> Option<Next> {
         let mut state = self.lock();
         loop {
+            // Before anything else: each job kept here keeps its file open.
+            state.shared.retain(|job| !job.is_ended());
             if let Some(task) = state.tasks.pop_front() {
                 self.changed.notify_all();
                 return Some(Next::Task(task));
             }
-            state.shared.retain(|job| !job.is_ended());
             if let Some(job) = state.shared.first() {
                 return Some(Next::Help(Arc::clone(job)));
             }
