@@ -134,7 +134,7 @@ demo_of_a_volume() {
 
     title "Restore into a new volume, start again, compare"
     play docker run --rm -v "$(engine_socket):/var/run/docker.sock" -v "$repository:/repo" \
-        chores/backup restore latest:mysql --repo /repo --volume "$volume"
+        chores/backup --log-format text restore latest:mysql --repo /repo --volume "$volume"
     start_container
     compare "$before" "$(inside "$DIGEST")"
     play "${sidecar[@]}" check --repo /repo --read-data

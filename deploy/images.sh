@@ -34,9 +34,14 @@ if [ "${1:-}" != --binary ]; then
     cp "$binary" "$context/backup"
     strip --strip-all "$context/backup"
     cp deploy/Dockerfile "$context/Dockerfile"
+    former=$(docker image inspect --format '{{.Id}}' chores/backup:latest 2>/dev/null || true)
     # Its words only matter when it fails: engines differ in what they print on the way.
     words=$(docker build --quiet --build-arg "VERSION=$version" \
         --tag "chores/backup:$version" --tag chores/backup:latest "$context" 2>&1) || fail "docker build: $words"
+    # Without force an image that a container uses, or that has another name, stays.
+    if [ -n "$former" ] && [ "$former" != "$(docker image inspect --format '{{.Id}}' chores/backup:latest)" ]; then
+        docker rmi "$former" >/dev/null 2>&1 || true
+    fi
     say "image chores/backup:$version, also tagged latest"
 fi
 printf '%s\n' "$binary"
