@@ -98,7 +98,7 @@ fn equal_content_is_stored_once() {
 }
 
 fn stored_bytes(repo: &Path) -> u64 {
-    let size = |node: &tree::Node| match &node.kind {
+    let size = |node: &Node| match &node.kind {
         Kind::File(content) => content.size,
         _ => 0,
     };

@@ -295,7 +295,10 @@ fn what_a_damaged_pack_held_comes_from_another_pack_that_has_it_too() {
     fixture.write("shared", &shared);
     let options = || CreateOptions { cache: None, ..fixture.options() };
     let first = fixture.create_with(options()).unwrap().snapshot;
-    let packs = fixture.test.objects("packs/");
+    // The trees of the two differ, the content is the same.
+    let mut packs = fixture.test.objects("packs/");
+    packs.retain(|pack| fs::metadata(pack).unwrap().len() > 100_000);
+    assert!(!packs.is_empty());
     // A second run that does not know of the first stores the same content again.
     let hidden = fixture.test.temp.path().join("hidden");
     fs::rename(fixture.test.path().join("index"), &hidden).unwrap();
