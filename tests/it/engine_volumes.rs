@@ -165,9 +165,9 @@ fn two_runs_at_once_make_their_worker_of_this_very_program() {
     let Some(scene) = Scene::new() else { return };
     let repo = scene.host_repo();
     repo.run(["init"]).succeed();
-    let id = &scene.service.id()[..20];
+    let id: String = scene.service.id().chars().take(20).collect();
     std::thread::scope(|scope| {
-        let run = || repo.run(["create", "--json", "--volumes-from", id]).succeed();
+        let run = || repo.run(["create", "--json", "--volumes-from", &id]).succeed();
         let runs = [scope.spawn(run), scope.spawn(run)];
         runs.into_iter().for_each(|run| drop(run.join().unwrap()));
     });
@@ -179,7 +179,7 @@ fn two_runs_at_once_make_their_worker_of_this_very_program() {
 fn a_worker_for_an_object_store_keeps_the_cache_of_its_parent() {
     let Some(scene) = Scene::new() else { return };
     let store = ObjectStore::in_process();
-    let repo = Repo::on_store(&scene.sandbox, &store.address(), &store.url());
+    let repo = Repo::on_store(&scene.sandbox, store.address(), &store.url());
     repo.run(["init"]).succeed();
     let read = |args: &[&str]| {
         repo.run(["create", "--volume", scene.named.name()]).args(args).succeed();

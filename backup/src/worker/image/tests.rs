@@ -48,7 +48,7 @@ fn a_program_without_a_loader_is_static() {
     let is_static = |bytes: &[u8]| {
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, bytes).unwrap();
-        super::is_static(&file).unwrap()
+        is_static(&file).unwrap()
     };
     assert!(is_static(&elf(1)));
     assert!(!is_static(&elf(3)));
@@ -66,7 +66,8 @@ fn the_context_is_the_recipe_and_the_program() {
     let mut file = tempfile::tempfile().unwrap();
     io::Write::write_all(&mut file, b"the program").unwrap();
     let tag = content_tag(&file).unwrap();
-    assert_eq!(tag, &blake3::hash(b"the program").to_hex()[..16]);
+    assert_eq!(tag.len(), 16);
+    assert!(blake3::hash(b"the program").to_hex().starts_with(&tag));
     let context = context(&file, 7).unwrap();
     let mut archive = tar::Archive::new(&*context);
     let mut found = Vec::new();
