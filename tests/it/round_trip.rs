@@ -75,9 +75,10 @@ fn an_unchanged_repeat_stores_no_content() {
     let source = zoo_in(&sandbox, Options { bulk: true, ..Options::QUICK });
     let repo = Repo::directory(&sandbox);
     repo.create([&source]);
-    let before = stored_bytes(repo.path());
+    // The cache may grow: what was written just before the first run enters it with the second.
+    let before = stored_bytes(&repo.path().join("packs"));
     let created = repo.create([&source]);
-    let grown = stored_bytes(repo.path()) - before;
+    let grown = stored_bytes(&repo.path().join("packs")) - before;
     assert!(grown < 64 * 1024, "an unchanged repeat stored {grown} bytes: {}", created.summary);
     let restored = repo.restored(&created.snapshot, &sandbox.path("target"));
     assert_same_trees(&tree::read(&source), &restored, NO_SOCKETS);
