@@ -85,6 +85,24 @@ fn an_unchanged_repeat_stores_no_content() {
 }
 
 #[test]
+fn hundreds_of_large_files_need_few_descriptors() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.directory("source");
+    for number in 0..200 {
+        fs::write(source.join(format!("{number}")), vec![0x5a; (1 << 20) + number]).unwrap();
+    }
+    let repo = Repo::directory(&sandbox);
+    let script = "ulimit -n 64 && exec \"$@\"";
+    e2e::process::Run::new("/bin/sh")
+        .env("HOME", sandbox.root())
+        .args(["-c", script, "sh", crate::tool::BINARY, "--repo"])
+        .args([repo.path().as_os_str(), "create".as_ref(), source.as_os_str()])
+        .succeed();
+    let restored = repo.restored("latest", &sandbox.path("target"));
+    assert_same_trees(&tree::read(&source), &restored, Ignore::default());
+}
+
+#[test]
 fn equal_content_is_stored_once() {
     let sandbox = Sandbox::new();
     let source = sandbox.directory("source");
