@@ -26,7 +26,7 @@ mod attributes;
 mod removal;
 mod staging;
 
-pub use staging::{Leftover, Staging};
+pub use staging::{Leftover, Staging, is_reserved};
 
 /// Mode of directories between their making and [`Target::finish`].
 const DIRECTORY_MODE: Mode = Mode::RWXU;
@@ -120,6 +120,8 @@ pub enum Lost {
     Device,
     /// The socket itself: its server makes a new one.
     Socket,
+    /// The path and all below it: its name is one that restores use for themselves.
+    Reserved,
 }
 
 impl Target {
@@ -448,6 +450,10 @@ impl std::fmt::Display for RestoreWarning {
             Lost::Times => write!(f, "{path}: the modification time could not be set"),
             Lost::Device => write!(f, "{path}: the device was not made; that needs CAP_MKNOD"),
             Lost::Socket => write!(f, "{path}: a socket is not restored; its server makes it"),
+            Lost::Reserved => write!(
+                f,
+                "{path}: left out with all below it, because restores use such names for themselves; `export` has it"
+            ),
         }
     }
 }

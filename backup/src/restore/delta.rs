@@ -36,7 +36,7 @@ impl Run<'_> {
             let Ok(found) = found else { return ControlFlow::Continue(()) };
             while wanted.as_ref().is_none_or(|entry| tree_order(&entry.path, &found.path).is_lt()) {
                 match entries.next_entry() {
-                    Ok(Some(entry)) if self.options.selection.holds(&entry.path) => {
+                    Ok(Some(entry)) if self.options.selection.restores(&entry.path) => {
                         let entry = self.options.selection.placed(entry);
                         scopes.enter(&entry.path);
                         wanted = Some(entry);
