@@ -148,22 +148,22 @@ impl Target {
         let names = removal::names(self.directory.as_fd())
             .map_err(|error| self.failed("list", b"", error))?;
         for name in names {
-            let stat = Stat::read(self.directory.as_fd(), &name);
-            let harmless = name == LOST_AND_FOUND
-                && stat.is_ok_and(|stat| stat.kind == FileType::Directory)
-                && beneath::open(
-                    self.directory.as_fd(),
-                    &name,
-                    OFlags::RDONLY | OFlags::DIRECTORY,
-                    Mode::empty(),
-                )
-                .and_then(|inside| removal::names(inside.as_fd()))
-                .is_ok_and(|names| names.is_empty());
-            if !harmless {
+            if !self.is_empty_lost_and_found(&name) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether this path is the `lost+found` of the file system itself, with nothing in it: it is nobody's
+    /// data and stays where it is.
+    #[must_use]
+    pub fn is_empty_lost_and_found(&self, path: &[u8]) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        path == LOST_AND_FOUND
+            && beneath::open(self.directory.as_fd(), path, flags, Mode::empty())
+                .and_then(|inside| removal::names(inside.as_fd()))
+                .is_ok_and(|names| names.is_empty())
     }
 
     /// Bytes that may still be written (`f_bavail`: without what is reserved for root).

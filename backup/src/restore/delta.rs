@@ -53,6 +53,7 @@ impl Run<'_> {
                 Some(entry) => is_of_type(&entry.kind, &found.stat),
                 None => {
                     !scopes.hold(&found.path)
+                        || target.is_empty_lost_and_found(&found.path)
                         || extras.last().is_some_and(|top| select::is_inside(&found.path, top))
                 }
             };

@@ -450,3 +450,17 @@ fn names_of_the_restore_journal_do_not_come_back_from_a_snapshot() {
         assert_eq!((out.read("kept"), out.read("linked")), (b"kept".into(), b"planted".into()));
     }
 }
+
+#[test]
+fn delta_keeps_an_empty_lost_and_found() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"one");
+    let snapshot = fixture.create();
+    let out = Out::new();
+    fs::create_dir(out.path("lost+found")).unwrap();
+    fs::create_dir(out.path("surplus")).unwrap();
+    let report =
+        run(&fixture.test.repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
+    assert_eq!(report.removed, 1, "{report:?}");
+    assert!(out.path("lost+found").is_dir());
+}

@@ -226,7 +226,7 @@ impl Target {
             .map_err(|error| self.failed("make the directory", &old_name, error))?;
         for name in self.names()? {
             let of_this_restore = stage_of(&name).is_some_and(|(_, found)| found == *id);
-            if !of_this_restore && !self.is_proven(&name) {
+            if !of_this_restore && !self.is_proven(&name) && !self.is_empty_lost_and_found(&name) {
                 self.move_aside(id, &name)?;
             }
         }

@@ -232,3 +232,18 @@ fn names_of_the_journal_are_reserved_at_the_top_only() {
         assert!(!is_reserved(path.as_bytes()), "{path}");
     }
 }
+
+#[test]
+fn an_empty_lost_and_found_outlives_a_replacement() {
+    use std::os::unix::fs::MetadataExt;
+    let temp = tempfile::tempdir().unwrap();
+    write(temp.path(), OLD_TREE);
+    let kept = temp.path().join("lost+found");
+    fs::create_dir(&kept).unwrap();
+    let inode = fs::metadata(&kept).unwrap().ino();
+    let target = Target::open(temp.path()).unwrap();
+    let (staging, _) = target.stage(ID).unwrap();
+    target.swap_in(staging).unwrap();
+    assert_eq!(fs::metadata(&kept).unwrap().ino(), inode);
+    assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 1);
+}
