@@ -283,6 +283,10 @@ fn caches(
         if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {
             return (read, None);
         }
+        if error.kind() == std::io::ErrorKind::ResourceBusy {
+            tracing::debug!("another run of the same job writes the cache");
+            return (read, None);
+        }
         tracing::warn!(
             "no cache can be written at {}, so the next run will read everything: {error}",
             path.display()

@@ -194,7 +194,7 @@ fn survey(
         if shutdown.is_requested() {
             return Err(RestoreError::Interrupted);
         }
-        if !options.selection.holds(&entry.path) {
+        if !options.selection.restores(&entry.path) {
             continue;
         }
         match &entry.kind {
@@ -316,7 +316,8 @@ impl Run<'_> {
             if self.shutdown.is_requested() {
                 return Err(RestoreError::Interrupted);
             }
-            if !self.options.selection.holds(&entry.path) {
+            if !self.options.selection.restores(&entry.path) {
+                window.warn_where_reserved(entry.path);
                 continue;
             }
             if window.is_full() {
@@ -429,6 +430,15 @@ impl<'a> Window<'a> {
         self.entries >= WINDOW_ENTRIES_MAX || self.jobs.len() >= WINDOW_CHUNKS_MAX
     }
 
+    /// Names a chosen path that is not made because of its name; what is below it goes without saying.
+    fn warn_where_reserved(&self, path: PathBytes) {
+        let selection = &self.run.options.selection;
+        let place = selection.place(&path);
+        if selection.holds(&path) && crate::beneath::split_last(place).0.is_empty() {
+            self.shared.warn(&[RestoreWarning { path, what: Lost::Reserved, source: None }]);
+        }
+    }
+
     fn add(&mut self, mut entry: Entry) -> Result<(), RestoreError> {
         self.entries += 1;
         let selection = &self.run.options.selection;
@@ -440,7 +450,7 @@ impl<'a> Window<'a> {
             self.last_directory = parent.to_vec();
         }
         if let Some(first) = entry.hardlink_of.take() {
-            let place = if selection.holds(&first) {
+            let place = if selection.restores(&first) {
                 Some(selection.place(&first).to_vec())
             } else {
                 let here = selection.place(&entry.path).to_vec();

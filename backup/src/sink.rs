@@ -1,7 +1,9 @@
 //! Where a single archive goes: standard output, a file, an object.
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use chores_common::durable::{DurableError, DurableFile};
 use chores_common::object::{Location, ObjectError, ObjectStore, S3Settings, body};
@@ -16,13 +18,18 @@ const CHUNKS_QUEUED: usize = 4;
 /// Mode of a written archive: it holds what may be secret.
 const FILE_MODE: u32 = 0o600;
 
-/// A place to write one archive to. Nothing is visible there before [`Sink::commit`].
+/// Symbolic links followed to the place that is meant; the kernel follows as many (path_resolution(7)).
+const LINKS_MAX: usize = 40;
+
+/// A place to write one archive to. Of files and objects nothing is visible before [`Sink::commit`].
 #[derive(Debug)]
 pub enum Sink {
     /// Standard output.
     Stdout(io::Stdout),
     /// A file, renamed into place in the end.
     File(DurableFile),
+    /// A device or a FIFO, written as it is.
+    Node(File, PathBuf),
     /// An object, uploaded while it is written.
     Object(ObjectSink, JoinHandle<Result<u64, ObjectError>>),
 }
@@ -36,6 +43,12 @@ pub enum SinkError {
     /// The file cannot be written.
     #[error(transparent)]
     File(#[from] DurableError),
+    /// A directory cannot be an archive.
+    #[error("{0} is a directory: add the name of a file")]
+    Directory(String),
+    /// What is there cannot be opened or written.
+    #[error("cannot write to {0}")]
+    Node(String, #[source] io::Error),
     /// The object cannot be written.
     #[error(transparent)]
     Object(#[from] ObjectError),
@@ -58,7 +71,7 @@ impl Sink {
     pub fn open(location: &Location, s3: &S3Settings, runtime: &Handle) -> Result<Self, SinkError> {
         let Location::S3 { bucket, prefix } = location else {
             let Location::Directory(path) = location else { return Err(SinkError::Upload) };
-            return Ok(Self::File(DurableFile::create(Path::new(path), FILE_MODE)?));
+            return Self::open_path(path);
         };
         let (directory, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
         if name.is_empty() {
@@ -72,11 +85,42 @@ impl Sink {
         Ok(Self::Object(ObjectSink::new(sender), upload))
     }
 
+    /// A name is only replaced where it is that of a regular file, or of nothing.
+    fn open_path(path: &Path) -> Result<Self, SinkError> {
+        let path = followed(path);
+        let failed = |error| SinkError::Node(path.display().to_string(), error);
+        match path.metadata() {
+            Ok(found) if found.is_dir() => Err(SinkError::Directory(path.display().to_string())),
+            Ok(found) if !found.is_file() => {
+                let node = File::options().write(true).open(&path).map_err(failed)?;
+                Ok(Self::Node(node, path))
+            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => Ok(Self::File(DurableFile::create(&path, FILE_MODE)?)),
+        }
+    }
+
+    /// Device and inode of the files that are written or will be replaced, as a walk wants them to leave
+    /// them out.
+    #[must_use]
+    pub fn identities(&self) -> Vec<(u64, u64)> {
+        let Self::File(file) = self else { return Vec::new() };
+        let found = [file.metadata(), file.path().metadata()];
+        found.into_iter().flatten().map(|found| (found.dev(), found.ino())).collect()
+    }
+
     /// Makes what was written visible in its place.
     pub fn commit(self, runtime: &Handle) -> Result<(), SinkError> {
         match self {
             Self::Stdout(mut stdout) => stdout.flush().map_err(SinkError::Stdout),
             Self::File(file) => Ok(file.commit()?),
+            Self::Node(node, path) => match node.sync_all() {
+                // A FIFO, and a device that keeps nothing (fsync(2)).
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+                outcome => {
+                    outcome.map_err(|error| SinkError::Node(path.display().to_string(), error))
+                }
+            },
             Self::Object(sink, upload) => {
                 // Where the upload has ended already, its own result says why.
                 if sink.finish().is_err() {
@@ -94,6 +138,7 @@ impl Write for Sink {
         match self {
             Self::Stdout(stdout) => stdout.write(bytes),
             Self::File(file) => file.write(bytes),
+            Self::Node(node, _) => node.write(bytes),
             Self::Object(sink, _) => sink.write(bytes),
         }
     }
@@ -102,7 +147,21 @@ impl Write for Sink {
         match self {
             Self::Stdout(stdout) => stdout.flush(),
             Self::File(file) => file.flush(),
+            Self::Node(node, _) => node.flush(),
             Self::Object(sink, _) => sink.flush(),
         }
     }
 }
+
+/// Where links at the end of a path lead, to a place that need not exist.
+fn followed(path: &Path) -> PathBuf {
+    let mut at = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(to) = std::fs::read_link(&at) else { break };
+        at = at.parent().unwrap_or(Path::new("")).join(to);
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests;

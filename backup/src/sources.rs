@@ -1,9 +1,10 @@
 //! What to back up: paths that were named, or the volumes mounted into this container.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use chores_common::object::Location;
-use rustix::fs::stat;
+use rustix::fs::{fstat, stat};
 
 use crate::entry::{PathBytes, display_path, tree_order};
 use crate::mounts;
@@ -12,6 +13,15 @@ use crate::walk::{SourceRoot, WalkError};
 
 /// Longest mount table read, in bytes.
 const MOUNTINFO_BYTES_MAX: u64 = 16 << 20;
+
+/// Where the roots of trust of TLS lie, which a container gets from its host or its image.
+const TRUST_PLACES: [&str; 5] = [
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki",
+    "/usr/share/ca-certificates",
+];
 
 /// The roots of a run.
 #[derive(Debug)]
@@ -83,13 +93,58 @@ pub fn of_own_mounts(own: &[PathBuf]) -> Result<Sources, SourcesError> {
         return Err(SourcesError::NotInContainer);
     }
     let table = read_mounts().map_err(SourcesError::Mounts)?;
-    let own_paths: Vec<PathBytes> = own.iter().map(|path| bytes_of(path)).collect();
-    let volumes = mounts::volumes(&mounts::parse(&table), &own_paths);
-    let paths: Vec<_> = volumes.into_iter().map(|volume| path_of(&volume.mount_point)).collect();
+    let not_data = trust_places(std::env::vars_os()).into_iter().chain(key_files());
+    let left_out: Vec<PathBytes> =
+        own.iter().cloned().chain(not_data).map(|path| bytes_of(&path)).collect();
+    let volumes = mounts::volumes(&mounts::parse(&table), &left_out);
+    let own_identities = identities(own);
+    let paths: Vec<_> = volumes
+        .into_iter()
+        .map(|volume| path_of(&volume.mount_point))
+        .filter(|path| {
+            !stat(path).is_ok_and(|stat| own_identities.contains(&(stat.st_dev, stat.st_ino)))
+        })
+        .collect();
     if paths.is_empty() {
         return Err(SourcesError::NoVolume);
     }
-    of_paths(&paths, own)
+    let mut sources = of_paths(&paths, own)?;
+    let taken =
+        sources.sources.iter().map(|source| format!("saving the volume at {}", source.path));
+    sources.notes.extend(taken);
+    Ok(sources)
+}
+
+/// The files that hold the keys of this run: never data of a volume.
+#[must_use]
+pub fn key_files() -> Vec<PathBuf> {
+    key_files_in(std::env::vars_os())
+}
+
+fn key_files_in(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<PathBuf> {
+    let is_key = |name: &OsString| {
+        name.to_str().is_some_and(|name| name.starts_with("AWS_") && name.ends_with("_FILE"))
+    };
+    variables
+        .filter(|(name, _)| is_key(name))
+        .flat_map(|(_, path)| both_names(path.into()))
+        .collect()
+}
+
+fn trust_places(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<PathBuf> {
+    let named = variables.flat_map(|(name, value)| match name.to_str() {
+        Some("SSL_CERT_FILE") => vec![PathBuf::from(value)],
+        Some("SSL_CERT_DIR") => std::env::split_paths(&value).collect(),
+        _ => Vec::new(),
+    });
+    TRUST_PLACES.iter().map(PathBuf::from).chain(named).flat_map(both_names).collect()
+}
+
+/// A path as it was named and, where links lead elsewhere, as mounts have it. The root is no such place.
+fn both_names(path: PathBuf) -> Vec<PathBuf> {
+    let canonical = path.canonicalize().ok().filter(|canonical| *canonical != path);
+    let names = std::iter::once(path).chain(canonical);
+    names.filter(|path| path.is_absolute() && path.parent().is_some()).collect()
 }
 
 /// The local directories of this run that must not be saved: the repository and the cache.
@@ -114,11 +169,17 @@ pub fn identities(directories: &[PathBuf]) -> Vec<(u64, u64)> {
 }
 
 fn refuse_own(roots: &[SourceRoot], own: &[PathBuf]) -> Result<(), SourcesError> {
+    let identities = identities(own);
     for root in roots {
-        let inside = own.iter().any(|own| {
-            let own = bytes_of(own);
-            root.path() == own || mounts::is_below(root.path(), &own)
-        });
+        // A bind mount shows the repository under another path.
+        let same = root.is_directory()
+            && fstat(root.directory())
+                .is_ok_and(|stat| identities.contains(&(stat.st_dev, stat.st_ino)));
+        let inside = same
+            || own.iter().any(|own| {
+                let own = bytes_of(own);
+                root.path() == own || mounts::is_below(root.path(), &own)
+            });
         if inside {
             return Err(SourcesError::InsideRepository(display_path(root.path())));
         }
@@ -152,7 +213,7 @@ fn path_of(path: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStringExt;
     let mut bytes = b"/".to_vec();
     bytes.extend_from_slice(path);
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 #[cfg(test)]

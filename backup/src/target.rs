@@ -26,7 +26,7 @@ mod attributes;
 mod removal;
 mod staging;
 
-pub use staging::{Leftover, Staging};
+pub use staging::{Leftover, Staging, is_reserved};
 
 /// Mode of directories between their making and [`Target::finish`].
 const DIRECTORY_MODE: Mode = Mode::RWXU;
@@ -120,6 +120,8 @@ pub enum Lost {
     Device,
     /// The socket itself: its server makes a new one.
     Socket,
+    /// The path and all below it: its name is one that restores use for themselves.
+    Reserved,
 }
 
 impl Target {
@@ -146,22 +148,22 @@ impl Target {
         let names = removal::names(self.directory.as_fd())
             .map_err(|error| self.failed("list", b"", error))?;
         for name in names {
-            let stat = Stat::read(self.directory.as_fd(), &name);
-            let harmless = name == LOST_AND_FOUND
-                && stat.is_ok_and(|stat| stat.kind == FileType::Directory)
-                && beneath::open(
-                    self.directory.as_fd(),
-                    &name,
-                    OFlags::RDONLY | OFlags::DIRECTORY,
-                    Mode::empty(),
-                )
-                .and_then(|inside| removal::names(inside.as_fd()))
-                .is_ok_and(|names| names.is_empty());
-            if !harmless {
+            if !self.is_empty_lost_and_found(&name) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// Whether this path is the `lost+found` of the file system itself, with nothing in it: it is nobody's
+    /// data and stays where it is.
+    #[must_use]
+    pub fn is_empty_lost_and_found(&self, path: &[u8]) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        path == LOST_AND_FOUND
+            && beneath::open(self.directory.as_fd(), path, flags, Mode::empty())
+                .and_then(|inside| removal::names(inside.as_fd()))
+                .is_ok_and(|names| names.is_empty())
     }
 
     /// Bytes that may still be written (`f_bavail`: without what is reserved for root).
@@ -448,6 +450,10 @@ impl std::fmt::Display for RestoreWarning {
             Lost::Times => write!(f, "{path}: the modification time could not be set"),
             Lost::Device => write!(f, "{path}: the device was not made; that needs CAP_MKNOD"),
             Lost::Socket => write!(f, "{path}: a socket is not restored; its server makes it"),
+            Lost::Reserved => write!(
+                f,
+                "{path}: left out with all below it, because restores use such names for themselves; `export` has it"
+            ),
         }
     }
 }

@@ -76,7 +76,7 @@ pub struct WalkOptions {
     pub exclude: Exclude,
     /// Record directories on other file systems than their root's, and do not enter them.
     pub one_file_system: bool,
-    /// Directories (device, inode) that are left out with all below: the repository and the cache.
+    /// What belongs to the backup itself (device, inode): directories, left out with all below, and files.
     pub skip: Vec<(u64, u64)>,
     /// Threads that read ahead, up to [`THREADS_MAX`]; with 0 the caller's thread does everything.
     pub threads: usize,
@@ -104,7 +104,7 @@ pub struct Found {
     pub stat: Stat,
 }
 
-/// A directory that was left out, or recorded without what is in it.
+/// What was left out, or a directory recorded without what is in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skipped {
     /// Absolute path without the leading `/`.
@@ -116,7 +116,7 @@ pub struct Skipped {
 /// Why a directory was not entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// It is the repository or the cache; the directory itself is left out too.
+    /// It is the repository, the cache, the archive or a key of the backup; left out whole.
     Own,
     /// It is on another file system, and only one was asked for; recorded as an empty directory.
     OtherFileSystem,
@@ -250,7 +250,7 @@ impl WalkProblem {
 impl std::fmt::Display for SkipReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Own => f.write_str("left out: it is the repository or the cache of this backup"),
+            Self::Own => f.write_str("left out: it belongs to this backup itself"),
             Self::OtherFileSystem => f.write_str("not entered: it is another file system"),
             Self::KernelFileSystem(kind) => {
                 write!(f, "not entered: it is a view into the kernel ({kind})")

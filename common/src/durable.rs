@@ -102,6 +102,17 @@ impl DurableFile {
         Ok(Self { file, temporary, target: path.to_owned(), renamed: false })
     }
 
+    /// The name that the file gets.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.target
+    }
+
+    /// What the file is while it is written.
+    pub fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        self.file.metadata()
+    }
+
     /// Makes the file durable and visible under its own name.
     pub fn commit(mut self) -> Result<(), DurableError> {
         let failed = |act, source| DurableError::new(act, &self.target, source);

@@ -34,7 +34,12 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
     let name = config::name(args.name.as_deref(), || {
         told.as_ref().map_or_else(|| paths_of(&sources.sources), SourceInfo::name)
     })?;
-    let walk = walk_options(&args.walk, sources::identities(&own))?;
+    let mut skip = sources::identities(&own);
+    // A key in a volume that was not named is not what the operator wants to have copied.
+    if args.paths.is_empty() {
+        skip.extend(sources::identities(&sources::key_files()));
+    }
+    let walk = walk_options(&args.walk, skip)?;
     let options = CreateOptions {
         name,
         tags,

@@ -12,19 +12,19 @@ use super::create::{find, walk_options};
 use super::{CommandError, Context};
 use crate::cli::StreamArgs;
 use crate::config::{self, SettingError};
-use crate::sink::Sink;
+use crate::sink::{Sink, SinkError};
 use crate::stream::{Notice, StreamError, StreamOptions, stream};
 use crate::text;
 
 /// Writes one archive of paths.
 pub fn run(context: &Context<'_>, args: &StreamArgs) -> Result<ExitCode, CommandError> {
     let sources = find(&args.paths, &[])?;
+    let sink = sink(context, &args.to)?;
     let options = StreamOptions {
-        walk: walk_options(&args.walk, Vec::new())?,
+        walk: walk_options(&args.walk, sink.identities())?,
         level: config::level(&args.compression),
         threads: u32::try_from(context.settings.threads).unwrap_or(1),
     };
-    let sink = sink(context, &args.to)?;
     let progress = Progress::new();
     let shown = (args.to != "-").then(|| context.show("stream", &progress));
     let mut last = 0;
@@ -79,5 +79,8 @@ pub(super) fn sink(context: &Context<'_>, to: &OsStr) -> Result<Sink, CommandErr
     let text = to.to_string_lossy();
     let location =
         Location::parse(&text).map_err(|error| SettingError::To(text.into_owned(), error))?;
-    Sink::open(&location, &context.settings.s3, &context.runtime).map_err(CommandError::failed)
+    Sink::open(&location, &context.settings.s3, &context.runtime).map_err(|error| match error {
+        SinkError::Directory(_) => CommandError::usage(error),
+        error => CommandError::failed(error),
+    })
 }

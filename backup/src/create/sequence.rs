@@ -102,7 +102,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
     /// Passes on what is still held back. Called once, when the walk has ended.
     pub(super) fn finish(mut self) {
         let empty: Vec<_> = (self.roots.iter().zip(&self.paths_met))
-            .filter(|(root, paths)| root.is_directory() && **paths == 1)
+            .filter(|(root, paths)| root.is_directory() && **paths <= 1)
             .map(|(root, _)| display_path(root.path()))
             .collect();
         for path in empty {

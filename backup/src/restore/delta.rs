@@ -36,7 +36,7 @@ impl Run<'_> {
             let Ok(found) = found else { return ControlFlow::Continue(()) };
             while wanted.as_ref().is_none_or(|entry| tree_order(&entry.path, &found.path).is_lt()) {
                 match entries.next_entry() {
-                    Ok(Some(entry)) if self.options.selection.holds(&entry.path) => {
+                    Ok(Some(entry)) if self.options.selection.restores(&entry.path) => {
                         let entry = self.options.selection.placed(entry);
                         scopes.enter(&entry.path);
                         wanted = Some(entry);
@@ -53,6 +53,7 @@ impl Run<'_> {
                 Some(entry) => is_of_type(&entry.kind, &found.stat),
                 None => {
                     !scopes.hold(&found.path)
+                        || target.is_empty_lost_and_found(&found.path)
                         || extras.last().is_some_and(|top| select::is_inside(&found.path, top))
                 }
             };

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use crate::entry::{Entry, PathBytes, display_path};
 use crate::snapshot::{Snapshot, Source};
+use crate::target::is_reserved;
 
 /// A choice that cannot be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,12 @@ impl Selection {
         let stripped = self.strip.as_deref().is_none_or(|root| is_inside(path, root));
         stripped
             && (self.paths.is_empty() || self.paths.iter().any(|chosen| is_inside(path, chosen)))
+    }
+
+    /// Whether `path` is chosen and may be made in a target: not where [`is_reserved`] names would be.
+    #[must_use]
+    pub fn restores(&self, path: &[u8]) -> bool {
+        self.holds(path) && !is_reserved(self.place(path))
     }
 
     /// Where `path` goes, relative to the target.

@@ -430,3 +430,37 @@ fn a_choice_that_matches_nothing_is_refused() {
     let error = run(&fixture.test.repository, &snapshot, &Out::new(), &options).unwrap_err();
     assert!(matches!(error, RestoreError::Select(SelectError::NoPath(_))), "{error}");
 }
+
+#[test]
+fn names_of_the_restore_journal_do_not_come_back_from_a_snapshot() {
+    let fixture = Fixture::new();
+    let planted = ".chores-enter-00000000000000ab";
+    fixture.write(&format!("{planted}/tree/x"), b"planted");
+    fixture.write("kept", b"kept");
+    let hard = fixture.source().join("linked");
+    fs::hard_link(fixture.source().join(planted).join("tree/x"), hard).unwrap();
+    let snapshot = fixture.create();
+    for into in [Into::Empty, Into::Replace, Into::Delta] {
+        let out = Out::new();
+        let report =
+            run(&fixture.test.repository, &snapshot, &out, &stripped(&fixture, into)).unwrap();
+        assert_eq!(report.warning_count, 1, "{into:?} {report:?}");
+        assert!(report.warnings[0].contains(planted), "{report:?}");
+        assert!(!out.path(planted).exists());
+        assert_eq!((out.read("kept"), out.read("linked")), (b"kept".into(), b"planted".into()));
+    }
+}
+
+#[test]
+fn delta_keeps_an_empty_lost_and_found() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"one");
+    let snapshot = fixture.create();
+    let out = Out::new();
+    fs::create_dir(out.path("lost+found")).unwrap();
+    fs::create_dir(out.path("surplus")).unwrap();
+    let report =
+        run(&fixture.test.repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
+    assert_eq!(report.removed, 1, "{report:?}");
+    assert!(out.path("lost+found").is_dir());
+}

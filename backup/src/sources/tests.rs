@@ -31,3 +31,35 @@ fn a_missing_source_is_named() {
     let error = of_paths(&[PathBuf::from("/no/such/place")], &[]).unwrap_err();
     assert!(error.to_string().contains("/no/such/place"), "{error}");
 }
+
+#[test]
+fn a_repository_that_is_seen_under_another_path_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (repository, alias) = (directory.path().join("repo"), directory.path().join("alias"));
+    std::fs::create_dir(&repository).unwrap();
+    std::os::unix::fs::symlink(&repository, &alias).unwrap();
+    // Not canonical, so that only device and inode tell.
+    assert!(matches!(of_paths(&[repository], &[alias]), Err(SourcesError::InsideRepository(_))));
+}
+
+#[test]
+fn roots_of_trust_and_key_files_are_no_data() {
+    let variables = || {
+        [
+            ("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere/key"),
+            ("AWS_REGION", "/nowhere/region"),
+            ("SSL_CERT_FILE", "/nowhere/roots.pem"),
+            ("SSL_CERT_DIR", "/nowhere/a:/nowhere/b:/"),
+            ("OTHER_FILE", "/nowhere/other"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)))
+    };
+    assert_eq!(key_files_in(variables()), [PathBuf::from("/nowhere/key")]);
+    let places = trust_places(variables());
+    for place in ["/etc/ssl/certs", "/etc/pki", "/nowhere/roots.pem", "/nowhere/a", "/nowhere/b"] {
+        assert!(places.contains(&PathBuf::from(place)), "{place}");
+    }
+    assert!(!places.contains(&PathBuf::from("/")));
+    assert!(!places.iter().any(|place| place.ends_with("region") || place.ends_with("other")));
+}

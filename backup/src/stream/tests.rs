@@ -251,3 +251,19 @@ fn fast_levels_and_any_number_of_threads_give_an_archive() {
         assert!(zstd::decode_all(archive.as_slice()).unwrap().len() >= 10_240);
     }
 }
+
+#[test]
+fn the_archive_itself_is_left_out() {
+    let temp = tempfile::tempdir().unwrap();
+    fs::write(temp.path().join("data"), "data").unwrap();
+    let archive = temp.path().join("archive");
+    fs::write(&archive, "old").unwrap();
+    let found = fs::metadata(&archive).unwrap();
+    let mut options = options();
+    options.walk.skip = vec![(found.dev(), found.ino())];
+    let roots = [SourceRoot::open(temp.path()).unwrap()];
+    let observe = |_| ControlFlow::Continue(());
+    let (_, tar) = stream(&roots, &options, Vec::new(), observe).unwrap();
+    let names = members(temp.path(), &zstd::decode_all(tar.as_slice()).unwrap());
+    assert_eq!(names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["", "data"]);
+}

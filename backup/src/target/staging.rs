@@ -10,24 +10,45 @@
 //! 3. `.chores-enter-<id>`: nothing old is left at the top; the new entries move up.
 //! 4. `.chores-old-<id>` alone: done; the old tree is removed.
 //!
+//! Each of these directories holds the tree under [`TREE`] and, beside it, a proof under [`MARKER`]: the
+//! inode of the target and the id. It must belong to this user and be closed to all others. What only has
+//! such a name is data like any other, because content of a volume may have any name. A restore never makes
+//! such a name from a snapshot ([`is_reserved`]), so a proof cannot come back out of a backup.
+//!
 //! Old and new are never exchanged name by name, because after a kill nobody could tell which is which.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, mkdirat, renameat,
-    renameat_with, syncfs, unlinkat,
+    FlockOperation, Mode, OFlags, RenameFlags, flock, fsync, mkdirat, renameat, renameat_with,
+    syncfs,
 };
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
-use super::{DIRECTORY_MODE, Target, TargetError, removal};
+use super::{DIRECTORY_MODE, FILE_MODE, Target, TargetError, removal};
+use crate::walk::{FileType, Stat};
 use crate::{beneath, mounts};
 
 const RESTORE: &str = ".chores-restore-";
 const READY: &str = ".chores-ready-";
 const ENTER: &str = ".chores-enter-";
 const OLD: &str = ".chores-old-";
+
+/// The tree inside of such a directory.
+const TREE: &[u8] = b"tree";
+
+/// The proof inside of such a directory: a file with what [`Target::proof`] says.
+const MARKER: &[u8] = b"proof";
+
+/// Longest proof that is read, in bytes; a real one is about 60.
+const PROOF_BYTES_MAX: u64 = 256;
+
+/// Permission bits of a mode.
+const PERMISSION_BITS: u32 = 0o777;
 
 /// Digits of an id in these names.
 const ID_DIGITS: usize = 16;
@@ -76,15 +97,13 @@ impl Target {
         self.refuse_mounts_inside()?;
         let leftovers = self.settle()?;
         let name = format!("{RESTORE}{id:016x}");
-        let failed = |error| self.failed("make the staging directory", name.as_bytes(), error);
-        mkdirat(&self.directory, name.as_str(), DIRECTORY_MODE).map_err(failed)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let directory =
-            beneath::open(self.as_fd(), name.as_bytes(), flags, Mode::empty()).map_err(failed)?;
         let mut digits = Id::default();
         digits.copy_from_slice(format!("{id:016x}").as_bytes());
-        let inside = Target { path: self.path.join(&name), directory };
-        Ok((Staging { inside, id: digits }, leftovers))
+        let directory = self
+            .make_holder(RESTORE, &digits)
+            .map_err(|error| self.failed("make the staging directory", name.as_bytes(), error))?;
+        let path = self.path.join(&name).join("tree");
+        Ok((Staging { inside: Target { path, directory }, id: digits }, leftovers))
     }
 
     /// Puts the restored tree in the place of everything that was in the target, and removes that.
@@ -113,7 +132,9 @@ impl Target {
             return Err(TargetError::InUse { path: self.display(b"") });
         }
         let mut leftovers = Vec::new();
-        for step in steps(&self.names()?) {
+        let mut names = self.names()?;
+        names.retain(|name| self.is_proven(name));
+        for step in steps(&names) {
             self.carry_out(step)?;
             leftovers.push(match step {
                 Step::RemoveUnfinished(_) => Leftover::Removed,
@@ -128,7 +149,7 @@ impl Target {
     /// Does a step and all that follow it.
     fn carry_out(&self, step: Step) -> Result<(), TargetError> {
         match step {
-            Step::RemoveUnfinished(id) => self.remove_tree(&stage_name(RESTORE, &id)),
+            Step::RemoveUnfinished(id) => self.remove_holder(RESTORE, &id),
             Step::MoveOldOut(id) => {
                 self.move_old_out(&id)?;
                 self.rename_stage(&id, READY, ENTER)?;
@@ -138,27 +159,83 @@ impl Target {
                 self.move_new_in(&id)?;
                 self.carry_out(Step::RemoveOld(id))
             }
-            Step::RemoveOld(id) => self.remove_tree(&stage_name(OLD, &id)),
+            Step::RemoveOld(id) => self.remove_holder(OLD, &id),
         }
+    }
+
+    /// Makes a directory of the journal with its proof on disk, or completes one, and opens its tree.
+    fn make_holder(&self, stage: &str, id: &Id) -> rustix::io::Result<OwnedFd> {
+        let name = stage_name(stage, id);
+        let tolerate = |outcome| if outcome == Err(Errno::EXIST) { Ok(()) } else { outcome };
+        tolerate(mkdirat(&self.directory, name.as_slice(), DIRECTORY_MODE))?;
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY;
+        let holder = beneath::open(self.as_fd(), &name, directory, Mode::empty())?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK;
+        let mut marker = File::from(beneath::open(holder.as_fd(), MARKER, flags, FILE_MODE)?);
+        let proof = self.proof(id)?;
+        marker
+            .write_all(proof.as_bytes())
+            .and_then(|()| marker.sync_all())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        tolerate(mkdirat(&holder, TREE, DIRECTORY_MODE))?;
+        fsync(&holder)?;
+        beneath::open(holder.as_fd(), TREE, directory, Mode::empty())
+    }
+
+    /// What the proof of a restore says. The inode is that of the target: a copy of the directory
+    /// elsewhere proves nothing there. The device is left out, as its number may change at a restart.
+    fn proof(&self, id: &Id) -> rustix::io::Result<String> {
+        let inode = Stat::read(self.as_fd(), b"")?.inode;
+        Ok(format!("restore {} into inode {inode}\n", String::from_utf8_lossy(id)))
+    }
+
+    /// Whether a name at the top is one of the journal and not data that looks like it.
+    fn is_proven(&self, name: &[u8]) -> bool {
+        stage_of(name).is_some_and(|(_, id)| self.proves(name, &id).unwrap_or(false))
+    }
+
+    fn proves(&self, name: &[u8], id: &Id) -> rustix::io::Result<bool> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let holder = beneath::open(self.as_fd(), name, flags, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let marker = beneath::open(holder.as_fd(), MARKER, flags, Mode::empty())?;
+        let user = geteuid().as_raw();
+        let (outer, inner) = (Stat::read(holder.as_fd(), b"")?, Stat::read(marker.as_fd(), b"")?);
+        let closed = outer.mode & PERMISSION_BITS == DIRECTORY_MODE.as_raw_mode();
+        if !closed || outer.uid != user || inner.uid != user || inner.kind != FileType::File {
+            return Ok(false);
+        }
+        let mut found = Vec::new();
+        File::from(marker)
+            .take(PROOF_BYTES_MAX)
+            .read_to_end(&mut found)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(found == self.proof(id)?.as_bytes())
+    }
+
+    /// Removes a directory of the journal, the proof last: a kill before leaves what the next one knows.
+    fn remove_holder(&self, stage: &str, id: &Id) -> Result<(), TargetError> {
+        let name = stage_name(stage, id);
+        self.remove_tree(&below(&name, TREE))?;
+        self.remove_tree(&name)
     }
 
     fn move_old_out(&self, id: &Id) -> Result<(), TargetError> {
         let old_name = stage_name(OLD, id);
-        match mkdirat(&self.directory, old_name.as_slice(), DIRECTORY_MODE) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(self.failed("make the directory", &old_name, error)),
-        }
-        for name in self.names()?.iter().filter(|name| stage_of(name).is_none()) {
-            self.move_aside(id, name)?;
+        self.make_holder(OLD, id)
+            .map_err(|error| self.failed("make the directory", &old_name, error))?;
+        for name in self.names()? {
+            let of_this_restore = stage_of(&name).is_some_and(|(_, found)| found == *id);
+            if !of_this_restore && !self.is_proven(&name) && !self.is_empty_lost_and_found(&name) {
+                self.move_aside(id, &name)?;
+            }
         }
         Ok(())
     }
 
     /// Moves one entry of the target to the old ones; what has the same name there goes.
     fn move_aside(&self, id: &Id, name: &[u8]) -> Result<(), TargetError> {
-        let mut aside = stage_name(OLD, id);
-        aside.push(b'/');
-        aside.extend_from_slice(name);
+        let aside = below(&below(&stage_name(OLD, id), TREE), name);
         self.remove_tree(&aside)?;
         let failed = |error| self.failed("move aside", name, error);
         let (old, _) = beneath::open_parent(self.as_fd(), &aside).map_err(failed)?;
@@ -173,8 +250,9 @@ impl Target {
         let enter_name = stage_name(ENTER, id);
         let failed = |error| self.failed("move into place", &enter_name, error);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let enter =
-            beneath::open(self.as_fd(), &enter_name, flags, Mode::empty()).map_err(failed)?;
+        let enter = beneath::open(self.as_fd(), &below(&enter_name, TREE), flags, Mode::empty())
+            .map_err(failed)?;
+        self.make_holder(OLD, id).map_err(failed)?;
         for name in removal::names(enter.as_fd()).map_err(failed)? {
             let failed = |error| self.failed("move into place", &name, error);
             let up = |flags| renameat_with(&enter, &name[..], &self.directory, &name[..], flags);
@@ -189,9 +267,10 @@ impl Target {
                 outcome => outcome.map_err(failed)?,
             }
         }
-        unlinkat(&self.directory, enter_name.as_slice(), AtFlags::REMOVEDIR).map_err(failed)?;
         // The old tree is removed next, so this has to be on disk first.
-        fsync(&self.directory).map_err(|error| self.failed("write to disk", b"", error))
+        fsync(&self.directory).map_err(|error| self.failed("write to disk", b"", error))?;
+        // With its proof it goes in one step, so that none is left without.
+        self.move_aside(id, &enter_name)
     }
 
     fn rename_stage(&self, id: &Id, from: &str, to: &str) -> Result<(), TargetError> {
@@ -224,6 +303,17 @@ impl Target {
     fn names(&self) -> Result<Vec<Vec<u8>>, TargetError> {
         removal::names(self.as_fd()).map_err(|error| self.failed("list", b"", error))
     }
+}
+
+/// Whether a path in a target is, or is below, a name of the journal at its top. A snapshot that has one
+/// got it from who could write to its source.
+#[must_use]
+pub fn is_reserved(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').next().and_then(stage_of).is_some()
+}
+
+fn below(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    [directory, b"/", name].concat()
 }
 
 fn stage_name(stage: &str, id: &Id) -> Vec<u8> {

@@ -84,9 +84,9 @@ impl<'a> Ahead<'a> {
         StopOnDrop(self)
     }
 
-    /// Whether this is one of the directories that belong to the backup itself.
+    /// Whether this is one of the directories and files that belong to the backup itself.
     pub(super) fn is_own(&self, stat: &Stat) -> bool {
-        stat.kind == FileType::Directory && self.options.skip.contains(&(stat.device, stat.inode))
+        self.options.skip.contains(&(stat.device, stat.inode))
     }
 
     /// The listing of a directory that the walk has come to: ready, on its way, or read right here.

@@ -99,6 +99,9 @@ impl SourceInfo {
     }
 }
 
+/// Words in the names of mount options that hold a secret, or say where it is.
+const SECRET_WORDS: [&str; 5] = ["pass", "cred", "secret", "token", "key"];
+
 /// The sources of one backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sources {
@@ -118,6 +121,7 @@ pub(super) struct Sources {
 pub(super) fn of_container(container: &Container, volumes: &BTreeMap<String, Volume>) -> Sources {
     let mut sources = Vec::new();
     let mut notes = Vec::new();
+    notes.extend(volumes.values().filter_map(note_of_secrets));
     for mount in &container.mounts {
         match refusal(mount) {
             Some(reason) => {
@@ -156,7 +160,7 @@ pub(super) fn of_volumes(volumes: &[Volume]) -> Sources {
         container: None,
         volumes: volumes.iter().map(|volume| (volume.name.clone(), place(volume))).collect(),
         taken: volumes.iter().map(place).collect(),
-        notes: Vec::new(),
+        notes: volumes.iter().filter_map(note_of_secrets).collect(),
     }
 }
 
@@ -211,6 +215,33 @@ fn recorded_volume(volume: &Volume) -> SourceVolume {
         name: volume.name.clone(),
         driver: volume.driver.clone(),
         labels: volume.labels.clone(),
-        options: volume.options.clone(),
+        options: without_secrets(&volume.options),
     }
+}
+
+fn note_of_secrets(volume: &Volume) -> Option<String> {
+    (without_secrets(&volume.options) != volume.options).then(|| {
+        let name = &volume.name;
+        format!(
+            "options of the volume {name} that hold secrets are not recorded: note them elsewhere"
+        )
+    })
+}
+
+/// Driver options without passwords. The `local` driver has those of mount(8) in one value, with commas
+/// between: `o=addr=host,username=web,password=…`.
+fn without_secrets(options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let is_open = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        !SECRET_WORDS.iter().any(|word| name.contains(word))
+    };
+    let value_of = |value: &String| {
+        let kept = value.split(',').filter(|item| match item.split_once('=') {
+            Some((name, _)) => is_open(name.trim()),
+            None => true,
+        });
+        kept.collect::<Vec<_>>().join(",")
+    };
+    let kept = options.iter().filter(|(name, _)| is_open(name));
+    kept.map(|(name, value)| (name.clone(), value_of(value))).collect()
 }

@@ -103,3 +103,22 @@ fn a_text_that_is_too_long_or_not_ours_is_an_error() {
         assert!(matches!(SourceInfo::from_env_text(text), Err(SourceInfoError::Json(_))), "{text}");
     }
 }
+
+#[test]
+fn secrets_in_driver_options_are_not_recorded_and_a_note_says_so() {
+    let mut share = volume("share");
+    share.options = [
+        ("type", "cifs"),
+        ("o", "addr=nas,username=web,password=x,Credentials=/etc/c,pass=y,vers=3.0,ro"),
+        ("password", "z"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    let sources = of_volumes(&[share, volume("plain")]);
+    let recorded = sources.info.sources[0].volume.clone().unwrap().options;
+    let expected = [("type", "cifs"), ("o", "addr=nas,username=web,vers=3.0,ro")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(recorded, expected.into());
+    let [note] = sources.notes.as_slice() else { panic!("{:?}", sources.notes) };
+    assert!(note.contains("volume share"), "{note}");
+}
