@@ -13,7 +13,7 @@ mod write;
 mod tests;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -28,8 +28,10 @@ use crate::pack::Decompressor;
 use crate::reader::{ChunkReader, ReadError, slice_of};
 use crate::repository::Repository;
 use crate::snapshot::Snapshot;
+use crate::sources;
 use crate::target::{Leftover, Lost, RestoreWarning, Target, TargetError};
 use crate::tree::{TreeError, TreeReader};
+use crate::walk::threads_default;
 use plan::{ChunkJob, Fetch};
 use select::{SelectError, Selection};
 use write::{FileJob, FileWriter};
@@ -68,6 +70,8 @@ pub struct RestoreOptions {
     pub dry_run: bool,
     /// Threads that fetch, decode and write.
     pub threads: usize,
+    /// Where caches are kept; like the repository, it is never restored into or removed.
+    pub cache: Option<PathBuf>,
 }
 
 /// What a restore did, or would do.
@@ -133,6 +137,9 @@ pub enum RestoreError {
     /// The target is the root directory.
     #[error("--replace and --delta refuse the root directory")]
     Root,
+    /// The target is inside the repository or the cache.
+    #[error("{0} is inside the repository or its cache: name a target outside")]
+    InsideOwn(String),
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,
@@ -150,6 +157,10 @@ pub fn restore(
     progress: &Progress,
     shutdown: &Shutdown,
 ) -> Result<RestoreReport, RestoreError> {
+    let place = repository.store().objects().location();
+    let own =
+        sources::identities(&sources::own_directories(Some(&place), options.cache.as_deref()));
+    refuse_inside(into_path, &own)?;
     let (index, _unreadable) = repository
         .index_for_reading([snapshot])
         .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
@@ -159,7 +170,7 @@ pub fn restore(
         return Ok(survey.report);
     }
     let target = open_target(into_path, options)?;
-    let run = Run { repository, index: &index, snapshot, options, progress, shutdown };
+    let run = Run { repository, index: &index, snapshot, options, own, progress, shutdown };
     match options.into {
         Into::Empty => {
             refuse_full(&target, survey.data_bytes)?;
@@ -167,6 +178,7 @@ pub fn restore(
         }
         Into::Delta => run.delta(&target),
         Into::Replace => {
+            target.refuse_own(threads_default(), &run.own)?;
             refuse_full(&target, survey.data_bytes)?;
             run.replace(&target)
         }
@@ -242,6 +254,16 @@ fn open_target(path: &Path, options: &RestoreOptions) -> Result<Target, RestoreE
     Ok(target)
 }
 
+/// Refuses a target that is one of the directories `own` or below it, or would be made there.
+fn refuse_inside(path: &Path, own: &[(u64, u64)]) -> Result<(), RestoreError> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find_map(|above| above.canonicalize().ok());
+    let inside = existing.iter().flat_map(|existing| existing.ancestors()).any(|above| {
+        sources::identities(&[above.to_owned()]).iter().any(|identity| own.contains(identity))
+    });
+    if inside { Err(RestoreError::InsideOwn(path.display().to_string())) } else { Ok(()) }
+}
+
 fn refuse_full(target: &Target, needed: u64) -> Result<(), RestoreError> {
     let free = target.free_bytes()?;
     if free >= needed {
@@ -256,6 +278,8 @@ struct Run<'a> {
     index: &'a Index,
     snapshot: &'a Snapshot,
     options: &'a RestoreOptions,
+    /// Device and inode of the repository and the cache.
+    own: Vec<(u64, u64)>,
     progress: &'a Progress,
     shutdown: &'a Shutdown,
 }

@@ -10,9 +10,11 @@ use serde_json::json;
 
 use super::{CommandError, Context};
 use crate::cli::{RestoreArgs, SelectionArgs};
+use crate::config;
 use crate::restore::select::{Selection, one_source, typed_path};
 use crate::restore::{Into, RestoreError, RestoreOptions, RestoreReport, restore};
 use crate::snapshot::{Snapshot, SnapshotName};
+use crate::target::TargetError;
 use crate::text;
 
 /// Brings a snapshot back: below a directory, or into a volume.
@@ -41,6 +43,7 @@ fn into_directory(
         },
         dry_run: args.dry_run,
         threads: context.settings.threads,
+        cache: config::cache_directory(context.args, &context.location()?),
     };
     let progress = Progress::new();
     let shown = context.show("restore", &progress);
@@ -49,9 +52,11 @@ fn into_directory(
     shown.finish();
     let report = outcome.map_err(|error| match error {
         RestoreError::Interrupted => CommandError::interrupted(error),
-        RestoreError::Select(_) | RestoreError::NotEmpty(_) | RestoreError::Root => {
-            CommandError::usage(error)
-        }
+        RestoreError::Select(_)
+        | RestoreError::NotEmpty(_)
+        | RestoreError::Root
+        | RestoreError::InsideOwn(_)
+        | RestoreError::Target(TargetError::Own { .. }) => CommandError::usage(error),
         error => CommandError::failed(error),
     })?;
     answer(context, &name, &report, args, target, begun.elapsed())?;

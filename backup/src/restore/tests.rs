@@ -34,6 +34,7 @@ fn stripped(fixture: &Fixture, into: Into) -> RestoreOptions {
         into,
         dry_run: false,
         threads: 2,
+        cache: None,
     }
 }
 
@@ -101,6 +102,7 @@ fn directories_above_every_source_can_be_entered() {
         into: Into::Empty,
         dry_run: false,
         threads: 1,
+        cache: None,
     };
     run(&fixture.test.repository, &snapshot, &out, &whole).unwrap();
     let source = String::from_utf8(tree_path(&fixture.source())).unwrap();
@@ -239,6 +241,7 @@ fn delta_removes_surplus_in_every_source_and_nothing_outside_them() {
         into: Into::Delta,
         dry_run: false,
         threads: 2,
+        cache: None,
     };
     let report = run(&fixture.test.repository, &snapshot, &out, &delta).unwrap();
     assert_eq!(report.removed, 2);
@@ -429,4 +432,35 @@ fn a_choice_that_matches_nothing_is_refused() {
     options.selection.paths.push(b"no/such/path".to_vec());
     let error = run(&fixture.test.repository, &snapshot, &Out::new(), &options).unwrap_err();
     assert!(matches!(error, RestoreError::Select(SelectError::NoPath(_))), "{error}");
+}
+
+#[test]
+fn the_repository_and_the_cache_are_never_restored_over() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    let snapshot = fixture.create();
+    let repository = &fixture.test.repository;
+    let temp = fixture.test.temp.path();
+    let attempt = |target: &Path, into: Into, cache: Option<PathBuf>| {
+        let options = RestoreOptions { cache, ..stripped(&fixture, into) };
+        restore(repository, &snapshot, target, &options, &Progress::new(), &Shutdown::new())
+    };
+    let before = fixture.test.objects("").len();
+    for into in [Into::Replace, Into::Delta, Into::Empty] {
+        for place in ["repo", "repo/packs", "repo/new/er"] {
+            let outcome = attempt(&temp.join(place), into, None);
+            assert!(matches!(outcome, Err(RestoreError::InsideOwn(_))), "{into:?} {place}");
+        }
+    }
+    let cache = temp.join("elsewhere/cache");
+    fs::create_dir_all(&cache).unwrap();
+    for into in [Into::Replace, Into::Delta] {
+        for target in [temp.to_owned(), temp.join("elsewhere")] {
+            let outcome = attempt(&target, into, Some(cache.clone()));
+            let own = matches!(outcome, Err(RestoreError::Target(TargetError::Own { .. })));
+            assert!(own, "{into:?} {target:?} {outcome:?}");
+        }
+    }
+    assert!(cache.is_dir() && !temp.join("repo/new").exists());
+    assert_eq!(fixture.test.objects("").len(), before);
 }
