@@ -143,6 +143,9 @@ pub enum RestoreError {
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,
+    /// No name for the place to restore into.
+    #[error("cannot get random numbers from the kernel")]
+    Random(#[source] getrandom::Error),
     /// A file changed while `--delta` compared it.
     #[error("cannot compare {0}")]
     Compare(String, #[source] std::io::Error),
@@ -287,9 +290,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn replace(&self, target: &Target) -> Result<RestoreReport, RestoreError> {
         let mut id = [0; 8];
-        getrandom::fill(&mut id).map_err(|error| {
-            RestoreError::Compare("random numbers".to_owned(), std::io::Error::other(error))
-        })?;
+        getrandom::fill(&mut id).map_err(|error| RestoreError::Random(error))?;
         let (staging, leftovers) = target.stage(u64::from_le_bytes(id))?;
         for leftover in leftovers {
             match leftover {
@@ -375,7 +376,18 @@ struct Window<'a> {
     last_directory: PathBytes,
     /// For files whose first name is not restored: the name that stands in for it.
     stand_ins: HashMap<PathBytes, PathBytes>,
+    /// First names that are not what the snapshot has: their further names are not made.
+    not_made: HashMap<PathBytes, NotMade>,
     shared: Shared,
+}
+
+/// Why a path is not what the snapshot has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotMade {
+    /// The repository is damaged.
+    Damaged,
+    /// It is a socket, or a device that this user may not make: there is a warning about it.
+    Lost,
 }
 
 /// What the threads of a window share.
@@ -414,7 +426,10 @@ impl RestoreReport {
             tracing::info!("{warning}");
             return;
         }
-        let warning = warning.to_string();
+        self.warn_of(warning.to_string());
+    }
+
+    fn warn_of(&mut self, warning: String) {
         tracing::warn!("{warning}");
         self.warning_count += 1;
         if self.warnings.len() < REPORTED_MAX {
@@ -445,6 +460,7 @@ impl<'a> Window<'a> {
             directories: Vec::new(),
             last_directory: PathBytes::new(),
             stand_ins: HashMap::new(),
+            not_made: HashMap::new(),
             shared: Shared::default(),
         }
     }
@@ -531,7 +547,10 @@ impl<'a> Window<'a> {
             return Ok(());
         }
         match self.target.make_node(&entry)? {
-            Some(lost) => self.shared.warn(&[lost]),
+            Some(lost) => {
+                self.shared.warn(&[lost]);
+                self.not_made.insert(entry.path, NotMade::Lost);
+            }
             None => self.shared.warn(&self.target.finish(&entry, None)?),
         }
         Ok(())
@@ -545,6 +564,7 @@ impl<'a> Window<'a> {
             Ok(jobs) => jobs,
             Err(problem) => {
                 lock(&self.shared.report).damage(&entry.path, problem.to_string());
+                self.not_made.insert(entry.path, NotMade::Damaged);
                 return Ok(());
             }
         };
@@ -593,7 +613,11 @@ impl<'a> Window<'a> {
         }
         for job in self.files.drain(..).filter(FileJob::has_failed) {
             self.writer.give_up(&job);
-            self.target.remove_tree(&job.entry.path)?;
+            // With `--delta` the live file may be the only one there is.
+            if !job.existed {
+                self.target.remove_tree(&job.entry.path)?;
+            }
+            self.not_made.insert(job.entry.path, NotMade::Damaged);
         }
         self.jobs.clear();
         self.entries = 0;
@@ -605,12 +629,23 @@ impl<'a> Window<'a> {
 
     fn link(&mut self, first: &[u8], entry: &Entry) -> Result<(), RestoreError> {
         let mut report = lock(&self.shared.report);
-        if self.target.stat(first)?.is_none() {
-            report.damage(
-                &entry.path,
-                format!("its other name {} was not restored", display_path(first)),
-            );
-            return Ok(());
+        match self.not_made.get(first) {
+            Some(NotMade::Lost) => {
+                report.warn_of(format!(
+                    "{} was not made: its other name {} was not",
+                    display_path(&entry.path),
+                    display_path(first)
+                ));
+                return Ok(());
+            }
+            None if self.target.stat(first)?.is_some() => (),
+            Some(NotMade::Damaged) | None => {
+                report.damage(
+                    &entry.path,
+                    format!("its other name {} was not restored", display_path(first)),
+                );
+                return Ok(());
+            }
         }
         match entry.kind {
             Kind::File(_) => report.files += 1,
@@ -747,7 +782,8 @@ impl<'a> Window<'a> {
 
     fn damage_file(&self, file: &FileJob, problem: &str) {
         if file.fail() {
-            lock(&self.shared.report).damage(&file.entry.path, problem.to_owned());
+            let kept = if file.existed { "; the file there stays, changed in part" } else { "" };
+            lock(&self.shared.report).damage(&file.entry.path, format!("{problem}{kept}"));
         }
     }
 }

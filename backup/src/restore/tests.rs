@@ -464,3 +464,34 @@ fn the_repository_and_the_cache_are_never_restored_over() {
     assert!(cache.is_dir() && !temp.join("repo/new").exists());
     assert_eq!(fixture.test.objects("").len(), before);
 }
+
+#[test]
+fn delta_keeps_the_live_files_whose_content_is_damaged_in_the_repository() {
+    let fixture = Fixture::new();
+    fixture.write("a", &noise(1, 300_000));
+    fs::hard_link(fixture.source().join("a"), fixture.source().join("b")).unwrap();
+    let snapshot = fixture.create();
+    let packs = fixture.test.objects("packs/");
+    spoil(packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap());
+    let out = Out::new();
+    let live = noise(9, 300_000);
+    fs::write(out.path("a"), &live).unwrap();
+    let repository = &fixture.test.repository;
+    let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
+    assert_eq!(report.damaged_count, 2, "{report:?}");
+    assert_eq!(out.read("a").len(), live.len());
+    assert!(report.damaged[0].1.contains("stays"), "{report:?}");
+}
+
+#[test]
+fn further_names_of_a_socket_are_a_warning_and_no_damage() {
+    let fixture = Fixture::new();
+    fixture.write("file", b"content");
+    let _server = std::os::unix::net::UnixListener::bind(fixture.source().join("a")).unwrap();
+    fs::hard_link(fixture.source().join("a"), fixture.source().join("b")).unwrap();
+    let snapshot = fixture.create();
+    let out = Out::new();
+    let repository = &fixture.test.repository;
+    let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Empty)).unwrap();
+    assert_eq!((report.damaged_count, report.warning_count), (0, 1), "{report:?}");
+}
