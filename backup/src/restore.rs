@@ -27,7 +27,7 @@ use crate::index::Index;
 use crate::pack::Decompressor;
 use crate::reader::{ChunkReader, ReadError, slice_of};
 use crate::repository::Repository;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, State};
 use crate::sources;
 use crate::target::{Leftover, Lost, RestoreWarning, Target, TargetError};
 use crate::tree::{TreeError, TreeReader};
@@ -68,6 +68,8 @@ pub struct RestoreOptions {
     pub into: Into,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// Let a snapshot that is not complete take the place of what is there.
+    pub force: bool,
     /// Threads that fetch, decode and write.
     pub threads: usize,
     /// Where caches are kept; like the repository, it is never restored into or removed.
@@ -140,6 +142,21 @@ pub enum RestoreError {
     /// The target is inside the repository or the cache.
     #[error("{0} is inside the repository or its cache: name a target outside")]
     InsideOwn(String),
+    /// A part of the snapshot would take the place of everything.
+    #[error(
+        "--replace with a part of the snapshot would remove the rest of the target: use --delta, which stays in the chosen part"
+    )]
+    Partial,
+    /// What the snapshot lacks would be removed.
+    #[error(
+        "the snapshot is not complete ({state}, {warnings} warnings): what could not be saved would be removed here; restore to an empty place, or add --force"
+    )]
+    Incomplete {
+        /// The snapshot's state.
+        state: State,
+        /// How many warnings it has.
+        warnings: u64,
+    },
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,
@@ -164,6 +181,7 @@ pub fn restore(
     let own =
         sources::identities(&sources::own_directories(Some(&place), options.cache.as_deref()));
     refuse_inside(into_path, &own)?;
+    refuse_loss(snapshot, options.into, options.selection.is_whole(), options.force)?;
     let (index, _unreadable) = repository
         .index_for_reading([snapshot])
         .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
@@ -255,6 +273,23 @@ fn open_target(path: &Path, options: &RestoreOptions) -> Result<Target, RestoreE
         return Err(RestoreError::Root);
     }
     Ok(target)
+}
+
+/// Refuses to remove what is in a target where the snapshot, or the part of it that was chosen (`whole`
+/// says that it is all), does not stand for it.
+pub fn refuse_loss(
+    snapshot: &Snapshot,
+    into: Into,
+    whole: bool,
+    force: bool,
+) -> Result<(), RestoreError> {
+    if into == Into::Replace && !whole {
+        return Err(RestoreError::Partial);
+    }
+    if into == Into::Empty || snapshot.state == State::Complete || force {
+        return Ok(());
+    }
+    Err(RestoreError::Incomplete { state: snapshot.state, warnings: snapshot.warning_count })
 }
 
 /// Refuses a target that is one of the directories `own` or below it, or would be made there.

@@ -22,10 +22,13 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, Comman
     match (&args.target, &args.volume) {
         (Some(target), _) => into_directory(context, args, target),
         (None, Some(volume)) => super::worker::restore(context, args, volume),
-        // The parser asks for one of the two.
-        (None, None) => Ok(ExitCode::Usage),
+        (None, None) => Err(CommandError::usage(NoTarget)),
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("nothing says where to restore to: add --target DIR or --volume NAME")]
+struct NoTarget;
 
 fn into_directory(
     context: &Context<'_>,
@@ -36,11 +39,8 @@ fn into_directory(
     let (name, snapshot) = repository.select(&args.snapshot)?;
     let options = RestoreOptions {
         selection: selection(&args.selection, args.strip, &snapshot)?,
-        into: match (args.replace, args.delta) {
-            (true, _) => Into::Replace,
-            (_, true) => Into::Delta,
-            _ => Into::Empty,
-        },
+        into: into(args),
+        force: args.force,
         dry_run: args.dry_run,
         threads: context.settings.threads,
         cache: config::cache_directory(context.args, &context.location()?),
@@ -56,6 +56,8 @@ fn into_directory(
         | RestoreError::NotEmpty(_)
         | RestoreError::Root
         | RestoreError::InsideOwn(_)
+        | RestoreError::Partial
+        | RestoreError::Incomplete { .. }
         | RestoreError::Target(TargetError::Own { .. }) => CommandError::usage(error),
         error => CommandError::failed(error),
     })?;
@@ -67,6 +69,15 @@ fn into_directory(
     })
 }
 
+/// What may be in the target before.
+pub(super) fn into(args: &RestoreArgs) -> Into {
+    match (args.replace, args.delta) {
+        (true, _) => Into::Replace,
+        (_, true) => Into::Delta,
+        _ => Into::Empty,
+    }
+}
+
 /// The part of `snapshot` that was asked for.
 pub(super) fn selection(
     args: &SelectionArgs,
@@ -74,14 +85,14 @@ pub(super) fn selection(
     snapshot: &Snapshot,
 ) -> Result<Selection, CommandError> {
     let source = args.source.as_deref();
-    let mut paths: Vec<_> =
-        args.path.iter().map(|path: &OsString| typed_path(path.as_bytes())).collect();
-    let strip =
-        if strip { Some(one_source(snapshot, source).map_err(CommandError::usage)?) } else { None };
-    if let (Some(_), None) = (source, &strip) {
-        paths.push(one_source(snapshot, source).map_err(CommandError::usage)?);
-    }
-    Ok(Selection { paths, strip })
+    let paths = args.path.iter().map(|path: &OsString| typed_path(path.as_bytes()));
+    let paths = paths.collect::<Result<_, _>>().map_err(CommandError::usage)?;
+    let one = || one_source(snapshot, source).map_err(CommandError::usage);
+    Ok(Selection {
+        paths,
+        source: source.map(|_| one()).transpose()?,
+        strip: strip.then(one).transpose()?,
+    })
 }
 
 fn answer(

@@ -24,16 +24,17 @@ impl Out {
 }
 
 fn tree_path(path: &Path) -> PathBytes {
-    select::typed_path(path.canonicalize().unwrap().to_str().unwrap().as_bytes())
+    select::typed_path(path.canonicalize().unwrap().to_str().unwrap().as_bytes()).unwrap()
 }
 
 fn stripped(fixture: &Fixture, into: Into) -> RestoreOptions {
     let strip = Some(tree_path(&fixture.source()));
     RestoreOptions {
-        selection: Selection { paths: Vec::new(), strip },
+        selection: Selection { strip, ..Selection::default() },
         into,
         dry_run: false,
         threads: 2,
+        force: false,
         cache: None,
     }
 }
@@ -102,6 +103,7 @@ fn directories_above_every_source_can_be_entered() {
         into: Into::Empty,
         dry_run: false,
         threads: 1,
+        force: false,
         cache: None,
     };
     run(&fixture.test.repository, &snapshot, &out, &whole).unwrap();
@@ -241,6 +243,7 @@ fn delta_removes_surplus_in_every_source_and_nothing_outside_them() {
         into: Into::Delta,
         dry_run: false,
         threads: 2,
+        force: false,
         cache: None,
     };
     let report = run(&fixture.test.repository, &snapshot, &out, &delta).unwrap();
@@ -494,4 +497,28 @@ fn further_names_of_a_socket_are_a_warning_and_no_damage() {
     let repository = &fixture.test.repository;
     let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Empty)).unwrap();
     assert_eq!((report.damaged_count, report.warning_count), (0, 1), "{report:?}");
+}
+
+#[test]
+fn replace_by_a_part_and_removal_by_an_incomplete_snapshot_are_refused() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"new");
+    let mut snapshot = fixture.create();
+    let out = Out::new();
+    fs::write(out.path("old"), "old").unwrap();
+    let repository = &fixture.test.repository;
+    let mut part = stripped(&fixture, Into::Replace);
+    part.selection.paths.push(tree_path(&fixture.source().join("a")));
+    let outcome = run(repository, &snapshot, &out, &part);
+    assert!(matches!(outcome, Err(RestoreError::Partial)), "{outcome:?}");
+    snapshot.state = State::Warnings;
+    snapshot.warning_count = 3;
+    for into in [Into::Replace, Into::Delta] {
+        let outcome = run(repository, &snapshot, &out, &stripped(&fixture, into));
+        assert!(matches!(outcome, Err(RestoreError::Incomplete { warnings: 3, .. })), "{into:?}");
+    }
+    assert_eq!(out.read("old"), b"old");
+    let forced = RestoreOptions { force: true, ..stripped(&fixture, Into::Delta) };
+    run(repository, &snapshot, &out, &forced).unwrap();
+    assert_eq!(out.read("a"), b"new");
 }
