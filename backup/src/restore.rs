@@ -91,6 +91,8 @@ pub struct RestoreReport {
     pub removed: u64,
     /// Bytes of content written.
     pub bytes: u64,
+    /// Regular files that changed while the snapshot was made: mixtures of moments.
+    pub torn: u64,
     /// How many pieces of metadata could not be restored, and the first of them.
     pub warning_count: u64,
     /// The first [`REPORTED_MAX`] warnings.
@@ -187,23 +189,21 @@ pub fn restore(
         .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
     let survey = survey(repository, &index, snapshot, options, shutdown)?;
     progress.set_totals(survey.report.files, survey.data_bytes);
+    let preflight = |target: &Target| preflight(target, options, &own, survey.data_bytes);
     if options.dry_run {
+        dry_preflight(into_path, options, survey.data_bytes, preflight)?;
         return Ok(survey.report);
     }
-    let target = open_target(into_path, options)?;
-    let run = Run { repository, index: &index, snapshot, options, own, progress, shutdown };
-    match options.into {
-        Into::Empty => {
-            refuse_full(&target, survey.data_bytes)?;
-            run.restore_into(&target)
-        }
+    make_target(into_path)?;
+    let target = Target::open(into_path)?;
+    preflight(&target)?;
+    let run = Run { repository, index: &index, snapshot, options, own: &own, progress, shutdown };
+    let report = match options.into {
+        Into::Empty => run.restore_into(&target),
         Into::Delta => run.delta(&target),
-        Into::Replace => {
-            target.refuse_own(threads_default(), &run.own)?;
-            refuse_full(&target, survey.data_bytes)?;
-            run.replace(&target)
-        }
-    }
+        Into::Replace => run.replace(&target),
+    }?;
+    Ok(RestoreReport { torn: survey.report.torn, ..report })
 }
 
 /// What the chosen part holds.
@@ -232,7 +232,10 @@ fn survey(
         }
         match &entry.kind {
             Kind::Directory => report.directories += 1,
-            Kind::File(_) => report.files += 1,
+            Kind::File(content) => {
+                report.files += 1;
+                report.torn += u64::from(content.torn);
+            }
             _ => report.others += 1,
         }
         if entry.hardlink_of.is_none() {
@@ -258,21 +261,57 @@ fn reader<'a>(
     ChunkReader::new(repository, index).map_err(RestoreError::Read)
 }
 
-fn open_target(path: &Path, options: &RestoreOptions) -> Result<Target, RestoreError> {
+fn make_target(path: &Path) -> Result<(), TargetError> {
     std::fs::create_dir_all(path).map_err(|source| TargetError::Io {
         act: "make the directory",
         path: path.display().to_string(),
         source,
-    })?;
-    let target = Target::open(path)?;
+    })
+}
+
+/// Refuses a target that the restore cannot or must not be made in; nothing is touched.
+fn preflight(
+    target: &Target,
+    options: &RestoreOptions,
+    own: &[(u64, u64)],
+    needed: u64,
+) -> Result<(), RestoreError> {
+    let is_root = || target.path().canonicalize().is_ok_and(|path| path == Path::new("/"));
     if options.into == Into::Empty {
         if !target.is_empty()? {
-            return Err(RestoreError::NotEmpty(path.display().to_string()));
+            return Err(RestoreError::NotEmpty(target.path().display().to_string()));
         }
-    } else if path.canonicalize().is_ok_and(|path| path == Path::new("/")) {
+        return refuse_full(target, needed);
+    }
+    if is_root() {
         return Err(RestoreError::Root);
     }
-    Ok(target)
+    // A delta that is carried out looks for them while it compares.
+    if options.into == Into::Replace || options.dry_run {
+        target.refuse_own(threads_default(), own)?;
+    }
+    if options.into == Into::Replace {
+        target.refuse_mounts_inside()?;
+        refuse_full(target, needed)?;
+    }
+    Ok(())
+}
+
+/// What [`preflight`] says where the target may have to be made first: then only the space above counts.
+fn dry_preflight(
+    path: &Path,
+    options: &RestoreOptions,
+    needed: u64,
+    preflight: impl Fn(&Target) -> Result<(), RestoreError>,
+) -> Result<(), RestoreError> {
+    if path.exists() {
+        return preflight(&Target::open(path)?);
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match absolute.ancestors().find(|above| above.exists()) {
+        Some(above) if options.into != Into::Delta => refuse_full(&Target::open(above)?, needed),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to remove what is in a target where the snapshot, or the part of it that was chosen (`whole`
@@ -317,7 +356,7 @@ struct Run<'a> {
     snapshot: &'a Snapshot,
     options: &'a RestoreOptions,
     /// Device and inode of the repository and the cache.
-    own: Vec<(u64, u64)>,
+    own: &'a [(u64, u64)],
     progress: &'a Progress,
     shutdown: &'a Shutdown,
 }

@@ -42,7 +42,7 @@ pub fn cat(context: &Context<'_>, args: &CatArgs) -> Result<ExitCode, CommandErr
     if report.as_ref().is_ok_and(|report| report.torn) {
         tracing::warn!("the file changed while it was saved: this is a mixture of moments");
     }
-    answered(report.map(|_| true))
+    answered(report.map(|report| !report.torn))
 }
 
 /// `find`.

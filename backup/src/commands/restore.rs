@@ -62,7 +62,13 @@ fn into_directory(
         error => CommandError::failed(error),
     })?;
     answer(context, &name, &report, args, target, begun.elapsed())?;
-    Ok(match (report.damaged_count, report.warning_count) {
+    if report.torn > 0 {
+        tracing::warn!(
+            "{} files changed while the snapshot was made and are mixtures of moments",
+            report.torn
+        );
+    }
+    Ok(match (report.damaged_count, report.warning_count + report.torn) {
         (0, 0) => ExitCode::Done,
         (0, _) => ExitCode::Warnings,
         _ => ExitCode::Failed,
@@ -116,7 +122,9 @@ fn answer(
                 text::bytes(report.bytes),
                 text::duration(elapsed),
             );
-            if args.delta {
+            if args.delta && args.dry_run {
+                line += "; that is all of it: what of it differs from what is there was not compared";
+            } else if args.delta {
                 line += &format!(
                     "; {} files were right already, {} paths removed",
                     text::count(report.files_unchanged),
@@ -142,9 +150,10 @@ fn answer(
                 .collect();
             json!({
                 "event": "summary", "snapshot": name.id.to_string(), "target": target, "dry_run": args.dry_run,
+                "compared": args.delta && !args.dry_run,
                 "files": report.files, "files_unchanged": report.files_unchanged,
                 "directories": report.directories, "others": report.others, "removed": report.removed,
-                "bytes": report.bytes, "warning_count": report.warning_count, "warnings": report.warnings,
+                "bytes": report.bytes, "torn": report.torn, "warning_count": report.warning_count, "warnings": report.warnings,
                 "damaged_count": report.damaged_count, "damaged": damaged,
             })
         },

@@ -32,7 +32,7 @@ impl Run<'_> {
         let mut wanted: Option<Entry> = None;
         let mut scopes = Scopes::default();
         let mut surplus = 0;
-        let walked = target.existing(crate::walk::threads_default(), &self.own, |found| {
+        let walked = target.existing(crate::walk::threads_default(), self.own, |found| {
             let Ok(found) = found else { return ControlFlow::Continue(()) };
             while wanted.as_ref().is_none_or(|entry| tree_order(&entry.path, &found.path).is_lt()) {
                 match entries.next_entry() {

@@ -522,3 +522,21 @@ fn replace_by_a_part_and_removal_by_an_incomplete_snapshot_are_refused() {
     run(repository, &snapshot, &out, &forced).unwrap();
     assert_eq!(out.read("a"), b"new");
 }
+
+#[test]
+fn a_dry_run_refuses_what_the_restore_would_refuse() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    let snapshot = fixture.create();
+    let out = Out::new();
+    fs::write(out.path("x"), "x").unwrap();
+    let dry = RestoreOptions { dry_run: true, ..stripped(&fixture, Into::Empty) };
+    let repository = &fixture.test.repository;
+    let outcome = run(repository, &snapshot, &out, &dry);
+    assert!(matches!(outcome, Err(RestoreError::NotEmpty(_))), "{outcome:?}");
+    let dry = RestoreOptions { into: Into::Delta, ..dry };
+    let above = fixture.test.temp.path();
+    let outcome = restore(repository, &snapshot, above, &dry, &Progress::new(), &Shutdown::new());
+    let own = matches!(outcome, Err(RestoreError::Target(TargetError::Own { .. })));
+    assert!(own, "{outcome:?}");
+}
