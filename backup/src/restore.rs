@@ -647,12 +647,17 @@ impl<'a> Window<'a> {
         if self.run.options.into == Into::Delta {
             let key = self.run.repository.key();
             let compared = delta::compare(self.target, &entry.path, &content, &jobs, key)?;
-            if let Some(wrong) = compared {
+            let mut changed = false;
+            if let Some((wrong, already)) = compared {
                 exists = true;
                 jobs = wrong;
+                changed = already;
             }
             if exists && jobs.is_empty() {
-                lock(&self.shared.report).files_unchanged += 1;
+                let mut report = lock(&self.shared.report);
+                report.files += u64::from(changed);
+                report.files_unchanged += u64::from(!changed);
+                drop(report);
                 self.run.progress.add_files(1);
                 self.shared.warn(&self.target.finish_where_different(&entry)?);
                 return Ok(());

@@ -540,3 +540,16 @@ fn a_dry_run_refuses_what_the_restore_would_refuse() {
     let own = matches!(outcome, Err(RestoreError::Target(TargetError::Own { .. })));
     assert!(own, "{outcome:?}");
 }
+
+#[test]
+fn delta_counts_a_file_that_it_only_cut_as_changed() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"");
+    let snapshot = fixture.create();
+    let out = Out::new();
+    fs::write(out.path("a"), "too long").unwrap();
+    let repository = &fixture.test.repository;
+    let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
+    assert_eq!((report.files, report.files_unchanged), (1, 0), "{report:?}");
+    assert_eq!(out.read("a"), b"");
+}
