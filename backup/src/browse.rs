@@ -149,7 +149,7 @@ impl<'a> Entries<'a> {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(nothing_at(&Selection { paths: missing, strip: None }).into())
+        Err(nothing_at(&Selection { paths: missing, ..Selection::default() }).into())
     }
 }
 

@@ -356,8 +356,9 @@ pub struct RestoreArgs {
     /// Only say what would be restored.
     #[arg(long)]
     pub dry_run: bool,
-    /// Restore into a volume even while running containers use it.
-    #[arg(long, requires = "volume")]
+    /// Restore into a volume even while running containers use it; with --replace or --delta, also a
+    /// snapshot that is not complete: what could not be saved then is removed.
+    #[arg(long)]
     pub force: bool,
     #[command(flatten)]
     pub worker: WorkerArgs,

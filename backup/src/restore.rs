@@ -13,7 +13,7 @@ mod write;
 mod tests;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -27,9 +27,11 @@ use crate::index::Index;
 use crate::pack::Decompressor;
 use crate::reader::{ChunkReader, ReadError, slice_of};
 use crate::repository::Repository;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, State};
+use crate::sources;
 use crate::target::{Leftover, Lost, RestoreWarning, Target, TargetError};
 use crate::tree::{TreeError, TreeReader};
+use crate::walk::threads_default;
 use plan::{ChunkJob, Fetch};
 use select::{SelectError, Selection};
 use write::{FileJob, FileWriter};
@@ -66,8 +68,12 @@ pub struct RestoreOptions {
     pub into: Into,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// Let a snapshot that is not complete take the place of what is there.
+    pub force: bool,
     /// Threads that fetch, decode and write.
     pub threads: usize,
+    /// Where caches are kept; like the repository, it is never restored into or removed.
+    pub cache: Option<PathBuf>,
 }
 
 /// What a restore did, or would do.
@@ -85,6 +91,8 @@ pub struct RestoreReport {
     pub removed: u64,
     /// Bytes of content written.
     pub bytes: u64,
+    /// Regular files that changed while the snapshot was made: mixtures of moments.
+    pub torn: u64,
     /// How many pieces of metadata could not be restored, and the first of them.
     pub warning_count: u64,
     /// The first [`REPORTED_MAX`] warnings.
@@ -133,9 +141,30 @@ pub enum RestoreError {
     /// The target is the root directory.
     #[error("--replace and --delta refuse the root directory")]
     Root,
+    /// The target is inside the repository or the cache.
+    #[error("{0} is inside the repository or its cache: name a target outside")]
+    InsideOwn(String),
+    /// A part of the snapshot would take the place of everything.
+    #[error(
+        "--replace with a part of the snapshot would remove the rest of the target: use --delta, which stays in the chosen part"
+    )]
+    Partial,
+    /// What the snapshot lacks would be removed.
+    #[error(
+        "the snapshot is not complete ({state}, {warnings} warnings): what could not be saved would be removed here; restore to an empty place, or add --force"
+    )]
+    Incomplete {
+        /// The snapshot's state.
+        state: State,
+        /// How many warnings it has.
+        warnings: u64,
+    },
     /// SIGINT or SIGTERM.
     #[error("interrupted")]
     Interrupted,
+    /// No name for the place to restore into.
+    #[error("cannot get random numbers from the kernel")]
+    Random(#[source] getrandom::Error),
     /// A file changed while `--delta` compared it.
     #[error("cannot compare {0}")]
     Compare(String, #[source] std::io::Error),
@@ -150,27 +179,31 @@ pub fn restore(
     progress: &Progress,
     shutdown: &Shutdown,
 ) -> Result<RestoreReport, RestoreError> {
+    let place = repository.store().objects().location();
+    let own =
+        sources::identities(&sources::own_directories(Some(&place), options.cache.as_deref()));
+    refuse_inside(into_path, &own)?;
+    refuse_loss(snapshot, options.into, options.selection.is_whole(), options.force)?;
     let (index, _unreadable) = repository
         .index_for_reading([snapshot])
         .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
     let survey = survey(repository, &index, snapshot, options, shutdown)?;
     progress.set_totals(survey.report.files, survey.data_bytes);
+    let preflight = |target: &Target| preflight(target, options, &own, survey.data_bytes);
     if options.dry_run {
+        dry_preflight(into_path, options, survey.data_bytes, preflight)?;
         return Ok(survey.report);
     }
-    let target = open_target(into_path, options)?;
-    let run = Run { repository, index: &index, snapshot, options, progress, shutdown };
-    match options.into {
-        Into::Empty => {
-            refuse_full(&target, survey.data_bytes)?;
-            run.restore_into(&target)
-        }
+    make_target(into_path)?;
+    let target = Target::open(into_path)?;
+    preflight(&target)?;
+    let run = Run { repository, index: &index, snapshot, options, own: &own, progress, shutdown };
+    let report = match options.into {
+        Into::Empty => run.restore_into(&target),
         Into::Delta => run.delta(&target),
-        Into::Replace => {
-            refuse_full(&target, survey.data_bytes)?;
-            run.replace(&target)
-        }
-    }
+        Into::Replace => run.replace(&target),
+    }?;
+    Ok(RestoreReport { torn: survey.report.torn, ..report })
 }
 
 /// What the chosen part holds.
@@ -199,7 +232,10 @@ fn survey(
         }
         match &entry.kind {
             Kind::Directory => report.directories += 1,
-            Kind::File(_) => report.files += 1,
+            Kind::File(content) => {
+                report.files += 1;
+                report.torn += u64::from(content.torn);
+            }
             _ => report.others += 1,
         }
         if entry.hardlink_of.is_none() {
@@ -225,21 +261,84 @@ fn reader<'a>(
     ChunkReader::new(repository, index).map_err(RestoreError::Read)
 }
 
-fn open_target(path: &Path, options: &RestoreOptions) -> Result<Target, RestoreError> {
+fn make_target(path: &Path) -> Result<(), TargetError> {
     std::fs::create_dir_all(path).map_err(|source| TargetError::Io {
         act: "make the directory",
         path: path.display().to_string(),
         source,
-    })?;
-    let target = Target::open(path)?;
+    })
+}
+
+/// Refuses a target that the restore cannot or must not be made in; nothing is touched.
+fn preflight(
+    target: &Target,
+    options: &RestoreOptions,
+    own: &[(u64, u64)],
+    needed: u64,
+) -> Result<(), RestoreError> {
+    let is_root = || target.path().canonicalize().is_ok_and(|path| path == Path::new("/"));
     if options.into == Into::Empty {
         if !target.is_empty()? {
-            return Err(RestoreError::NotEmpty(path.display().to_string()));
+            return Err(RestoreError::NotEmpty(target.path().display().to_string()));
         }
-    } else if path.canonicalize().is_ok_and(|path| path == Path::new("/")) {
+        return refuse_full(target, needed);
+    }
+    if is_root() {
         return Err(RestoreError::Root);
     }
-    Ok(target)
+    // A delta that is carried out looks for them while it compares.
+    if options.into == Into::Replace || options.dry_run {
+        target.refuse_own(threads_default(), own)?;
+    }
+    if options.into == Into::Replace {
+        target.refuse_mounts_inside()?;
+        refuse_full(target, needed)?;
+    }
+    Ok(())
+}
+
+/// What [`preflight`] says where the target may have to be made first: then only the space above counts.
+fn dry_preflight(
+    path: &Path,
+    options: &RestoreOptions,
+    needed: u64,
+    preflight: impl Fn(&Target) -> Result<(), RestoreError>,
+) -> Result<(), RestoreError> {
+    if path.exists() {
+        return preflight(&Target::open(path)?);
+    }
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    match absolute.ancestors().find(|above| above.exists()) {
+        Some(above) if options.into != Into::Delta => refuse_full(&Target::open(above)?, needed),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to remove what is in a target where the snapshot, or the part of it that was chosen (`whole`
+/// says that it is all), does not stand for it.
+pub fn refuse_loss(
+    snapshot: &Snapshot,
+    into: Into,
+    whole: bool,
+    force: bool,
+) -> Result<(), RestoreError> {
+    if into == Into::Replace && !whole {
+        return Err(RestoreError::Partial);
+    }
+    if into == Into::Empty || snapshot.state == State::Complete || force {
+        return Ok(());
+    }
+    Err(RestoreError::Incomplete { state: snapshot.state, warnings: snapshot.warning_count })
+}
+
+/// Refuses a target that is one of the directories `own` or below it, or would be made there.
+fn refuse_inside(path: &Path, own: &[(u64, u64)]) -> Result<(), RestoreError> {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find_map(|above| above.canonicalize().ok());
+    let inside = existing.iter().flat_map(|existing| existing.ancestors()).any(|above| {
+        sources::identities(&[above.to_owned()]).iter().any(|identity| own.contains(identity))
+    });
+    if inside { Err(RestoreError::InsideOwn(path.display().to_string())) } else { Ok(()) }
 }
 
 fn refuse_full(target: &Target, needed: u64) -> Result<(), RestoreError> {
@@ -256,6 +355,8 @@ struct Run<'a> {
     index: &'a Index,
     snapshot: &'a Snapshot,
     options: &'a RestoreOptions,
+    /// Device and inode of the repository and the cache.
+    own: &'a [(u64, u64)],
     progress: &'a Progress,
     shutdown: &'a Shutdown,
 }
@@ -263,9 +364,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn replace(&self, target: &Target) -> Result<RestoreReport, RestoreError> {
         let mut id = [0; 8];
-        getrandom::fill(&mut id).map_err(|error| {
-            RestoreError::Compare("random numbers".to_owned(), std::io::Error::other(error))
-        })?;
+        getrandom::fill(&mut id).map_err(|error| RestoreError::Random(error))?;
         let (staging, leftovers) = target.stage(u64::from_le_bytes(id))?;
         for leftover in leftovers {
             match leftover {
@@ -352,7 +451,18 @@ struct Window<'a> {
     last_directory: PathBytes,
     /// For files whose first name is not restored: the name that stands in for it.
     stand_ins: HashMap<PathBytes, PathBytes>,
+    /// First names that are not what the snapshot has: their further names are not made.
+    not_made: HashMap<PathBytes, NotMade>,
     shared: Shared,
+}
+
+/// Why a path is not what the snapshot has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NotMade {
+    /// The repository is damaged.
+    Damaged,
+    /// It is a socket, or a device that this user may not make: there is a warning about it.
+    Lost,
 }
 
 /// What the threads of a window share.
@@ -391,7 +501,10 @@ impl RestoreReport {
             tracing::info!("{warning}");
             return;
         }
-        let warning = warning.to_string();
+        self.warn_of(warning.to_string());
+    }
+
+    fn warn_of(&mut self, warning: String) {
         tracing::warn!("{warning}");
         self.warning_count += 1;
         if self.warnings.len() < REPORTED_MAX {
@@ -422,6 +535,7 @@ impl<'a> Window<'a> {
             directories: Vec::new(),
             last_directory: PathBytes::new(),
             stand_ins: HashMap::new(),
+            not_made: HashMap::new(),
             shared: Shared::default(),
         }
     }
@@ -517,7 +631,10 @@ impl<'a> Window<'a> {
             return Ok(());
         }
         match self.target.make_node(&entry)? {
-            Some(lost) => self.shared.warn(&[lost]),
+            Some(lost) => {
+                self.shared.warn(&[lost]);
+                self.not_made.insert(entry.path, NotMade::Lost);
+            }
             None => self.shared.warn(&self.target.finish(&entry, None)?),
         }
         Ok(())
@@ -531,6 +648,7 @@ impl<'a> Window<'a> {
             Ok(jobs) => jobs,
             Err(problem) => {
                 lock(&self.shared.report).damage(&entry.path, problem.to_string());
+                self.not_made.insert(entry.path, NotMade::Damaged);
                 return Ok(());
             }
         };
@@ -539,12 +657,17 @@ impl<'a> Window<'a> {
         if self.run.options.into == Into::Delta {
             let key = self.run.repository.key();
             let compared = delta::compare(self.target, &entry.path, &content, &jobs, key)?;
-            if let Some(wrong) = compared {
+            let mut changed = false;
+            if let Some((wrong, already)) = compared {
                 exists = true;
                 jobs = wrong;
+                changed = already;
             }
             if exists && jobs.is_empty() {
-                lock(&self.shared.report).files_unchanged += 1;
+                let mut report = lock(&self.shared.report);
+                report.files += u64::from(changed);
+                report.files_unchanged += u64::from(!changed);
+                drop(report);
                 self.run.progress.add_files(1);
                 self.shared.warn(&self.target.finish_where_different(&entry)?);
                 return Ok(());
@@ -579,7 +702,11 @@ impl<'a> Window<'a> {
         }
         for job in self.files.drain(..).filter(FileJob::has_failed) {
             self.writer.give_up(&job);
-            self.target.remove_tree(&job.entry.path)?;
+            // With `--delta` the live file may be the only one there is.
+            if !job.existed {
+                self.target.remove_tree(&job.entry.path)?;
+            }
+            self.not_made.insert(job.entry.path, NotMade::Damaged);
         }
         self.jobs.clear();
         self.entries = 0;
@@ -591,12 +718,23 @@ impl<'a> Window<'a> {
 
     fn link(&mut self, first: &[u8], entry: &Entry) -> Result<(), RestoreError> {
         let mut report = lock(&self.shared.report);
-        if self.target.stat(first)?.is_none() {
-            report.damage(
-                &entry.path,
-                format!("its other name {} was not restored", display_path(first)),
-            );
-            return Ok(());
+        match self.not_made.get(first) {
+            Some(NotMade::Lost) => {
+                report.warn_of(format!(
+                    "{} was not made: its other name {} was not",
+                    display_path(&entry.path),
+                    display_path(first)
+                ));
+                return Ok(());
+            }
+            None if self.target.stat(first)?.is_some() => (),
+            Some(NotMade::Damaged) | None => {
+                report.damage(
+                    &entry.path,
+                    format!("its other name {} was not restored", display_path(first)),
+                );
+                return Ok(());
+            }
         }
         match entry.kind {
             Kind::File(_) => report.files += 1,
@@ -733,7 +871,8 @@ impl<'a> Window<'a> {
 
     fn damage_file(&self, file: &FileJob, problem: &str) {
         if file.fail() {
-            lock(&self.shared.report).damage(&file.entry.path, problem.to_owned());
+            let kept = if file.existed { "; the file there stays, changed in part" } else { "" };
+            lock(&self.shared.report).damage(&file.entry.path, format!("{problem}{kept}"));
         }
     }
 }

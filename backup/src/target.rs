@@ -20,7 +20,9 @@ use rustix::io::Errno;
 
 use crate::beneath;
 use crate::entry::{Entry, Kind, PathBytes};
-use crate::walk::{Event, FileType, Found, SourceRoot, Stat, WalkOptions, Warning, walk};
+use crate::walk::{
+    Event, FileType, Found, SkipReason, Skipped, SourceRoot, Stat, WalkOptions, Warning, walk,
+};
 
 mod attributes;
 mod removal;
@@ -76,6 +78,14 @@ pub enum TargetError {
     /// Another restore holds the target.
     #[error("another restore is replacing {path} right now; wait for it to end")]
     InUse {
+        /// The path in the target as people read it.
+        path: String,
+    },
+    /// The repository or the cache lies in the target.
+    #[error(
+        "{path} is the repository or the cache: a restore into the directory that holds it would remove it; name another target"
+    )]
+    Own {
         /// The path in the target as people read it.
         path: String,
     },
@@ -185,22 +195,38 @@ impl Target {
     }
 
     /// Walks what is in the target now, for `--delta` to compare and remove: paths relative to the
-    /// target in tree order, the target itself first with the empty path.
+    /// target in tree order, the target itself first with the empty path. Ends with
+    /// [`TargetError::Own`] when one of the directories `own` (device, inode) is the target or in it.
     pub fn existing<B>(
         &self,
         threads: usize,
+        own: &[(u64, u64)],
         mut visit: impl FnMut(Result<Found, Warning>) -> ControlFlow<B>,
     ) -> Result<ControlFlow<B>, TargetError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let directory = beneath::open(self.as_fd(), b"", flags, Mode::empty())
             .map_err(|error| self.failed("list", b"", error))?;
-        let options = WalkOptions { threads, ..WalkOptions::default() };
+        let options = WalkOptions { threads, skip: own.to_vec(), ..WalkOptions::default() };
         let roots = [SourceRoot::from_directory(directory)];
-        Ok(walk(&roots, &options, |event| match event {
+        let mut own = None;
+        let outcome = walk(&roots, &options, |event| match event {
             Event::Found(found) => visit(Ok(found)),
             Event::Warning(warning) => visit(Err(warning)),
+            Event::Skipped(Skipped { path, reason: SkipReason::Own }) => {
+                own.get_or_insert(path);
+                ControlFlow::Continue(())
+            }
             Event::Skipped(_) => ControlFlow::Continue(()),
-        }))
+        });
+        match own {
+            Some(path) => Err(TargetError::Own { path: self.display(&path) }),
+            None => Ok(outcome),
+        }
+    }
+
+    /// Fails with [`TargetError::Own`] when one of the directories `own` is the target or in it.
+    pub fn refuse_own(&self, threads: usize, own: &[(u64, u64)]) -> Result<(), TargetError> {
+        self.existing(threads, own, |_| ControlFlow::<()>::Continue(())).map(drop)
     }
 
     /// Makes a directory, and its parents where they are missing. An existing one stays as it is.

@@ -67,12 +67,19 @@ impl Scene {
         self.repo.check_clean();
         // The archive is sound for every reader, whatever happened to the files.
         let archive = self.sandbox.path("export.tar.zst");
-        self.repo.run(["export", &created.snapshot, "--to"]).arg(&archive).succeed();
+        let export = self.repo.run(["export", &created.snapshot, "--json", "--to"]).arg(&archive);
+        let exported = export.finish();
+        let torn = exported.last_json()["torn"].as_u64().unwrap();
+        let code = if torn == 0 { 0 } else { WARNINGS };
+        let _exported = exported.expect_code(code);
         Run::new("sh")
             .args(["-ec", "zstd -q -d -c \"$1\" | tar -t >/dev/null", "sh"])
             .arg(&archive)
             .succeed();
-        self.repo.restored(&created.snapshot, &self.sandbox.path("target"))
+        let target = self.sandbox.path("target");
+        let _restored =
+            self.repo.restore_run(&created.snapshot, &target, &[]).finish().expect_code(code);
+        tree::read(&target)
     }
 }
 

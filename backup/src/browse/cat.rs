@@ -33,7 +33,7 @@ pub fn cat(
     shutdown: &Shutdown,
 ) -> Result<CatReport, BrowseError> {
     let index = index_of(repository, snapshot)?;
-    let selection = Selection { paths: vec![path.to_vec()], strip: None };
+    let selection = Selection { paths: vec![path.to_vec()], ..Selection::default() };
     let mut entries = Entries::new(repository, &index, snapshot, selection.clone())?;
     let entry = entries.next()?.ok_or_else(|| nothing_at(&selection))?;
     drop(entries);

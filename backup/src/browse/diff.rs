@@ -69,7 +69,7 @@ pub fn diff(
     // The same root is the same tree; only whether the paths exist needs it then.
     if old.tree != new.tree || !options.paths.is_empty() {
         let (index, _) = repository.index_for_reading([old, new])?;
-        let selection = Selection { paths: options.paths.clone(), strip: None };
+        let selection = Selection { paths: options.paths.clone(), ..Selection::default() };
         let olds = Entries::new(repository, &index, old, selection.clone())?;
         let news = Entries::new(repository, &index, new, selection)?;
         merge(olds, news, |change| {

@@ -31,7 +31,7 @@ pub fn ls(
     out: &mut impl Write,
 ) -> Result<(), BrowseError> {
     let index = index_of(repository, snapshot)?;
-    let selection = Selection { paths: options.paths.clone(), strip: None };
+    let selection = Selection { paths: options.paths.clone(), ..Selection::default() };
     let mut entries = Entries::new(repository, &index, snapshot, selection)?;
     let everything = [PathBytes::new()];
     let chosen = if options.paths.is_empty() { &everything } else { options.paths.as_slice() };

@@ -26,7 +26,7 @@ pub fn ls(context: &Context<'_>, args: &LsArgs) -> Result<ExitCode, CommandError
     let repository = context.repository()?;
     let (_, snapshot) = repository.select(&args.snapshot)?;
     let options = ListOptions {
-        paths: paths(&args.paths),
+        paths: paths(&args.paths)?,
         recursive: args.recursive,
         json: context.settings.json,
     };
@@ -37,12 +37,12 @@ pub fn ls(context: &Context<'_>, args: &LsArgs) -> Result<ExitCode, CommandError
 pub fn cat(context: &Context<'_>, args: &CatArgs) -> Result<ExitCode, CommandError> {
     let repository = context.repository()?;
     let (_, snapshot) = repository.select(&args.snapshot)?;
-    let path = typed_path(args.path.as_bytes());
+    let path = typed_path(args.path.as_bytes()).map_err(CommandError::usage)?;
     let report = browse::cat(&repository, &snapshot, &path, &mut out(), &context.shutdown);
     if report.as_ref().is_ok_and(|report| report.torn) {
         tracing::warn!("the file changed while it was saved: this is a mixture of moments");
     }
-    answered(report.map(|_| true))
+    answered(report.map(|report| !report.torn))
 }
 
 /// `find`.
@@ -62,7 +62,7 @@ pub fn diff(context: &Context<'_>, args: &DiffArgs) -> Result<ExitCode, CommandE
     let repository = context.repository()?;
     let (_, old) = repository.select(&args.old)?;
     let (_, new) = repository.select(&args.new)?;
-    let options = DiffOptions { paths: paths(&args.paths), json: context.settings.json };
+    let options = DiffOptions { paths: paths(&args.paths)?, json: context.settings.json };
     answered(browse::diff(&repository, &old, &new, &options, &mut out()).map(|_| true))
 }
 
@@ -76,8 +76,9 @@ fn out() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
-fn paths(typed: &[OsString]) -> Vec<PathBytes> {
-    typed.iter().map(|path| typed_path(path.as_bytes())).collect()
+fn paths(typed: &[OsString]) -> Result<Vec<PathBytes>, CommandError> {
+    let paths = typed.iter().map(|path| typed_path(path.as_bytes()));
+    paths.collect::<Result<_, _>>().map_err(CommandError::usage)
 }
 
 fn answered(outcome: Result<bool, BrowseError>) -> Result<ExitCode, CommandError> {

@@ -64,5 +64,5 @@ pub fn run(context: &Context<'_>, args: &ExportArgs) -> Result<ExitCode, Command
             report.torn
         );
     }
-    Ok(ExitCode::Done)
+    Ok(if report.torn == 0 { ExitCode::Done } else { ExitCode::Warnings })
 }

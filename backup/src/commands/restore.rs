@@ -10,9 +10,11 @@ use serde_json::json;
 
 use super::{CommandError, Context};
 use crate::cli::{RestoreArgs, SelectionArgs};
+use crate::config;
 use crate::restore::select::{Selection, one_source, typed_path};
 use crate::restore::{Into, RestoreError, RestoreOptions, RestoreReport, restore};
 use crate::snapshot::{Snapshot, SnapshotName};
+use crate::target::TargetError;
 use crate::text;
 
 /// Brings a snapshot back: below a directory, or into a volume.
@@ -20,10 +22,13 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, Comman
     match (&args.target, &args.volume) {
         (Some(target), _) => into_directory(context, args, target),
         (None, Some(volume)) => super::worker::restore(context, args, volume),
-        // The parser asks for one of the two.
-        (None, None) => Ok(ExitCode::Usage),
+        (None, None) => Err(CommandError::usage(NoTarget)),
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("nothing says where to restore to: add --target DIR or --volume NAME")]
+struct NoTarget;
 
 fn into_directory(
     context: &Context<'_>,
@@ -34,13 +39,11 @@ fn into_directory(
     let (name, snapshot) = repository.select(&args.snapshot)?;
     let options = RestoreOptions {
         selection: selection(&args.selection, args.strip, &snapshot)?,
-        into: match (args.replace, args.delta) {
-            (true, _) => Into::Replace,
-            (_, true) => Into::Delta,
-            _ => Into::Empty,
-        },
+        into: into(args),
+        force: args.force,
         dry_run: args.dry_run,
         threads: context.settings.threads,
+        cache: config::cache_directory(context.args, &context.location()?),
     };
     let progress = Progress::new();
     let shown = context.show("restore", &progress);
@@ -49,17 +52,36 @@ fn into_directory(
     shown.finish();
     let report = outcome.map_err(|error| match error {
         RestoreError::Interrupted => CommandError::interrupted(error),
-        RestoreError::Select(_) | RestoreError::NotEmpty(_) | RestoreError::Root => {
-            CommandError::usage(error)
-        }
+        RestoreError::Select(_)
+        | RestoreError::NotEmpty(_)
+        | RestoreError::Root
+        | RestoreError::InsideOwn(_)
+        | RestoreError::Partial
+        | RestoreError::Incomplete { .. }
+        | RestoreError::Target(TargetError::Own { .. }) => CommandError::usage(error),
         error => CommandError::failed(error),
     })?;
     answer(context, &name, &report, args, target, begun.elapsed())?;
-    Ok(match (report.damaged_count, report.warning_count) {
+    if report.torn > 0 {
+        tracing::warn!(
+            "{} files changed while the snapshot was made and are mixtures of moments",
+            report.torn
+        );
+    }
+    Ok(match (report.damaged_count, report.warning_count + report.torn) {
         (0, 0) => ExitCode::Done,
         (0, _) => ExitCode::Warnings,
         _ => ExitCode::Failed,
     })
+}
+
+/// What may be in the target before.
+pub(super) fn into(args: &RestoreArgs) -> Into {
+    match (args.replace, args.delta) {
+        (true, _) => Into::Replace,
+        (_, true) => Into::Delta,
+        _ => Into::Empty,
+    }
 }
 
 /// The part of `snapshot` that was asked for.
@@ -69,14 +91,14 @@ pub(super) fn selection(
     snapshot: &Snapshot,
 ) -> Result<Selection, CommandError> {
     let source = args.source.as_deref();
-    let mut paths: Vec<_> =
-        args.path.iter().map(|path: &OsString| typed_path(path.as_bytes())).collect();
-    let strip =
-        if strip { Some(one_source(snapshot, source).map_err(CommandError::usage)?) } else { None };
-    if let (Some(_), None) = (source, &strip) {
-        paths.push(one_source(snapshot, source).map_err(CommandError::usage)?);
-    }
-    Ok(Selection { paths, strip })
+    let paths = args.path.iter().map(|path: &OsString| typed_path(path.as_bytes()));
+    let paths = paths.collect::<Result<_, _>>().map_err(CommandError::usage)?;
+    let one = || one_source(snapshot, source).map_err(CommandError::usage);
+    Ok(Selection {
+        paths,
+        source: source.map(|_| one()).transpose()?,
+        strip: strip.then(one).transpose()?,
+    })
 }
 
 fn answer(
@@ -100,7 +122,9 @@ fn answer(
                 text::bytes(report.bytes),
                 text::duration(elapsed),
             );
-            if args.delta {
+            if args.delta && args.dry_run {
+                line += "; that is all of it: what of it differs from what is there was not compared";
+            } else if args.delta {
                 line += &format!(
                     "; {} files were right already, {} paths removed",
                     text::count(report.files_unchanged),
@@ -126,9 +150,10 @@ fn answer(
                 .collect();
             json!({
                 "event": "summary", "snapshot": name.id.to_string(), "target": target, "dry_run": args.dry_run,
+                "compared": args.delta && !args.dry_run,
                 "files": report.files, "files_unchanged": report.files_unchanged,
                 "directories": report.directories, "others": report.others, "removed": report.removed,
-                "bytes": report.bytes, "warning_count": report.warning_count, "warnings": report.warnings,
+                "bytes": report.bytes, "torn": report.torn, "warning_count": report.warning_count, "warnings": report.warnings,
                 "damaged_count": report.damaged_count, "damaged": damaged,
             })
         },

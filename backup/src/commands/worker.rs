@@ -5,9 +5,11 @@ use std::io::Write;
 use chores_common::engine::Engine;
 use chores_common::exit::ExitCode;
 
+use super::restore::into;
 use super::{CommandError, Context};
 use crate::cli::{CreateArgs, RestoreArgs, SelectionArgs, WorkerArgs};
 use crate::config;
+use crate::restore::refuse_loss;
 use crate::restore::select::source_named;
 use crate::worker::{self, Target, VolumeTarget, WorkerError, WorkerOptions};
 
@@ -57,6 +59,8 @@ pub fn restore(
     let (name, snapshot) = repository.select(&args.snapshot)?;
     let SelectionArgs { path, source } = &args.selection;
     let chosen = source_named(&snapshot, source.as_deref(), path).map_err(CommandError::usage)?;
+    let whole = path.iter().all(|path| path.to_str() == Some(chosen.path.as_str()));
+    refuse_loss(&snapshot, into(args), whole, args.force).map_err(CommandError::usage)?;
     let target = VolumeTarget {
         name: volume.to_owned(),
         recorded: chosen.volume.clone(),
@@ -70,7 +74,12 @@ pub fn restore(
             .ok_or_else(|| CommandError::usage(NotText(path.to_string_lossy().into_owned())))?;
         words.push(format!("--path={path}"));
     }
-    let flags = [(args.replace, "--replace"), (args.delta, "--delta"), (args.dry_run, "--dry-run")];
+    let flags = [
+        (args.replace, "--replace"),
+        (args.delta, "--delta"),
+        (args.force, "--force"),
+        (args.dry_run, "--dry-run"),
+    ];
     words.extend(flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned()));
     words.extend(common_words(context));
     let options = options(context, &args.worker)?;

@@ -9,7 +9,7 @@ use super::*;
 use crate::browse::tests::{Fixture, noise};
 
 fn options(paths: Vec<PathBytes>) -> ExportOptions {
-    ExportOptions { selection: Selection { paths, strip: None }, level: 1, threads: 2 }
+    ExportOptions { selection: Selection { paths, ..Selection::default() }, level: 1, threads: 2 }
 }
 
 fn exported(

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 
 use super::plan::ChunkJob;
-use super::{RestoreError, RestoreReport, Run, reader, select};
+use super::{REPORTED_MAX, RestoreError, RestoreReport, Run, reader, select};
 use crate::chunk::DedupKey;
 use crate::entry::{Entry, Extent, FileContent, Kind, PathBytes, tree_order};
 use crate::target::{Target, TargetError};
@@ -18,22 +18,32 @@ impl Run<'_> {
     /// Removes what the snapshot does not have or has as something else, then writes what differs.
     pub(super) fn delta(&self, target: &Target) -> Result<RestoreReport, RestoreError> {
         target.settle()?;
-        let removed = self.remove_extras(target)?;
+        let extras = self.remove_extras(target)?;
         let mut report = self.restore_into(target)?;
-        report.removed = removed;
+        report.removed = extras.removed;
+        report.warning_count += extras.warning_count;
+        report.warnings.extend(extras.warnings);
+        report.warnings.truncate(REPORTED_MAX);
         Ok(report)
     }
 
-    /// Walks target and tree side by side; both are in tree order.
-    fn remove_extras(&self, target: &Target) -> Result<u64, RestoreError> {
+    /// Walks target and tree side by side; both are in tree order. Says how many paths were removed, and
+    /// warns of what could not be looked into.
+    fn remove_extras(&self, target: &Target) -> Result<RestoreReport, RestoreError> {
         let mut extras: Vec<PathBytes> = Vec::new();
         let mut entries =
             TreeReader::new(&self.snapshot.tree, reader(self.repository, self.index)?);
         let mut wanted: Option<Entry> = None;
         let mut scopes = Scopes::default();
-        let mut surplus = 0;
-        let walked = target.existing(crate::walk::threads_default(), |found| {
-            let Ok(found) = found else { return ControlFlow::Continue(()) };
+        let mut report = RestoreReport::default();
+        let walked = target.existing(crate::walk::threads_default(), self.own, |found| {
+            let found = match found {
+                Ok(found) => found,
+                Err(warning) => {
+                    report.warn_of(warning.to_string());
+                    return ControlFlow::Continue(());
+                }
+            };
             while wanted.as_ref().is_none_or(|entry| tree_order(&entry.path, &found.path).is_lt()) {
                 match entries.next_entry() {
                     Ok(Some(entry)) if self.options.selection.restores(&entry.path) => {
@@ -59,7 +69,7 @@ impl Run<'_> {
             };
             if !keep {
                 // What is only made anew was not too much.
-                surplus += u64::from(matching.is_none());
+                report.removed += u64::from(matching.is_none());
                 extras.push(found.path);
             }
             ControlFlow::Continue(())
@@ -70,7 +80,7 @@ impl Run<'_> {
         for path in &extras {
             target.remove_tree(path)?;
         }
-        Ok(surplus)
+        Ok(report)
     }
 }
 
@@ -115,19 +125,21 @@ pub(super) fn is_same_node(target: &Target, entry: &Entry) -> Result<bool, Targe
 }
 
 /// Compares a file with what it should hold. `None`: there is no such file, make it. Otherwise the file
-/// has the right length now, and these of `jobs` have to be written.
+/// has the right length and holes now; these of `jobs` have to be written, and the flag says whether the
+/// file was changed already.
 pub(super) fn compare(
     target: &Target,
     path: &[u8],
     content: &FileContent,
     jobs: &[ChunkJob],
     key: &DedupKey,
-) -> Result<Option<Vec<ChunkJob>>, RestoreError> {
+) -> Result<Option<(Vec<ChunkJob>, bool)>, RestoreError> {
     if target.stat(path)?.is_none() {
         return Ok(None);
     }
     let (file, stat) = target.open_for_write(path)?;
-    if stat.size != content.size {
+    let mut changed = stat.size != content.size;
+    if changed {
         file.set_len(content.size).map_err(|error| TargetError::writing(path, error))?;
     }
     let failed = |error| RestoreError::Compare(crate::entry::display_path(path), error);
@@ -141,9 +153,9 @@ pub(super) fn compare(
         }
     }
     for (offset, length) in holes(content, jobs) {
-        clear(&file, offset, length, &mut buffer).map_err(failed)?;
+        changed |= clear(&file, offset, length, &mut buffer).map_err(failed)?;
     }
-    Ok(Some(wrong))
+    Ok(Some((wrong, changed)))
 }
 
 /// Offset and length of the holes between the chunks.
@@ -164,18 +176,23 @@ fn holes(content: &FileContent, jobs: &[ChunkJob]) -> Vec<(u64, u64)> {
     holes
 }
 
-/// Makes a range read as zeros, without filling it where it is a hole already.
-fn clear(file: &std::fs::File, offset: u64, length: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+/// Makes a range read as zeros, without filling it where it is a hole already; whether it had to.
+fn clear(
+    file: &std::fs::File,
+    offset: u64,
+    length: u64,
+    buffer: &mut [u8],
+) -> std::io::Result<bool> {
     use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
     let end = offset + length;
     match seek(file, SeekFrom::Data(offset)) {
-        Ok(data) if data >= end => return Ok(()),
-        Err(rustix::io::Errno::NXIO) => return Ok(()),
+        Ok(data) if data >= end => return Ok(false),
+        Err(rustix::io::Errno::NXIO) => return Ok(false),
         _ => (),
     }
     let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     if fallocate(file, punch, offset, length).is_ok() {
-        return Ok(());
+        return Ok(true);
     }
     buffer.fill(0);
     let mut at = offset;
@@ -184,5 +201,5 @@ fn clear(file: &std::fs::File, offset: u64, length: u64, buffer: &mut [u8]) -> s
         file.write_all_at(buffer.get(..step).unwrap_or_default(), at)?;
         at += step as u64;
     }
-    Ok(())
+    Ok(true)
 }

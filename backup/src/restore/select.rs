@@ -28,6 +28,9 @@ pub enum SelectError {
     /// Nothing matches.
     #[error("the snapshot has nothing at {0}: `backup ls` lists what it has")]
     NoPath(String),
+    /// A typed path that names nothing.
+    #[error("`{0}` is no path in a snapshot: give it whole, without `..`")]
+    Path(String),
 }
 
 /// The chosen part of a snapshot.
@@ -35,6 +38,8 @@ pub enum SelectError {
 pub struct Selection {
     /// Restore only these and what is below them; everything when empty. Without the leading `/`.
     pub paths: Vec<PathBytes>,
+    /// And of these only what is at or below this path.
+    pub source: Option<PathBytes>,
     /// Put what is below this path at the target itself.
     pub strip: Option<PathBytes>,
 }
@@ -43,8 +48,10 @@ impl Selection {
     /// Whether `path` is restored.
     #[must_use]
     pub fn holds(&self, path: &[u8]) -> bool {
-        let stripped = self.strip.as_deref().is_none_or(|root| is_inside(path, root));
-        stripped
+        let in_root =
+            |root: &Option<PathBytes>| root.as_deref().is_none_or(|root| is_inside(path, root));
+        in_root(&self.strip)
+            && in_root(&self.source)
             && (self.paths.is_empty() || self.paths.iter().any(|chosen| is_inside(path, chosen)))
     }
 
@@ -52,6 +59,14 @@ impl Selection {
     #[must_use]
     pub fn restores(&self, path: &[u8]) -> bool {
         self.holds(path) && !is_reserved(self.place(path))
+    }
+
+    /// Whether all that a target could get is restored: otherwise `--replace` would empty the rest.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let root = self.strip.as_deref().unwrap_or_default();
+        self.source.as_deref().is_none_or(|source| is_inside(root, source))
+            && (self.paths.is_empty() || self.paths.iter().any(|path| is_inside(root, path)))
     }
 
     /// Where `path` goes, relative to the target.
@@ -81,7 +96,13 @@ pub fn is_inside(path: &[u8], root: &[u8]) -> bool {
 
 /// The path of the one source that is meant, as entries have it.
 pub fn one_source(snapshot: &Snapshot, wanted: Option<&str>) -> Result<PathBytes, SelectError> {
-    source_named(snapshot, wanted, &[]).map(|source| typed_path(source.path.as_bytes()))
+    source_named(snapshot, wanted, &[]).map(entry_path)
+}
+
+/// The path of a source as entries have it.
+fn entry_path(source: &Source) -> PathBytes {
+    let path = source.path.as_bytes();
+    path.strip_prefix(b"/").unwrap_or(path).to_vec()
 }
 
 /// The one source that is meant: the named one (by path or volume name), the one that a path is, or the
@@ -118,18 +139,27 @@ pub fn source_named<'a>(
     }
 }
 
-/// An absolute path as people type it, as entries have it.
-#[must_use]
-pub fn typed_path(path: &[u8]) -> PathBytes {
-    let path = path.strip_prefix(b"/").unwrap_or(path);
-    path.strip_suffix(b"/").unwrap_or(path).to_vec()
+/// An absolute path as people type it, as entries have it: without empty and `.` components. Nothing,
+/// and `..`, are refused.
+pub fn typed_path(path: &[u8]) -> Result<PathBytes, SelectError> {
+    let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let parts: Vec<_> = parts.collect();
+    if path.is_empty() || parts.contains(&b"..".as_slice()) {
+        return Err(SelectError::Path(String::from_utf8_lossy(path).into_owned()));
+    }
+    Ok(parts.join(&b'/'))
 }
 
 /// The error for a selection that matched nothing.
 #[must_use]
 pub fn nothing_at(selection: &Selection) -> SelectError {
-    let wanted = selection.paths.iter().map(|path| display_path(path));
-    SelectError::NoPath(wanted.collect::<Vec<_>>().join(", "))
+    let wanted: Vec<_> = selection.paths.iter().map(|path| display_path(path)).collect();
+    let within = selection.source.as_deref().map(display_path);
+    SelectError::NoPath(match within {
+        Some(source) if wanted.is_empty() => source,
+        Some(source) => format!("{} in {source}", wanted.join(", ")),
+        None => wanted.join(", "),
+    })
 }
 
 #[cfg(test)]

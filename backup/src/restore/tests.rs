@@ -24,16 +24,18 @@ impl Out {
 }
 
 fn tree_path(path: &Path) -> PathBytes {
-    select::typed_path(path.canonicalize().unwrap().to_str().unwrap().as_bytes())
+    select::typed_path(path.canonicalize().unwrap().to_str().unwrap().as_bytes()).unwrap()
 }
 
 fn stripped(fixture: &Fixture, into: Into) -> RestoreOptions {
     let strip = Some(tree_path(&fixture.source()));
     RestoreOptions {
-        selection: Selection { paths: Vec::new(), strip },
+        selection: Selection { strip, ..Selection::default() },
         into,
         dry_run: false,
         threads: 2,
+        force: false,
+        cache: None,
     }
 }
 
@@ -101,6 +103,8 @@ fn directories_above_every_source_can_be_entered() {
         into: Into::Empty,
         dry_run: false,
         threads: 1,
+        force: false,
+        cache: None,
     };
     run(&fixture.test.repository, &snapshot, &out, &whole).unwrap();
     let source = String::from_utf8(tree_path(&fixture.source())).unwrap();
@@ -239,6 +243,8 @@ fn delta_removes_surplus_in_every_source_and_nothing_outside_them() {
         into: Into::Delta,
         dry_run: false,
         threads: 2,
+        force: false,
+        cache: None,
     };
     let report = run(&fixture.test.repository, &snapshot, &out, &delta).unwrap();
     assert_eq!(report.removed, 2);
@@ -463,4 +469,121 @@ fn delta_keeps_an_empty_lost_and_found() {
         run(&fixture.test.repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
     assert_eq!(report.removed, 1, "{report:?}");
     assert!(out.path("lost+found").is_dir());
+}
+
+#[test]
+fn the_repository_and_the_cache_are_never_restored_over() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    let snapshot = fixture.create();
+    let repository = &fixture.test.repository;
+    let temp = fixture.test.temp.path();
+    let attempt = |target: &Path, into: Into, cache: Option<PathBuf>| {
+        let options = RestoreOptions { cache, ..stripped(&fixture, into) };
+        restore(repository, &snapshot, target, &options, &Progress::new(), &Shutdown::new())
+    };
+    let before = fixture.test.objects("").len();
+    for into in [Into::Replace, Into::Delta, Into::Empty] {
+        for place in ["repo", "repo/packs", "repo/new/er"] {
+            let outcome = attempt(&temp.join(place), into, None);
+            assert!(matches!(outcome, Err(RestoreError::InsideOwn(_))), "{into:?} {place}");
+        }
+    }
+    let cache = temp.join("elsewhere/cache");
+    fs::create_dir_all(&cache).unwrap();
+    for into in [Into::Replace, Into::Delta] {
+        for target in [temp.to_owned(), temp.join("elsewhere")] {
+            let outcome = attempt(&target, into, Some(cache.clone()));
+            let own = matches!(outcome, Err(RestoreError::Target(TargetError::Own { .. })));
+            assert!(own, "{into:?} {target:?} {outcome:?}");
+        }
+    }
+    assert!(cache.is_dir() && !temp.join("repo/new").exists());
+    assert_eq!(fixture.test.objects("").len(), before);
+}
+
+#[test]
+fn delta_keeps_the_live_files_whose_content_is_damaged_in_the_repository() {
+    let fixture = Fixture::new();
+    fixture.write("a", &noise(1, 300_000));
+    fs::hard_link(fixture.source().join("a"), fixture.source().join("b")).unwrap();
+    let snapshot = fixture.create();
+    let packs = fixture.test.objects("packs/");
+    spoil(packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap());
+    let out = Out::new();
+    let live = noise(9, 300_000);
+    fs::write(out.path("a"), &live).unwrap();
+    let repository = &fixture.test.repository;
+    let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
+    assert_eq!(report.damaged_count, 2, "{report:?}");
+    assert_eq!(out.read("a").len(), live.len());
+    assert!(report.damaged[0].1.contains("stays"), "{report:?}");
+}
+
+#[test]
+fn further_names_of_a_socket_are_a_warning_and_no_damage() {
+    let fixture = Fixture::new();
+    fixture.write("file", b"content");
+    let _server = std::os::unix::net::UnixListener::bind(fixture.source().join("a")).unwrap();
+    fs::hard_link(fixture.source().join("a"), fixture.source().join("b")).unwrap();
+    let snapshot = fixture.create();
+    let out = Out::new();
+    let repository = &fixture.test.repository;
+    let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Empty)).unwrap();
+    assert_eq!((report.damaged_count, report.warning_count), (0, 1), "{report:?}");
+}
+
+#[test]
+fn replace_by_a_part_and_removal_by_an_incomplete_snapshot_are_refused() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"new");
+    let mut snapshot = fixture.create();
+    let out = Out::new();
+    fs::write(out.path("old"), "old").unwrap();
+    let repository = &fixture.test.repository;
+    let mut part = stripped(&fixture, Into::Replace);
+    part.selection.paths.push(tree_path(&fixture.source().join("a")));
+    let outcome = run(repository, &snapshot, &out, &part);
+    assert!(matches!(outcome, Err(RestoreError::Partial)), "{outcome:?}");
+    snapshot.state = State::Warnings;
+    snapshot.warning_count = 3;
+    for into in [Into::Replace, Into::Delta] {
+        let outcome = run(repository, &snapshot, &out, &stripped(&fixture, into));
+        assert!(matches!(outcome, Err(RestoreError::Incomplete { warnings: 3, .. })), "{into:?}");
+    }
+    assert_eq!(out.read("old"), b"old");
+    let forced = RestoreOptions { force: true, ..stripped(&fixture, Into::Delta) };
+    run(repository, &snapshot, &out, &forced).unwrap();
+    assert_eq!(out.read("a"), b"new");
+}
+
+#[test]
+fn a_dry_run_refuses_what_the_restore_would_refuse() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"content");
+    let snapshot = fixture.create();
+    let out = Out::new();
+    fs::write(out.path("x"), "x").unwrap();
+    let dry = RestoreOptions { dry_run: true, ..stripped(&fixture, Into::Empty) };
+    let repository = &fixture.test.repository;
+    let outcome = run(repository, &snapshot, &out, &dry);
+    assert!(matches!(outcome, Err(RestoreError::NotEmpty(_))), "{outcome:?}");
+    let dry = RestoreOptions { into: Into::Delta, ..dry };
+    let above = fixture.test.temp.path();
+    let outcome = restore(repository, &snapshot, above, &dry, &Progress::new(), &Shutdown::new());
+    let own = matches!(outcome, Err(RestoreError::Target(TargetError::Own { .. })));
+    assert!(own, "{outcome:?}");
+}
+
+#[test]
+fn delta_counts_a_file_that_it_only_cut_as_changed() {
+    let fixture = Fixture::new();
+    fixture.write("a", b"");
+    let snapshot = fixture.create();
+    let out = Out::new();
+    fs::write(out.path("a"), "too long").unwrap();
+    let repository = &fixture.test.repository;
+    let report = run(repository, &snapshot, &out, &stripped(&fixture, Into::Delta)).unwrap();
+    assert_eq!((report.files, report.files_unchanged), (1, 0), "{report:?}");
+    assert_eq!(out.read("a"), b"");
 }

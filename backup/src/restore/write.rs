@@ -20,6 +20,8 @@ pub(super) struct FileJob {
     /// Path in the target, and metadata; its extents have become chunk jobs.
     pub(super) entry: Entry,
     pub(super) size: u64,
+    /// Whether it was there before: what cannot be restored then stays.
+    pub(super) existed: bool,
     chunks_left: AtomicU32,
     state: Mutex<FileState>,
     failed: AtomicBool,
@@ -42,6 +44,7 @@ impl FileJob {
         Self {
             entry,
             size,
+            existed: exists,
             chunks_left: AtomicU32::new(chunks),
             state: Mutex::new(state),
             failed: AtomicBool::new(false),

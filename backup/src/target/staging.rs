@@ -281,7 +281,7 @@ impl Target {
     }
 
     /// A mount inside would move aside with its parent and could not be removed.
-    fn refuse_mounts_inside(&self) -> Result<(), TargetError> {
+    pub fn refuse_mounts_inside(&self) -> Result<(), TargetError> {
         let unreadable = |act, source| TargetError::Io { act, path: self.display(b""), source };
         let canonical =
             self.path.canonicalize().map_err(|error| unreadable("resolve the path", error))?;

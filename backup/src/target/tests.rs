@@ -268,7 +268,7 @@ fn paths_beyond_path_max_are_written_walked_and_removed() {
     assert_eq!(target.stat(&wanted.path).unwrap().unwrap().uid, 1234);
     let mut count = 0;
     let end = target
-        .existing::<()>(2, |found| {
+        .existing::<()>(2, &[], |found| {
             found.unwrap();
             count += 1;
             ControlFlow::Continue(())

@@ -4,7 +4,7 @@ use crate::snapshot::{Source, SourceVolume};
 
 #[test]
 fn a_path_holds_itself_and_what_is_below_it_but_no_longer_name() {
-    let selection = Selection { paths: vec![b"a/b".to_vec()], strip: None };
+    let selection = Selection { paths: vec![b"a/b".to_vec()], ..Selection::default() };
     for (path, held) in [("a/b", true), ("a/b/c", true), ("a/bc", false), ("a", false), ("", false)]
     {
         assert_eq!(selection.holds(path.as_bytes()), held, "{path}");
@@ -14,11 +14,11 @@ fn a_path_holds_itself_and_what_is_below_it_but_no_longer_name() {
 
 #[test]
 fn strip_puts_a_source_at_the_target_itself() {
-    let selection = Selection { paths: Vec::new(), strip: Some(b"srv/a".to_vec()) };
+    let selection = Selection { strip: Some(b"srv/a".to_vec()), ..Selection::default() };
     assert!(selection.holds(b"srv/a/x") && !selection.holds(b"srv/ab") && !selection.holds(b"srv"));
     assert_eq!(selection.place(b"srv/a"), b"");
     assert_eq!(selection.place(b"srv/a/x/y"), b"x/y");
-    let root = Selection { paths: Vec::new(), strip: Some(Vec::new()) };
+    let root = Selection { strip: Some(Vec::new()), ..Selection::default() };
     assert_eq!(root.place(b"etc/hosts"), b"etc/hosts");
 }
 
@@ -48,8 +48,38 @@ fn the_one_source_is_the_only_one_or_the_named_one() {
 }
 
 #[test]
-fn typed_paths_lose_their_outer_slashes() {
-    for (typed, path) in [("/a/b/", "a/b"), ("a", "a"), ("/", ""), ("", "")] {
-        assert_eq!(typed_path(typed.as_bytes()), path.as_bytes());
+fn typed_paths_are_made_plain_and_empty_ones_and_parents_are_refused() {
+    for (typed, path) in
+        [("/a/b/", "a/b"), ("a", "a"), ("/", ""), ("//a/./b//", "a/b"), ("/a/..b/", "a/..b")]
+    {
+        assert_eq!(typed_path(typed.as_bytes()).unwrap(), path.as_bytes(), "{typed}");
     }
+    for typed in ["", "/a/../b", ".."] {
+        assert!(matches!(typed_path(typed.as_bytes()), Err(SelectError::Path(_))), "{typed}");
+    }
+}
+
+#[test]
+fn source_and_paths_together_choose_what_is_in_both() {
+    let selection = Selection {
+        paths: vec![b"srv/a/x".to_vec(), b"srv/b".to_vec()],
+        source: Some(b"srv/a".to_vec()),
+        strip: None,
+    };
+    for (path, held) in [("srv/a/x/y", true), ("srv/a/z", false), ("srv/b/x", false)] {
+        assert_eq!(selection.holds(path.as_bytes()), held, "{path}");
+    }
+}
+
+#[test]
+fn a_choice_is_whole_when_it_leaves_nothing_of_the_target_out() {
+    let strip = Some(b"data".to_vec());
+    let whole = |paths: &[&[u8]], source: Option<&[u8]>, strip: &Option<Vec<u8>>| {
+        let paths = paths.iter().map(|path| path.to_vec()).collect();
+        Selection { paths, source: source.map(<[u8]>::to_vec), strip: strip.clone() }.is_whole()
+    };
+    assert!(whole(&[], None, &None) && whole(&[], Some(b"data"), &strip));
+    assert!(whole(&[b"data"], None, &strip) && whole(&[b""], None, &None));
+    assert!(!whole(&[b"data/x"], None, &strip) && !whole(&[b"data"], None, &None));
+    assert!(!whole(&[], Some(b"data"), &None));
 }
