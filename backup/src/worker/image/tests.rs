@@ -48,7 +48,7 @@ fn a_program_without_a_loader_is_static() {
     let is_static = |bytes: &[u8]| {
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, bytes).unwrap();
-        super::is_static(&file).unwrap()
+        is_static(&file).unwrap()
     };
     assert!(is_static(&elf(1)));
     assert!(!is_static(&elf(3)));
