@@ -91,6 +91,10 @@ pub struct CheckReport {
     pub orphan_packs: u64,
     /// Their length in bytes.
     pub orphan_bytes: u64,
+    /// Temporary files: of writers that were killed or are at work.
+    pub temporary_files: u64,
+    /// Their length in bytes.
+    pub temporary_bytes: u64,
     /// Packs that an index names but no snapshot needs.
     pub unused_packs: u64,
 }
@@ -158,6 +162,9 @@ pub fn check(
     let (index, unreadable) =
         repository.complete_index(objects, snapshots.iter().map(|(_, snapshot)| snapshot));
     let stored = repository.stored_packs()?;
+    let temporaries = repository.store().temporaries()?;
+    report.temporary_files = temporaries.len() as u64;
+    report.temporary_bytes = temporaries.iter().map(|file| file.size).sum();
     let marked = marked_packs(repository, &mut report)?;
 
     count_packs(&index, &snapshots, &stored, &mut report);

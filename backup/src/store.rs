@@ -76,6 +76,21 @@ impl Store {
         self.wait(Act::Delete, key, WRITE_GRACE, self.objects.delete(key))
     }
 
+    /// The temporary files of writers that were killed or are at work. None on S3.
+    pub fn temporaries(&self) -> Result<Vec<ObjectMeta>, ObjectError> {
+        self.wait(Act::List, "", Duration::ZERO, self.objects.temporaries())
+    }
+
+    /// Removes temporary files older than `age`, and says how many.
+    pub fn remove_temporaries(&self, age: Duration) -> Result<u64, ObjectError> {
+        self.wait(
+            Act::Delete,
+            "temporary files",
+            Duration::ZERO,
+            self.objects.remove_temporaries(age),
+        )
+    }
+
     /// Blocks until `request` is answered, or `grace` has passed since the request to stop.
     fn wait<T>(
         &self,

@@ -54,3 +54,28 @@ fn a_write_to_a_store_that_hangs_has_its_grace_and_ends() {
     assert_eq!(kind, ErrorKind::Interrupted);
     assert!(elapsed >= WRITE_GRACE && elapsed < WRITE_GRACE + MARGIN, "{elapsed:?}");
 }
+
+#[test]
+fn only_old_temporary_files_of_killed_writers_are_removed() {
+    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("packs/ab");
+    std::fs::create_dir_all(&folder).unwrap();
+    let stale = folder.join(".pack.tmp-0123456789abcdef");
+    let fresh = folder.join(".pack.tmp-fedcba9876543210");
+    let pack = folder.join("pack");
+    for path in [&stale, &fresh, &pack] {
+        std::fs::write(path, "content").unwrap();
+    }
+    for path in [&stale, &pack] {
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - 2 * DAY).unwrap();
+    }
+    let location = Location::Directory(directory.path().to_owned());
+    let objects = ObjectStore::open(&location, &S3Settings::default()).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let store = Store::new(objects, runtime.handle().clone(), Shutdown::new());
+    assert_eq!(store.temporaries().unwrap().len(), 2);
+    assert_eq!(store.remove_temporaries(DAY).unwrap(), 1);
+    assert!(!stale.exists() && fresh.exists() && pack.exists());
+}
