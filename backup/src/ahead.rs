@@ -17,6 +17,7 @@ use crate::index::{Index, PackNumber, Place};
 use crate::pack::{Decompressor, FramePlace, PackId};
 use crate::reader::{ReadError, range_of, slice_of};
 use crate::repository::Repository;
+use crate::threads;
 
 /// Frames that are fetched before their turn. One frame is about 1 MiB.
 const FRAMES_AHEAD: usize = 12;
@@ -75,14 +76,16 @@ pub(crate) fn read_in_order<E>(
 ) -> Result<(), AheadError<E>> {
     std::thread::scope(|scope| {
         let (jobs, work) = bounded::<Job>(FRAMES_AHEAD);
-        for _ in 0..FETCH_THREADS {
+        let fetchers = {
             let work = work.clone();
-            scope.spawn(move || fetch_all(repository, &work));
-        }
-        drop(work);
+            threads::start(scope, "fetch", FETCH_THREADS, move || {
+                fetch_all(repository, work.iter());
+            })
+        };
         let plan = Plan {
             index,
             jobs,
+            unattended: (fetchers == 0).then_some(work),
             next_entry,
             open: None,
             steps: VecDeque::new(),
@@ -101,7 +104,7 @@ struct Job {
     reply: Sender<Result<Vec<u8>, ReadError>>,
 }
 
-fn fetch_all(repository: &Repository, work: &Receiver<Job>) {
+fn fetch_all(repository: &Repository, work: impl Iterator<Item = Job>) {
     let mut decompressor = Decompressor::new();
     for job in work {
         let outcome = match &mut decompressor {
@@ -158,6 +161,8 @@ enum Waiting {
 struct Plan<'a, N> {
     index: &'a Index,
     jobs: Sender<Job>,
+    /// The frames asked for, where no thread could be started that fetches them.
+    unattended: Option<Receiver<Job>>,
     next_entry: N,
     /// The entry whose content is being planned, and how many of its extents are.
     open: Option<(Rc<Entry>, usize)>,
@@ -189,6 +194,9 @@ impl<E, N: FnMut() -> Result<Option<Entry>, E>> Plan<'_, N> {
                 Waiting::Missing(id) => return Err(AheadError::Content(ReadError::Missing(id))),
                 Waiting::Chunk { id, place, frame, asked_for } => {
                     self.frames_ahead -= usize::from(asked_for);
+                    if let Some(work) = self.unattended.as_ref().filter(|work| !work.is_empty()) {
+                        fetch_all(repository, work.try_iter());
+                    }
                     let content = frame.content(id).map_err(AheadError::Content)?;
                     let chunk = slice_of(content, &place)
                         .filter(|chunk| repository.key().id_of(chunk) == id)

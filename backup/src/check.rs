@@ -23,6 +23,7 @@ use crate::pack::{Decompressor, PACK_BYTES_MAX, PackId};
 use crate::reader::ReadError;
 use crate::repository::{Operation, Repository, RepositoryError};
 use crate::snapshot::{Snapshot, SnapshotId, SnapshotName};
+use crate::threads;
 use bad::{BadPack, BadPacks};
 pub use output::{write_json, write_text};
 pub use percent::{InvalidPercent, Percent};
@@ -90,6 +91,10 @@ pub struct CheckReport {
     pub orphan_packs: u64,
     /// Their length in bytes.
     pub orphan_bytes: u64,
+    /// Temporary files: of writers that were killed or are at work.
+    pub temporary_files: u64,
+    /// Their length in bytes.
+    pub temporary_bytes: u64,
     /// Packs that an index names but no snapshot needs.
     pub unused_packs: u64,
 }
@@ -157,6 +162,9 @@ pub fn check(
     let (index, unreadable) =
         repository.complete_index(objects, snapshots.iter().map(|(_, snapshot)| snapshot));
     let stored = repository.stored_packs()?;
+    let temporaries = repository.store().temporaries()?;
+    report.temporary_files = temporaries.len() as u64;
+    report.temporary_bytes = temporaries.iter().map(|file| file.size).sum();
     let marked = marked_packs(repository, &mut report)?;
 
     count_packs(&index, &snapshots, &stored, &mut report);
@@ -392,25 +400,17 @@ fn in_threads<T: Sync, W: FnMut(usize, &T) -> Result<(), CheckError>>(
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads.clamp(1, items.len().max(1)))
-            .map(|_| {
-                scope.spawn(|| {
-                    let outcome = run();
-                    if outcome.is_err() {
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                    outcome
-                })
-            })
-            .collect();
-        let mut first = Ok(());
-        for thread in threads {
-            let outcome = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            first = first.and(outcome);
+    let first = Mutex::new(Ok(()));
+    threads::on_each("check", threads.clamp(1, items.len().max(1)) - 1, || {
+        if let Err(error) = run() {
+            stop.store(true, Ordering::Relaxed);
+            let mut first = lock(&first);
+            if first.is_ok() {
+                *first = Err(error);
+            }
         }
-        first
-    })
+    });
+    first.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -81,12 +81,26 @@ impl CommandError {
         Self::Interrupted(Box::new(error))
     }
 
+    /// The same, as the consequence of the request to stop where that was made: requests to the store
+    /// are given up then.
+    #[must_use]
+    pub fn after(self, shutdown: &Shutdown) -> Self {
+        if shutdown.is_requested() && self.exit_code() == ExitCode::Failed {
+            Self::Interrupted(Box::new(self))
+        } else {
+            self
+        }
+    }
+
     /// The code the process ends with.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Setting(_) | Self::Usage(_) => ExitCode::Usage,
             Self::Store(error) if error.kind() == ErrorKind::Invalid => ExitCode::Usage,
+            Self::Repository(RepositoryError::NoSnapshot(..) | RepositoryError::Ambiguous(..)) => {
+                ExitCode::Usage
+            }
             Self::Interrupted(_) => ExitCode::Interrupted,
             Self::Repository(_) | Self::Store(_) | Self::Failed(_) | Self::Answer(_) => {
                 ExitCode::Failed
@@ -104,7 +118,7 @@ impl Context<'_> {
     /// The repository's store.
     pub fn store(&self) -> Result<Store, CommandError> {
         let objects = ObjectStore::open(&self.location()?, &self.settings.s3)?;
-        Ok(Store::new(objects, self.runtime.clone()))
+        Ok(Store::new(objects, self.runtime.clone(), self.shutdown.clone()))
     }
 
     /// The repository.

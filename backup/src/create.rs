@@ -20,7 +20,7 @@ pub(crate) mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chores_common::exit::chain;
 use chores_common::progress::Progress;
@@ -44,6 +44,9 @@ use worker::Worker;
 
 /// Items that may wait for the tree thread, each a batch of up to 256 KiB; as many as tasks may wait.
 const ITEMS_QUEUED: usize = 64;
+
+/// Age at which a temporary file belongs to no run any more: no single object takes that long.
+const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What to back up and how.
 #[derive(Debug)]
@@ -122,6 +125,13 @@ pub fn create(
 ) -> Result<CreateReport, CreateError> {
     repository.permit(Operation::Write)?;
     let begun = Instant::now();
+    if !options.dry_run {
+        match repository.store().remove_temporaries(TEMPORARY_AGE) {
+            Ok(0) => (),
+            Ok(count) => tracing::info!("removed {count} temporary files of killed runs"),
+            Err(error) => tracing::warn!("files of killed runs stay: {error}"),
+        }
+    }
     let (index, objects) = repository.index_for_writing()?;
     for (key, error) in &objects.damaged {
         tracing::warn!("{key} is left aside, what only it knows is stored again: {}", chain(error));

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use chores_common::object::{Location, S3Settings};
+use chores_common::shutdown::Shutdown;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
@@ -27,6 +28,8 @@ pub struct DoctorOptions<'a> {
     pub cache: Option<&'a Path>,
     /// JSON Lines instead of text.
     pub json: bool,
+    /// The request to stop.
+    pub shutdown: &'a Shutdown,
 }
 
 /// How good a finding is.
@@ -97,7 +100,7 @@ pub fn doctor(
         })
     };
     if let Some(location) = options.location {
-        tell(probe::repository(location, options.settings, runtime))?;
+        tell(probe::repository(location, options.settings, runtime, options.shutdown))?;
     }
     if let Some(cache) = options.cache {
         tell(vec![probe::cache(cache)])?;

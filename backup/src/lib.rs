@@ -20,6 +20,8 @@ use config::Settings;
 
 pub mod entry;
 
+mod threads;
+
 // Sources.
 pub mod mounts;
 
@@ -117,10 +119,10 @@ fn start_and_run(cli: &Cli) -> Result<ExitCode, CommandError> {
         let _inside = runtime.enter();
         Shutdown::on_signals().map_err(CommandError::failed)?
     };
-    let outcome = run(cli, &runtime, shutdown);
+    let outcome = run(cli, &runtime, shutdown.clone());
     // Requests that nobody waits for any more must not hold up the end.
     runtime.shutdown_background();
-    outcome
+    outcome.map_err(|error| error.after(&shutdown))
 }
 
 /// The table of contents.

@@ -1,7 +1,8 @@
 //! A repository: the objects of `docs/backup-format.md` in one store.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use chores_common::object::{ErrorKind, Location, ObjectError};
@@ -12,6 +13,7 @@ use crate::index::{self, INDEX_BYTES_MAX, Index, IndexError, IndexedPack};
 use crate::pack::{PACK_BYTES_MAX, Pack, PackError, PackId, PackIndex};
 use crate::snapshot::{SNAPSHOT_BYTES_MAX, Selector, Snapshot, SnapshotError, SnapshotName, State};
 use crate::store::Store;
+use crate::threads;
 
 /// The key of the document every repository starts with.
 pub const FORMAT_KEY: &str = "repo.json";
@@ -577,24 +579,19 @@ fn in_parallel<T: Clone + Sync + Send, R: Send>(
     if items.len() < 2 {
         return items.iter().map(|item| (item.clone(), work(item))).collect();
     }
-    let share = items.len().div_ceil(FETCHES);
-    std::thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> = items
-            .chunks(share)
-            .map(|items| {
-                scope.spawn(move || {
-                    items.iter().map(|item| (item.clone(), work(item))).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .flat_map(|thread| {
-                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
-    })
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::with_capacity(items.len()));
+    threads::on_each("fetch", FETCHES.min(items.len()) - 1, || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(number) else { return };
+            let result = (number, (item.clone(), work(item)));
+            results.lock().unwrap_or_else(PoisonError::into_inner).push(result);
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_unstable_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

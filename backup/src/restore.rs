@@ -30,6 +30,7 @@ use crate::repository::Repository;
 use crate::snapshot::{Snapshot, State};
 use crate::sources;
 use crate::target::{Leftover, Lost, RestoreWarning, Target, TargetError};
+use crate::threads;
 use crate::tree::{TreeError, TreeReader};
 use crate::walk::threads_default;
 use plan::{ChunkJob, Fetch};
@@ -691,12 +692,8 @@ impl<'a> Window<'a> {
         let fetches = plan::fetches(&mut self.jobs, self.run.index);
         let next = AtomicUsize::new(0);
         let this = &*self;
-        std::thread::scope(|scope| {
-            for _ in 1..this.run.options.threads.max(1) {
-                scope.spawn(|| this.fetch_all(&fetches, &next));
-            }
-            this.fetch_all(&fetches, &next);
-        });
+        let helpers = this.run.options.threads.saturating_sub(1);
+        threads::on_each("restore", helpers, || this.fetch_all(&fetches, &next));
         if let Some(error) = lock(&self.shared.error).take() {
             return Err(error);
         }

@@ -200,10 +200,15 @@ pub async fn restore_volume(
     let stage = stage(engine, options, own.as_ref(), false).await?;
     let made = volume::ensure(engine, &target.name, target.recorded.as_ref()).await?;
     let prepared = spec::restore(&stage, &target.name, target.dry_run, args);
-    let outcome = attend::run(engine, &prepared, shutdown, on_line).await;
+    let mut has_answered = false;
+    let outcome = attend::run(engine, &prepared, shutdown, &mut |line| {
+        has_answered |= is_answer(line);
+        on_line(line);
+    })
+    .await;
     image::remove_superseded(engine, &stage.image).await;
     // An empty volume that nothing was restored into would look like a restored one.
-    let is_untouched = matches!(outcome, Err(WorkerError::Engine(_)));
+    let is_untouched = is_untouched(&outcome, has_answered);
     if made
         && (target.dry_run || is_untouched)
         && let Err(error) = engine.remove_volume(&target.name).await
@@ -211,6 +216,20 @@ pub async fn restore_volume(
         tracing::warn!("the new volume {} is left behind: {error}", target.name);
     }
     outcome
+}
+
+/// Whether a line of the worker's standard output says what was restored.
+fn is_answer(line: &str) -> bool {
+    !line.starts_with('{') || line.contains(r#""event":"summary""#)
+}
+
+/// Whether a restore ended without a word about anything restored: it never ran or broke off.
+fn is_untouched(outcome: &Result<i64, WorkerError>, has_answered: bool) -> bool {
+    match outcome {
+        Err(WorkerError::Engine(_)) => true,
+        Ok(0) | Err(_) => false,
+        Ok(_) => !has_answered,
+    }
 }
 
 /// Asks the engine what the sources are.

@@ -16,7 +16,7 @@ pub mod trust;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -162,6 +162,25 @@ impl ObjectStore {
         let mut objects = on_backend!(self, backend => backend.list(prefix).await)?;
         objects.sort_unstable_by(|left, right| left.key.cmp(&right.key));
         Ok(objects)
+    }
+
+    /// The temporary files that writers which were killed left behind, or that are being written now,
+    /// under their keys. S3 has none.
+    pub async fn temporaries(&self) -> Result<Vec<ObjectMeta>, ObjectError> {
+        match &self.backend {
+            Backend::Directory(directory) => directory.temporaries().await,
+            #[cfg(feature = "s3")]
+            Backend::S3(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes the temporary files that were last written before `age`, and says how many. S3 has none.
+    pub async fn remove_temporaries(&self, age: Duration) -> Result<u64, ObjectError> {
+        match &self.backend {
+            Backend::Directory(directory) => directory.remove_temporaries(age).await,
+            #[cfg(feature = "s3")]
+            Backend::S3(_) => Ok(0),
+        }
     }
 
     /// Length and time of one object.

@@ -22,6 +22,28 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// The form that standard error gets: text or JSON.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        match self {
+            Self::Auto if std::io::stderr().is_terminal() => Self::Text,
+            Self::Auto => Self::Json,
+            chosen => chosen,
+        }
+    }
+}
+
+impl std::fmt::Display for LogFormat {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
 impl std::str::FromStr for LogFormat {
     type Err = String;
 

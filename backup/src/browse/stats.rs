@@ -50,6 +50,10 @@ pub struct RepositoryStats {
     pub orphan_packs: u64,
     /// Their length, bytes.
     pub orphan_bytes: u64,
+    /// Temporary files: of writers that were killed or are at work.
+    pub temporary_files: u64,
+    /// Their length, bytes.
+    pub temporary_bytes: u64,
     /// Packs an index names that are not in the store.
     pub missing_packs: u64,
     /// All objects but `repo.json`, marks and snapshots: packs, orphans and indexes, bytes.
@@ -112,6 +116,10 @@ fn gather(repository: &Repository) -> Result<RepositoryStats, BrowseError> {
             None => stats.missing_packs += 1,
         }
     }
+    let temporaries =
+        repository.store().temporaries().map_err(crate::repository::RepositoryError::from)?;
+    stats.temporary_files = temporaries.len() as u64;
+    stats.temporary_bytes = temporaries.iter().map(|file| file.size).sum();
     stats.orphan_packs = stored.len() as u64;
     stats.orphan_bytes = stored.values().sum();
     stats.stored_bytes =
@@ -166,6 +174,13 @@ fn write_text(out: &mut impl Write, stats: &RepositoryStats) -> Result<(), Brows
     if stats.orphan_packs > 0 {
         let (packs, bytes) = (stats.orphan_packs, bytes(stats.orphan_bytes));
         writeln!(out, "orphans      {bytes} in {packs} packs that no index names")?;
+    }
+    if stats.temporary_files > 0 {
+        let (files, bytes) = (stats.temporary_files, bytes(stats.temporary_bytes));
+        writeln!(
+            out,
+            "temporary    {bytes} in {files} files of runs that were killed or are at work"
+        )?;
     }
     if stats.has_damage() {
         writeln!(

@@ -35,7 +35,7 @@ impl Fixture {
         fs::create_dir(scratch.path().join("repo")).unwrap();
         let location = Location::Directory(scratch.path().join("repo"));
         let objects = ObjectStore::open(&location, &S3Settings::default()).unwrap();
-        let store = Store::new(objects, runtime.handle().clone());
+        let store = Store::new(objects, runtime.handle().clone(), Shutdown::new());
         let repository = Repository::init(store, jiff::Timestamp::UNIX_EPOCH).unwrap();
         fs::create_dir(scratch.path().join("source")).unwrap();
         Self { scratch, _runtime: runtime, repository }

@@ -38,6 +38,14 @@ pub fn write_text(report: &CheckReport, out: &mut impl Write) -> io::Result<()> 
             megabytes(report.orphan_bytes)
         )?;
     }
+    if report.temporary_files > 0 {
+        writeln!(
+            out,
+            "{} temporary files ({:.1} MB) of runs that were killed or are at work",
+            report.temporary_files,
+            megabytes(report.temporary_bytes)
+        )?;
+    }
     match report.problem_count {
         0 => writeln!(out, "no problems found"),
         1 => writeln!(out, "1 problem found"),
@@ -107,6 +115,8 @@ struct SummaryLine<'a> {
     bytes_read: u64,
     orphan_packs: u64,
     orphan_bytes: u64,
+    temporary_files: u64,
+    temporary_bytes: u64,
     unused_packs: u64,
 }
 
@@ -132,6 +142,8 @@ pub fn write_json(report: &CheckReport, out: &mut impl Write) -> io::Result<()> 
             bytes_read: report.bytes_read,
             orphan_packs: report.orphan_packs,
             orphan_bytes: report.orphan_bytes,
+            temporary_files: report.temporary_files,
+            temporary_bytes: report.temporary_bytes,
             unused_packs: report.unused_packs,
         },
         out,

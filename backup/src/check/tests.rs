@@ -34,7 +34,7 @@ impl Scene {
         fs::create_dir(&place).unwrap();
         let objects =
             ObjectStore::open(&Location::Directory(place), &S3Settings::default()).unwrap();
-        let store = Store::new(objects, runtime.handle().clone());
+        let store = Store::new(objects, runtime.handle().clone(), Shutdown::new());
         let time: jiff::Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
         let repository = Repository::init(store, time).unwrap();
         let backup = |name: &str, seed: u64| {

@@ -35,6 +35,9 @@ pub fn ls(context: &Context<'_>, args: &LsArgs) -> Result<ExitCode, CommandError
 
 /// `cat`.
 pub fn cat(context: &Context<'_>, args: &CatArgs) -> Result<ExitCode, CommandError> {
+    if context.settings.json {
+        return Err(CommandError::usage(NoJson));
+    }
     let repository = context.repository()?;
     let (_, snapshot) = repository.select(&args.snapshot)?;
     let path = typed_path(args.path.as_bytes()).map_err(CommandError::usage)?;
@@ -72,6 +75,10 @@ pub fn stats(context: &Context<'_>) -> Result<ExitCode, CommandError> {
     answered(stats.map(|stats| !stats.has_damage()))
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("`cat` writes the file as it is: leave --json out")]
+struct NoJson;
+
 fn out() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
@@ -88,9 +95,12 @@ fn answered(outcome: Result<bool, BrowseError>) -> Result<ExitCode, CommandError
         Err(error) if error.is_broken_pipe() => Ok(ExitCode::Done),
         Err(BrowseError::Repository(error)) => Err(error.into()),
         Err(error @ BrowseError::Interrupted) => Err(CommandError::interrupted(error)),
-        Err(error @ (BrowseError::Pattern(_) | BrowseError::TooMany)) => {
-            Err(CommandError::usage(error))
-        }
+        Err(
+            error @ (BrowseError::Pattern(_)
+            | BrowseError::TooMany
+            | BrowseError::Select(_)
+            | BrowseError::NotAFile { .. }),
+        ) => Err(CommandError::usage(error)),
         Err(error) => Err(CommandError::failed(error)),
     }
 }

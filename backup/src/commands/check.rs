@@ -53,6 +53,7 @@ pub fn doctor_run(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, 
         worker_image: args.worker.worker_image.as_deref(),
         cache: cache.as_deref(),
         json: context.settings.json,
+        shutdown: &context.shutdown,
     };
     let well = doctor(&options, &context.runtime, &mut io::stdout().lock())
         .map_err(CommandError::Answer)?;

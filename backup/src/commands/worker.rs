@@ -15,6 +15,9 @@ use crate::worker::{self, Target, VolumeTarget, WorkerError, WorkerOptions};
 
 /// Saves volumes that this process does not see: one snapshot for each container, one for the volumes.
 pub fn create(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, CommandError> {
+    if args.name.is_some() && targets_of(args) > 1 {
+        return Err(CommandError::usage(OneName));
+    }
     super::create::open(context, args.init)?;
     let mut targets: Vec<_> =
         args.volumes_from.iter().map(|container| Target::VolumesFrom(container.clone())).collect();
@@ -48,6 +51,15 @@ pub fn create(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Comm
     }
     Ok(worst)
 }
+
+/// How many snapshots the run makes.
+fn targets_of(args: &CreateArgs) -> usize {
+    args.volumes_from.len() + usize::from(!args.volume.is_empty())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("--name fits one snapshot, and this run makes several: leave it out, or run once for each")]
+struct OneName;
 
 /// Restores into a volume.
 pub fn restore(
@@ -108,6 +120,7 @@ fn common_words(context: &Context<'_>) -> Vec<String> {
     let args = context.args;
     words.extend(args.memory.iter().map(|memory| format!("--memory={memory}")));
     words.extend(args.threads.iter().map(|threads| format!("--threads={threads}")));
+    words.push(format!("--log-format={}", args.log_format.resolved()));
     words.extend(args.no_cache.then(|| "--no-cache".to_owned()));
     words.extend(args.json.then(|| "--json".to_owned()));
     words.extend((0..args.verbose).map(|_| "--verbose".to_owned()));

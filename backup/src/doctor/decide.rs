@@ -158,6 +158,7 @@ fn advice_for_store(kind: ErrorKind) -> &'static str {
         ErrorKind::NoBucket => "make the bucket first, or name the right one",
         ErrorKind::Full => "free space, or raise the quota",
         ErrorKind::ReadOnly => "mount it writable to make backups",
+        ErrorKind::Interrupted => "run it again",
         ErrorKind::Unavailable => "check the endpoint, the network and the service",
         ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Invalid => {
             "check the settings of the store"

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chores_common::engine::Engine;
 use chores_common::object::{Location, ObjectStore, S3Settings};
+use chores_common::shutdown::Shutdown;
 use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, access, openat2, statvfs};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
@@ -30,9 +31,10 @@ pub(super) fn repository(
     location: &Location,
     settings: &S3Settings,
     runtime: &Handle,
+    shutdown: &Shutdown,
 ) -> Vec<Finding> {
     let store = match ObjectStore::open(location, settings) {
-        Ok(objects) => Store::new(objects, runtime.clone()),
+        Ok(objects) => Store::new(objects, runtime.clone(), shutdown.clone()),
         Err(error) => {
             return vec![decide::repository(Err(RepositoryError::Store(error)), location)];
         }

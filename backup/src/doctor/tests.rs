@@ -30,7 +30,7 @@ impl Patient {
 
     fn init(&self) {
         let objects = ObjectStore::open(&self.location(), &self.settings).unwrap();
-        let store = Store::new(objects, self.runtime.handle().clone());
+        let store = Store::new(objects, self.runtime.handle().clone(), Shutdown::new());
         Repository::init(store, jiff::Timestamp::UNIX_EPOCH).unwrap();
     }
 
@@ -44,6 +44,7 @@ impl Patient {
             worker_image: None,
             cache: Some(&cache),
             json,
+            shutdown: &Shutdown::new(),
         };
         let mut out = Vec::new();
         let well = doctor(&options, self.runtime.handle(), &mut out).unwrap();

@@ -54,7 +54,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn store(path: &Path, runtime: &tokio::runtime::Runtime) -> Store {
     let location = Location::Directory(path.to_owned());
     let objects = ObjectStore::open(&location, &S3Settings::default()).unwrap();
-    Store::new(objects, runtime.handle().clone())
+    Store::new(objects, runtime.handle().clone(), chores_common::shutdown::Shutdown::new())
 }
 
 fn now() -> jiff::Timestamp {

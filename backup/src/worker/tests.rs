@@ -365,3 +365,16 @@ fn context(id: &str, busybox: &[u8]) -> Bytes {
     }
     archive.into_inner().unwrap().into()
 }
+
+#[test]
+fn a_new_volume_is_kept_only_when_something_was_restored() {
+    let line = r#"{"event":"progress","bytes":1}"#;
+    assert!(!is_answer(line));
+    assert!(is_answer("restored 0123456789ab to /volume"));
+    assert!(is_answer(r#"{"damaged_count":1,"event":"summary"}"#));
+    for status in [1, 2, 130] {
+        assert!(is_untouched(&Ok(status), false), "{status}");
+    }
+    assert!(!is_untouched(&Ok(1), true));
+    assert!(!is_untouched(&Ok(0), false));
+}

@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
@@ -168,6 +169,25 @@ impl Directory {
         .await
     }
 
+    pub(super) async fn temporaries(&self) -> Result<Vec<ObjectMeta>, ObjectError> {
+        self.run(Act::List, "", |root, _| temporaries(root)).await
+    }
+
+    pub(super) async fn remove_temporaries(&self, age: Duration) -> Result<u64, ObjectError> {
+        self.run(Act::Delete, "temporary files", move |root, _| {
+            let now = SystemTime::now();
+            let mut removed = 0;
+            for file in temporaries(root)? {
+                let is_stale = now.duration_since(file.modified).is_ok_and(|since| since > age);
+                if is_stale && unless_gone(std::fs::remove_file(root.join(&file.key)))?.is_some() {
+                    removed += 1;
+                }
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
     async fn run_on_key<T: Send + 'static>(
         &self,
         act: Act,
@@ -275,6 +295,29 @@ fn list(root: &Path, prefix: &str) -> Result<Vec<ObjectMeta>, Fault> {
         }
     }
     Ok(objects)
+}
+
+fn temporaries(root: &Path) -> Result<Vec<ObjectMeta>, Fault> {
+    let mut found = Vec::new();
+    let mut pending = vec![String::new()];
+    while let Some(folder) = pending.pop() {
+        let Some(entries) = unless_gone(std::fs::read_dir(root.join(&folder)))? else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let key = join(&folder, &name);
+            let kind = entry.file_type()?;
+            if kind.is_file() && durable::is_temporary(&name) && found.len() < LIST_OBJECTS_MAX {
+                let metadata = unless_gone(entry.metadata())?;
+                found.extend(metadata.map(|metadata| meta(key, &metadata)).transpose()?);
+            } else if !kind.is_file() && is_valid_key(&key) {
+                // Links are followed, as in a listing.
+                let metadata = unless_gone(std::fs::metadata(entry.path()))?;
+                pending.extend(metadata.filter(Metadata::is_dir).map(|_| key));
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// What another process deletes during the listing is simply not listed.

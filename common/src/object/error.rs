@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use super::location::Location;
+
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The object is not what it must be: too short, too long, no plain file.
     Corrupt,
+    /// The request to stop came before the answer.
+    Interrupted,
     /// The request itself cannot work: a bad key, bad settings, an unexpected refusal.
     Invalid,
 }
@@ -72,6 +76,11 @@ impl ObjectError {
         let shown: String =
             key.chars().take(KEY_CHARS_SHOWN).flat_map(char::escape_debug).collect();
         Self::new(ErrorKind::Invalid, act, &shown, store, "the name is not allowed")
+    }
+
+    /// An act that was given up because of the request to stop.
+    pub fn interrupted(act: Act, key: &str, store: &Location) -> Self {
+        Self::new(ErrorKind::Interrupted, act, key, store.to_string(), "interrupted")
     }
 
     /// What to decide by.
