@@ -17,7 +17,7 @@ const MEMORY_MIN: u64 = 64 << 20;
 
 /// What everything but packs takes, in bytes, and each thread on top of it: frames, contexts of the
 /// compressor, read buffers, the tree, the walk, caches.
-const MEMORY_BASE: u64 = 24 << 20;
+const MEMORY_BASE: u64 = 40 << 20;
 const MEMORY_PER_THREAD: u64 = 6 << 20;
 
 /// A pack, in bytes: one is being filled, the others are on their way.

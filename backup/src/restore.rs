@@ -365,7 +365,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn replace(&self, target: &Target) -> Result<RestoreReport, RestoreError> {
         let mut id = [0; 8];
-        getrandom::fill(&mut id).map_err(|error| RestoreError::Random(error))?;
+        getrandom::fill(&mut id).map_err(RestoreError::Random)?;
         let (staging, leftovers) = target.stage(u64::from_le_bytes(id))?;
         for leftover in leftovers {
             match leftover {
