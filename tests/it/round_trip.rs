@@ -93,7 +93,7 @@ fn hundreds_of_large_files_need_few_descriptors() {
     }
     let repo = Repo::directory(&sandbox);
     let script = "ulimit -n 64 && exec \"$@\"";
-    e2e::process::Run::new("/bin/sh")
+    Run::new("/bin/sh")
         .env("HOME", sandbox.root())
         .args(["-c", script, "sh", crate::tool::BINARY, "--repo"])
         .args([repo.path().as_os_str(), "create".as_ref(), source.as_os_str()])
