@@ -2,7 +2,7 @@
 
 use e2e::sandbox::Sandbox;
 
-use crate::tool::{FAILED, Repo, WRONG_USAGE, backup};
+use crate::tool::{Repo, WRONG_USAGE, backup};
 
 /// Every command of this release.
 const COMMANDS: [&str; 14] = [
@@ -123,7 +123,7 @@ fn a_file_can_be_read_out_of_a_snapshot() {
     repo.create([sandbox.path("source")]);
     let finished = repo.run(["cat", "latest"]).arg(&file).succeed();
     assert_eq!(finished.stdout, b"content");
-    repo.run(["cat", "latest", "/no/such/file"]).finish().expect_code(FAILED);
+    repo.run(["cat", "latest", "/no/such/file"]).finish().expect_code(WRONG_USAGE);
 }
 
 #[test]

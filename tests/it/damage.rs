@@ -10,7 +10,7 @@ use e2e::sandbox::Sandbox;
 use e2e::tree::{self, Tree};
 use serde_json::Value;
 
-use crate::tool::{FAILED, Repo, errors, text};
+use crate::tool::{FAILED, Repo, WRONG_USAGE, errors, text};
 
 /// A repository with two snapshots that share nothing.
 struct Scene {
@@ -269,7 +269,9 @@ fn a_hurt_snapshot_is_named_and_the_others_restore() {
                 "{injury:?}: {finished}"
             );
         }
-        repo.restore_run(&scene.hurt.id, &targets.join("hurt"), &[]).finish().expect_code(FAILED);
+        // A snapshot that is gone is a name nobody knows.
+        let code = if matches!(injury, Injury::Delete) { WRONG_USAGE } else { FAILED };
+        repo.restore_run(&scene.hurt.id, &targets.join("hurt"), &[]).finish().expect_code(code);
         scene.assert_other_restores(repo, targets);
     });
 }

@@ -7,7 +7,7 @@ use e2e::compare::{Ignore, assert_same, assert_same_trees};
 use e2e::sandbox::Sandbox;
 use e2e::tree;
 
-use crate::tool::{Created, FAILED, Repo, WARNINGS, assert_one_sentence};
+use crate::tool::{Created, FAILED, Repo, WARNINGS, WRONG_USAGE, assert_one_sentence};
 
 fn source(sandbox: &Sandbox) -> std::path::PathBuf {
     let source = sandbox.directory("source");
@@ -190,7 +190,7 @@ fn an_unknown_snapshot_is_named() {
     let repo = Repo::directory(&sandbox);
     repo.create([&source]);
     let finished = repo.restore_run("latest:nobody", &sandbox.path("target"), &[]).finish();
-    assert_one_sentence(&finished, FAILED, &["nobody"]);
+    assert_one_sentence(&finished, WRONG_USAGE, &["nobody"]);
     let finished = repo.restore_run("0000000000", &sandbox.path("target"), &[]).finish();
-    assert_one_sentence(&finished, FAILED, &["0000000000"]);
+    assert_one_sentence(&finished, WRONG_USAGE, &["0000000000"]);
 }

@@ -126,7 +126,7 @@ async fn make(engine: &Engine, name: &str, executable: &File) -> Result<(), Work
 fn is_lost(error: &EngineError) -> bool {
     let text = error.to_string().to_ascii_lowercase();
     error.kind() == EngineErrorKind::NotFound
-        || ["no such image", "layer does not exist", "unknown parent image"]
+        || ["no such image", "layer does not exist", "unknown parent image", "failed to get digest"]
             .iter()
             .any(|phrase| text.contains(phrase))
 }
