@@ -163,7 +163,7 @@ fn a_bad_pattern_is_wrong_usage() {
     let source = source(&sandbox);
     let repo = Repo::directory(&sandbox);
     let finished = repo.run(["create", "--exclude", "[", source.to_str().unwrap()]).finish();
-    assert_eq!(finished.code(), Some(crate::tool::WRONG_USAGE), "{finished}");
+    assert_eq!(finished.code(), Some(WRONG_USAGE), "{finished}");
 }
 
 #[test]
