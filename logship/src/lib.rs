@@ -1,6 +1,25 @@
 //! `logship`: a door without a room behind it. This release of the suite contains `backup` only.
 #![forbid(unsafe_code)]
 
+// What travels.
+pub mod time;
+
+pub mod record;
+
+pub mod block;
+pub mod source;
+
+// How far each source was read.
+pub mod api;
+pub mod cursor;
+
+// From the sources into the log.
+pub mod process;
+pub mod watch;
+
+pub mod intake;
+pub mod wal;
+
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
