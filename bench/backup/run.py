@@ -25,11 +25,11 @@ import time
 from pathlib import Path
 from typing import Callable, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(Path(__file__).parent), str(ROOT / "bench")]
+import results  # noqa: E402
 import tree  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "bench/RESULTS.md"
 # Longer than the two seconds within which a changed file counts as still changing.
 SETTLE_SECONDS = 3
 COMMAND_SECONDS_MAX = 1800
@@ -261,20 +261,6 @@ def targets(costs: Costs) -> str:
     return "\n".join(lines)
 
 
-def machine() -> str:
-    def field(file: str, name: str) -> str:
-        lines = Path(file).read_text().splitlines()
-        return next((line.split(":")[1].strip() for line in lines if line.startswith(name)), "unknown")
-
-    model, memory = field("/proc/cpuinfo", "model name"), int(field("/proc/meminfo", "MemTotal").split()[0]) / 1e6
-    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GB memory, Linux {os.uname().release}"
-
-
-def filesystem(folder: Path) -> str:
-    found = subprocess.run(["findmnt", "-n", "-o", "FSTYPE", "-T", folder], capture_output=True, text=True)
-    return found.stdout.strip() or "unknown file system"
-
-
 def require_space(work: Path, source_bytes: int, names: list[str], rounds: int) -> None:
     # A restored tree, a repository, and for tar three archives, on average.
     needed = source_bytes * 2 * len(names) * rounds
@@ -288,11 +274,11 @@ def report(sections: list[str], under_test: list[Tool], work: Path, rounds: int)
     said = [subprocess.run(tool.version, capture_output=True, text=True, check=True).stdout for tool in under_test]
     versions = ", ".join(text.strip().splitlines()[0].strip("* ") for text in said)
     return "\n\n".join([
-        "# Results",
-        "Written by `make bench`; the method is at the top of [backup/run.py](backup/run.py), the tree in "
+        "## backup",
+        "Written by `bench/backup/run.py`; the method is at the top of [backup/run.py](backup/run.py), the tree in "
         "[backup/tree.py](backup/tree.py). Ratios below 1 are in our favour. restic always encrypts; borg and "
         "backup run without. \"Stored\" is what the repository grew by.",
-        f"{datetime.date.today().isoformat()} · {machine()} · {filesystem(work)} · {rounds} rounds, medians\n\n{versions}",
+        f"{datetime.date.today().isoformat()} · {results.machine()} · {results.filesystem(work)} · {rounds} rounds, medians\n\n{versions}",
         *sections,
     ]) + "\n"
 
@@ -323,7 +309,7 @@ def main() -> None:
         source = work / "mixed"
         files, size = tree.make(source, args.scale)
         require_space(work, size, names, args.rounds)
-        title = f"## Mixed tree: {files:,} files, {size / 1e9:.2f} GB"
+        title = f"### Mixed tree: {files:,} files, {size / 1e9:.2f} GB"
         say(title)
         time.sleep(SETTLE_SECONDS)
         costs = run_rounds(under_test, source, work, args.rounds, mutable=True)
@@ -338,7 +324,7 @@ def main() -> None:
             usr = Path("/usr")
             size = size_of(usr)
             require_space(work, size, names, 1)
-            title = f"## /usr: {size / 1e9:.2f} GB, one round"
+            title = f"### /usr: {size / 1e9:.2f} GB, one round"
             say(title)
             sections += [title, table(run_rounds(under_test, usr, work / "usr", 1, mutable=False))]
         text = report(sections, under_test, work, args.rounds)
@@ -346,9 +332,9 @@ def main() -> None:
         shutil.rmtree(work, ignore_errors=True)
 
     print(text)
-    results = args.results or (RESULTS if args.scale == 1 and not args.only else None)
-    if results:
-        results.write_text(text)
+    file = args.results or (results.RESULTS if args.scale == 1 and not args.only else None)
+    if file:
+        results.write("backup", text, file)
 
 
 if __name__ == "__main__":
