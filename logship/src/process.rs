@@ -1,9 +1,11 @@
-//! What happens to lines between the source and the log: pieces are joined, and later stages look at whole
-//! lines. Nothing here waits or reads a clock; the source says what time it is.
+//! What happens to lines between the source and the log: pieces are joined, lines that belong together become
+//! one record, what is too much is dropped and counted, what is secret is blotted out. Nothing here waits or
+//! reads a clock; the source says what time it is.
 //!
 //! Every piece has a span of the source's own positions, its *marks*: a byte offset, or a count of messages.
-//! What is held back (a line whose end has not come) keeps the mark where it began, so that a cursor never
-//! passes it: after a restart it is read again.
+//! What is held back (a line whose end has not come, a group that may go on) keeps the mark where it began, so
+//! that a cursor never passes it: after a restart it is read again. What other streams said meanwhile waits
+//! with it, so that it is not read again too: a block has exactly what lies before its mark.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,22 +13,59 @@ use std::sync::Arc;
 use crate::block::{Block, BlockBuilder};
 use crate::record::{Control, Flags, Stream, control_line};
 
+pub mod multiline;
+pub mod rate;
+pub mod redact;
+
+use multiline::Multiline;
+use rate::{Dropped, Limiter, Rate};
+use redact::Redaction;
+
 #[cfg(test)]
 mod tests;
 
 /// Longest line, in bytes, unless set; a longer one is handed on in parts that are marked `partial`.
 pub const LINE_BYTES_MAX_DEFAULT: usize = 1 << 20;
 
+/// Bytes of finished records that wait for an unfinished one of another stream, at the most. Beyond it the
+/// unfinished ones are handed on as they are.
+pub const HELD_BYTES_MAX: usize = 1 << 20;
+
+/// The same, in records.
+pub const HELD_RECORDS_MAX: usize = 4096;
+
+/// How long finished records wait for an unfinished one of another stream, in nanoseconds.
+pub const HELD_AGE_MAX: i64 = 1_000_000_000;
+
 /// What is to be done to the lines of a source.
 #[derive(Debug, Clone)]
 pub struct ProcessSettings {
     /// Longest line, in bytes.
     pub line_bytes_max: usize,
+    /// Which lines belong together.
+    pub multiline: Option<Multiline>,
+    /// How many records are too many.
+    pub rate: Option<Rate>,
+    /// What is secret.
+    pub redact: Redaction,
 }
 
 impl Default for ProcessSettings {
     fn default() -> Self {
-        Self { line_bytes_max: LINE_BYTES_MAX_DEFAULT }
+        Self {
+            line_bytes_max: LINE_BYTES_MAX_DEFAULT,
+            multiline: None,
+            rate: None,
+            redact: Redaction::default(),
+        }
+    }
+}
+
+impl ProcessSettings {
+    /// Whether lines are handed on as they are.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.multiline.is_none() && self.rate.is_none() && self.redact.is_empty()
     }
 }
 
@@ -60,34 +99,76 @@ pub struct Taken {
 #[derive(Debug)]
 pub struct Processor {
     settings: Arc<ProcessSettings>,
+    is_plain: bool,
     block: BlockBuilder,
     lanes: [Lane; 4],
+    limiter: Limiter,
+    /// Finished, but behind something that is not.
+    held: Vec<Held>,
+    held_bytes: usize,
+    held_since: Option<i64>,
+    /// Text of a line while it is redacted.
+    scratch: Vec<u8>,
     /// The end of everything that was pushed.
     end: u64,
 }
 
-/// The unfinished line of one stream.
+/// What is unfinished of one stream.
 #[derive(Debug, Default)]
 struct Lane {
+    line: Open,
+    /// The line goes on after parts of it that were handed on.
+    continues: bool,
+    group: Open,
+    /// Lines of the group.
+    lines: usize,
+    /// When the group was first seen to be open.
+    since: Option<i64>,
+}
+
+/// Text that may go on.
+#[derive(Debug, Default)]
+struct Open {
     text: Vec<u8>,
     ts: i64,
     late: bool,
-    start: u64,
+    marks: Range<u64>,
     is_open: bool,
 }
+
+/// A finished record.
+#[derive(Debug)]
+struct Held {
+    ts: i64,
+    flags: Flags,
+    text: Vec<u8>,
+    marks: Range<u64>,
+}
+
+const STREAMS: [Stream; 4] = [Stream::File, Stream::Stdout, Stream::Stderr, Stream::Console];
 
 impl Processor {
     /// Nothing is held yet.
     #[must_use]
     pub fn new(settings: Arc<ProcessSettings>) -> Self {
-        Self { settings, block: BlockBuilder::default(), lanes: Default::default(), end: 0 }
+        Self {
+            is_plain: settings.is_plain(),
+            limiter: Limiter::new(settings.rate),
+            settings,
+            block: BlockBuilder::default(),
+            lanes: Default::default(),
+            held: Vec::new(),
+            held_bytes: 0,
+            held_since: None,
+            scratch: Vec::new(),
+            end: 0,
+        }
     }
 
     /// Whole lines of one stream, all of one time. `bytes` ends with a line feed and begins at `mark`, which
     /// counts bytes.
     pub fn lines(&mut self, stream: Stream, ts: i64, bytes: &[u8], mark: u64) {
-        let is_plain = !self.lane(stream).is_open;
-        if is_plain && bytes.len() <= self.settings.line_bytes_max {
+        if self.is_plain && !self.is_holding() && bytes.len() <= self.settings.line_bytes_max {
             self.block.push_lines(ts, Flags::new(stream), bytes);
             self.end = mark + bytes.len() as u64;
             return;
@@ -104,24 +185,14 @@ impl Processor {
     /// A piece of a line.
     pub fn piece(&mut self, piece: &Piece<'_>) {
         self.end = piece.marks.end;
-        let limit = self.settings.line_bytes_max;
-        let lane = self.lane(piece.stream);
-        if !lane.is_open && piece.ends_line && piece.bytes.len() <= limit {
+        let is_whole = piece.ends_line && piece.bytes.len() <= self.settings.line_bytes_max;
+        if self.is_plain && is_whole && !self.is_holding() {
             let flags = Flags::new(piece.stream).late(piece.late);
             self.block.push(piece.ts, flags, piece.bytes);
             return;
         }
-        if !lane.is_open {
-            lane.is_open = true;
-            lane.ts = piece.ts;
-            lane.late = piece.late;
-            lane.start = piece.marks.start;
-        }
-        lane.text.extend_from_slice(piece.bytes);
-        self.shorten(piece.stream, limit, piece.marks.end);
-        if piece.ends_line {
-            self.close(piece.stream, false);
-        }
+        self.join(piece);
+        self.release();
     }
 
     /// What happened to the source. Unfinished lines before it are not waited for.
@@ -130,13 +201,51 @@ impl Processor {
         self.block.push(ts, Flags::new(stream).control(), &control_line(control));
     }
 
-    /// Hands on what is held back: unfinished lines, marked `partial`.
+    /// Hands on what is held back: groups as they are, unfinished lines marked `partial`, and the count of what
+    /// was dropped.
     pub fn flush(&mut self) {
-        for stream in [Stream::File, Stream::Stdout, Stream::Stderr, Stream::Console] {
-            if self.lane(stream).is_open {
-                self.close(stream, true);
+        for stream in STREAMS {
+            self.close_group(stream);
+            if self.lane(stream).line.is_open {
+                self.close_line(stream, true);
             }
         }
+        if let Some(dropped) = self.limiter.end_gap() {
+            self.push_gap(&dropped, None);
+        }
+        self.release();
+    }
+
+    /// Hands on what was held back for too long. To be called when [`deadline`](Self::deadline) has come.
+    pub fn expire(&mut self, now: i64) {
+        if let Some(age) = self.settings.multiline.as_ref().map(|multiline| multiline.age) {
+            for stream in STREAMS {
+                let lane = self.lane(stream);
+                if lane.group.is_open && is_over(&mut lane.since, now, age) {
+                    self.close_group(stream);
+                }
+            }
+        }
+        if let Some(dropped) = self.limiter.expire(now) {
+            self.push_gap(&dropped, None);
+        }
+        self.release();
+        if !self.held.is_empty() && is_over(&mut self.held_since, now, HELD_AGE_MAX) {
+            self.flush();
+        }
+    }
+
+    /// When [`expire`](Self::expire) is to be called, in nanoseconds since 1970 by the clock of this host;
+    /// `None` while nothing waits. Waiting begins with the first call that finds something held back, and until
+    /// then the deadline is in the past: times of lines may be of any age.
+    #[must_use]
+    pub fn deadline(&self) -> Option<i64> {
+        let age = self.settings.multiline.as_ref().map_or(0, |multiline| multiline.age);
+        let groups = self.lanes.iter().filter(|lane| lane.group.is_open);
+        let groups = groups.map(|lane| lane.since.map_or(i64::MIN, |since| since + age));
+        let held = (!self.held.is_empty())
+            .then(|| self.held_since.map_or(i64::MIN, |since| since + HELD_AGE_MAX));
+        groups.chain(held).chain(self.limiter.deadline()).min()
     }
 
     /// Whether it is time to [`take`](Self::take).
@@ -154,8 +263,8 @@ impl Processor {
     /// The mark before which nothing is held back.
     #[must_use]
     pub fn safe_mark(&self) -> u64 {
-        let open = self.lanes.iter().filter(|lane| lane.is_open).map(|lane| lane.start);
-        open.min().unwrap_or(self.end)
+        let held = self.held.iter().map(|held| held.marks.start);
+        self.open_starts().chain(held).min().unwrap_or(self.end)
     }
 
     /// The records so far; `None` when there are none.
@@ -174,36 +283,192 @@ impl Processor {
         }
     }
 
-    /// Hands on what is too long, as far as the limit goes.
-    fn shorten(&mut self, stream: Stream, limit: usize, end: u64) {
+    fn is_holding(&self) -> bool {
+        !self.held.is_empty() || self.lanes.iter().any(|lane| lane.line.is_open)
+    }
+
+    /// Where everything that is unfinished began.
+    fn open_starts(&self) -> impl Iterator<Item = u64> {
+        let texts = self.lanes.iter().flat_map(|lane| [&lane.line, &lane.group]);
+        let texts = texts.filter(|open| open.is_open).map(|open| open.marks.start);
+        texts.chain(self.limiter.gap().map(|dropped| dropped.marks.start))
+    }
+
+    /// First stage: pieces into lines. Parts of a line that is too long end where pieces end, since a position
+    /// inside a piece is none that a source can go back to.
+    fn join(&mut self, piece: &Piece<'_>) {
+        let limit = self.settings.line_bytes_max.max(1);
+        let stream = piece.stream;
         let lane = self.lane(stream);
-        let mut text = std::mem::take(&mut lane.text);
-        let (ts, late) = (lane.ts, lane.late);
-        let mut done = 0;
-        while text.len() - done > limit {
-            let flags = Flags::new(stream).partial(true).late(late);
-            let part = text.get(done..done + limit).unwrap_or_default();
-            self.block.push(ts, flags, part);
-            done += limit;
+        if lane.line.is_open && lane.line.text.len() + piece.bytes.len() > limit {
+            self.close_line(stream, true);
         }
-        text.drain(..done);
-        let left = text.len() as u64;
-        let lane = self.lane(stream);
-        lane.text = text;
-        if done > 0 {
-            // What is left came last: where positions are bytes, it began this far before the end.
-            lane.start = end.saturating_sub(left).max(lane.start);
+        let mut bytes = piece.bytes;
+        while let Some((part, rest)) = bytes.split_at_checked(limit).filter(|(_, r)| !r.is_empty())
+        {
+            self.lane(stream).line.add(piece, part);
+            self.close_line(stream, true);
+            bytes = rest;
+        }
+        let is_cut = bytes.len() < piece.bytes.len();
+        if piece.ends_line || !bytes.is_empty() {
+            self.lane(stream).line.add(piece, bytes);
+        }
+        if piece.ends_line {
+            self.close_line(stream, false);
+        } else if is_cut && !bytes.is_empty() {
+            self.close_line(stream, true);
         }
     }
 
-    fn close(&mut self, stream: Stream, is_partial: bool) {
+    fn close_line(&mut self, stream: Stream, is_partial: bool) {
         let lane = self.lane(stream);
-        let (ts, late) = (lane.ts, lane.late);
-        let mut text = std::mem::take(&mut lane.text);
-        lane.is_open = false;
-        let flags = Flags::new(stream).partial(is_partial).late(late);
-        self.block.push(ts, flags, &text);
-        text.clear();
-        self.lane(stream).text = text;
+        let mut line = std::mem::take(&mut lane.line);
+        let is_part = is_partial || lane.continues;
+        lane.continues = is_partial;
+        self.group(stream, &line, is_part, is_partial);
+        line.clear();
+        self.lane(stream).line = line;
     }
+
+    /// Second stage: lines into groups. Parts of a line are no lines: they stand alone.
+    fn group(&mut self, stream: Stream, line: &Open, is_part: bool, is_partial: bool) {
+        let settings = self.settings.clone();
+        let Some(multiline) = settings.multiline.as_ref().filter(|_| !is_part) else {
+            self.close_group(stream);
+            let flags = Flags::new(stream).partial(is_partial).late(line.late);
+            self.limit(line.ts, flags, &line.text, line.marks.clone());
+            return;
+        };
+        let lane = self.lane(stream);
+        let joins = lane.group.is_open
+            && lane.group.late == line.late
+            && lane.lines < multiline.lines_max
+            && lane.group.text.len() + 1 + line.text.len() <= multiline.bytes_max
+            && multiline.joins(&line.text);
+        if joins {
+            lane.group.text.push(b'\n');
+            lane.group.text.extend_from_slice(&line.text);
+            lane.group.marks.end = line.marks.end;
+            lane.lines += 1;
+            return;
+        }
+        self.close_group(stream);
+        let lane = self.lane(stream);
+        lane.group.text.extend_from_slice(&line.text);
+        lane.group.ts = line.ts;
+        lane.group.late = line.late;
+        lane.group.marks = line.marks.clone();
+        lane.group.is_open = true;
+        lane.lines = 1;
+        lane.since = None;
+    }
+
+    fn close_group(&mut self, stream: Stream) {
+        let lane = self.lane(stream);
+        if !lane.group.is_open {
+            return;
+        }
+        let mut group = std::mem::take(&mut lane.group);
+        lane.since = None;
+        let flags = Flags::new(stream).late(group.late);
+        self.limit(group.ts, flags, &group.text, group.marks.clone());
+        group.clear();
+        self.lane(stream).group = group;
+    }
+
+    /// Third stage: what is too much is counted instead.
+    fn limit(&mut self, ts: i64, flags: Flags, text: &[u8], marks: Range<u64>) {
+        if !self.limiter.passes(ts, flags.stream(), text.len(), &marks) {
+            return;
+        }
+        if let Some(dropped) = self.limiter.end_gap() {
+            self.push_gap(&dropped, Some(ts));
+        }
+        self.limiter.note_passed(ts);
+        self.redact(ts, flags, text, marks);
+    }
+
+    fn push_gap(&mut self, dropped: &Dropped, to: Option<i64>) {
+        let control = Control::Gap(dropped.gap(to));
+        let flags = Flags::new(dropped.stream).control();
+        self.push(dropped.first_ts, flags, &control_line(&control), dropped.marks.clone());
+    }
+
+    /// Fourth stage: what is secret is blotted out.
+    fn redact(&mut self, ts: i64, flags: Flags, text: &[u8], marks: Range<u64>) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        if self.settings.redact.apply(text, &mut scratch) {
+            self.push(ts, flags, &scratch, marks);
+        } else {
+            self.push(ts, flags, text, marks);
+        }
+        self.scratch = scratch;
+    }
+
+    /// Into the block, unless something before it is unfinished.
+    fn push(&mut self, ts: i64, flags: Flags, text: &[u8], marks: Range<u64>) {
+        let is_first = self.held.is_empty() && self.open_starts().all(|start| start >= marks.end);
+        if is_first {
+            self.block.push(ts, flags, text);
+            return;
+        }
+        self.held_bytes += text.len();
+        self.held.push(Held { ts, flags, text: text.to_vec(), marks });
+    }
+
+    /// Hands on what waits no more. A cut through the marks is sound when nothing lies on both sides of it.
+    fn release(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let mut cut = self.open_starts().min().unwrap_or(u64::MAX);
+        let straddles = |held: &&Held, cut: u64| held.marks.start < cut && held.marks.end > cut;
+        while let Some(held) = self.held.iter().find(|held| straddles(held, cut)) {
+            cut = held.marks.start;
+        }
+        let block = &mut self.block;
+        // As they began. The sort is stable, and records of one stream do not lie around each other.
+        self.held.sort_by_key(|held| held.marks.start);
+        self.held.retain(|held| {
+            let waits = held.marks.end > cut;
+            if !waits {
+                block.push(held.ts, held.flags, &held.text);
+            }
+            waits
+        });
+        self.held_bytes = self.held.iter().map(|held| held.text.len()).sum();
+        if self.held.is_empty() {
+            self.held_since = None;
+        } else if self.held_bytes > HELD_BYTES_MAX || self.held.len() > HELD_RECORDS_MAX {
+            self.flush();
+        }
+    }
+}
+
+impl Open {
+    fn add(&mut self, piece: &Piece<'_>, bytes: &[u8]) {
+        if !self.is_open {
+            self.is_open = true;
+            self.ts = piece.ts;
+            self.late = piece.late;
+            self.marks.start = piece.marks.start;
+        }
+        self.text.extend_from_slice(bytes);
+        self.marks.end = piece.marks.end;
+    }
+
+    /// Empty again, with its memory kept.
+    fn clear(&mut self) {
+        self.text.clear();
+        self.is_open = false;
+    }
+}
+
+/// Whether something that waits since `since` has waited for `age`; the first question begins the wait.
+fn is_over(since: &mut Option<i64>, now: i64, age: i64) -> bool {
+    // A clock that was set back must not make it wait for longer than it should.
+    let began = since.map_or(now, |since| since.min(now));
+    *since = Some(began);
+    now - began >= age
 }
