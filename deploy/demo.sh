@@ -1,54 +1,22 @@
 #!/usr/bin/env bash
-# Plays the chores for real with throw-away containers: a volume is backed up, changed, backed up again,
-# destroyed, restored and compared. Without an engine the same is played with a folder.
-#
-# Every name it makes is its own, so it disturbs nobody and can run twice at once; all of it is removed on
-# every way out. The image chores/backup stays.
+# Plays the chores for real with throw-away containers: see deploy/demo for each. Without an engine the parts that
+# need none are played with folders. All of it is removed on every way out; the images chores/… stay.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# shellcheck source=deploy/say.sh
-. deploy/say.sh
-
-id=chores-demo-$$-$(od -An -N4 -tx4 /dev/urandom | tr -d ' ')
-scratch=$(mktemp -d)
-target_image=$id
-container=$id-mysql
-volume=$id-data
-repository=$id-repo
-
-# These run inside the busybox container as well as here, so it is their shell that expands them.
-# shellcheck disable=SC2016
-{
-# A database's folder in small: tables, a log, many
-# little files, a link, owners and modes worth keeping.
-FILL='set -e
-    for n in 1 2 3 4 5 6; do dd if=/dev/urandom of=table$n.ibd bs=1M count=8 2>/dev/null; done
-    seq 1 4000000 >general.log
-    mkdir files
-    n=0
-    while [ $n -lt 2000 ]; do n=$((n + 1)); echo "row $n of a table nobody remembers" >files/$n.txt; done
-    ln -s table1.ibd current
-    ln files/1.txt files/hard-link.txt
-    chmod 0640 table*.ibd
-    chown -R 999:999 . 2>/dev/null || true'
-CHANGE='set -e
-    dd if=/dev/urandom of=table3.ibd bs=16384 seek=100 count=4 conv=notrunc 2>/dev/null
-    echo "one more line" >>general.log
-    rm files/77.txt
-    echo new >files/new.txt'
-# One checksum of everything a restore must bring back: content, kind, mode, owner, times, link targets.
-DIGEST='{ find . -exec stat -c "%n %F %a %u %g %Y" {} + | sort
-          find . -type f -exec sha256sum {} + | sort
-          find . -type l -exec readlink {} + | sort; } | sha256sum | cut -c 1-16'
-}
+# shellcheck source=deploy/demo/stage.sh
+. deploy/demo/stage.sh
+# shellcheck source=deploy/demo/backup.sh
+. deploy/demo/backup.sh
+# shellcheck source=deploy/demo/logship.sh
+. deploy/demo/logship.sh
 
 clean_up() {
     local code=$?
     trap - EXIT
     if [ -n "${with_engine:-}" ]; then
-        docker rm --force --volumes "$container" >/dev/null 2>&1 || true
-        docker volume rm --force "$volume" "$repository" >/dev/null 2>&1 || true
+        clean_up_backup
+        clean_up_logship
         docker rmi --force "$target_image" >/dev/null 2>&1 || true
     fi
     rm -rf "$scratch"
@@ -58,123 +26,18 @@ trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-title() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-
-# Shows a command as one would type it, runs it, and tells how long it took.
-play() {
-    local began=$EPOCHREALTIME code=0
-    printf '  $ %s\n' "${*//$id-/}"
-    "$@" 2>&1 | sed "s/$id-//g; s/^/    /" || code=$?
-    awk -v began="$began" -v ended="$EPOCHREALTIME" 'BEGIN { printf "    (%.2f s)\n", ended - began }'
-    return "$code"
-}
-
-compare() {
-    printf '  before %s\n  after  %s\n' "$1" "$2"
-    [ "$1" = "$2" ] || fail "the restored data is not what was backed up"
-    printf '  equal: content, kinds, modes, owners, times and links\n'
-}
-
-# An image of nothing but busybox: no registry is asked for anything.
-build_target_image() {
-    local context=$scratch/target name
-    mkdir -p "$context/bin"
-    for name in $(busybox --list); do ln -s busybox "$context/bin/$name"; done
-    rm -f "$context/bin/busybox"
-    cp "$(command -v busybox)" "$context/bin/busybox"
-    printf 'FROM scratch\nCOPY bin /bin\nCMD ["/bin/sleep", "3600"]\n' >"$context/Dockerfile"
-    local words
-    words=$(docker build --quiet --tag "$target_image" "$context" 2>&1) || fail "docker build: $words"
-}
-
-start_container() {
-    docker run --detach --init --name "$container" --volume "$volume:/var/lib/mysql" --workdir /var/lib/mysql "$target_image" >/dev/null
-}
-
-inside() { docker exec "$container" sh -c "$1"; }
-
-repository_size() {
-    local size
-    size=$(docker run --rm -v "$repository:/repo:ro" "$target_image" du -sh /repo)
-    printf '  the repository has %s\n' "${size%%[[:space:]]*}"
-}
-
-engine_socket() {
-    case ${DOCKER_HOST:-} in
-        unix://*) printf '%s' "${DOCKER_HOST#unix://}" ;;
-        *) printf '/var/run/docker.sock' ;;
-    esac
-}
-
-demo_of_a_volume() {
-    local sidecar=(docker run --rm -v "$repository:/repo" chores/backup)
-
-    title "A container keeps its data in a volume"
-    build_target_image
-    start_container
-    inside "$FILL"
-    printf '  %s in %s files\n' "$(inside 'du -sh . | cut -f 1')" "$(inside 'find . -type f | wc -l')"
-
-    title "Back it up: a sidecar that sees the volumes of the container"
-    play "${sidecar[@]}" init --repo /repo
-    play docker run --rm --volumes-from "$container:ro" -v "$repository:/repo" chores/backup create --repo /repo --name mysql
-    repository_size
-
-    title "Some data changes; the next backup stores the difference"
-    inside "$CHANGE"
-    local before
-    before=$(inside "$DIGEST")
-    play docker run --rm --volumes-from "$container:ro" -v "$repository:/repo" chores/backup create --repo /repo --name mysql
-    repository_size
-    play "${sidecar[@]}" snapshots --repo /repo
-
-    title "Disaster: container and volume are gone"
-    play docker rm --force "$container"
-    play docker volume rm "$volume"
-
-    title "Restore into a new volume, start again, compare"
-    play docker run --rm -v "$(engine_socket):/var/run/docker.sock" -v "$repository:/repo" \
-        chores/backup --log-format text restore latest:mysql --repo /repo --volume "$volume"
-    start_container
-    compare "$before" "$(inside "$DIGEST")"
-    play "${sidecar[@]}" check --repo /repo --read-data
-}
-
-demo_of_a_folder() {
-    local before
-    cd "$scratch"
-    mkdir data restored
-
-    title "A folder with data"
-    (cd data && sh -c "$FILL")
-    printf '  %s in %s files\n' "$(du -sh data | cut -f 1)" "$(find data -type f | wc -l)"
-
-    title "Back it up, change some of it, back it up again"
-    play backup init --repo repo
-    play backup create --repo repo --name data data
-    printf '  the repository has %s\n' "$(du -sh repo | cut -f 1)"
-    (cd data && sh -c "$CHANGE")
-    before=$(cd data && sh -c "$DIGEST")
-    play backup create --repo repo --name data data
-    printf '  the repository has %s\n' "$(du -sh repo | cut -f 1)"
-    play backup snapshots --repo repo
-
-    title "Lose it, restore it, compare"
-    rm -rf data
-    play backup restore latest:data --repo repo --target restored --strip
-    compare "$before" "$(cd restored && sh -c "$DIGEST")"
-    play backup check --repo repo --read-data
-}
-
 began=$SECONDS
 if command -v docker >/dev/null && timeout 20 docker version >/dev/null 2>&1; then
     deploy/images.sh >/dev/null
     with_engine=yes
+    build_target_image
     demo_of_a_volume
+    demo_of_logs
 else
-    say "no container engine answers: the part without containers is played"
-    binary=$(deploy/images.sh --binary)
+    say "no container engine answers: the parts without containers are played"
+    binary=$(deploy/images.sh --binary | head -n 1)
     PATH=$(realpath "$(dirname "$binary")"):$PATH
     demo_of_a_folder
+    demo_of_log_files
 fi
 title "Done in $((SECONDS - began)) s. Everything the demo made is removed."

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the release binary and the image chores/backup, tagged with the version and `latest`.
+# Builds release binaries and their images chores/PROGRAM, tagged with the version and `latest`.
 #
-#   deploy/images.sh            both
-#   deploy/images.sh --binary   only the binary; no engine is needed
+#   deploy/images.sh [--binary] [PROGRAM…]     all programs unless named; --binary: no image, no engine needed
 #
-# Prints the path of the binary last. Fails when the binary is not static or larger than promised.
+# Prints the paths of the binaries last, one a line. Fails when one is not static or larger than promised.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 BINARY_BYTES_MAX=25000000
+PROGRAMS=(backup logship)
 
 # shellcheck source=deploy/say.sh
 . deploy/say.sh
@@ -18,30 +18,49 @@ dynamic_needs() {
     readelf --wide --program-headers --dynamic "$1" | grep -E 'INTERP|\(NEEDED\)' || true
 }
 
-cargo build --release --locked -p backup
-binary=${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/release/backup
-version=$(cargo pkgid -p backup | sed 's/.*[#@]//')
+check_binary() {
+    local binary=$1 bytes needs
+    bytes=$(stat -c %s "$binary")
+    [ "$bytes" -le "$BINARY_BYTES_MAX" ] || fail "$binary has $bytes bytes: more than the $BINARY_BYTES_MAX promised"
+    needs=$(dynamic_needs "$binary")
+    [ -z "$needs" ] || fail "$binary is not static: $needs"
+    say "$binary: static, $bytes bytes"
+}
 
-bytes=$(stat -c %s "$binary")
-[ "$bytes" -le "$BINARY_BYTES_MAX" ] || fail "$binary has $bytes bytes: more than the $BINARY_BYTES_MAX promised"
-needs=$(dynamic_needs "$binary")
-[ -z "$needs" ] || fail "$binary is not static: $needs"
-say "$binary: static, $bytes bytes"
-
-if [ "${1:-}" != --binary ]; then
-    context=$(mktemp -d)
-    trap 'rm -rf "$context"' EXIT
-    cp "$binary" "$context/backup"
-    strip --strip-all "$context/backup"
-    cp deploy/Dockerfile "$context/Dockerfile"
-    former=$(docker image inspect --format '{{.Id}}' chores/backup:latest 2>/dev/null || true)
+build_image() {
+    local program=$1 binary=$2 version context former words
+    version=$(cargo pkgid -p "$program" | sed 's/.*[#@]//')
+    context=$scratch/$program
+    mkdir "$context"
+    cp "$binary" "$context/$program"
+    strip --strip-all "$context/$program"
+    cp "deploy/$program.Dockerfile" "$context/Dockerfile"
+    former=$(docker image inspect --format '{{.Id}}' "chores/$program:latest" 2>/dev/null || true)
     # Its words only matter when it fails: engines differ in what they print on the way.
     words=$(docker build --quiet --build-arg "VERSION=$version" \
-        --tag "chores/backup:$version" --tag chores/backup:latest "$context" 2>&1) || fail "docker build: $words"
+        --tag "chores/$program:$version" --tag "chores/$program:latest" "$context" 2>&1) || fail "docker build: $words"
     # Without force an image that a container uses, or that has another name, stays.
-    if [ -n "$former" ] && [ "$former" != "$(docker image inspect --format '{{.Id}}' chores/backup:latest)" ]; then
+    if [ -n "$former" ] && [ "$former" != "$(docker image inspect --format '{{.Id}}' "chores/$program:latest")" ]; then
         docker rmi "$former" >/dev/null 2>&1 || true
     fi
-    say "image chores/backup:$version, also tagged latest"
+    say "image chores/$program:$version, also tagged latest"
+}
+
+with_images=yes
+if [ "${1:-}" = --binary ]; then
+    with_images=
+    shift
 fi
-printf '%s\n' "$binary"
+[ $# = 0 ] || PROGRAMS=("$@")
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+built=${CARGO_TARGET_DIR:-target}/$(rustc --print host-tuple)/release
+packages=()
+for program in "${PROGRAMS[@]}"; do packages+=(-p "$program"); done
+cargo build --release --locked "${packages[@]}"
+for program in "${PROGRAMS[@]}"; do
+    check_binary "$built/$program"
+    if [ -n "$with_images" ]; then build_image "$program" "$built/$program"; fi
+done
+for program in "${PROGRAMS[@]}"; do printf '%s\n' "$built/$program"; done

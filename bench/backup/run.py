@@ -296,7 +296,7 @@ def main() -> None:
 
     binary = args.binary
     if binary is None:
-        built = subprocess.run([ROOT / "deploy/images.sh", "--binary"], stdout=subprocess.PIPE, text=True, check=True)
+        built = subprocess.run([ROOT / "deploy/images.sh", "--binary", "backup"], stdout=subprocess.PIPE, text=True, check=True)
         binary = ROOT / built.stdout.strip().splitlines()[-1]
     under_test = [tool for tool in tools(binary.resolve()) if not args.only or tool.name in args.only.split(",")]
     absent = [tool.version[0] for tool in under_test if not shutil.which(tool.version[0])]

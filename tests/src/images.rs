@@ -136,17 +136,26 @@ pub fn program(engine: &Engine, path: &Path) -> Arc<Image> {
     build(engine, "FROM scratch\nCOPY program /program\nENTRYPOINT [\"/program\"]\n", &[file])
 }
 
-/// The image operators get, made from `deploy/Dockerfile` and this binary (stripped of its symbols: the
-/// debug build under test is ten times the size).
+/// The image of `backup` that operators get; see [`sidecar`].
 ///
 /// # Panics
 /// When the recipe or the binary cannot be read.
 #[must_use]
 pub fn backup(engine: &Engine, binary: &Path) -> Arc<Image> {
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/Dockerfile");
+    sidecar(engine, "backup", binary)
+}
+
+/// The image operators get, made from `deploy/<name>.Dockerfile` and this binary (stripped of its symbols:
+/// the debug build under test is ten times the size).
+///
+/// # Panics
+/// When the recipe or the binary cannot be read.
+#[must_use]
+pub fn sidecar(engine: &Engine, name: &str, binary: &Path) -> Arc<Image> {
+    let recipe = format!("{}/../deploy/{name}.Dockerfile", env!("CARGO_MANIFEST_DIR"));
     let dockerfile = fs::read_to_string(&recipe)
-        .unwrap_or_else(|error| panic!("cannot read {}: {error}", recipe.display()));
-    let file = ImageFile { path: "backup".to_owned(), mode: 0o755, content: stripped(binary) };
+        .unwrap_or_else(|error| panic!("cannot read {recipe}: {error}"));
+    let file = ImageFile { path: name.to_owned(), mode: 0o755, content: stripped(binary) };
     build(engine, &dockerfile, &[file])
 }
 

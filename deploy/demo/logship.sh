@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# The second chore: a Tomcat-like program writes into a log volume, another one to its standard output. Both are
+# shipped while the logs are rotated underneath, the shipper is killed and started again, and every line is counted.
+# Without an engine the same is played with files. Sourced by deploy/demo.sh.
+
+# shellcheck source=deploy/demo/stage.sh
+. deploy/demo/stage.sh
+
+tomcat=$id-tomcat
+web=$id-web
+shipper=$id-logship
+log_volume=$id-logs
+shipped_volume=$id-shipped
+state_volume=$id-logship-state
+LOG_LINES=6000
+
+# These run inside the busybox container as well as here, so it is their shell that expands them.
+# shellcheck disable=SC2016
+{
+# Writes numbered lines with times into catalina.log, in bursts, for some seconds; opens the file for every line, as
+# programs do that can be rotated without being told.
+WRITE_FILE='n=0
+    while [ $n -lt $LINES ]; do
+        n=$((n + 1))
+        echo "$(date +%d-%b-%Y\ %H:%M:%S) INFO [main] request $n" >>catalina.log
+        [ $((n % 500)) -ne 0 ] || sleep 0.3
+    done'
+# The same to standard output.
+WRITE_STDOUT='n=0
+    while [ $n -lt $LINES ]; do
+        n=$((n + 1))
+        echo "GET /item/$n 200"
+        [ $((n % 500)) -ne 0 ] || sleep 0.3
+    done'
+# How often each number came: lines, different numbers, smallest and largest.
+COUNT='sed -n "s/.*[ /]\([0-9][0-9]*\)\( 200\)*$/\1/p" | sort -n | awk "
+    { lines++; if (\$1 != last || NR == 1) different++; last = \$1; if (NR == 1) first = \$1 }
+    END { print lines + 0, different + 0, first + 0, last + 0 }"'
+}
+
+clean_up_logship() {
+    docker rm --force --volumes "$tomcat" "$web" "$shipper" >/dev/null 2>&1 || true
+    docker volume rm --force "$log_volume" "$shipped_volume" "$state_volume" >/dev/null 2>&1 || true
+}
+
+start_shipper() {
+    play docker run --detach --name "$shipper" --volumes-from "$tomcat:ro" \
+        -v "$(engine_socket):/var/run/docker.sock" -v /var/lib/docker/containers:/var/lib/docker/containers:ro \
+        -v "$state_volume:/state" -v "$shipped_volume:/shipped" \
+        chores/logship run --state /state --engine --files '/logs/*.log' --files '/logs/*.log.*' \
+        --sink 'file:///shipped/{name}.log?format=plain'
+}
+
+# Compares what was counted with what was written, and says so.
+expect_all() {
+    local what=$1 lines different first last
+    read -r lines different first last <<<"$2"
+    printf '  %s: %s lines written, %s arrived, %s different, from %s to %s\n' \
+        "$what" "$LOG_LINES" "$lines" "$different" "$first" "$last"
+    if [ "$lines" != "$LOG_LINES" ] || [ "$different" != "$LOG_LINES" ]; then
+        fail "lines were lost or repeated"
+    fi
+}
