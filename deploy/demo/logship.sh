@@ -61,3 +61,54 @@ expect_all() {
         fail "lines were lost or repeated"
     fi
 }
+
+# What logrotate does with `create` and no signal: the names move up by one.
+ROTATE='for n in 3 2 1; do
+        [ ! -e catalina.log.$n ] || mv catalina.log.$n catalina.log.$((n + 1))
+    done
+    mv catalina.log catalina.log.1'
+
+demo_of_logs() {
+    local watched=(-v "$state_volume:/state" -v "$shipped_volume:/shipped")
+    title "One program logs into a volume, another one to standard output"
+    docker run --detach --init --name "$tomcat" --volume "$log_volume:/logs" --workdir /logs --env "LINES=$LOG_LINES" \
+        "$target_image" sh -c "$WRITE_FILE" >/dev/null
+    docker run --detach --init --name "$web" --env "LINES=$LOG_LINES" --log-driver json-file --log-opt max-size=50k \
+        --log-opt max-file=3 "$target_image" sh -c "$WRITE_STDOUT" >/dev/null
+
+    title "Ship both; meanwhile the logs are rotated, and the shipper is killed"
+    start_shipper
+    sleep 1
+    play docker exec "$tomcat" sh -c "$ROTATE"
+    play docker kill "$shipper"
+    play docker exec "$tomcat" sh -c "$ROTATE"
+    play docker start "$shipper"
+    sleep 1
+    play docker exec "$tomcat" sh -c "$ROTATE"
+    docker wait "$tomcat" "$web" >/dev/null
+    play docker stop --time 20 "$shipper"
+
+    title "Ship what is left, then count every line"
+    play docker run --rm --volumes-from "$shipper" chores/logship once --state /state --engine \
+        --files '/logs/*.log' --files '/logs/*.log.*' --sink 'file:///shipped/{name}.log?format=plain'
+    local counted
+    counted=$(docker run --rm "${watched[@]}" "$target_image" sh -c "cat /shipped/*catalina* | $COUNT")
+    expect_all catalina.log "$counted"
+    counted=$(docker run --rm "${watched[@]}" "$target_image" sh -c "cat /shipped/*-web.log | $COUNT")
+    expect_all "standard output of web" "$counted"
+    play docker run --rm -v "$state_volume:/state" chores/logship audit --state /state
+}
+
+demo_of_log_files() {
+    local ship=(logship once --state "$scratch/logship/state" --files "$scratch/logship/logs/*.log*"
+        --sink "file://$scratch/logship/shipped/{name}.log?format=plain")
+    mkdir -p "$scratch/logship/logs"
+
+    title "A program logs into a file, which is rotated; every run ships what is new"
+    (cd "$scratch/logship/logs" && LINES=$((LOG_LINES / 2)) sh -c "$WRITE_FILE")
+    play "${ship[@]}"
+    (cd "$scratch/logship/logs" && sh -c "$ROTATE" && LINES=$LOG_LINES sh -c "${WRITE_FILE/n=0/n=$((LOG_LINES / 2))}")
+    play "${ship[@]}"
+    expect_all catalina.log "$(cat "$scratch"/logship/shipped/* | sh -c "$COUNT")"
+    play logship audit --state "$scratch/logship/state"
+}
