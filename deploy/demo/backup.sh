@@ -91,10 +91,10 @@ demo_of_a_volume() {
     play "${sidecar[@]}" check --repo /repo --read-data
 }
 
-demo_of_a_folder() {
-    local before
+# A subshell, so that its folder is its own.
+demo_of_a_folder() (
     mkdir "$scratch/backup"
-    cd "$scratch/backup"
+    cd "$scratch/backup" || exit
     mkdir data restored
 
     title "A folder with data"
@@ -116,5 +116,4 @@ demo_of_a_folder() {
     play backup restore latest:data --repo repo --target restored --strip
     compare "$before" "$(cd restored && sh -c "$DIGEST")"
     play backup check --repo repo --read-data
-    cd - >/dev/null
-}
+)

@@ -32,6 +32,11 @@ WRITE_STDOUT='n=0
         echo "GET /item/$n 200"
         [ $((n % 500)) -ne 0 ] || sleep 0.3
     done'
+# What logrotate does with `create` and no signal: the names move up by one.
+ROTATE='for n in 3 2 1; do
+        [ ! -e catalina.log.$n ] || mv catalina.log.$n catalina.log.$((n + 1))
+    done
+    mv catalina.log catalina.log.1'
 # How often each number came: lines, different numbers, smallest and largest.
 COUNT='sed -n "s/.*[ /]\([0-9][0-9]*\)\( 200\)*$/\1/p" | sort -n | awk "
     { lines++; if (\$1 != last || NR == 1) different++; last = \$1; if (NR == 1) first = \$1 }
@@ -61,12 +66,6 @@ expect_all() {
         fail "lines were lost or repeated"
     fi
 }
-
-# What logrotate does with `create` and no signal: the names move up by one.
-ROTATE='for n in 3 2 1; do
-        [ ! -e catalina.log.$n ] || mv catalina.log.$n catalina.log.$((n + 1))
-    done
-    mv catalina.log catalina.log.1'
 
 demo_of_logs() {
     local watched=(-v "$state_volume:/state" -v "$shipped_volume:/shipped")
