@@ -6,6 +6,7 @@
 
 mod container;
 mod error;
+mod events;
 mod host;
 mod image;
 mod logs;
@@ -18,12 +19,14 @@ use std::time::Duration;
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 pub use container::{
-    Container, ContainerFilter, ContainerState, ListedContainer, Mount, MountKind,
+    Container, ContainerFilter, ContainerState, ListedContainer, LogConfig, Mount, MountKind,
 };
 pub use error::{EngineError, EngineErrorKind};
+pub use events::{ContainerAction, ContainerEvent, EventStream};
 pub use host::{DEFAULT_SOCKET, Host};
 pub use image::ListedImage;
 pub use logs::{LogFrame, LogSource, LogStream};
+pub use own::own_container_id;
 pub use spec::{ContainerSpec, MountSource, MountSpec, PutFile, VolumesFrom};
 pub use volume::{NewVolume, Volume};
 

@@ -47,6 +47,33 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Names of the networks it is in, sorted.
     pub networks: Vec<String>,
+    /// Its state in the engine's own word: `created`, `running`, `exited`, `dead`…
+    pub status: String,
+    /// It ended, and its restart policy is about to start it again.
+    pub restarting: bool,
+    /// Its first process on the host, while it runs.
+    pub pid: Option<i64>,
+    /// When its last run began, in RFC 3339 as the engine writes it; `None` before the first one.
+    pub started_at: Option<String>,
+    /// When its last run ended; `None` before the end of the first one.
+    pub finished_at: Option<String>,
+    /// It has a terminal: one output, not two.
+    pub tty: bool,
+    /// The engine removes it when it ends (`--rm`).
+    pub auto_remove: bool,
+    /// Where its output goes.
+    pub log: LogConfig,
+}
+
+/// What the engine does with the output of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogConfig {
+    /// The log driver: `json-file`, `local`, `journald`, `none`…
+    pub driver: String,
+    /// Its options, such as `max-size` and `max-file`, as they were given.
+    pub options: BTreeMap<String, String>,
+    /// The newest log file on the host; only `json-file` tells, and not before the first start.
+    pub path: Option<PathBuf>,
 }
 
 impl Container {
@@ -242,6 +269,8 @@ impl Engine {
 pub(super) fn container(answer: ContainerInspectResponse) -> Container {
     let state = answer.state.unwrap_or_default();
     let config = answer.config.unwrap_or_default();
+    let host_config = answer.host_config.unwrap_or_default();
+    let log_config = host_config.log_config.unwrap_or_default();
     let networks = answer.network_settings.and_then(|settings| settings.networks);
     let mut networks: Vec<String> = networks.unwrap_or_default().into_keys().collect();
     networks.sort_unstable();
@@ -258,7 +287,24 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
         env: config.env.unwrap_or_default(),
         mounts,
         networks,
+        status: state.status.map(|status| status.to_string()).unwrap_or_default(),
+        restarting: state.restarting.unwrap_or(false),
+        pid: state.pid.filter(|pid| *pid > 0),
+        started_at: moment(state.started_at),
+        finished_at: moment(state.finished_at),
+        tty: config.tty.unwrap_or(false),
+        auto_remove: host_config.auto_remove.unwrap_or(false),
+        log: LogConfig {
+            driver: log_config.typ.unwrap_or_default(),
+            options: log_config.config.unwrap_or_default().into_iter().collect(),
+            path: answer.log_path.filter(|path| !path.is_empty()).map(PathBuf::from),
+        },
     }
+}
+
+/// A time that the engine gives. It says the year 1 for "never" (Go's zero time).
+fn moment(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty() && !text.starts_with("0001-"))
 }
 
 fn mount(point: MountPoint) -> Mount {

@@ -42,6 +42,15 @@ impl Engine {
     }
 }
 
+/// The id of the container that this process is in, as the kernel shows it, without asking an
+/// engine. `None` outside of one, and where the engine hides it.
+#[must_use]
+pub fn own_container_id() -> Option<String> {
+    let mountinfo = read_proc("/proc/self/mountinfo");
+    let id = id_in_mountinfo(&mountinfo).map(str::to_owned);
+    id.or_else(|| id_in_cgroup(&read_proc("/proc/self/cgroup")).map(str::to_owned))
+}
+
 /// A file that cannot be read names no container.
 fn read_proc(path: &str) -> String {
     let mut bytes = Vec::new();

@@ -43,6 +43,26 @@ fn an_inspected_container_is_read() {
 }
 
 #[test]
+fn where_the_output_of_a_container_goes_is_read() {
+    let answer = r#"{
+        "Id": "4f3c", "LogPath": "/var/lib/docker/containers/4f3c/4f3c-json.log",
+        "State": {"Status": "running", "Running": true, "Restarting": true, "Pid": 71,
+                  "StartedAt": "2026-11-24T10:20:30.5Z", "FinishedAt": "0001-01-01T00:00:00Z"},
+        "Config": {"Tty": true},
+        "HostConfig": {"AutoRemove": true, "LogConfig": {
+            "Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}}
+    }"#;
+    let container = container(serde_json::from_str(answer).unwrap());
+    assert!(container.tty && container.auto_remove && container.restarting);
+    assert_eq!((container.status.as_str(), container.pid), ("running", Some(71)));
+    assert_eq!(container.started_at.as_deref(), Some("2026-11-24T10:20:30.5Z"));
+    assert_eq!(container.finished_at, None);
+    let log = container.log;
+    assert_eq!((log.driver.as_str(), log.options["max-size"].as_str()), ("json-file", "10m"));
+    assert_eq!(log.path, Some("/var/lib/docker/containers/4f3c/4f3c-json.log".into()));
+}
+
+#[test]
 fn a_container_without_anything_is_read() {
     assert_eq!(container(serde_json::from_str("{}").unwrap()), Container::default());
 }
