@@ -55,6 +55,8 @@ missing_of() {
             has jq || echo jq
             has zstd || echo zstd
             has tar || echo tar
+            has podman || echo podman
+            has runc || echo runc
             has python3 || echo python3
             ;;
         demo) has_static_busybox || echo busybox-static ;;

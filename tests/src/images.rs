@@ -153,8 +153,8 @@ pub fn backup(engine: &Engine, binary: &Path) -> Arc<Image> {
 #[must_use]
 pub fn sidecar(engine: &Engine, name: &str, binary: &Path) -> Arc<Image> {
     let recipe = format!("{}/../deploy/{name}.Dockerfile", env!("CARGO_MANIFEST_DIR"));
-    let dockerfile = fs::read_to_string(&recipe)
-        .unwrap_or_else(|error| panic!("cannot read {recipe}: {error}"));
+    let dockerfile =
+        fs::read_to_string(&recipe).unwrap_or_else(|error| panic!("cannot read {recipe}: {error}"));
     let file = ImageFile { path: name.to_owned(), mode: 0o755, content: stripped(binary) };
     build(engine, &dockerfile, &[file])
 }

@@ -24,6 +24,7 @@ pub mod janitor;
 pub mod model;
 pub mod notice;
 pub mod object_store;
+pub mod podman;
 pub mod process;
 pub mod random;
 pub mod runtime;
