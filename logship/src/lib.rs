@@ -12,6 +12,7 @@ pub mod source;
 // How far each source was read.
 pub mod api;
 pub mod cursor;
+pub mod proof;
 
 // From the sources into the log.
 pub mod process;
