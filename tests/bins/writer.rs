@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! log-writer [--name X] [--start N] [--lines N] [--bytes B] [--rate R/s] [--line-buffered]
-//!            [--stderr-every K] [--file PATH [--reopen] [--follow-name]]
+//!            [--stderr-every K] [--wait S] [--stay S] [--file PATH [--reopen] [--follow-name]]
 //! ```
 //!
 //! A line is `<name> <number> <padding>`, its numbers rise by one from `--start` (default 1).
@@ -12,6 +12,8 @@
 //! * `--rate R` or `R/s`: lines a second, written every 10 ms; without it, as fast as it goes.
 //! * `--line-buffered`: one write a line, instead of one a 64 KiB (or a 10 ms, with a rate).
 //! * `--stderr-every K`: every number that K divides goes to standard error.
+//! * `--wait S`: seconds before the first line.
+//! * `--stay S`: seconds after the last one.
 //! * `--file PATH`: appends to a file (O_APPEND) instead of standard output.
 //! * `--reopen`: opens the file again by its name after SIGUSR1 or SIGHUP.
 //! * `--follow-name`: looks before each write whether the name still means the file, and opens it again if not.
@@ -60,6 +62,8 @@ struct Options {
     rate: Option<u64>,
     line_buffered: bool,
     stderr_every: Option<u64>,
+    wait: f64,
+    stay: f64,
     file: Option<PathBuf>,
     reopen: bool,
     follow_name: bool,
@@ -74,6 +78,8 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn E
         rate: None,
         line_buffered: false,
         stderr_every: None,
+        wait: 0.0,
+        stay: 0.0,
         file: None,
         reopen: false,
         follow_name: false,
@@ -89,6 +95,8 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn E
             "--rate" => options.rate = Some(value()?.trim_end_matches("/s").parse()?),
             "--line-buffered" => options.line_buffered = true,
             "--stderr-every" => options.stderr_every = Some(value()?.parse()?),
+            "--wait" => options.wait = value()?.parse()?,
+            "--stay" => options.stay = value()?.parse()?,
             "--file" => options.file = Some(value()?.into()),
             "--reopen" => options.reopen = true,
             "--follow-name" => options.follow_name = true,
@@ -135,6 +143,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     let mut errors = Vec::new();
     let mut lines = Vec::new();
     let padding = "abcdefghijklmnopqrstuvwxyz0123456789".repeat(options.bytes / 36 + 1);
+    pause(options.wait, &asked)?;
     let begin = Instant::now();
     let end = options.start.saturating_add(options.lines);
     let mut number = options.start;
@@ -175,8 +184,18 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     out.write(&lines)?;
     io::stderr().write_all(&errors)?;
+    pause(options.stay, &asked)?;
     if options.file.is_some() {
         writeln!(io::stdout(), "{number}")?;
+    }
+    Ok(())
+}
+
+/// Waits so many seconds, or until the end is asked for.
+fn pause(seconds: f64, asked: &Asked) -> Result<(), Box<dyn Error>> {
+    let end = Instant::now() + Duration::try_from_secs_f64(seconds)?;
+    while Instant::now() < end && !asked.stop.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(TICK_MS));
     }
     Ok(())
 }

@@ -29,5 +29,6 @@ pub mod process;
 pub mod random;
 pub mod runtime;
 pub mod sandbox;
+pub mod sequence;
 pub mod tree;
 pub mod zoo;
