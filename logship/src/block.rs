@@ -231,6 +231,17 @@ impl Block {
         })
     }
 
+    /// Records whose flags are `wanted`.
+    #[must_use]
+    pub fn count_flags(&self, wanted: fn(Flags) -> bool) -> u32 {
+        let is_wanted = |byte: u8| Flags::from_byte(byte).is_some_and(wanted);
+        split(&self.body).map_or(0, |parts| match parts.layout & LAYOUT_FLAGS {
+            0 if is_wanted(parts.common_flags) => parts.count,
+            0 => 0,
+            _ => parts.flags.iter().map(|byte| u32::from(is_wanted(*byte))).sum(),
+        })
+    }
+
     /// Every line followed by a line feed, control records included.
     #[must_use]
     pub fn text(&self) -> &[u8] {

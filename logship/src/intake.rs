@@ -79,6 +79,8 @@ struct Inner {
 struct Entry {
     meta: Arc<SourceMeta>,
     resume: Option<Cursor>,
+    /// It ended, and nobody opened it again.
+    is_over: bool,
 }
 
 /// The two sides of a queue over `sources`, which hold what was recovered.
@@ -118,7 +120,7 @@ impl Sources {
         let mut inner = self.lock();
         inner.next = inner.next.max(id.0.saturating_add(1));
         inner.by_key.insert(meta.key.clone(), id);
-        inner.by_id.insert(id, Entry { meta: Arc::new(meta), resume });
+        inner.by_id.insert(id, Entry { meta: Arc::new(meta), resume, is_over: false });
     }
 
     /// See [`Intake::open`]. What is told of a known source replaces what was told before.
@@ -127,6 +129,7 @@ impl Sources {
         let mut inner = self.lock();
         if let Some(id) = inner.by_key.get(&meta.key).copied() {
             let cursor = inner.by_id.get_mut(&id).and_then(|entry| {
+                entry.is_over = false;
                 if *entry.meta != meta {
                     entry.meta = Arc::new(meta);
                 }
@@ -137,7 +140,7 @@ impl Sources {
         let id = SourceId(inner.next);
         inner.next = inner.next.saturating_add(1);
         inner.by_key.insert(meta.key.clone(), id);
-        inner.by_id.insert(id, Entry { meta: Arc::new(meta), resume: None });
+        inner.by_id.insert(id, Entry { meta: Arc::new(meta), resume: None, is_over: false });
         Opened { id, cursor: None }
     }
 
@@ -170,12 +173,29 @@ impl Sources {
         all
     }
 
-    /// Forgets a source.
-    pub fn forget(&self, id: SourceId) {
+    /// Numbers below `next` were given to sources that are forgotten, and are not given again.
+    pub fn reserve(&self, next: u32) {
         let mut inner = self.lock();
+        inner.next = inner.next.max(next);
+    }
+
+    /// The source is over. It may be forgotten unless it is opened again.
+    pub fn end(&self, id: SourceId) {
+        if let Some(entry) = self.lock().by_id.get_mut(&id) {
+            entry.is_over = true;
+        }
+    }
+
+    /// Forgets a source that ended and was not opened again; whether it did.
+    pub fn forget_ended(&self, id: SourceId) -> bool {
+        let mut inner = self.lock();
+        if !inner.by_id.get(&id).is_some_and(|entry| entry.is_over) {
+            return false;
+        }
         if let Some(entry) = inner.by_id.remove(&id) {
             inner.by_key.remove(&entry.meta.key);
         }
+        true
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -19,6 +19,7 @@ pub mod process;
 pub mod watch;
 
 pub mod intake;
+pub mod ledger;
 pub mod wal;
 
 use std::ffi::OsString;

@@ -1,11 +1,56 @@
 //! The write-ahead log: one copy of every record, many readers. `docs/logship-wal.md` has every byte.
+//!
+//! One thread appends what the sources hand over, another makes it durable and removes what every sink has.
+//! A sink reads with a [`Reader`] and keeps its place in a [`SinkCursor`].
 
+mod commit;
+mod frame;
+mod read;
+mod recover;
+mod segment;
+mod shared;
+mod sink_cursor;
+mod state;
+mod write;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use chores_common::durable::DurableError;
 use serde::{Deserialize, Serialize};
 
 use crate::block::Block;
+use crate::intake::{IntakeReceiver, Sources};
 use crate::source::{SourceId, SourceMeta};
+
+pub use read::{Next, Reader, Upto};
+pub use sink_cursor::{Role, SinkCursor};
+pub use state::{LogState, SourceState, Totals};
+pub use write::Running;
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes on disk at the most, unless set.
+pub const BYTES_MAX_DEFAULT: u64 = 2 << 30;
+
+/// Bytes kept aside on disk for the places of the sinks, unless set.
+pub const RESERVE_BYTES_DEFAULT: u64 = 4 << 20;
+
+/// Time between two commits, unless set.
+pub const COMMIT_EVERY_DEFAULT: Duration = Duration::from_millis(100);
+
+/// Bytes of a segment, unless set.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Bytes of a segment at the least.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// A log has room for this many segments, so that removing one makes room for another.
+const SEGMENTS_MIN: u64 = 4;
 
 /// A place in the log. Places rise; none is used twice.
 #[derive(
@@ -33,4 +78,253 @@ pub struct Frame {
     pub first_seq: u64,
     /// The records.
     pub block: Block,
+}
+
+impl Frame {
+    /// The place behind its first `records` records. A sink that has all of them goes on at the next frame.
+    #[must_use]
+    pub fn after(&self, records: u32) -> Position {
+        if records >= self.block.count() {
+            Position { frame: self.end, record: 0 }
+        } else {
+            Position { frame: self.start, record: records }
+        }
+    }
+}
+
+/// How bodies are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Codec {
+    /// Not at all: the least work.
+    None,
+    /// LZ4 (block format): a third of the size for little work.
+    #[default]
+    Lz4,
+    /// Zstandard: a fifth of the size for twice the work.
+    Zstd,
+}
+
+impl Codec {
+    fn to_byte(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Lz4 => 1,
+            Self::Zstd => 2,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        [Self::None, Self::Lz4, Self::Zstd].into_iter().find(|codec| codec.to_byte() == byte)
+    }
+}
+
+/// How a log is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// The state directory. Without one, lines are only held in memory until every sink took them, and
+    /// nothing is durable.
+    pub directory: Option<PathBuf>,
+    /// How bodies are compressed.
+    pub codec: Codec,
+    /// Bytes on disk at the most. A log that is full takes nothing until a sink has moved on.
+    pub bytes_max: u64,
+    /// Bytes kept aside on disk, so that sinks can keep their places when the disk is full.
+    pub reserve_bytes: u64,
+    /// Time between two commits.
+    pub commit_every: Duration,
+    /// Bytes of a segment.
+    pub segment_bytes: u64,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            codec: Codec::default(),
+            bytes_max: BYTES_MAX_DEFAULT,
+            reserve_bytes: RESERVE_BYTES_DEFAULT,
+            commit_every: COMMIT_EVERY_DEFAULT,
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+        }
+    }
+}
+
+impl LogSettings {
+    /// A log in `directory`, everything else as it is unless set.
+    #[must_use]
+    pub fn at(directory: &Path) -> Self {
+        Self { directory: Some(directory.to_owned()), ..Self::default() }
+    }
+
+    /// Bytes of a segment such that the log has room for enough of them.
+    fn segment_bytes(&self) -> u64 {
+        self.segment_bytes.min(self.bytes_max / SEGMENTS_MIN).max(SEGMENT_BYTES_MIN)
+    }
+}
+
+/// Tells logs apart: random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LogId(pub [u8; 16]);
+
+impl LogId {
+    fn random() -> Result<Self, WalError> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|error| WalError::Random(error.to_string()))?;
+        Ok(Self(bytes))
+    }
+}
+
+impl std::fmt::Display for LogId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Why a log cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WalError {
+    /// An act on a file or directory failed.
+    #[error("cannot {act} {}", path.display())]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// With which file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// A small file cannot be written durably.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// Another process has the state directory.
+    #[error("another logship uses the state directory {}", path.display())]
+    InUse {
+        /// The state directory.
+        path: PathBuf,
+    },
+    /// The log was written by another release.
+    #[error("{} is of version {version} of the log, and this release knows version 1", path.display())]
+    Version {
+        /// The segment.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// A block that no reader would believe.
+    #[error("a block of {bytes} bytes is too long for the log")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The system gave no random numbers.
+    #[error("cannot get random bytes: {0}")]
+    Random(String),
+    /// No thread could be started.
+    #[error("cannot start a thread of the log")]
+    Thread(#[source] io::Error),
+    /// The log failed earlier.
+    #[error("the log failed: {0}")]
+    Failed(String),
+}
+
+impl WalError {
+    fn io(act: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { act, path: path.to_owned(), source }
+    }
+}
+
+/// What holds the log back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pressure {
+    /// Nothing.
+    #[default]
+    None,
+    /// It is as large as it may be, and waits for the slowest sink.
+    Sinks,
+    /// The disk is full.
+    DiskFull,
+}
+
+/// How a log is doing.
+#[derive(Debug, Clone, Default)]
+pub struct LogStats {
+    /// Bytes on disk, or in memory for a log without a directory.
+    pub bytes: u64,
+    /// Segments on disk.
+    pub segments: usize,
+    /// Where the next frame begins.
+    pub written: Position,
+    /// Everything before it survives a crash.
+    pub durable: Position,
+    /// What holds the log back.
+    pub pressure: Pressure,
+    /// Why the log failed, when it did.
+    pub failed: Option<String>,
+    /// What is known of every source.
+    pub sources: BTreeMap<SourceId, SourceState>,
+    /// The sums of forgotten sources.
+    pub forgotten: Totals,
+    /// Where every sink of this process is, by name.
+    pub sinks: BTreeMap<String, Position>,
+}
+
+/// A write-ahead log. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Log {
+    shared: Arc<shared::Shared>,
+    sources: Arc<Sources>,
+}
+
+impl Log {
+    /// Opens the log, or makes one. Damage and what a crash cut off is repaired first; the sources hold every
+    /// source that is known, with its cursor.
+    pub fn open(settings: LogSettings) -> Result<(Self, Arc<Sources>), WalError> {
+        let shared = shared::Shared::open(settings)?;
+        let sources = Arc::new(Sources::default());
+        shared.restore(&sources);
+        Ok((Self { shared: Arc::new(shared), sources: sources.clone() }, sources))
+    }
+
+    /// Starts to take what the sources hand over. Sinks are made known with [`sink`](Self::sink) before: what
+    /// all known ones have is removed.
+    pub fn run(&self, receiver: IntakeReceiver) -> Result<Running, WalError> {
+        Running::start(self.shared.clone(), receiver)
+    }
+
+    /// Reads from a place on. In a log without a directory, it holds what it has not read.
+    #[must_use]
+    pub fn reader(&self, from: Position, until: Upto) -> Reader {
+        Reader::new(self.shared.clone(), from, until, None, Role::Mandatory)
+    }
+
+    /// The place of a sink, kept in the state directory. A new one begins at the oldest frame.
+    pub fn sink(&self, name: &str, role: Role) -> Result<SinkCursor, WalError> {
+        SinkCursor::open(self.shared.clone(), name, role)
+    }
+
+    /// Every source that is known.
+    #[must_use]
+    pub fn sources(&self) -> &Arc<Sources> {
+        &self.sources
+    }
+
+    /// Tells this log from others.
+    #[must_use]
+    pub fn id(&self) -> LogId {
+        self.shared.id()
+    }
+
+    /// Everything before it survives a crash.
+    #[must_use]
+    pub fn durable(&self) -> Position {
+        Position { frame: self.shared.lock().durable, record: 0 }
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn stats(&self) -> LogStats {
+        self.shared.stats()
+    }
 }

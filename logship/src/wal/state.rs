@@ -1,0 +1,251 @@
+//! What the log knows of its sources, and how each frame changes it. Writer, recovery and audit fold the same
+//! way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::Head;
+use crate::block::Block;
+use crate::cursor::Cursor;
+use crate::ledger::LedgerEntry;
+use crate::record::{Control, Gap, GapReason};
+use crate::source::{SourceId, SourceMeta};
+
+/// What went through a source since the log was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Records, control records included: as many as there are numbers.
+    pub records: u64,
+    /// Control records among them.
+    pub controls: u64,
+    /// Bytes of the lines with their line ends.
+    pub bytes: u64,
+    /// Records that came after younger ones of their stream.
+    pub late: u64,
+    /// Holes.
+    pub gaps: u64,
+    /// Holes of which nobody can tell how many lines they have.
+    pub gaps_unknown: u64,
+    /// Lines in the holes that could be counted.
+    pub lost_lines: u64,
+    /// Bytes in the holes that could be counted.
+    pub lost_bytes: u64,
+}
+
+impl Totals {
+    /// Counts one hole.
+    pub fn count_gap(&mut self, gap: &Gap) {
+        self.gaps = self.gaps.saturating_add(1);
+        match gap.lines {
+            Some(lines) => self.lost_lines = self.lost_lines.saturating_add(lines),
+            None => self.gaps_unknown = self.gaps_unknown.saturating_add(1),
+        }
+        self.lost_bytes = self.lost_bytes.saturating_add(gap.bytes.unwrap_or(0));
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            records: self.records.saturating_add(other.records),
+            controls: self.controls.saturating_add(other.controls),
+            bytes: self.bytes.saturating_add(other.bytes),
+            late: self.late.saturating_add(other.late),
+            gaps: self.gaps.saturating_add(other.gaps),
+            gaps_unknown: self.gaps_unknown.saturating_add(other.gaps_unknown),
+            lost_lines: self.lost_lines.saturating_add(other.lost_lines),
+            lost_bytes: self.lost_bytes.saturating_add(other.lost_bytes),
+        }
+    }
+}
+
+/// What the log knows of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceState {
+    /// What it is.
+    #[serde(with = "shared_meta")]
+    pub meta: Arc<SourceMeta>,
+    /// How far it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Cursor>,
+    /// The number of its next record.
+    pub next_seq: u64,
+    /// Where its last frame ends.
+    #[serde(default)]
+    pub end: u64,
+    /// Time of its last record; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ts: Option<i64>,
+    /// When it ended, in nanoseconds since 1970 by the clock of this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<i64>,
+    /// Its sums.
+    pub totals: Totals,
+}
+
+mod shared_meta {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::source::SourceMeta;
+
+    pub(super) fn serialize<S: Serializer>(
+        meta: &Arc<SourceMeta>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        meta.as_ref().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Arc<SourceMeta>, D::Error> {
+        SourceMeta::deserialize(from).map(Arc::new)
+    }
+}
+
+/// Everything a segment begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogState {
+    /// The number of the next new source.
+    pub next_source: u32,
+    /// The sources that are not forgotten.
+    pub sources: BTreeMap<SourceId, SourceState>,
+    /// The sums of those that are.
+    #[serde(default)]
+    pub forgotten: Totals,
+}
+
+impl SourceState {
+    pub(super) fn new(meta: Arc<SourceMeta>) -> Self {
+        Self {
+            meta,
+            cursor: None,
+            next_seq: 0,
+            end: 0,
+            last_ts: None,
+            ended: None,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Takes over the records of a frame. Gives the holes they tell of.
+    pub(super) fn append(
+        &mut self,
+        head: &Head,
+        cursor: Cursor,
+        gaps: Vec<(u64, Gap)>,
+        now: i64,
+    ) -> Vec<LedgerEntry> {
+        let missing = self.skip_to(head.first_seq, now);
+        let totals = &mut self.totals;
+        totals.records = totals.records.saturating_add(u64::from(head.count));
+        totals.controls = totals.controls.saturating_add(u64::from(head.controls));
+        totals.bytes = totals.bytes.saturating_add(u64::from(head.text_bytes));
+        totals.late = totals.late.saturating_add(u64::from(head.late));
+        self.next_seq = head.first_seq.saturating_add(u64::from(head.count));
+        self.end = head.end();
+        self.last_ts = Some(self.last_ts.map_or(head.last_ts, |ts| ts.max(head.last_ts)));
+        self.ended = None;
+        match &mut self.cursor {
+            Some(known) => known.advance(cursor),
+            none => *none = Some(cursor),
+        }
+        let entries = gaps.into_iter().map(|(seq, gap)| {
+            self.totals.count_gap(&gap);
+            self.entry(seq, gap, now)
+        });
+        missing.into_iter().chain(entries.collect::<Vec<_>>()).collect()
+    }
+
+    /// What lies between the next record and `seq` is damaged, and counted as lost.
+    pub(super) fn skip_to(&mut self, seq: u64, now: i64) -> Option<LedgerEntry> {
+        let lines = seq.checked_sub(self.next_seq).filter(|lines| *lines > 0)?;
+        let gap = damage(Some(lines));
+        let entry = self.entry(self.next_seq, gap, now);
+        self.totals.count_gap(&entry.gap);
+        self.next_seq = seq;
+        Some(entry)
+    }
+
+    pub(super) fn entry(&self, seq: u64, gap: Gap, now: i64) -> LedgerEntry {
+        LedgerEntry {
+            at: now,
+            source: self.meta.key.clone(),
+            name: self.meta.origin.name().to_owned(),
+            seq,
+            sink: None,
+            gap,
+        }
+    }
+}
+
+impl LogState {
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        // The types have string keys and no foreign code: they cannot fail to serialise.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    pub(super) fn from_json(bytes: &[u8]) -> Result<Self, &'static str> {
+        serde_json::from_slice(bytes).map_err(|_| "the state at the start of a segment is not JSON")
+    }
+
+    /// Goes on from the state at the start of the next segment. Gives the records that it counts and that
+    /// never came; whether they are in its sums already is for the caller to find out.
+    pub(super) fn go_on(&mut self, next: Self, now: i64) -> Vec<(SourceId, LedgerEntry)> {
+        let mut missing = Vec::new();
+        for (id, known) in &mut self.sources {
+            if let Some(next) = next.sources.get(id)
+                && let Some(entry) = known.skip_to(next.next_seq, now)
+            {
+                missing.push((*id, entry));
+            }
+        }
+        *self = next;
+        missing
+    }
+
+    /// Takes over what is known of a source.
+    pub(super) fn define(&mut self, id: SourceId, meta: Arc<SourceMeta>) {
+        self.next_source = self.next_source.max(id.0.saturating_add(1));
+        match self.sources.get_mut(&id) {
+            Some(source) => source.meta = meta,
+            None => {
+                self.sources.insert(id, SourceState::new(meta));
+            }
+        }
+    }
+
+    /// Forgets a source, but not its sums.
+    pub(super) fn forget(&mut self, id: SourceId) {
+        if let Some(source) = self.sources.remove(&id) {
+            self.forgotten = self.forgotten.plus(source.totals);
+        }
+    }
+}
+
+/// A hole that damage tore.
+pub(super) fn damage(lines: Option<u64>) -> Gap {
+    Gap { reason: GapReason::Corrupt, from: None, to: None, bytes: None, lines, exact: true }
+}
+
+/// How many records of a block are control records, and the holes that they tell of with their numbers.
+pub(super) fn controls(block: &Block, first_seq: u64) -> (u32, Vec<(u64, Gap)>) {
+    if !block.has_control() {
+        return (0, Vec::new());
+    }
+    let mut count = 0;
+    let mut gaps = Vec::new();
+    for (place, record) in (0_u64..).zip(block.records()) {
+        if !record.flags.is_control() {
+            continue;
+        }
+        count += 1;
+        if let Ok(Control::Gap(gap)) = serde_json::from_slice(record.line) {
+            gaps.push((first_seq.saturating_add(place), gap));
+        }
+    }
+    (count, gaps)
+}
