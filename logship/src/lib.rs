@@ -1,7 +1,24 @@
-//! `logship`: a door without a room behind it. This release of the suite contains `backup` only.
+//! `logship`: ships container logs and log files.
+//!
+//! The modules stand in the order lines move: sources read pieces and join them into blocks of records, the
+//! intake hands them to the write-ahead log together with the cursor of their source, and every sink reads the
+//! log at its own pace and moves a cursor of its own.
 #![forbid(unsafe_code)]
 
+use std::io::Write;
+
+use chores_common::exit::{ExitCode, chain};
+use chores_common::shutdown::Shutdown;
+use chores_common::telemetry;
+use clap::{CommandFactory, Parser};
+use tokio::runtime::{Builder, Runtime};
+
+use cli::{Cli, Command};
+use commands::run::Mode;
+use commands::{CommandError, Context, print};
+
 // What travels.
+pub mod quantity;
 pub mod time;
 
 pub mod record;
@@ -18,56 +35,113 @@ pub mod proof;
 pub mod process;
 pub mod watch;
 
+pub mod rule;
+
+pub mod labels;
+
+pub mod plan;
+
 pub mod intake;
 pub mod ledger;
 pub mod wal;
 
-use std::ffi::OsString;
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+// What was typed, what it means, and who does it.
+pub mod cli;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+pub mod config;
 
-/// Wrong usage or configuration, as in every binary of the suite.
-const EXIT_USAGE: u8 = 2;
+pub mod commands;
 
-/// The one answer to any use, since there is nothing to use.
-const NOT_YET: &str = "logship cannot ship logs yet: this release contains backup only; see README";
+/// Threads that wait for the engine and for object stores; all work on lines has threads of its own.
+const REQUEST_THREADS: usize = 2;
 
-/// Ships container logs to files, collectors and object storage (not in this release).
-#[derive(Debug, Parser)]
-#[command(name = "logship", version)]
-struct Cli {}
-
-/// What goes out and how the process ends: standard output for 0, standard error otherwise.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    text: String,
-    exit: u8,
-}
-
-/// Answers the command line of this process.
-pub fn main() -> ExitCode {
-    let answer = answer(std::env::args_os());
-    let written = match answer.exit {
-        0 => io::stdout().write_all(answer.text.as_bytes()),
-        _ => io::stderr().write_all(answer.text.as_bytes()),
-    };
-    // A closed pipe leaves nobody to tell.
-    ExitCode::from(if written.is_ok() { answer.exit } else { 1 })
-}
-
-fn answer(arguments: impl IntoIterator<Item = OsString>) -> Answer {
-    match Cli::try_parse_from(arguments) {
-        Err(asked)
-            if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
-        {
-            Answer { text: asked.to_string(), exit: 0 }
+/// The program: parses, sets up, runs one command, and says how it ended.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version are answers on standard output, the rest is wrong usage.
+            let code = if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            return if answer.print().is_ok() { code.into() } else { ExitCode::Failed.into() };
         }
-        Ok(Cli {}) | Err(_) => Answer { text: format!("{NOT_YET}\n"), exit: EXIT_USAGE },
+    };
+    let outcome = telemetry::start(cli.common.log_format, cli.verbosity())
+        .map_err(CommandError::failed)
+        .and_then(|()| start_and_run(&cli));
+    outcome.map_or_else(|error| report(&error), Into::into)
+}
+
+fn start_and_run(cli: &Cli) -> Result<ExitCode, CommandError> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(REQUEST_THREADS)
+        .enable_all()
+        .build()
+        .map_err(CommandError::failed)?;
+    let shutdown = {
+        let _inside = runtime.enter();
+        Shutdown::on_signals().map_err(CommandError::failed)?
+    };
+    let outcome = run(cli, &runtime, shutdown.clone());
+    // Requests that nobody waits for any more must not hold up the end.
+    runtime.shutdown_background();
+    outcome.map_err(|error| error.after(&shutdown))
+}
+
+/// The table of contents.
+fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, CommandError> {
+    for name in cli::unknown_variables() {
+        tracing::warn!("{name} is set, but is no setting of this program; see `logship --help`");
+    }
+    let context = Context { args: &cli.common, runtime: runtime.handle().clone(), shutdown };
+    match &cli.command {
+        Command::Run(args) => commands::run::run(&context, args, Mode::Follow),
+        Command::Once(args) => commands::run::run(&context, args, Mode::Once),
+        Command::Check(args) => commands::check::run(&context, args),
+        Command::Doctor(args) => commands::look::doctor(&context, args),
+        Command::Audit(args) => commands::look::audit(&context, args),
+        Command::Cat(args) => commands::archive::cat(&context, args),
+        Command::Grep(args) => commands::archive::grep(&context, args),
+        Command::Tail(args) => commands::archive::tail(&context, args),
+        Command::Healthcheck(args) => commands::look::healthcheck(&context, args),
+        Command::Completions { shell } => completions(*shell),
+        Command::Man { command } => manual(command.as_deref()),
     }
 }
 
-#[cfg(test)]
-mod tests;
+fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "logship", &mut script);
+    print(&script)
+}
+
+fn manual(wanted: Option<&str>) -> Result<ExitCode, CommandError> {
+    let mut page = Vec::new();
+    let command = Cli::command();
+    let chosen: Vec<_> = match wanted {
+        None => std::iter::once(&command).chain(command.get_subcommands()).cloned().collect(),
+        Some(wanted) => command
+            .get_subcommands()
+            .filter(|command| command.get_name() == wanted)
+            .cloned()
+            .collect(),
+    };
+    if chosen.is_empty() {
+        return Err(CommandError::usage(NoSuchCommand(wanted.unwrap_or_default().to_owned())));
+    }
+    for command in chosen {
+        clap_mangen::Man::new(command).render(&mut page).map_err(CommandError::Answer)?;
+    }
+    print(&page)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no command {0}: `logship --help` lists them")]
+struct NoSuchCommand(String);
+
+/// The one place where a failure is told.
+fn report(error: &CommandError) -> std::process::ExitCode {
+    // When even standard error is gone, the code is all that is left.
+    drop(writeln!(std::io::stderr(), "logship: {}", chain(error)));
+    error.exit_code().into()
+}

@@ -27,6 +27,9 @@ mod tests;
 /// Longest line, in bytes, unless set; a longer one is handed on in parts that are marked `partial`.
 pub const LINE_BYTES_MAX_DEFAULT: usize = 1 << 20;
 
+/// A greater length than this cannot be set, in bytes: a block must hold what two streams held back.
+pub const LINE_BYTES_MAX_LIMIT: usize = 2 << 20;
+
 /// Bytes of finished records that wait for an unfinished one of another stream, at the most. Beyond it the
 /// unfinished ones are handed on as they are.
 pub const HELD_BYTES_MAX: usize = 1 << 20;

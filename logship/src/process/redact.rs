@@ -85,7 +85,8 @@ pub struct Redaction {
 
 impl Redaction {
     /// From rules, which are applied in order.
-    pub fn new(rules: Vec<Rule>) -> Result<Self, PatternError> {
+    #[must_use]
+    pub fn new(rules: Vec<Rule>) -> Self {
         let texts: Vec<&str> = rules.iter().map(|rule| rule.pattern.as_str()).collect();
         let any = RegexSetBuilder::new(&texts)
             .size_limit(PATTERN_BYTES_MAX * RULES_MAX)
@@ -93,13 +94,19 @@ impl Redaction {
             // Together they may be too large although each is not: then each is asked.
             .ok()
             .filter(|set| !set.is_empty());
-        Ok(Self { rules, any })
+        Self { rules, any }
     }
 
     /// Nothing is secret.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// Every rule.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// Names of the rules, each once.

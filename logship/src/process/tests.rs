@@ -166,7 +166,7 @@ fn what_the_rate_drops_becomes_one_gap_that_no_mark_passes_before_it_is_told() {
 #[test]
 fn secrets_are_found_across_the_pieces_of_a_line() {
     let settings = ProcessSettings {
-        redact: Redaction::new(Rule::preset("email").unwrap()).unwrap(),
+        redact: Redaction::new(Rule::preset("email").unwrap()),
         ..ProcessSettings::default()
     };
     let mut processor = Processor::new(Arc::new(settings));

@@ -1,0 +1,327 @@
+//! What was typed: flags, arguments and their environment variables. What it means is [`crate::config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use chores_common::telemetry::{LogFormat, Verbosity};
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+/// Ship container logs and log files: nothing lost in silence, nothing twice after a restart.
+#[derive(Debug, Parser)]
+#[command(name = "logship", version, about, long_about = None, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
+    3 done with warnings, 130 interrupted.\n\
+    S3 credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE, \
+    AWS_SESSION_TOKEN or AWS_SESSION_TOKEN_FILE.\n\
+    Rotation of the files it ships is not in this release.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where and how.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+impl Cli {
+    /// How much is said.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        // `grep -v` is no wish to hear more.
+        let verbose =
+            if matches!(self.command, Command::Grep(_)) { 0 } else { self.common.verbose };
+        Verbosity { verbose, quiet: self.common.quiet }
+    }
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// The configuration file (TOML); flags win over it.
+    #[arg(long, global = true, env = "LOGSHIP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the log and the cursors are kept; /state by default, if it exists. Without one nothing
+    /// survives a restart.
+    #[arg(long, global = true, env = "LOGSHIP_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Answer in JSON, on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say less: only warnings; twice for errors only.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// Form of the messages on standard error: auto, text or json.
+    #[arg(
+        long,
+        global = true,
+        env = "LOGSHIP_LOG_FORMAT",
+        value_name = "FORM",
+        default_value = "auto"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// Credentials come from the environment only: arguments are visible to every user of the host.
+pub struct Credentials {
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key: Option<String>,
+    /// `AWS_SECRET_ACCESS_KEY` and the file that `AWS_SECRET_ACCESS_KEY_FILE` names.
+    pub secret_key: (Option<String>, Option<PathBuf>),
+    /// `AWS_SESSION_TOKEN` and the file that `AWS_SESSION_TOKEN_FILE` names.
+    pub session_token: (Option<String>, Option<PathBuf>),
+    /// `AWS_ENDPOINT_URL_S3`.
+    pub endpoint: Option<String>,
+    /// `AWS_REGION`.
+    pub region: Option<String>,
+}
+
+impl Credentials {
+    /// Reads the environment of this process.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let text =
+            |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Self {
+            access_key: text("AWS_ACCESS_KEY_ID"),
+            secret_key: (text("AWS_SECRET_ACCESS_KEY"), file("AWS_SECRET_ACCESS_KEY_FILE")),
+            session_token: (text("AWS_SESSION_TOKEN"), file("AWS_SESSION_TOKEN_FILE")),
+            endpoint: text("AWS_ENDPOINT_URL_S3"),
+            region: text("AWS_REGION"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+/// Names of environment variables that look like settings of this program and are none: most likely
+/// misspelt. What container engines and clusters set for a neighbour called `logship` is left out.
+#[must_use]
+pub fn unknown_variables() -> Vec<String> {
+    let command = <Cli as clap::CommandFactory>::command();
+    let mut known = Vec::new();
+    for command in std::iter::once(&command).chain(command.get_subcommands()) {
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        known.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
+    }
+    let from_neighbours = |name: &str| {
+        ["_PORT", "_SERVICE_", "_NAME_", "_ENV_"].iter().any(|part| name.contains(part))
+    };
+    std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| {
+            name.starts_with("LOGSHIP_") && !known.contains(name) && !from_neighbours(name)
+        })
+        .collect()
+}
+
+/// The commands, in the order an operator meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Ship until told to stop; without sources and sinks: every container, as NDJSON to standard output.
+    Run(RunArgs),
+    /// Ship what is there, and end when all of it is delivered.
+    Once(RunArgs),
+    /// Validate the configuration, and show what every running container and file would get.
+    Check(CheckArgs),
+    /// Test the surroundings: engine, log drivers, retention, rights, state directory.
+    Doctor(DoctorArgs),
+    /// Prove what was shipped: records, gaps and lost lines of every source, from the log itself.
+    Audit(AuditArgs),
+    /// Print archives: files, directories or s3://bucket/prefix.
+    Cat(CatArgs),
+    /// Search archives.
+    Grep(GrepArgs),
+    /// Print the end of an archive or of what is being shipped, and go on.
+    Tail(TailArgs),
+    /// Ask a running process whether it is well, for HEALTHCHECK.
+    Healthcheck(HealthcheckArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page in roff form, or that of a command.
+    Man {
+        /// The command; all of them in one page when absent.
+        command: Option<String>,
+    },
+}
+
+/// Where lines come from and go to. What is given here takes the place of what the file says.
+#[derive(Debug, Args, Default)]
+pub struct SourceArgs {
+    /// Ship the containers of the engine. This is the default without --files.
+    #[arg(long)]
+    pub engine: bool,
+    /// Ship the files that match, from absolute paths; may be repeated.
+    #[arg(long, env = "LOGSHIP_FILES", value_name = "GLOB")]
+    pub files: Vec<String>,
+    /// Where to ship to; may be repeated [default: stdout:].
+    #[arg(long, env = "LOGSHIP_SINK", value_name = "URL")]
+    pub sink: Vec<String>,
+    /// Only containers whose name or image matches; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub include: Vec<String>,
+    /// No containers or files that match; may be repeated.
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Name of this host in the records [default: the host name].
+    #[arg(long, env = "LOGSHIP_HOST", value_name = "NAME")]
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub engine_access: EngineArgs,
+}
+
+/// How to reach the engine and its files.
+#[derive(Debug, Args, Default)]
+pub struct EngineArgs {
+    /// The container engine; /var/run/docker.sock by default.
+    #[arg(long, env = "DOCKER_HOST", value_name = "URL")]
+    pub engine_host: Option<String>,
+    /// Where the engine keeps its containers' log files [default: /var/lib/docker/containers].
+    #[arg(long, env = "LOGSHIP_ENGINE_FILES", value_name = "DIR")]
+    pub engine_files: Option<PathBuf>,
+    /// Keep unread log files of the engine by hard links in this directory, on the same file system.
+    #[arg(long, env = "LOGSHIP_PIN", value_name = "DIR")]
+    pub pin: Option<PathBuf>,
+    /// Never read the engine's files, only its API.
+    #[arg(long)]
+    pub api_only: bool,
+}
+
+/// `run` and `once`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// Serve /metrics and /healthz here, such as 127.0.0.1:9464; nothing is served by default.
+    #[arg(long, env = "LOGSHIP_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+    /// How much the log may hold [default: 2GiB].
+    #[arg(long, env = "LOGSHIP_WAL_MAX", value_name = "SIZE")]
+    pub wal_max: Option<String>,
+    /// Keep no log on disk: what is not delivered is read again from its source.
+    #[arg(long, conflicts_with = "wal_max")]
+    pub no_wal: bool,
+    /// How long to go on delivering after SIGTERM [default: 8s].
+    #[arg(long, env = "LOGSHIP_DRAIN", value_name = "TIME")]
+    pub drain: Option<String>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub sources: SourceArgs,
+    /// Only look at the configuration, not at the engine and the files.
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub sources: SourceArgs,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Only this source: a container's name or id, a path, or a key.
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<String>,
+    /// Only what happened since: a time such as 2026-11-24T10:20:30Z, or so long ago, such as 2h.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+}
+
+/// Which records.
+#[derive(Debug, Args, Default)]
+pub struct FilterArgs {
+    /// Only of these sources: container, id, service or path, `*` allowed; may be repeated.
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Vec<String>,
+    /// Not older: a time such as 2026-11-24T10:20:30Z, or so long ago, such as 2h.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Older than this; the same forms.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Only of this stream: stdout, stderr, console or file.
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
+}
+
+/// `cat`.
+#[derive(Debug, Args)]
+pub struct CatArgs {
+    /// Files, directories, s3://bucket/prefix, or - for standard input.
+    #[arg(required = true, value_name = "ARCHIVE")]
+    pub places: Vec<String>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Write time, source and stream before every line.
+    #[arg(short, long)]
+    pub long: bool,
+}
+
+/// `grep`.
+#[derive(Debug, Args)]
+pub struct GrepArgs {
+    /// A regular expression.
+    pub pattern: String,
+    /// Files, directories, s3://bucket/prefix, or - for standard input.
+    #[arg(required = true, value_name = "ARCHIVE")]
+    pub places: Vec<String>,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Capital letters are no different.
+    #[arg(short, long)]
+    pub ignore_case: bool,
+    /// Lines that do not match. Here -v is not --verbose, but what every grep means by it.
+    #[arg(id = "verbose", short = 'v', long = "invert-match", action = ArgAction::Count)]
+    pub invert_match: u8,
+    /// Only say how many.
+    #[arg(short, long)]
+    pub count: bool,
+    /// Write time, source and stream before every line.
+    #[arg(short, long)]
+    pub long: bool,
+}
+
+/// `tail`.
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// Archives as for `cat`; a source, or none for all of them: what is being shipped from --state.
+    #[arg(value_name = "ARCHIVE|SOURCE")]
+    pub places: Vec<String>,
+    /// Lines to begin with.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub lines: u32,
+    /// Go on as lines come.
+    #[arg(short, long)]
+    pub follow: bool,
+    #[command(flatten)]
+    pub filter: FilterArgs,
+    /// Write time, source and stream before every line.
+    #[arg(short, long)]
+    pub long: bool,
+}
+
+/// `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// Where the process serves; also from `[metrics] listen` of the configuration.
+    #[arg(long, env = "LOGSHIP_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+}

@@ -1,0 +1,144 @@
+use clap::Parser as _;
+
+use super::*;
+use crate::cli::{Cli, Command};
+
+/// What a command line of `run` means.
+fn config(args: &[&str]) -> Result<Config, String> {
+    let cli = Cli::try_parse_from(["logship", "run"].iter().chain(args)).unwrap();
+    let Command::Run(run) = &cli.command else { panic!("{cli:?}") };
+    Config::for_run(&cli.common, run).map_err(|error| chores_common::exit::chain(&error))
+}
+
+fn sinks(config: &Config) -> Vec<&str> {
+    config.sinks.iter().map(|sink| sink.name.as_str()).collect()
+}
+
+fn written(directory: &tempfile::TempDir, text: &str) -> String {
+    let path = directory.path().join("logship.toml");
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn nothing_given_is_every_container_to_standard_output() {
+    let config = config(&[]).unwrap();
+    assert!(matches!(config.sources.as_slice(), [SourceRule::Engine(_)]));
+    assert!(config.has_engine() && !config.host.is_empty());
+    assert_eq!(sinks(&config), ["stdout"]);
+    assert_eq!(config.sinks.first().unwrap().url, "stdout:");
+    assert_eq!((config.metrics, config.drain), (None, DRAIN_DEFAULT));
+}
+
+#[test]
+fn sources_and_sinks_that_were_typed() {
+    let all = config(&[
+        "--files",
+        "/logs/*.log",
+        "--files",
+        "/more/**/*.log",
+        "--engine",
+        "--include",
+        "shop-*",
+        "--sink",
+        "file:///a/{name}.log",
+        "--sink",
+        "stdout:",
+        "--sink",
+        "file:///b.log",
+        "--wal-max",
+        "1GiB",
+        "--drain",
+        "3s",
+        "--metrics",
+        "127.0.0.1:9464",
+        "--host",
+        "here",
+    ])
+    .unwrap();
+    assert_eq!(all.sources.len(), 2);
+    let files: Vec<_> = all.files().flat_map(|rule| rule.paths.clone()).collect();
+    assert_eq!(files, ["/logs/*.log", "/more/**/*.log"]);
+    assert_eq!(sinks(&all), ["file", "stdout", "file-2"]);
+    assert_eq!(all.wal.bytes_max, Some(1 << 30));
+    assert_eq!((all.drain, all.host.as_str()), (Duration::from_secs(3), "here"));
+    let planner = all.planner();
+    assert_eq!((planner.rules.len(), planner.sinks.len()), (1, 3));
+    let only_files = config(&["--files", "/logs/*.log"]).unwrap();
+    assert!(!only_files.has_engine());
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_in_one_sentence() {
+    for (args, said) in [
+        (
+            &["--files", "logs/*.log"][..],
+            r#"--files "logs/*.log" is unusable: it is no absolute path"#,
+        ),
+        (&["--files", "/a/[.log"], r#"--files "/a/[.log" is unusable: error parsing glob"#),
+        (
+            &["--sink", "/var/log/x"],
+            r#"--sink "/var/log/x" is unusable: it is no URL: give for example stdout:"#,
+        ),
+        (&["--include", "[x"], r#"--include "[x" is unusable: error parsing glob"#),
+        (&["--files", "/a", "--include", "x"], "--include is for containers: give --engine too"),
+        (&["--wal-max", "much"], r#"--wal-max "much" is unusable: `much` is no size"#),
+        (&["--drain", "5"], r#"--drain "5" is unusable: `5` is no duration"#),
+        (
+            &["--config", "/no/such/file.toml"],
+            "/no/such/file.toml: the configuration cannot be read: No such file or directory",
+        ),
+    ] {
+        let error = config(args).unwrap_err();
+        assert!(error.starts_with(said), "{args:?}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    let many = vec!["--sink=stdout:"; SINKS_MAX + 1];
+    assert_eq!(config(&many).unwrap_err(), "there are more than 32 sinks");
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(
+        &directory,
+        r#"
+        host = "written"
+        state = "/written"
+        [wal]
+        bytes_max = "3GB"
+        [[source]]
+        type = "files"
+        paths = ["/logs/*.log"]
+        sinks = ["archive"]
+        [[sink]]
+        name = "archive"
+        url = "stdout:"
+        "#,
+    );
+    let written = config(&["--config", &path]).unwrap();
+    assert_eq!((written.host.as_str(), sinks(&written)), ("written", vec!["archive"]));
+    assert_eq!(written.state, Some(PathBuf::from("/written")));
+    assert_eq!(written.wal.bytes_max, Some(3_000_000_000));
+    assert!(!written.has_engine());
+
+    let typed = config(&[
+        "--config",
+        &path,
+        "--host",
+        "typed",
+        "--state",
+        "/typed",
+        "--sink",
+        "file:///x",
+        "--no-wal",
+    ])
+    .unwrap();
+    assert_eq!((typed.host.as_str(), sinks(&typed)), ("typed", vec!["file"]));
+    assert_eq!(typed.state, Some(PathBuf::from("/typed")));
+    // The sink of the file is gone, and nobody asks for it any more.
+    assert_eq!(typed.files().next().unwrap().lines.sinks, None);
+    assert!(typed.wal.off);
+    let engine = config(&["--config", &path, "--engine"]).unwrap();
+    assert!(engine.has_engine() && engine.files().next().is_none());
+}
