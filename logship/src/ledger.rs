@@ -45,6 +45,9 @@ pub struct LedgerEntry {
     /// The sink that did not get the lines; absent when none did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<String>,
+    /// The write-ahead log had the lines and lost them: it is damaged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_log: bool,
     /// What is missing.
     #[serde(flatten)]
     pub gap: Gap,
@@ -71,6 +74,8 @@ struct Inner {
     bytes: u64,
     keys: HashSet<u64>,
     keys_before: HashSet<u64>,
+    /// The latest time of an entry: the next one is later, so that times tell them apart.
+    last_at: i64,
     /// Whether the last entry could not be written, so that this is said once.
     is_failing: bool,
 }
@@ -80,27 +85,32 @@ impl Ledger {
     pub fn open(directory: Option<&Path>) -> io::Result<Self> {
         let mut inner = Inner::default();
         if let Some(directory) = directory {
-            inner.keys_before =
-                entries(&directory.join(FILE_BEFORE))?.iter().map(LedgerEntry::key).collect();
-            inner.keys = entries(&directory.join(FILE))?.iter().map(LedgerEntry::key).collect();
+            let (before, now) =
+                (entries(&directory.join(FILE_BEFORE))?, entries(&directory.join(FILE))?);
+            inner.last_at = before.iter().chain(&now).map(|entry| entry.at).max().unwrap_or(0);
+            inner.keys_before = before.iter().map(LedgerEntry::key).collect();
+            inner.keys = now.iter().map(LedgerEntry::key).collect();
         }
         Ok(Self { directory: directory.map(Path::to_owned), inner: Mutex::new(inner) })
     }
 
-    /// Adds a hole; `false` when it is there already. A ledger that cannot be written is no reason to stop
-    /// shipping: it is said once, and the sums in the log stay right.
-    pub fn add(&self, entry: &LedgerEntry) -> bool {
+    /// Adds a hole; its time in the ledger, or `None` when it is there already. A ledger that cannot be
+    /// written is no reason to stop shipping: it is said once.
+    pub fn add(&self, entry: &LedgerEntry) -> Option<i64> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let key = entry.key();
         if inner.keys.contains(&key) || inner.keys_before.contains(&key) {
-            return false;
+            return None;
         }
         inner.keys.insert(key);
+        let at = entry.at.max(inner.last_at.saturating_add(1));
+        inner.last_at = at;
+        let entry = &LedgerEntry { at, ..entry.clone() };
         let Some(directory) = &self.directory else {
             if inner.keys.len() as u64 > LEDGER_BYTES_MAX / 64 {
                 inner.keys_before = std::mem::take(&mut inner.keys);
             }
-            return true;
+            return Some(at);
         };
         match inner.append(directory, entry) {
             Ok(()) => inner.is_failing = false,
@@ -112,7 +122,14 @@ impl Ledger {
                 inner.is_failing = true;
             }
         }
-        true
+        Some(at)
+    }
+}
+
+impl Ledger {
+    /// Every hole that is still known in detail, the oldest first.
+    pub fn read(&self) -> io::Result<Vec<LedgerEntry>> {
+        self.directory.as_deref().map_or_else(|| Ok(Vec::new()), read)
     }
 }
 

@@ -53,6 +53,8 @@ pub struct Reader {
     /// What the next record of each source must be.
     expected: HashMap<SourceId, u64>,
     metas: HashMap<SourceId, Arc<SourceMeta>>,
+    /// A state was read: a source that it did not have begins with number 0.
+    knows_all: bool,
     /// The log was taken away before this place, because the sink fell behind its bound.
     is_behind: bool,
     pending: VecDeque<Frame>,
@@ -88,6 +90,7 @@ impl Reader {
             segment: None,
             expected: HashMap::new(),
             metas: HashMap::new(),
+            knows_all: false,
             is_behind: false,
             pending: VecDeque::new(),
         }
@@ -291,7 +294,11 @@ impl Reader {
     fn decode(&self, raw: &Raw<'_>) -> Result<Frame, &'static str> {
         let head = &raw.head;
         let id = SourceId(head.source);
-        let meta = self.metas.get(&id).ok_or("its source is not known")?;
+        // What tells of the source may be damaged; the log itself may know it from a later segment.
+        let meta = self.metas.get(&id).cloned().or_else(|| {
+            self.shared.lock().state.sources.get(&id).map(|source| source.meta.clone())
+        });
+        let meta = meta.ok_or("its source is not known")?;
         let body = Bytes::from(raw.body()?.into_owned());
         let block =
             Block::decode(body, head.base_ts).map_err(|_| "its records cannot be taken apart")?;
@@ -302,7 +309,7 @@ impl Reader {
             start: head.position,
             end: head.end(),
             source: id,
-            meta: meta.clone(),
+            meta,
             first_seq: head.first_seq,
             block,
         })
@@ -314,15 +321,21 @@ impl Reader {
         let Ok(body) = raw.body() else { return };
         if raw.head.kind == Kind::Source {
             if let Ok(meta) = serde_json::from_slice(&body) {
-                self.metas.insert(SourceId(raw.head.source), Arc::new(meta));
+                let id = SourceId(raw.head.source);
+                self.metas.insert(id, Arc::new(meta));
+                if self.knows_all {
+                    self.expected.entry(id).or_insert(0);
+                }
             }
             return;
         }
         let Ok(state) = LogState::from_json(&body) else { return };
         let (at, end, ts) = (self.at, raw.head.end(), time::now());
+        let knows_all = std::mem::replace(&mut self.knows_all, true);
         for (id, source) in state.sources {
             self.metas.insert(id, source.meta.clone());
-            match self.expected.insert(id, source.next_seq) {
+            let expected = self.expected.insert(id, source.next_seq);
+            match expected.or(knows_all.then_some(0)) {
                 Some(expected) if expected < source.next_seq => {
                     let lines = Some(source.next_seq - expected);
                     let frame = self.gap(id, &source.meta, expected, lines, at..end, ts);
@@ -355,6 +368,7 @@ impl Reader {
         }
         let next = frame.first_seq.saturating_add(u64::from(count));
         let expected = self.expected.insert(frame.source, next);
+        let expected = expected.or(self.knows_all.then_some(0));
         let skip = if frame.start == self.from.frame { self.from.record } else { 0 };
         if skip >= count {
             return None;
@@ -393,10 +407,11 @@ impl Reader {
             source: meta.key.clone(),
             name: meta.origin.name().to_owned(),
             seq,
+            in_log: !self.is_behind,
             sink,
             gap: gap.clone(),
         };
-        self.shared.found_gap(id, &entry);
+        self.shared.found_gap(&entry);
         let mut builder = BlockBuilder::default();
         let flags = Flags::new(Stream::File).control();
         builder.push(ts, flags, &control_line(&Control::Gap(gap)));

@@ -18,9 +18,12 @@ use super::state::{LogState, controls};
 use super::{LogId, WalError, segment, sink_cursor};
 use crate::block::Block;
 use crate::cursor::Cursor;
-use crate::ledger::{Ledger, LedgerEntry};
+use crate::ledger::Ledger;
 use crate::source::SourceId;
 use crate::time;
+
+#[cfg(test)]
+mod tests;
 
 /// What was found.
 #[derive(Debug)]
@@ -89,12 +92,15 @@ pub(super) fn recover(paths: &Paths, ledger: &Ledger) -> Result<Recovered, WalEr
         let wanted = next.map_or(0, |header| header.previous_end);
         let mut segment = Segment::open(&paths.segments, *base)?;
         let (end, is_whole) = fold.segment(&mut segment, wanted)?;
-        if end > segment.first() || bases.len() == 1 {
+        // Header and state are one write: without them, a crash was faster.
+        let is_empty = end <= segment.first();
+        if !is_empty {
             recovered.segments.insert(*base, end);
             recovered.end = end;
         }
-        if !is_whole {
-            cut(paths, *base, end, bases.get(place + 1..).unwrap_or_default())?;
+        let later = bases.get(place + 1..).unwrap_or_default();
+        if !is_whole || (is_empty && later.is_empty()) {
+            cut(paths, *base, (!is_empty).then_some(end), later)?;
             break;
         }
     }
@@ -108,6 +114,13 @@ pub(super) fn recover(paths: &Paths, ledger: &Ledger) -> Result<Recovered, WalEr
             .map_err(|source| WalError::io("make durable", &path, source))?;
     }
     recovered.state = fold.state;
+    for entry in
+        ledger.read().map_err(|error| WalError::io("read the ledger in", &paths.state, error))?
+    {
+        if entry.in_log && entry.at > recovered.state.damage_until {
+            recovered.state.count_damage(&entry, entry.at);
+        }
+    }
     recovered.next_base = recovered.end.max(seen);
     Ok(recovered)
 }
@@ -151,25 +164,27 @@ fn survey(segment: &mut Segment) -> Result<Survey, WalError> {
     }
 }
 
-/// Removes everything behind `end`, which is in the segment that begins at `base`.
-fn cut(paths: &Paths, base: u64, end: u64, later: &[u64]) -> Result<(), WalError> {
-    for base in later.iter().rev() {
-        let path = segment::path(&paths.segments, *base);
-        std::fs::remove_file(&path).map_err(|source| WalError::io("remove", &path, source))?;
-    }
-    let path = segment::path(&paths.segments, base);
-    let first = base + segment::HEADER_BYTES as u64;
-    let result = if end <= first && base > 0 {
-        std::fs::remove_file(&path)
-    } else {
-        OpenOptions::new().write(true).open(&path).and_then(|file| {
-            file.set_len(end.max(first) - base)?;
-            file.sync_all()
-        })
+/// Removes the segments that are `later`, and of the one that begins at `base` everything behind `end`, or all of it.
+fn cut(paths: &Paths, base: u64, end: Option<u64>, later: &[u64]) -> Result<(), WalError> {
+    let remove = |base: u64| {
+        let path = segment::path(&paths.segments, base);
+        std::fs::remove_file(&path).map_err(|source| WalError::io("remove", &path, source))
     };
-    result.map_err(|source| WalError::io("cut back", &path, source))?;
+    later.iter().rev().try_for_each(|base| remove(*base))?;
+    match end {
+        Some(end) => {
+            let path = segment::path(&paths.segments, base);
+            OpenOptions::new()
+                .write(true)
+                .open(&path)
+                .and_then(|file| file.set_len(end - base))
+                .map_err(|source| WalError::io("cut back", &path, source))?;
+        }
+        None => remove(base)?,
+    }
     durable::sync_directory(&paths.segments)?;
-    tracing::warn!(at = end, "the end of the log was not whole and is cut off; it is read again");
+    let at = end.unwrap_or(base);
+    tracing::warn!(at, "the end of the log was not whole and is cut off; it is read again");
     Ok(())
 }
 
@@ -220,8 +235,8 @@ impl Fold<'_> {
         match head.kind {
             Kind::State => {
                 let next = LogState::from_json(&raw.body()?)?;
-                for (id, entry) in self.state.go_on(next, self.now) {
-                    self.count(id, &entry);
+                for entry in self.state.go_on(next, self.now) {
+                    self.ledger.add(&entry);
                 }
             }
             Kind::Source => {
@@ -230,6 +245,8 @@ impl Fold<'_> {
                 self.state.define(id, Arc::new(meta));
             }
             Kind::Records => {
+                // Whoever it was, its number is not given again.
+                self.state.next_source = self.state.next_source.max(id.0.saturating_add(1));
                 let source =
                     self.state.sources.get_mut(&id).ok_or("the source of a frame is not known")?;
                 let cursor: Cursor = serde_json::from_slice(raw.cursor)
@@ -254,14 +271,5 @@ impl Fold<'_> {
             Kind::Closed => {}
         }
         Ok(())
-    }
-
-    /// A hole that the next state knows nothing of, unless it was found before.
-    fn count(&mut self, id: SourceId, entry: &LedgerEntry) {
-        if self.ledger.add(entry)
-            && let Some(source) = self.state.sources.get_mut(&id)
-        {
-            source.totals.count_gap(&entry.gap);
-        }
     }
 }

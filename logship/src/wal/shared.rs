@@ -15,7 +15,6 @@ use super::state::LogState;
 use super::{Frame, LogId, LogSettings, LogStats, Position, Pressure, WalError, recover, segment};
 use crate::intake::Sources;
 use crate::ledger::{Ledger, LedgerEntry};
-use crate::source::SourceId;
 
 /// Bytes of the latest blocks that are held in memory, so that a reader near the end needs no disk.
 const RECENT_BYTES_MAX: usize = 8 << 20;
@@ -248,12 +247,11 @@ impl Shared {
     }
 
     /// A hole that a reader found. The first to find it is the one that counts.
-    pub(super) fn found_gap(&self, id: SourceId, entry: &LedgerEntry) {
-        if self.ledger.add(entry)
-            && entry.sink.is_none()
-            && let Some(source) = self.lock().state.sources.get_mut(&id)
+    pub(super) fn found_gap(&self, entry: &LedgerEntry) {
+        if let Some(at) = self.ledger.add(entry)
+            && entry.in_log
         {
-            source.totals.count_gap(&entry.gap);
+            self.lock().state.count_damage(entry, at);
         }
     }
 }

@@ -116,6 +116,9 @@ pub struct LogState {
     /// The sums of those that are.
     #[serde(default)]
     pub forgotten: Totals,
+    /// Time in the ledger of the latest damage of the log that the sums count.
+    #[serde(default)]
+    pub damage_until: i64,
 }
 
 impl SourceState {
@@ -160,12 +163,11 @@ impl SourceState {
         missing.into_iter().chain(entries.collect::<Vec<_>>()).collect()
     }
 
-    /// What lies between the next record and `seq` is damaged, and counted as lost.
+    /// What lies between the next record and `seq` is damaged. It is counted when it is in the ledger.
     pub(super) fn skip_to(&mut self, seq: u64, now: i64) -> Option<LedgerEntry> {
         let lines = seq.checked_sub(self.next_seq).filter(|lines| *lines > 0)?;
         let gap = damage(Some(lines));
-        let entry = self.entry(self.next_seq, gap, now);
-        self.totals.count_gap(&entry.gap);
+        let entry = LedgerEntry { in_log: true, ..self.entry(self.next_seq, gap, now) };
         self.next_seq = seq;
         Some(entry)
     }
@@ -177,6 +179,7 @@ impl SourceState {
             name: self.meta.origin.name().to_owned(),
             seq,
             sink: None,
+            in_log: false,
             gap,
         }
     }
@@ -193,18 +196,24 @@ impl LogState {
     }
 
     /// Goes on from the state at the start of the next segment. Gives the records that it counts and that
-    /// never came; whether they are in its sums already is for the caller to find out.
-    pub(super) fn go_on(&mut self, next: Self, now: i64) -> Vec<(SourceId, LedgerEntry)> {
-        let mut missing = Vec::new();
-        for (id, known) in &mut self.sources {
-            if let Some(next) = next.sources.get(id)
-                && let Some(entry) = known.skip_to(next.next_seq, now)
-            {
-                missing.push((*id, entry));
-            }
-        }
+    /// never came.
+    pub(super) fn go_on(&mut self, next: Self, now: i64) -> Vec<LedgerEntry> {
+        let known = self.sources.iter_mut();
+        let missing = known
+            .filter_map(|(id, known)| known.skip_to(next.sources.get(id)?.next_seq, now))
+            .collect();
         *self = next;
         missing
+    }
+
+    /// Counts a hole in the log itself, which is in the ledger since `at`.
+    pub(super) fn count_damage(&mut self, entry: &LedgerEntry, at: i64) {
+        let source = self.sources.values_mut().find(|source| source.meta.key == entry.source);
+        match source {
+            Some(source) => source.totals.count_gap(&entry.gap),
+            None => self.forgotten.count_gap(&entry.gap),
+        }
+        self.damage_until = self.damage_until.max(at);
     }
 
     /// Takes over what is known of a source.

@@ -375,9 +375,12 @@ impl Writer {
             let body = serde_json::to_vec(meta.as_ref()).map_err(|error| {
                 WalError::Failed(format!("a source cannot be written as JSON: {error}"))
             })?;
-            let mut head = self.head(Kind::Source);
-            head.source = id.0;
-            self.write_frame(head, &body)?;
+            // Twice, as the state of a segment: without it, nobody can tell whose the lines are.
+            for _ in 0..2 {
+                let mut head = self.head(Kind::Source);
+                head.source = id.0;
+                self.write_frame(head, &body)?;
+            }
             self.shared.lock().state.define(id, meta.clone());
         }
         Ok(())
