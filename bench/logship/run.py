@@ -123,10 +123,10 @@ def compare(output: Path, folder: Path) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def logship_config(own: Path, wal: str, source: str, sink: str) -> Path:
+def logship_config(own: Path, wal: str, source: str, sink: str, engine: str = "") -> Path:
     own.mkdir(parents=True, exist_ok=True)
     config = own / "logship.toml"
-    config.write_text(f'state = "{own}/state"\n\n[wal]\n{wal}\n\n[[source]]\n{source}\n\n'
+    config.write_text(f'state = "{own}/state"\n\n[wal]\n{wal}\n\n[engine]\n{engine}\n\n[[source]]\n{source}\n\n'
                       f'[[sink]]\nname = "out"\nurl = "{sink}"\n')
     return config
 
@@ -248,8 +248,9 @@ def run_container_logship(binary: Path, own: Path, image: str, lines: int, api: 
 
     def command(name: str) -> list[str]:
         listed = docker("inspect", "--format", "{{.Name}}", name).lstrip("/")
-        source = f'type = "engine"\ninclude = ["{listed}"]' + ("\napi_only = true" if api else "")
-        config = logship_config(own, 'codec = "lz4"', source, f"file://{output}?format=plain")
+        source = f'type = "engine"\ninclude = ["{listed}"]'
+        engine = f"api_only = {str(api).lower()}"
+        config = logship_config(own, 'codec = "lz4"', source, f"file://{output}?format=plain", engine)
         return [str(binary), "run", "--config", str(config)]
 
     return follow_container(command, own, image, lines, output, to_stdout=False, ready=3.0)
