@@ -45,14 +45,7 @@ pub mod intake;
 pub mod ledger;
 pub mod wal;
 
-// Out of the log.
-pub mod template;
-
-pub mod parse;
-
-pub mod encode;
-
-pub mod sink;
+pub mod direct;
 
 // What was typed, what it means, and who does it.
 pub mod cli;

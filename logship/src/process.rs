@@ -219,6 +219,15 @@ impl Processor {
         self.release();
     }
 
+    /// Hands on the unfinished line of one stream, marked `partial`: its end will never come.
+    pub fn cut(&mut self, stream: Stream) {
+        if self.lane(stream).line.is_open {
+            self.close_line(stream, true);
+            self.lane(stream).continues = false;
+            self.release();
+        }
+    }
+
     /// Hands on what was held back for too long. To be called when [`deadline`](Self::deadline) has come.
     pub fn expire(&mut self, now: i64) {
         if let Some(age) = self.settings.multiline.as_ref().map(|multiline| multiline.age) {

@@ -67,6 +67,40 @@ pub fn parse(text: &[u8]) -> Option<i64> {
     seconds.checked_mul(SECOND)?.checked_add(nanoseconds)
 }
 
+/// Reads times; remembers the last second, since neighbours share it.
+#[derive(Debug, Clone, Default)]
+pub struct SecondCache {
+    text: [u8; 19],
+    start: i64,
+}
+
+impl SecondCache {
+    /// The same as [`parse`].
+    #[inline]
+    pub fn parse(&mut self, text: &[u8]) -> Option<i64> {
+        let (head, rest) = text.split_first_chunk::<19>()?;
+        let fraction = rest.strip_prefix(b".").and_then(|rest| rest.strip_suffix(b"Z"));
+        let Some(fraction) = fraction.filter(|digits| matches!(digits.len(), 1..=9)) else {
+            return parse(text);
+        };
+        if *head != self.text {
+            let mut whole = [b'Z'; 20];
+            whole.iter_mut().zip(head).for_each(|(to, from)| *to = *from);
+            self.start = parse(&whole)?;
+            self.text = *head;
+        }
+        let mut value = 0;
+        for digit in fraction {
+            value = value * 10 + i64::from(digit.wrapping_sub(b'0'));
+            if !digit.is_ascii_digit() {
+                return None;
+            }
+        }
+        let scale = 10_i64.pow(9 - u32::try_from(fraction.len()).ok()?);
+        self.start.checked_add(value * scale)
+    }
+}
+
 /// Days since 1970-01-01 of a date of the Gregorian calendar. The year is counted from March, so that the day that
 /// is sometimes missing is its last; 400 years have 146,097 days.
 fn days(year: i64, month: i64, day: i64) -> i64 {

@@ -58,6 +58,17 @@ pub struct Watch {
     inotify: OwnedFd,
 }
 
+/// Events about what names in a directory mean.
+fn names() -> WatchFlags {
+    WatchFlags::CREATE
+        | WatchFlags::MOVED_FROM
+        | WatchFlags::MOVED_TO
+        | WatchFlags::DELETE
+        | WatchFlags::DELETE_SELF
+        | WatchFlags::MOVE_SELF
+        | WatchFlags::ONLYDIR
+}
+
 impl Watch {
     /// Watches nothing yet.
     pub fn new() -> io::Result<Self> {
@@ -66,16 +77,13 @@ impl Watch {
 
     /// Watches `directory`; the same one twice has one id.
     pub fn add(&self, directory: &Path) -> io::Result<WatchId> {
-        let flags = WatchFlags::CREATE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::DELETE
-            | WatchFlags::MODIFY
-            | WatchFlags::CLOSE_WRITE
-            | WatchFlags::DELETE_SELF
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::ONLYDIR;
+        let flags = names() | WatchFlags::MODIFY | WatchFlags::CLOSE_WRITE;
         Ok(WatchId(inotify::add_watch(&self.inotify, directory, flags)?))
+    }
+
+    /// The same, for what names mean only: a busy writer makes no event.
+    pub fn add_names(&self, directory: &Path) -> io::Result<WatchId> {
+        Ok(WatchId(inotify::add_watch(&self.inotify, directory, names())?))
     }
 
     /// Watches it no more. One that is gone already is no error.

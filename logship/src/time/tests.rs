@@ -47,3 +47,24 @@ proptest! {
         prop_assert_eq!(theirs.as_nanosecond(), i128::from(ts));
     }
 }
+
+#[test]
+fn a_second_that_is_remembered_reads_the_same() {
+    let mut cache = SecondCache::default();
+    for text in [
+        "2026-11-24T10:20:30.123456789Z",
+        "2026-11-24T10:20:30.1Z",
+        "2026-11-24T10:20:31.000000001Z",
+        "2026-11-24T10:20:31Z",
+        "2026-11-24T10:20:31.5+01:00",
+        "2026-11-24T10:20:31.1234567890Z",
+        "2026-11-24T10:20:31.Z",
+        "2026-11-24T10:20:31.1x3Z",
+        "2026-11-24T10:61:31.5Z",
+        "2262-04-12T00:00:00.5Z",
+        "0000-00-00T00:00:00.5Z",
+        "",
+    ] {
+        assert_eq!(cache.parse(text.as_bytes()), parse(text.as_bytes()), "{text}");
+    }
+}
