@@ -47,6 +47,8 @@ pub mod wal;
 
 pub mod direct;
 
+pub mod audit;
+
 // What was typed, what it means, and who does it.
 pub mod cli;
 

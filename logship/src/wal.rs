@@ -11,6 +11,7 @@ mod segment;
 mod shared;
 mod sink_cursor;
 mod state;
+mod verify;
 mod write;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use crate::source::{SourceId, SourceMeta};
 pub use read::{Next, Reader, Upto};
 pub use sink_cursor::{Role, SinkCursor};
 pub use state::{LogState, SourceState, Totals};
+pub use verify::{Damage, Retained, VerifiedLog, VerifiedSink, verify};
 pub use write::Running;
 
 #[cfg(test)]

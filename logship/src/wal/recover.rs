@@ -7,19 +7,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::sync::Arc;
 
 use chores_common::durable;
 
-use super::frame::{Kind, Raw};
+use super::frame::Kind;
 use super::segment::{Found, HeaderFault, Segment};
 use super::shared::Paths;
-use super::state::{LogState, controls};
+use super::state::LogState;
 use super::{LogId, WalError, segment, sink_cursor};
-use crate::block::Block;
-use crate::cursor::Cursor;
 use crate::ledger::Ledger;
-use crate::source::SourceId;
 use crate::time;
 
 #[cfg(test)]
@@ -208,8 +204,15 @@ impl Fold<'_> {
                 Found::Frame(raw) => {
                     position = raw.head.end();
                     end = position;
-                    if let Err(reason) = self.frame(&raw) {
-                        tracing::error!(at = raw.head.position, reason, "the log is damaged");
+                    match self.state.fold(&raw, self.now) {
+                        Ok(entries) => {
+                            for entry in entries {
+                                self.ledger.add(&entry);
+                            }
+                        }
+                        Err(reason) => {
+                            tracing::error!(at = raw.head.position, reason, "the log is damaged");
+                        }
                     }
                     continue;
                 }
@@ -227,49 +230,5 @@ impl Fold<'_> {
                 None => return Ok((limit.max(wanted), true)),
             }
         }
-    }
-
-    fn frame(&mut self, raw: &Raw<'_>) -> Result<(), &'static str> {
-        let head = &raw.head;
-        let id = SourceId(head.source);
-        match head.kind {
-            Kind::State => {
-                let next = LogState::from_json(&raw.body()?)?;
-                for entry in self.state.go_on(next, self.now) {
-                    self.ledger.add(&entry);
-                }
-            }
-            Kind::Source => {
-                let meta = serde_json::from_slice(&raw.body()?)
-                    .map_err(|_| "what is known of a source is not JSON")?;
-                self.state.define(id, Arc::new(meta));
-            }
-            Kind::Records => {
-                // Whoever it was, its number is not given again.
-                self.state.next_source = self.state.next_source.max(id.0.saturating_add(1));
-                let source =
-                    self.state.sources.get_mut(&id).ok_or("the source of a frame is not known")?;
-                let cursor: Cursor = serde_json::from_slice(raw.cursor)
-                    .map_err(|_| "the cursor of a frame is not one")?;
-                let gaps = if head.controls > 0 {
-                    let body = raw.body()?.into_owned().into();
-                    let block = Block::decode(body, head.base_ts)
-                        .map_err(|_| "the records of a frame cannot be taken apart")?;
-                    controls(&block, head.first_seq).1
-                } else {
-                    Vec::new()
-                };
-                for entry in source.append(head, cursor, gaps, self.now) {
-                    self.ledger.add(&entry);
-                }
-            }
-            Kind::End => {
-                if let Some(source) = self.state.sources.get_mut(&id) {
-                    source.ended = Some(head.base_ts);
-                }
-            }
-            Kind::Closed => {}
-        }
-        Ok(())
     }
 }

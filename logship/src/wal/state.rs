@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::Head;
+use super::frame::{Head, Kind, Raw};
 use crate::block::Block;
 use crate::cursor::Cursor;
 use crate::ledger::LedgerEntry;
@@ -193,6 +193,47 @@ impl LogState {
 
     pub(super) fn from_json(bytes: &[u8]) -> Result<Self, &'static str> {
         serde_json::from_slice(bytes).map_err(|_| "the state at the start of a segment is not JSON")
+    }
+
+    /// Takes over what a frame says. Gives the holes that it tells of or that are before it.
+    pub(super) fn fold(
+        &mut self,
+        raw: &Raw<'_>,
+        now: i64,
+    ) -> Result<Vec<LedgerEntry>, &'static str> {
+        let head = &raw.head;
+        let id = SourceId(head.source);
+        match head.kind {
+            Kind::State => return Ok(self.go_on(Self::from_json(&raw.body()?)?, now)),
+            Kind::Source => {
+                let meta = serde_json::from_slice(&raw.body()?)
+                    .map_err(|_| "what is known of a source is not JSON")?;
+                self.define(id, Arc::new(meta));
+            }
+            Kind::Records => {
+                // Whoever it is, its number is not given again.
+                self.next_source = self.next_source.max(id.0.saturating_add(1));
+                let source =
+                    self.sources.get_mut(&id).ok_or("the source of a frame is not known")?;
+                let cursor: Cursor = serde_json::from_slice(raw.cursor)
+                    .map_err(|_| "the cursor of a frame is not one")?;
+                let gaps = if head.controls > 0 {
+                    let block = Block::decode(raw.body()?.into_owned().into(), head.base_ts)
+                        .map_err(|_| "the records of a frame cannot be taken apart")?;
+                    controls(&block, head.first_seq).1
+                } else {
+                    Vec::new()
+                };
+                return Ok(source.append(head, cursor, gaps, now));
+            }
+            Kind::End => {
+                if let Some(source) = self.sources.get_mut(&id) {
+                    source.ended = Some(head.base_ts);
+                }
+            }
+            Kind::Closed => {}
+        }
+        Ok(Vec::new())
     }
 
     /// Goes on from the state at the start of the next segment. Gives the records that it counts and that
