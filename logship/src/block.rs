@@ -242,6 +242,16 @@ impl Block {
         })
     }
 
+    /// The flags of every record, when all have the same.
+    #[must_use]
+    pub fn uniform_flags(&self) -> Option<Flags> {
+        let parts = split(&self.body).ok()?;
+        match parts.layout & LAYOUT_FLAGS {
+            0 => Flags::from_byte(parts.common_flags),
+            _ => None,
+        }
+    }
+
     /// Every line followed by a line feed, control records included.
     #[must_use]
     pub fn text(&self) -> &[u8] {

@@ -49,6 +49,15 @@ pub mod direct;
 
 pub mod audit;
 
+// Out of the log.
+pub mod template;
+
+pub mod parse;
+
+pub mod encode;
+
+pub mod sink;
+
 // What was typed, what it means, and who does it.
 pub mod cli;
 

@@ -1,0 +1,270 @@
+//! The syslog protocol: RFC 5424 messages, framed by counting octets (RFC 6587, section 3.4.1) on a stream.
+
+use std::collections::VecDeque;
+
+use super::ndjson::passes;
+use super::{Controls, Decimal, PerSource};
+use crate::record::{Record, Stream};
+use crate::source::{Origin, SourceMeta};
+use crate::template::Template;
+use crate::time::Stamp;
+use crate::wal::Frame;
+
+/// Our structured data; 32473 is the number kept for documentation (RFC 5612), since we have none.
+const SD_ID: &str = "logship@32473";
+
+/// Longest host name, application name and parameter name, in bytes (RFC 5424, section 6).
+const HOST_BYTES_MAX: usize = 255;
+const APP_BYTES_MAX: usize = 48;
+const PARAM_BYTES_MAX: usize = 32;
+
+/// Bytes of a time with six digits of a second, without its `Z`: the protocol allows no more.
+const TIME_BYTES: usize = 26;
+
+/// What a message says about itself when it was cut.
+const TRUNCATED: &[u8] = b" truncated=\"true\"";
+
+/// `facility=`: names and numbers of RFC 5424, table 1, as syslog.conf(5) writes them.
+pub const FACILITIES: [(&str, u8); 20] = [
+    ("kern", 0),
+    ("user", 1),
+    ("mail", 2),
+    ("daemon", 3),
+    ("auth", 4),
+    ("syslog", 5),
+    ("lpr", 6),
+    ("news", 7),
+    ("uucp", 8),
+    ("cron", 9),
+    ("authpriv", 10),
+    ("ftp", 11),
+    ("local0", 16),
+    ("local1", 17),
+    ("local2", 18),
+    ("local3", 19),
+    ("local4", 20),
+    ("local5", 21),
+    ("local6", 22),
+    ("local7", 23),
+];
+
+/// Severities of what we send.
+const WARNING: u8 = 4;
+const ERROR: u8 = 3;
+const INFORMATIONAL: u8 = 6;
+
+/// How messages look.
+#[derive(Debug, Clone)]
+pub struct SyslogFormat {
+    /// Number of the facility.
+    pub facility: u8,
+    /// The application name.
+    pub app: Template,
+    /// Longest message, in bytes; a longer one is cut and says so.
+    pub message_bytes_max: usize,
+    /// What is sent beside lines.
+    pub controls: Controls,
+}
+
+/// Writes records as syslog messages.
+#[derive(Debug)]
+pub struct Syslog {
+    format: SyslogFormat,
+    parts: PerSource<[Parts; 4]>,
+    stamp: Stamp,
+    message: Vec<u8>,
+}
+
+/// What is the same for every message of a source and stream.
+#[derive(Debug)]
+struct Parts {
+    /// From the space after the time to the one before the structured data.
+    header: Vec<u8>,
+    /// The structured data without its closing bracket.
+    data: Vec<u8>,
+}
+
+impl Syslog {
+    /// An encoder without memory of any source.
+    #[must_use]
+    pub fn new(format: SyslogFormat) -> Self {
+        Self { format, parts: PerSource::default(), stamp: Stamp::default(), message: Vec::new() }
+    }
+
+    /// Adds the records of `frame` from number `from` of it on as counted messages, until `out` has `limit`
+    /// bytes; says how many of the frame's records are done then.
+    pub fn encode(&mut self, frame: &Frame, from: u32, limit: usize, out: &mut Vec<u8>) -> u32 {
+        self.each(frame, from, |message| {
+            out.extend_from_slice(Decimal::new(message.len() as u64).text());
+            out.push(b' ');
+            out.extend_from_slice(message);
+            out.len() < limit
+        })
+    }
+
+    /// Adds them as datagrams: the bytes to `out`, where each ends to `ends`.
+    pub fn encode_datagrams(
+        &mut self,
+        frame: &Frame,
+        from: u32,
+        limit: usize,
+        out: &mut Vec<u8>,
+        ends: &mut VecDeque<usize>,
+    ) -> u32 {
+        self.each(frame, from, |message| {
+            out.extend_from_slice(message);
+            ends.push_back(out.len());
+            out.len() < limit
+        })
+    }
+
+    /// Calls `take` with every message until it says that it was enough.
+    fn each(&mut self, frame: &Frame, from: u32, mut take: impl FnMut(&[u8]) -> bool) -> u32 {
+        let Self { format, parts, stamp, message } = self;
+        let parts = parts.of(frame, |meta| parts_of(meta, &format.app));
+        let mut seq = Decimal::new(frame.first_seq.saturating_add(u64::from(from)));
+        let mut done = from;
+        for record in frame.block.records().skip(from as usize) {
+            done += 1;
+            let is_for_us = !record.flags.is_control() || passes(format.controls, record.line);
+            if is_for_us {
+                let [file, stdout, stderr, console] = parts;
+                let parts = match record.flags.stream() {
+                    Stream::File => file,
+                    Stream::Stdout => stdout,
+                    Stream::Stderr => stderr,
+                    Stream::Console => console,
+                };
+                put_message(message, format, parts, &record, seq.text(), stamp.write(record.ts));
+                if !take(message) {
+                    return done;
+                }
+            }
+            seq.increment();
+        }
+        done
+    }
+}
+
+/// `<PRI>1 TIMESTAMP HOSTNAME APP-NAME PROCID MSGID [SD] MSG` (RFC 5424, section 6).
+fn put_message(
+    out: &mut Vec<u8>,
+    format: &SyslogFormat,
+    parts: &Parts,
+    record: &Record<'_>,
+    seq: &[u8],
+    time: &[u8],
+) {
+    let severity = match (record.flags.is_control(), record.flags.stream()) {
+        (true, _) => WARNING,
+        (false, Stream::Stderr) => ERROR,
+        (false, _) => INFORMATIONAL,
+    };
+    out.clear();
+    out.push(b'<');
+    out.extend_from_slice(
+        Decimal::new(u64::from(format.facility) * 8 + u64::from(severity)).text(),
+    );
+    out.extend_from_slice(b">1 ");
+    out.extend_from_slice(time.get(..TIME_BYTES).unwrap_or(time));
+    out.push(b'Z');
+    out.extend_from_slice(&parts.header);
+    out.extend_from_slice(&parts.data);
+    out.extend_from_slice(b" seq=\"");
+    out.extend_from_slice(seq);
+    out.push(b'"');
+    let marks = [
+        (record.flags.is_partial(), &b" partial=\"true\""[..]),
+        (record.flags.is_late(), b" late=\"true\""),
+        (record.flags.is_control(), b" control=\"true\""),
+    ];
+    for (_, mark) in marks.into_iter().filter(|(is_set, _)| *is_set) {
+        out.extend_from_slice(mark);
+    }
+    // The closing bracket and the space before the message.
+    let room = format.message_bytes_max.saturating_sub(out.len() + 2);
+    let text = match record.line.len() <= room {
+        true => record.line,
+        false => {
+            out.extend_from_slice(TRUNCATED);
+            cut(record.line, room.saturating_sub(TRUNCATED.len()))
+        }
+    };
+    out.extend_from_slice(b"] ");
+    out.extend_from_slice(text);
+}
+
+/// At most `length` bytes, not ending within a character of UTF-8.
+fn cut(line: &[u8], length: usize) -> &[u8] {
+    let is_inside = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let start = (length.saturating_sub(3)..=length).rev().find(|at| !is_inside(*at));
+    line.get(..start.unwrap_or(length)).unwrap_or(line)
+}
+
+fn parts_of(meta: &SourceMeta, app: &Template) -> [Parts; 4] {
+    [Stream::File, Stream::Stdout, Stream::Stderr, Stream::Console].map(|stream| {
+        let mut header = Vec::new();
+        let app = app.expand(meta, stream, 0);
+        for (value, max) in [(meta.host.as_str(), HOST_BYTES_MAX), (&app, APP_BYTES_MAX)] {
+            header.push(b' ');
+            put_printable(&mut header, value, max);
+        }
+        header.extend_from_slice(b" - - [");
+        let mut data = SD_ID.as_bytes().to_vec();
+        let mut put = |key: &str, value: &str| {
+            data.push(b' ');
+            put_name(&mut data, key);
+            data.extend_from_slice(b"=\"");
+            for byte in value.bytes() {
+                if matches!(byte, b'"' | b'\\' | b']') {
+                    data.push(b'\\');
+                }
+                data.push(byte);
+            }
+            data.push(b'"');
+        };
+        put("stream", stream.name());
+        match &meta.origin {
+            Origin::Engine { id, container, image, project, service } => {
+                put("container", container);
+                put("id", id);
+                put("image", image);
+                for (key, value) in [("project", project), ("service", service)] {
+                    if let Some(value) = value {
+                        put(key, value);
+                    }
+                }
+            }
+            Origin::File { path, volume, .. } => {
+                put("path", path);
+                if let Some(volume) = volume {
+                    put("volume", volume);
+                }
+            }
+        }
+        for (key, value) in &meta.fields {
+            put(key, value);
+        }
+        Parts { header, data }
+    })
+}
+
+/// Printable ASCII without spaces, or the nil value `-`.
+fn put_printable(out: &mut Vec<u8>, value: &str, bytes_max: usize) {
+    let start = out.len();
+    let printable = |c: char| if c.is_ascii_graphic() { c as u8 } else { b'_' };
+    out.extend(value.chars().take(bytes_max).map(printable));
+    if out.len() == start {
+        out.push(b'-');
+    }
+}
+
+/// The name of a parameter: printable ASCII without `=`, `]` and `"`.
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    let allowed = |c: char| match c {
+        '=' | ']' | '"' => b'_',
+        c if c.is_ascii_graphic() => c as u8,
+        _ => b'_',
+    };
+    out.extend(name.chars().take(PARAM_BYTES_MAX).map(allowed));
+}

@@ -1,0 +1,185 @@
+//! Where records go. A new kind of sink is a file below this one, a variant of [`Sink`] and one of
+//! [`settings::Target`].
+
+use std::ops::Range;
+use std::time::Duration;
+
+use chores_common::shutdown::Shutdown;
+use serde_json::Value;
+use tokio::runtime::Handle;
+
+use crate::wal::{Frame, Position};
+
+pub mod failure;
+pub mod file;
+pub mod options;
+pub mod settings;
+pub mod stats;
+pub mod stdout;
+
+pub mod http;
+pub mod s3;
+pub mod syslog;
+mod tls;
+
+use failure::SinkFailure;
+use file::FileSink;
+use http::HttpSink;
+use s3::S3Sink;
+use settings::Target;
+use stdout::Stdout;
+use syslog::SyslogSink;
+
+/// A sink at work: it collects records and delivers them batch by batch.
+#[derive(Debug)]
+pub enum Sink {
+    /// Standard output.
+    Stdout(Stdout),
+    /// Files.
+    File(Box<FileSink>),
+    /// A syslog server.
+    Syslog(Box<SyslogSink>),
+    /// An HTTP server.
+    Http(Box<HttpSink>),
+    /// Objects in S3.
+    S3(Box<S3Sink>),
+}
+
+/// What a delivery may use.
+pub struct Context<'a> {
+    /// The places of the log between which the batch lies.
+    pub range: Range<Position>,
+    /// The request to give up; every wait ends with it.
+    pub stop: &'a Shutdown,
+    /// For what is asynchronous.
+    pub runtime: &'a Handle,
+    /// Keeps a note of the sink beside the cursor, which stays where it is.
+    pub keep: &'a mut dyn FnMut(Value) -> Result<(), SinkFailure>,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("range", &self.range).finish_non_exhaustive()
+    }
+}
+
+/// A batch that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sent {
+    /// Bytes on the wire.
+    pub bytes: u64,
+    /// Records among them that the peer refused for good and the settings let go.
+    pub dropped: u64,
+}
+
+/// When a sink wants to do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How long a record waits for others; zero: as long as others are there already.
+    pub batch_age: Duration,
+    /// How far commits lie apart; zero: after each batch.
+    pub commit_every: Duration,
+    /// How long the peer has to say that it lost what was delivered, before the commit.
+    pub settle: Duration,
+    /// It may take records before they are durable, since it can take them back.
+    pub runs_ahead: bool,
+}
+
+/// Calls the same method of whichever sink there is.
+macro_rules! on_sink {
+    ($self:expr, $sink:ident => $call:expr) => {
+        match $self {
+            Sink::Stdout($sink) => $call,
+            Sink::File($sink) => $call,
+            Sink::Syslog($sink) => $call,
+            Sink::Http($sink) => $call,
+            Sink::S3($sink) => $call,
+        }
+    };
+}
+
+impl Sink {
+    /// Prepares the sink; `note` is what it kept beside its cursor, `log` the name of the log. Peers are not
+    /// contacted.
+    pub fn open(target: &Target, note: &Value, log: &str) -> Result<Self, SinkFailure> {
+        Ok(match target {
+            Target::Stdout(settings) => Self::Stdout(Stdout::open(settings.clone())?),
+            Target::File(settings) => Self::File(Box::new(FileSink::open(settings.clone(), note)?)),
+            Target::Syslog(settings) => Self::Syslog(Box::new(SyslogSink::open(settings.clone())?)),
+            Target::Http(settings) => Self::Http(Box::new(HttpSink::open(settings.clone())?)),
+            Target::S3(settings) => Self::S3(Box::new(S3Sink::open(settings, note, log)?)),
+        })
+    }
+
+    /// When it wants to do what.
+    #[must_use]
+    pub fn pace(&self) -> Pace {
+        on_sink!(self, sink => sink.pace())
+    }
+
+    /// Adds records of `frame` to the batch, from number `from` of it on, and says how many of the frame's
+    /// records are in it then. A full sink takes nothing.
+    pub fn push(&mut self, frame: &Frame, from: u32) -> u32 {
+        on_sink!(self, sink => sink.push(frame, from))
+    }
+
+    /// Whether the batch has to be delivered before it may grow.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        on_sink!(self, sink => sink.is_full())
+    }
+
+    /// Delivers the batch; after a failure it is still there.
+    pub fn deliver(&mut self, context: &mut Context<'_>) -> Result<Sent, SinkFailure> {
+        on_sink!(self, sink => sink.deliver(context))
+    }
+
+    /// Forgets the batch and what was not committed: it will be pushed again.
+    pub fn rewind(&mut self) {
+        if let Self::Syslog(sink) = self {
+            sink.forget_batch();
+        }
+    }
+
+    /// What is delivered so far is what the next commit is about.
+    pub fn checkpoint(&mut self) {
+        if let Self::File(sink) = self {
+            sink.checkpoint();
+        }
+    }
+
+    /// Makes sure of what was delivered, as far as that is possible.
+    pub fn sync(&mut self) -> Result<(), SinkFailure> {
+        match self {
+            Self::File(sink) => sink.sync(),
+            Self::Syslog(sink) => sink.sync(),
+            Self::Stdout(_) | Self::Http(_) | Self::S3(_) => Ok(()),
+        }
+    }
+
+    /// What stands beside the cursor of the checkpoint.
+    #[must_use]
+    pub fn note(&self) -> Value {
+        match self {
+            Self::File(sink) => sink.note(),
+            Self::Stdout(_) | Self::Syslog(_) | Self::Http(_) | Self::S3(_) => Value::Null,
+        }
+    }
+
+    /// The cursor and the note are kept.
+    pub fn committed(&mut self) {
+        match self {
+            Self::File(sink) => sink.committed(),
+            Self::Stdout(_) | Self::Syslog(_) | Self::Http(_) | Self::S3(_) => {}
+        }
+    }
+
+    /// Ends what goes on in the background.
+    pub fn finish(&mut self) {
+        match self {
+            Self::File(sink) => sink.finish(),
+            Self::Syslog(sink) => sink.finish(),
+            Self::Stdout(_) | Self::Http(_) | Self::S3(_) => {}
+        }
+    }
+}
