@@ -104,8 +104,6 @@ pub struct SinkConfig {
     pub url: String,
     /// What is finer, by name.
     pub options: BTreeMap<String, String>,
-    /// It may fall so many bytes behind, and loses what is older; without it, the log waits for it.
-    pub bound: Option<u64>,
     /// Where it stands in the file.
     pub place: Option<file::Place>,
 }
@@ -307,36 +305,27 @@ fn typed_engine(args: &SourceArgs) -> Result<EngineRule, SettingError> {
 fn typed_sinks(urls: &[String]) -> Result<Vec<SinkConfig>, SettingError> {
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for url in urls {
-        let kind = url.split(':').next().unwrap_or_default();
-        if !url.contains(':') || sink_name_fault(kind).is_some() {
+        let kind_of = |url: &str| url.split(':').next().unwrap_or_default().replace('+', "-");
+        let kind = kind_of(url);
+        if !url.contains(':') || sink_name_fault(&kind).is_some() {
             let fault = "it is no URL: give for example stdout: or file:///logs/{name}.log";
             return Err(SettingError::flag("--sink", url, &fault));
         }
-        let number = 1 + urls
-            .iter()
-            .take(sinks.len())
-            .filter(|other| other.split(':').next() == Some(kind))
-            .count();
-        let name = if number == 1 { kind.to_owned() } else { format!("{kind}-{number}") };
-        sinks.push(SinkConfig {
-            name,
-            url: url.clone(),
-            options: BTreeMap::new(),
-            bound: None,
-            place: None,
-        });
+        let number =
+            1 + urls.iter().take(sinks.len()).filter(|other| kind_of(other) == kind).count();
+        let name = if number == 1 { kind } else { format!("{kind}-{number}") };
+        sinks.push(SinkConfig { name, url: url.clone(), options: BTreeMap::new(), place: None });
     }
     Ok(sinks)
 }
 
 /// What is wrong with the name of a sink: it is the name of a file too.
 fn sink_name_fault(name: &str) -> Option<String> {
-    let is_plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+');
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
     (!begins || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_plain)).then(|| {
         format!(
-            "{name:?} is no name: give up to {NAME_BYTES_MAX} letters, digits, `_`, `-`, `+` and `.`, beginning with a letter or digit"
+            "{name:?} is no name: give up to {NAME_BYTES_MAX} letters, digits, `_`, `-` and `.`, beginning with a letter or digit"
         )
     })
 }

@@ -58,6 +58,9 @@ pub mod encode;
 
 pub mod sink;
 
+// What was put away, read again.
+pub mod archive;
+
 // What was typed, what it means, and who does it.
 pub mod cli;
 

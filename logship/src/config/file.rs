@@ -378,10 +378,9 @@ impl Reader<'_> {
     ) -> Option<SinkConfig> {
         let name = table.get("name");
         let url = table.get("url").and_then(|item| item.string());
-        let bound = table.get("bound").and_then(|item| item.size());
         let mut options = BTreeMap::new();
         for (key, item) in table.items() {
-            if !["name", "url", "bound"].contains(&key) {
+            if !["name", "url"].contains(&key) {
                 options.extend(self.option(key, &item).map(|value| (key.to_owned(), value)));
             }
         }
@@ -399,7 +398,7 @@ impl Reader<'_> {
             self.fault(span, &table.path("url"), "it is missing: give for example \"stdout:\"");
         }
         let place = Some(place(self.text, span.start));
-        Some(SinkConfig { name: text, url: url?, options, bound, place })
+        Some(SinkConfig { name: text, url: url?, options, place })
     }
 
     /// A finer key of a sink, as text. The sink knows which there are.

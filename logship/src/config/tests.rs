@@ -46,6 +46,8 @@ fn sources_and_sinks_that_were_typed() {
         "stdout:",
         "--sink",
         "file:///b.log",
+        "--sink",
+        "syslog+tcp://h",
         "--wal-max",
         "1GiB",
         "--drain",
@@ -59,11 +61,11 @@ fn sources_and_sinks_that_were_typed() {
     assert_eq!(all.sources.len(), 2);
     let files: Vec<_> = all.files().flat_map(|rule| rule.paths.clone()).collect();
     assert_eq!(files, ["/logs/*.log", "/more/**/*.log"]);
-    assert_eq!(sinks(&all), ["file", "stdout", "file-2"]);
+    assert_eq!(sinks(&all), ["file", "stdout", "file-2", "syslog-tcp"]);
     assert_eq!(all.wal.bytes_max, Some(1 << 30));
     assert_eq!((all.drain, all.host.as_str()), (Duration::from_secs(3), "here"));
     let planner = all.planner();
-    assert_eq!((planner.rules.len(), planner.sinks.len()), (1, 3));
+    assert_eq!((planner.rules.len(), planner.sinks.len()), (1, 4));
     let only_files = config(&["--files", "/logs/*.log"]).unwrap();
     assert!(!only_files.has_engine());
 }

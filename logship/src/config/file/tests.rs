@@ -70,7 +70,7 @@ fn everything_that_can_be_set() {
         header = ["a", "b"]
         token = "${TOKEN}"
         prefix = "${TOKEN}"
-        bound = "1GiB"
+        backlog_max = "1GiB"
         "#,
     );
     assert_eq!(config.host.as_deref(), Some("here"));
@@ -100,11 +100,18 @@ fn everything_that_can_be_set() {
     assert_eq!(files.lines.process.line_bytes_max, 64 << 10);
     assert_eq!(files.lines.sinks, None);
     let sink = config.sinks.first().unwrap();
-    assert_eq!((sink.name.as_str(), sink.bound), ("archive", Some(1 << 30)));
+    assert_eq!(sink.name, "archive");
     let options: Vec<_> = sink.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
     // Only secrets come from the environment; there is no other templating.
-    let wanted =
-        ["batch=8MB", "gzip=false", "header=a,b", "level=3", "prefix=${TOKEN}", "token=secret"];
+    let wanted = [
+        "backlog_max=1GiB",
+        "batch=8MB",
+        "gzip=false",
+        "header=a,b",
+        "level=3",
+        "prefix=${TOKEN}",
+        "token=secret",
+    ];
     assert_eq!(options, wanted);
 }
 
@@ -216,7 +223,7 @@ fn every_fault_has_its_place_its_key_and_what_is_allowed() {
         ),
         (
             "[[sink]]\nname = \"a/b\"\nurl = \"stdout:\"",
-            "f.toml:2:8: sink[1].name: \"a/b\" is no name: give up to 64 letters, digits, `_`, `-`, `+` and `.`, beginning with a letter or digit",
+            "f.toml:2:8: sink[1].name: \"a/b\" is no name: give up to 64 letters, digits, `_`, `-` and `.`, beginning with a letter or digit",
         ),
         (
             "[[sink]]\nname = \"a\"\nurl = \"stdout:\"\n[[sink]]\nname = \"a\"\nurl = \"stdout:\"",
