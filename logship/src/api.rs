@@ -1,3 +1,5 @@
 //! The engine's log API as a source: for containers whose files this process cannot see.
 
-pub mod cursor;
+pub mod frames;
+
+pub mod resume;

@@ -1,10 +1,13 @@
 //! How far a source was read. A cursor is written in the same frame as the lines before it, so "durable" and
 //! "read" are one write.
 
+pub mod api;
+
 use serde::{Deserialize, Serialize};
 
-use crate::api::cursor::ApiCursor;
 use crate::record::Stream;
+
+pub use api::ApiCursor;
 
 /// How far a source was read, and what proves at the next start that it is still the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +18,7 @@ pub enum Cursor {
     /// The engine's own files of a container.
     Direct(DirectCursor),
     /// The engine's log API.
-    Api(ApiCursor),
+    Api(Box<ApiCursor>),
 }
 
 impl Cursor {
@@ -23,7 +26,7 @@ impl Cursor {
     /// by what the frame adds to it.
     pub fn advance(&mut self, update: Self) {
         match (self, update) {
-            (Self::Api(known), Self::Api(update)) => known.advance(update),
+            (Self::Api(known), Self::Api(update)) => known.advance(*update),
             (known, update) => *known = update,
         }
     }
@@ -69,7 +72,7 @@ pub struct FileCursor {
 pub struct DirectCursor {
     /// The file being read.
     pub at: FileCursor,
-    /// The last line of each stream, so that the API can go on from here.
+    /// The last line of each stream, in the order of the files, so that the API can go on from here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last: Vec<LastLine>,
 }

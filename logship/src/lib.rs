@@ -27,7 +27,6 @@ pub mod block;
 pub mod source;
 
 // How far each source was read.
-pub mod api;
 pub mod cursor;
 pub mod proof;
 
@@ -45,6 +44,8 @@ pub mod intake;
 pub mod ledger;
 pub mod wal;
 
+// The sources.
+pub mod api;
 pub mod direct;
 
 pub mod audit;

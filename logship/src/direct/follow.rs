@@ -318,16 +318,17 @@ impl Follow {
     fn note_last(&mut self, last: &LastRanges, buffer: &[u8]) {
         let mut decoder = Decoder::new(self.format);
         let mut text = Vec::new();
-        for range in [&last.stdout, &last.stderr].into_iter().flatten() {
+        let mut ranges: Vec<_> = [&last.stdout, &last.stderr].into_iter().flatten().collect();
+        ranges.sort_unstable_by_key(|range| range.start);
+        for range in ranges {
             let bytes = buffer.get(range.clone()).unwrap_or_default();
             if let Step::Entry(entry, _) = decoder.step(bytes, true) {
                 engine_text(&entry, &mut text);
                 let stream = self.lines.shown(entry.stream);
                 let line = LastLine { stream, ts: entry.ts, hash: hash(&text) };
-                match self.last.iter_mut().find(|known| known.stream == stream) {
-                    Some(known) => *known = line,
-                    None => self.last.push(line),
-                }
+                // In the order of the file: what comes last is the place.
+                self.last.retain(|known| known.stream != stream);
+                self.last.push(line);
             }
         }
     }

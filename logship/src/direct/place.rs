@@ -2,8 +2,7 @@
 
 use std::io;
 
-use crate::api::cursor::ApiCursor;
-use crate::cursor::{Cursor, FileCursor, FileIdentity};
+use crate::cursor::{ApiCursor, Cursor, FileCursor, FileIdentity};
 use crate::proof::hash;
 use crate::record::Stream;
 
@@ -61,8 +60,10 @@ pub fn find(
 }
 
 /// The last message before the place of an API cursor.
-pub(super) fn last_of(_cursor: &ApiCursor) -> Option<LastSeen> {
-    None
+pub(super) fn last_of(cursor: &ApiCursor) -> Option<LastSeen> {
+    let last = cursor.last()?;
+    let stream = if last.stream == Stream::Console { Stream::Stdout } else { last.stream };
+    Some(LastSeen { stream, ts: last.ts, hash: last.hash })
 }
 
 /// The file that has the cursor's identity, or its text: the engine may have compressed it, and devices have other

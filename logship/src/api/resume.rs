@@ -1,0 +1,690 @@
+//! Where in the log of a container reading stands, and what of a reply of the engine is new. Pure.
+//!
+//! The engine gives no positions, so the place is known by what is before it. A read that does not follow
+//! (`tail=K` or everything) opens all files of the log under the engine's lock: it is an exact picture, in the
+//! order of the files. In it the last messages that were taken are searched; what comes after them is new, and
+//! when the picture begins after them, what lies between is lost, exactly.
+//!
+//! A follower is quick but may leave out whole files when the log is rotated twice while it lags, and Docker 20.10
+//! may send some messages again. So what it sends is taken when it cannot be an old message, and remembered as
+//! *ahead* of the proven place until a picture shows what was left out between.
+//!
+//! `since` is not used at all. Engines before 24.0 test every line against it, later ones a prefix only, so
+//! after a step of the clock back it hides lines or does not, and it costs a read of everything retained.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::cursor::Cursor;
+use crate::cursor::api::{AHEAD_MAX, ApiCursor, Hole, RECENT_RUNS_MAX, Run, Seen, push_run, trim};
+use crate::record::{Control, Gap, GapReason, Stream};
+
+#[cfg(test)]
+mod tests;
+
+/// The place that reading has reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Position {
+    /// The last messages before it.
+    recent: VecDeque<Run>,
+    /// Taken from beyond it.
+    ahead: VecDeque<Seen>,
+    /// The youngest time before it.
+    newest: Option<i64>,
+    /// The youngest time of all that was taken.
+    newest_taken: Option<i64>,
+    /// Time of the last message taken of each stream, late ones left aside.
+    last: [Option<i64>; 4],
+    /// The youngest of each stream: younger than the last one for a while after the clock went back.
+    peak: [Option<i64>; 4],
+    /// What is lost and not told of.
+    hole: Option<Hole>,
+    /// The run of the container that is read to its end.
+    ended: Option<i64>,
+}
+
+/// One change of a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Step {
+    /// The place moves over a message of a picture.
+    Proven { seen: Seen, was_ahead: bool, late: bool },
+    /// A follower gave a message beyond the place.
+    Ahead(Seen),
+    /// So many of the first messages ahead are rotated away, or were none.
+    Forget(usize),
+    /// Messages are lost.
+    Lost(Hole),
+    /// The stream was told of them.
+    Told(Stream),
+    /// The run that ended then is read to its end.
+    Ended(i64),
+}
+
+/// Those that a container has.
+const STREAMS: [Stream; 3] = [Stream::Stdout, Stream::Stderr, Stream::Console];
+
+fn lane(stream: Stream) -> usize {
+    match stream {
+        Stream::File => 0,
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+        Stream::Console => 3,
+    }
+}
+
+impl Position {
+    fn new(cursor: &ApiCursor) -> Self {
+        let mut position = Self {
+            recent: cursor.recent.clone(),
+            newest: cursor.newest,
+            newest_taken: cursor.newest,
+            hole: cursor.hole.clone(),
+            ended: cursor.ended,
+            ..Self::default()
+        };
+        for run in &cursor.ahead {
+            let room = AHEAD_MAX.saturating_sub(position.ahead.len());
+            let count = usize::try_from(run.count).unwrap_or(usize::MAX).min(room);
+            position.ahead.extend(std::iter::repeat_n(run.seen, count));
+            position.newest_taken = position.newest_taken.max(Some(run.seen.ts));
+        }
+        for (stream, ts) in &cursor.last {
+            position.set_last(*stream, *ts);
+        }
+        position
+    }
+
+    fn last(&self, stream: Stream) -> Option<i64> {
+        self.last.get(lane(stream)).copied().flatten()
+    }
+
+    fn set_last(&mut self, stream: Stream, ts: i64) {
+        let at = lane(stream);
+        if let (Some(last), Some(peak)) = (self.last.get_mut(at), self.peak.get_mut(at)) {
+            *last = Some(ts);
+            *peak = (*peak).max(Some(ts));
+        }
+    }
+
+    fn apply(&mut self, step: Step) {
+        match step {
+            Step::Proven { seen, was_ahead, late } => {
+                push_run(&mut self.recent, Run { seen, count: 1 });
+                trim(&mut self.recent);
+                self.newest = self.newest.max(Some(seen.ts));
+                self.newest_taken = self.newest_taken.max(Some(seen.ts));
+                self.ended = None;
+                if was_ahead {
+                    if self.ahead.front() == Some(&seen) {
+                        self.ahead.pop_front();
+                    } else if let Some(at) = self.ahead.iter().position(|known| *known == seen) {
+                        self.ahead.remove(at);
+                    }
+                } else if !late {
+                    self.set_last(seen.stream, seen.ts);
+                }
+            }
+            Step::Ahead(seen) => {
+                self.ahead.push_back(seen);
+                self.newest_taken = self.newest_taken.max(Some(seen.ts));
+                self.set_last(seen.stream, seen.ts);
+                self.ended = None;
+            }
+            Step::Forget(count) => drop(self.ahead.drain(..count.min(self.ahead.len()))),
+            Step::Lost(hole) => match &mut self.hole {
+                Some(open) => {
+                    open.exact &= hole.exact;
+                    open.from = open.from.min(hole.from);
+                    open.streams.extend(hole.streams);
+                    open.streams.sort_unstable();
+                    open.streams.dedup();
+                }
+                none => *none = Some(hole),
+            },
+            Step::Told(stream) => {
+                if let Some(hole) = &mut self.hole {
+                    hole.streams.retain(|open| *open != stream);
+                }
+                self.hole.take_if(|hole| hole.streams.is_empty());
+            }
+            Step::Ended(at) => self.ended = Some(at),
+        }
+    }
+
+    /// What a stream is to be told of what is lost, when `to` is the time of its next message.
+    fn gap(&self, stream: Stream, to: Option<i64>) -> Option<Control> {
+        let hole = self.hole.as_ref().filter(|hole| hole.streams.contains(&stream))?;
+        let from = self.last(stream);
+        let from = if hole.exact { from } else { from.min(hole.from.or(from)) };
+        let exact = hole.exact && from.is_some();
+        let reason = GapReason::Rotated;
+        Some(Control::Gap(Gap { reason, from, to, bytes: None, lines: None, exact }))
+    }
+}
+
+/// What to do with a message of a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was taken before, or nobody knows yet.
+    Skip,
+    /// The picture begins after the last message that was taken: a larger one is needed.
+    TooShort,
+    /// It is new.
+    Take {
+        /// It came after younger ones of the log.
+        late: bool,
+        /// What is to be told before it, of its stream.
+        before: Option<Control>,
+    },
+}
+
+/// What a whole picture showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything in it is taken. What is to be told of streams that were not in it.
+    Proven(Vec<(Stream, Control)>),
+    /// It was too short to tell.
+    TooShort,
+    /// It was everything, and the last message that was taken is not in it: read again with
+    /// [`Picture::of_the_rest`].
+    Lost,
+    /// There was nothing in it. When something was taken before, all of that is gone; what comes next tells.
+    Empty,
+}
+
+/// What to do with a message of a follower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// It is new.
+    Take,
+    /// It may be an old one: only a picture can tell.
+    Doubt,
+}
+
+/// Keeps the position: the one of what was taken, and the one of what was handed on, which a cursor tells.
+#[derive(Debug)]
+pub struct Tracker {
+    live: Position,
+    told: Position,
+    /// Steps of `live` that `told` has not made, each with the number of messages taken by then.
+    steps: VecDeque<(u64, Step)>,
+    /// Messages taken.
+    taken: u64,
+    /// A cursor was told, so that the next one adds to it.
+    is_told: bool,
+}
+
+impl Tracker {
+    /// Goes on from a cursor. That of the direct path names the last message of each stream in the order of the
+    /// file; the last of them is the place.
+    #[must_use]
+    pub fn new(cursor: Option<&Cursor>) -> Self {
+        let position = match cursor {
+            Some(Cursor::Api(cursor)) => Position::new(cursor),
+            Some(Cursor::Direct(direct)) => {
+                let mut position = Position::default();
+                for line in &direct.last {
+                    position.newest = position.newest.max(Some(line.ts));
+                    position.set_last(line.stream, line.ts);
+                }
+                if let Some(line) = direct.last.last() {
+                    let seen = Seen { stream: line.stream, ts: line.ts, hash: line.hash as u32 };
+                    position.recent.push_back(Run { seen, count: 1 });
+                }
+                position.newest_taken = position.newest;
+                position
+            }
+            Some(Cursor::File(_)) | None => Position::default(),
+        };
+        Self {
+            told: position.clone(),
+            live: position,
+            steps: VecDeque::new(),
+            taken: 0,
+            is_told: false,
+        }
+    }
+
+    /// Messages taken by this tracker: the mark of what comes next.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Nothing was ever taken.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.live.newest_taken.is_none()
+    }
+
+    /// Messages that are not proven to be all there were.
+    #[must_use]
+    pub fn ahead(&self) -> usize {
+        self.live.ahead.len()
+    }
+
+    /// The time of the last proven message.
+    #[must_use]
+    pub fn proven_ts(&self) -> Option<i64> {
+        self.live.recent.back().map(|run| run.seen.ts)
+    }
+
+    /// The time of the youngest message.
+    #[must_use]
+    pub fn newest_ts(&self) -> Option<i64> {
+        self.live.newest_taken
+    }
+
+    /// Whether the run that ended at `finished` is read to its end.
+    #[must_use]
+    pub fn is_ended(&self, finished: i64) -> bool {
+        self.live.ended == Some(finished)
+    }
+
+    /// The run that ended at `finished` is read to its end.
+    pub fn end(&mut self, finished: i64) {
+        self.step(Step::Ended(finished));
+    }
+
+    /// A message of a follower that found its place. `trusted`: the log is never rotated, so nothing can be
+    /// left out.
+    pub fn follow(&mut self, seen: Seen, trusted: bool) -> Live {
+        // Within a stream times never go back in the order of the files, unless the clock does. An equal time
+        // is that of another piece of the same line, or the whole message is sent again.
+        let peak = self.live.peak.get(lane(seen.stream)).copied().flatten();
+        let is_old = match (peak, trusted) {
+            (Some(peak), false) => seen.ts < peak,
+            (Some(_), true) => self.live.last(seen.stream).is_some_and(|last| seen.ts < last),
+            (None, _) => false,
+        };
+        // A picture tells of a hole at its end exactly.
+        let ends_hole = self.live.gap(seen.stream, None).is_some();
+        if is_old || ends_hole || (self.live.newest_taken >= Some(seen.ts) && self.knows(seen)) {
+            return Live::Doubt;
+        }
+        if !trusted && self.live.ahead.len() >= AHEAD_MAX {
+            return Live::Doubt;
+        }
+        // The first message of all is where the log begins, and there is nothing before it to be proven.
+        let is_proven = trusted || self.is_new();
+        self.taken += 1;
+        if is_proven {
+            self.step(Step::Proven { seen, was_ahead: false, late: false });
+        } else {
+            self.step(Step::Ahead(seen));
+        }
+        Live::Take
+    }
+
+    fn knows(&self, seen: Seen) -> bool {
+        self.live.recent.iter().any(|run| run.seen == seen)
+            || self.live.ahead.iter().rev().take(RECENT_RUNS_MAX).any(|known| *known == seen)
+    }
+
+    /// What is to be written behind everything with a mark up to `mark`: what changed since the last call.
+    pub fn cursor_at(&mut self, mark: u64) -> ApiCursor {
+        let mut update = ApiCursor::default();
+        // What was before may be a cursor of another kind.
+        let is_first = !std::mem::replace(&mut self.is_told, true);
+        let mut shrinks = is_first;
+        update.recent_is_whole = is_first;
+        while let Some((_, step)) = self.steps.pop_front_if(|(at, _)| *at <= mark) {
+            self.told.apply(step.clone());
+            match step {
+                Step::Proven { seen, was_ahead, .. } => {
+                    push_run(&mut update.recent, Run { seen, count: 1 });
+                    if update.recent.len() > RECENT_RUNS_MAX {
+                        trim(&mut update.recent);
+                        update.recent_is_whole = true;
+                    }
+                    shrinks |= was_ahead;
+                }
+                Step::Ahead(seen) => push_run(&mut update.ahead, Run { seen, count: 1 }),
+                Step::Forget(_) => shrinks = true,
+                Step::Lost(_) | Step::Told(_) | Step::Ended(_) => {}
+            }
+        }
+        if update.recent_is_whole {
+            update.recent = self.told.recent.clone();
+        }
+        if shrinks {
+            update.ahead.clear();
+            for seen in &self.told.ahead {
+                push_run(&mut update.ahead, Run { seen: *seen, count: 1 });
+            }
+            update.ahead_is_whole = true;
+        }
+        update.newest = self.told.newest;
+        for stream in STREAMS {
+            update.last.extend(self.told.last(stream).map(|ts| (stream, ts)));
+        }
+        update.hole.clone_from(&self.told.hole);
+        update.ended = self.told.ended;
+        update
+    }
+
+    fn step(&mut self, step: Step) {
+        self.live.apply(step.clone());
+        self.steps.push_back((self.taken, step));
+    }
+}
+
+/// How much of a log a picture shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// So many messages from its end.
+    Tail(u64),
+    /// All that is retained.
+    Everything,
+}
+
+/// One reply that does not follow, read from its first message to its last.
+#[derive(Debug)]
+pub struct Picture {
+    extent: Extent,
+    search: Option<Search>,
+    count: u64,
+    /// Taken before from beyond the place, and not met yet in this picture.
+    ahead: HashMap<Seen, u32>,
+    ahead_count: usize,
+    newest: Option<i64>,
+}
+
+impl Picture {
+    /// Searches the place of `tracker`.
+    #[must_use]
+    pub fn new(tracker: &Tracker, extent: Extent) -> Self {
+        let search = Search::new(tracker.live.recent.iter().copied());
+        Self::of(tracker, extent, Some(search))
+    }
+
+    /// Of everything, when it is known that the place is not in it.
+    #[must_use]
+    pub fn of_the_rest(tracker: &Tracker) -> Self {
+        Self::of(tracker, Extent::Everything, None)
+    }
+
+    fn of(tracker: &Tracker, extent: Extent, search: Option<Search>) -> Self {
+        let (ahead, ahead_count) = counted(&tracker.live.ahead);
+        Self { extent, search, count: 0, ahead, ahead_count, newest: None }
+    }
+
+    /// The next message of the picture; `ends_line`: it is the end of a line, or all of one. Pieces of a line may
+    /// be equal, lines never are.
+    pub fn message(&mut self, tracker: &mut Tracker, seen: Seen, ends_line: bool) -> Verdict {
+        self.count += 1;
+        self.newest = self.newest.max(Some(seen.ts));
+        if self.count == 1 {
+            match self.begin(&tracker.live, seen, ends_line) {
+                Begin::Search => {}
+                Begin::Within => {
+                    let from = tracker.live.newest;
+                    let streams = vec![seen.stream];
+                    tracker.step(Step::Lost(Hole { exact: false, from, streams }));
+                }
+                Begin::New => self.search = None,
+                Begin::TooShort => return Verdict::TooShort,
+                Begin::Lost => self.lose(tracker, seen),
+            }
+        }
+        if let Some(search) = &mut self.search {
+            match search.message(seen) {
+                Found::Not => return Verdict::Skip,
+                Found::Last => {
+                    self.search = None;
+                    return Verdict::Skip;
+                }
+                Found::Passed => self.search = None,
+            }
+        }
+        self.take(tracker, seen)
+    }
+
+    fn begin(&self, position: &Position, first: Seen, ends_line: bool) -> Begin {
+        let is_tail = self.extent != Extent::Everything;
+        let Some(search) = &self.search else { return Begin::Lost };
+        let Some(last) = search.pattern.last() else {
+            return if is_tail { Begin::TooShort } else { Begin::New };
+        };
+        // A message before the place is not younger than the youngest before it.
+        let is_after = position.newest.is_some_and(|newest| first.ts > newest);
+        // How many equal pieces were cut off cannot be known; where nothing was before them, none were.
+        let is_within = last.seen == first && !ends_line && (is_tail || search.pattern.len() > 1);
+        match (is_after, is_tail) {
+            (true, true) => Begin::TooShort,
+            (true, false) => Begin::Lost,
+            (false, true) if is_within => Begin::TooShort,
+            (false, false) if is_within => Begin::Within,
+            (false, _) => Begin::Search,
+        }
+    }
+
+    /// The place is not in this picture: everything in it is new.
+    fn lose(&mut self, tracker: &mut Tracker, first: Seen) {
+        self.search = None;
+        let position = &tracker.live;
+        if position.newest_taken.is_none() {
+            return;
+        }
+        let streams = STREAMS.into_iter();
+        let streams = streams.filter(|s| *s == first.stream || position.last(*s).is_some());
+        let exact = position.ahead.is_empty();
+        let hole = Hole { exact, from: position.newest, streams: streams.collect() };
+        tracker.step(Step::Lost(hole));
+        if !exact {
+            let ahead = &tracker.live.ahead;
+            let gone = ahead.iter().position(|seen| *seen == first);
+            let gone =
+                gone.unwrap_or_else(|| ahead.iter().take_while(|seen| seen.ts < first.ts).count());
+            tracker.step(Step::Forget(gone));
+            (self.ahead, self.ahead_count) = counted(&tracker.live.ahead);
+        }
+    }
+
+    fn take(&mut self, tracker: &mut Tracker, seen: Seen) -> Verdict {
+        if let Some(count) = self.ahead.get_mut(&seen).filter(|count| **count > 0) {
+            *count -= 1;
+            self.ahead_count -= 1;
+            tracker.step(Step::Proven { seen, was_ahead: true, late: false });
+            return Verdict::Skip;
+        }
+        let late = self.ahead_count > 0;
+        let last = tracker.live.last(seen.stream).filter(|last| seen.ts < *last && !late);
+        let gap = tracker.live.gap(seen.stream, Some(seen.ts));
+        let step = last.map(|from| Control::ClockStep { from, to: seen.ts });
+        if gap.is_some() {
+            tracker.step(Step::Told(seen.stream));
+        }
+        let before = gap.or(step);
+        tracker.taken += 1;
+        tracker.step(Step::Proven { seen, was_ahead: false, late });
+        Verdict::Take { late, before }
+    }
+
+    /// After the last message of a reply that ended well.
+    pub fn finish(mut self, tracker: &mut Tracker) -> Outcome {
+        if self.count == 0 {
+            return match self.extent {
+                Extent::Everything if tracker.is_new() => Outcome::Proven(Vec::new()),
+                _ => Outcome::Empty,
+            };
+        }
+        if let Some(search) = &mut self.search
+            && !search.finish()
+        {
+            return match self.extent {
+                Extent::Tail(_) => Outcome::TooShort,
+                Extent::Everything => Outcome::Lost,
+            };
+        }
+        if tracker.ahead() > 0 {
+            tracker.step(Step::Forget(tracker.ahead()));
+        }
+        let mut told = Vec::new();
+        for stream in STREAMS {
+            if let Some(gap) = tracker.live.gap(stream, self.newest) {
+                tracker.step(Step::Told(stream));
+                told.push((stream, gap));
+            }
+        }
+        Outcome::Proven(told)
+    }
+}
+
+fn counted(ahead: &VecDeque<Seen>) -> (HashMap<Seen, u32>, usize) {
+    let mut counts = HashMap::new();
+    for seen in ahead {
+        *counts.entry(*seen).or_insert(0) += 1;
+    }
+    (counts, ahead.len())
+}
+
+enum Begin {
+    Search,
+    /// Among equal messages, some of which were taken: one may be lost, and nobody can tell.
+    Within,
+    New,
+    TooShort,
+    Lost,
+}
+
+/// Finds the place of a tracker at the begin of what a follower sends, which is the end of the log first.
+#[derive(Debug)]
+pub struct Attach {
+    extent: Extent,
+    search: Search,
+    newest: Option<i64>,
+    count: u64,
+}
+
+/// What a message of a follower is that has not found its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// Before the place.
+    Before,
+    /// The last one that was taken: the next is new.
+    Last,
+    /// It is the first new one.
+    New,
+    /// The place is before what the follower sends.
+    No,
+}
+
+impl Attach {
+    /// Searches the place of `tracker` in a reply that begins with what is retained to this extent.
+    #[must_use]
+    pub fn new(tracker: &Tracker, extent: Extent) -> Self {
+        let mut pattern = tracker.live.recent.clone();
+        for seen in &tracker.live.ahead {
+            push_run(&mut pattern, Run { seen: *seen, count: 1 });
+        }
+        trim(&mut pattern);
+        let newest = tracker.live.newest_taken;
+        Self { extent, search: Search::new(pattern.into_iter()), newest, count: 0 }
+    }
+
+    /// The next message; `ends_line` as in [`Picture::message`].
+    pub fn message(&mut self, seen: Seen, ends_line: bool) -> Attached {
+        self.count += 1;
+        let Some(last) = self.search.pattern.last() else { return Attached::New };
+        if self.count == 1 {
+            let is_after = self.newest.is_some_and(|newest| seen.ts > newest);
+            let is_tail = self.extent != Extent::Everything;
+            let is_within =
+                last.seen == seen && !ends_line && (is_tail || self.search.pattern.len() > 1);
+            if is_after || is_within {
+                return Attached::No;
+            }
+        }
+        match self.search.message(seen) {
+            Found::Not => Attached::Before,
+            Found::Last => Attached::Last,
+            Found::Passed => Attached::New,
+        }
+    }
+
+    /// Messages so far.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+}
+
+/// Finds the end of a pattern of runs in a sequence that may begin within it.
+#[derive(Debug)]
+struct Search {
+    pattern: Vec<Run>,
+    /// Runs of the sequence before the current one, as many as the pattern has.
+    history: VecDeque<Run>,
+    /// The first run of the sequence is still in `history`, or is the current one.
+    has_first: bool,
+    current: Option<Run>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Not,
+    /// This message is the last of the pattern.
+    Last,
+    /// The one before was.
+    Passed,
+}
+
+impl Search {
+    fn new(pattern: impl Iterator<Item = Run>) -> Self {
+        let pattern = pattern.collect();
+        Self { pattern, history: VecDeque::new(), has_first: true, current: None }
+    }
+
+    fn message(&mut self, seen: Seen) -> Found {
+        match &mut self.current {
+            Some(current) if current.seen == seen => {
+                current.count = current.count.saturating_add(1);
+            }
+            _ => {
+                if self.finish() {
+                    return Found::Passed;
+                }
+                if let Some(run) = self.current.replace(Run { seen, count: 1 }) {
+                    self.history.push_back(run);
+                    if self.history.len() > self.pattern.len() {
+                        self.history.pop_front();
+                        self.has_first = false;
+                    }
+                }
+            }
+        }
+        match (self.current, self.pattern.split_last()) {
+            (Some(current), Some((last, before)))
+                if current == *last && self.matches_before(before) =>
+            {
+                Found::Last
+            }
+            _ => Found::Not,
+        }
+    }
+
+    /// Whether the sequence began within the last run of the pattern, and the run ends here.
+    fn finish(&mut self) -> bool {
+        let is_first = self.has_first && self.history.is_empty();
+        match (self.current, self.pattern.last()) {
+            (Some(current), Some(last)) => {
+                is_first && current.seen == last.seen && current.count < last.count
+            }
+            (None, Some(_)) => false,
+            (_, None) => true,
+        }
+    }
+
+    fn matches_before(&self, before: &[Run]) -> bool {
+        let pairs = self.history.iter().enumerate().rev().zip(before.iter().enumerate().rev());
+        for ((at, run), (pattern_at, wanted)) in pairs {
+            // The sequence may begin within a run, and the pattern may too: it is bounded.
+            let is_cut = (at == 0 && self.has_first && run.count < wanted.count)
+                || (pattern_at == 0 && run.count > wanted.count);
+            if run.seen != wanted.seen || (run.count != wanted.count && !is_cut) {
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,501 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn out(ts: i64) -> Seen {
+    Seen { stream: Stream::Stdout, ts, hash: ts as u32 }
+}
+
+fn err(ts: i64) -> Seen {
+    Seen { stream: Stream::Stderr, ts, hash: ts as u32 }
+}
+
+/// The hash of what does not end its line.
+const PIECE: u32 = u32::MAX;
+
+/// What one picture gives: taken messages (late ones negative) and controls, and its outcome.
+fn picture(tracker: &mut Tracker, extent: Extent, log: &[Seen]) -> (Vec<String>, Outcome) {
+    let mut picture = Picture::new(tracker, extent);
+    let mut events = Vec::new();
+    for seen in log {
+        match picture.message(tracker, *seen, seen.hash != PIECE) {
+            Verdict::Skip => {}
+            Verdict::TooShort => return (events, Outcome::TooShort),
+            Verdict::Take { late, before } => {
+                events.extend(before.as_ref().map(shown));
+                events.push(format!("{}{}", seen.ts, if late { " late" } else { "" }));
+            }
+        }
+    }
+    let outcome = picture.finish(tracker);
+    (events, outcome)
+}
+
+fn shown(control: &Control) -> String {
+    let moment = |ts: Option<i64>| ts.map_or_else(|| "?".to_owned(), |ts| ts.to_string());
+    match control {
+        Control::Gap(gap) => {
+            let exact = if gap.exact { "" } else { " or less" };
+            format!("gap {}..{}{exact}", moment(gap.from), moment(gap.to))
+        }
+        Control::ClockStep { from, to } => format!("step {from}..{to}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn all(tracker: &mut Tracker, log: &[Seen]) -> Vec<String> {
+    let (events, outcome) = picture(tracker, Extent::Everything, log);
+    assert_eq!(outcome, Outcome::Proven(Vec::new()));
+    events
+}
+
+#[test]
+fn a_picture_continues_behind_the_last_message() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1), err(2)]), ["1", "2"]);
+    assert_eq!(all(&mut tracker, &[out(1), err(2), out(3)]), ["3"]);
+    assert_eq!(all(&mut tracker, &[err(2), out(3)]), [""; 0]);
+    let (events, outcome) = picture(&mut tracker, Extent::Tail(2), &[out(3), out(4)]);
+    assert_eq!((events, outcome), (vec!["4".to_owned()], Outcome::Proven(Vec::new())));
+}
+
+#[test]
+fn a_tail_that_does_not_reach_back_is_too_short_and_everything_shows_the_hole() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1), err(2)]), ["1", "2"]);
+    let log = [out(5), out(6), err(7)];
+    assert_eq!(picture(&mut tracker, Extent::Tail(3), &log), (Vec::new(), Outcome::TooShort));
+    assert_eq!(all(&mut tracker, &log), ["gap 1..5", "5", "6", "gap 2..7", "7"]);
+}
+
+#[test]
+fn a_stream_that_is_silent_after_a_hole_may_have_lost_something_too() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1), err(2)]), ["1", "2"]);
+    let (events, outcome) = picture(&mut tracker, Extent::Everything, &[out(5), out(6)]);
+    assert_eq!(events, ["gap 1..5", "5", "6"]);
+    let Outcome::Proven(told) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(shown(&told[0].1), "gap 2..6");
+}
+
+#[test]
+fn a_clock_that_goes_back_is_told_and_hides_nothing() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(100), err(101)]), ["100", "101"]);
+    let log = [out(100), err(101), out(50), err(51), out(52)];
+    assert_eq!(all(&mut tracker, &log), ["step 100..50", "50", "step 101..51", "51", "52"]);
+    // The place is older than the youngest before it: only a second look shows that it is gone.
+    let rest = [out(60), out(61)];
+    let (events, outcome) = picture(&mut tracker, Extent::Everything, &rest);
+    assert_eq!((events, outcome), (Vec::new(), Outcome::Lost));
+    let mut picture = Picture::of_the_rest(&tracker);
+    let Verdict::Take { before: Some(gap), .. } = picture.message(&mut tracker, rest[0], true)
+    else {
+        panic!("it is not taken")
+    };
+    assert_eq!(shown(&gap), "gap 52..60");
+}
+
+#[test]
+fn what_a_follower_left_out_is_taken_late_and_nothing_twice() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1)]), ["1"]);
+    for ts in [2, 5, 6] {
+        assert_eq!(tracker.follow(out(ts), false), Live::Take);
+    }
+    // A message that was sent before.
+    assert_eq!(tracker.follow(out(5), false), Live::Doubt);
+    let log: Vec<_> = (1..=8).map(out).collect();
+    assert_eq!(all(&mut tracker, &log), ["3 late", "4 late", "7", "8"]);
+    assert_eq!(tracker.ahead(), 0);
+}
+
+#[test]
+fn a_hole_around_what_a_follower_gave_is_not_exact() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1)]), ["1"]);
+    assert_eq!(tracker.follow(out(3), false), Live::Take);
+    assert_eq!(all(&mut tracker, &[out(5), out(6)]), ["gap 1..5 or less", "5", "6"]);
+}
+
+#[test]
+fn equal_pieces_of_one_line_are_counted() {
+    let piece = Seen { stream: Stream::Stdout, ts: 5, hash: PIECE };
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1), piece, piece, piece]), ["1", "5", "5", "5"]);
+    let log = [out(1), piece, piece, piece, piece, piece, out(6)];
+    let (_, outcome) = picture(&mut tracker, Extent::Tail(4), &log[3..]);
+    assert_eq!(outcome, Outcome::TooShort);
+    assert_eq!(all(&mut tracker, &log), ["5", "5", "6"]);
+    // A whole pattern of them.
+    let mut log = vec![out(1)];
+    log.resize(200, piece);
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &log).len(), 200);
+    log.resize(300, piece);
+    assert_eq!(all(&mut tracker, &log).len(), 100);
+}
+
+#[test]
+fn a_log_that_begins_among_equal_pieces_may_have_lost_one() {
+    let piece = Seen { stream: Stream::Stdout, ts: 5, hash: PIECE };
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1), piece, piece]), ["1", "5", "5"]);
+    assert_eq!(all(&mut tracker, &[piece, piece, out(7)]), ["gap 5..7 or less", "7"]);
+}
+
+#[test]
+fn an_emptied_log_is_told_with_its_next_message() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1)]), ["1"]);
+    let empty = picture(&mut tracker, Extent::Everything, &[]);
+    assert_eq!(empty, (Vec::new(), Outcome::Empty));
+    assert_eq!(all(&mut tracker, &[out(9)]), ["gap 1..9", "9"]);
+}
+
+#[test]
+fn a_follower_attaches_behind_the_last_message_or_not_at_all() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(Attach::new(&tracker, Extent::Tail(5)).message(out(1), true), Attached::New);
+    assert_eq!(all(&mut tracker, &[out(1), out(2)]), ["1", "2"]);
+    let mut attach = Attach::new(&tracker, Extent::Tail(5));
+    let got = [out(1), out(2)].map(|seen| attach.message(seen, true));
+    assert_eq!(got, [Attached::Before, Attached::Last]);
+    assert_eq!(Attach::new(&tracker, Extent::Tail(5)).message(out(3), true), Attached::No);
+}
+
+#[test]
+fn the_api_goes_on_where_the_direct_path_stopped() {
+    use crate::cursor::{ContentProof, DirectCursor, FileCursor, FileIdentity, LastLine};
+    let hash = twox_hash::XxHash3_64::oneshot(b"x\n");
+    let seen = |stream, ts| Seen::of(stream, ts, b"x\n");
+    let direct = DirectCursor {
+        at: FileCursor {
+            file: FileIdentity { device: 1, inode: 2, born: None },
+            offset: 0,
+            proof: ContentProof::default(),
+        },
+        last: vec![
+            LastLine { stream: Stream::Stderr, ts: 8, hash },
+            LastLine { stream: Stream::Stdout, ts: 7, hash },
+        ],
+    };
+    let mut tracker = Tracker::new(Some(&Cursor::Direct(direct)));
+    let log = [seen(Stream::Stderr, 8), seen(Stream::Stdout, 7), seen(Stream::Stdout, 9)];
+    assert_eq!(all(&mut tracker, &log), ["9"]);
+    let mut cursor = Cursor::Direct(DirectCursor {
+        at: FileCursor {
+            file: FileIdentity { device: 1, inode: 2, born: None },
+            offset: 0,
+            proof: ContentProof::default(),
+        },
+        last: Vec::new(),
+    });
+    cursor.advance(Cursor::Api(Box::new(tracker.cursor_at(0))));
+    let again = Tracker::new(Some(&cursor));
+    assert_eq!(again.live.recent.back().unwrap().seen, seen(Stream::Stdout, 7));
+}
+
+/// An engine without files: messages with numbers, the first of which are rotated away.
+#[derive(Debug, Default)]
+struct Model {
+    log: Vec<Seen>,
+    retained: usize,
+    clock: i64,
+}
+
+#[derive(Debug, Clone)]
+enum Act {
+    Write { stream: bool, count: u8, tick: u8 },
+    Piece { stream: bool, count: u8 },
+    ClockBack(u8),
+    Rotate(u8),
+    Catch,
+    Follow { tail: u8, skip: u8, again: u8, trusted_part: u8 },
+    Restart { lose: u8 },
+}
+
+fn acts() -> impl Strategy<Value = Vec<Act>> {
+    let act = prop_oneof![
+        4 => (any::<bool>(), 1..20_u8, 0..3_u8)
+            .prop_map(|(stream, count, tick)| Act::Write { stream, count, tick }),
+        1 => (any::<bool>(), 1..90_u8).prop_map(|(stream, count)| Act::Piece { stream, count }),
+        1 => (1..60_u8).prop_map(Act::ClockBack),
+        1 => (1..50_u8).prop_map(Act::Rotate),
+        3 => Just(Act::Catch),
+        3 => (1..40_u8, 0..10_u8, 0..10_u8, 0..30_u8)
+            .prop_map(|(tail, skip, again, trusted_part)| Act::Follow { tail, skip, again, trusted_part }),
+        1 => (0..10_u8).prop_map(|lose| Act::Restart { lose }),
+    ];
+    proptest::collection::vec(act, 1..60)
+}
+
+/// What came out: the message with its place in the model, or a control.
+#[derive(Debug, Clone)]
+enum Event {
+    Line { number: usize, late: bool },
+    Control(Stream, Control),
+}
+
+#[derive(Debug)]
+struct Play {
+    model: Model,
+    tracker: Tracker,
+    events: Vec<Event>,
+    cursor: Option<Cursor>,
+    told: u64,
+    /// Events that a restart cannot take back.
+    durable: usize,
+}
+
+impl Play {
+    fn window(&self) -> &[Seen] {
+        &self.model.log[self.model.retained..]
+    }
+
+    /// Another content than any before: that a clock which went back meets the same nanosecond with the same
+    /// text is left out.
+    fn message(&self, stream: bool) -> Seen {
+        let seen = if stream { out(self.model.clock) } else { err(self.model.clock) };
+        Seen { hash: self.model.log.len() as u32, ..seen }
+    }
+
+    /// In the model a message is a whole line, unless equal ones follow each other.
+    fn ends_line(&self, seen: Seen) -> bool {
+        self.model.log.iter().filter(|other| **other == seen).count() == 1
+    }
+
+    fn line(&mut self, number: usize, late: bool) {
+        self.events.push(Event::Line { number, late });
+    }
+
+    /// The doer's loop over pictures, in small.
+    fn catch_up(&mut self) {
+        let mut ways =
+            vec![Some(Extent::Tail(3)), Some(Extent::Tail(20)), Some(Extent::Everything), None];
+        ways.reverse();
+        while let Some(way) = ways.pop() {
+            let window = self.window().to_vec();
+            let skipped = match way {
+                Some(Extent::Tail(count)) => window.len().saturating_sub(count as usize),
+                _ => 0,
+            };
+            let mut picture = match way {
+                Some(extent) => Picture::new(&self.tracker, extent),
+                None => Picture::of_the_rest(&self.tracker),
+            };
+            let mut short = false;
+            for (at, seen) in window.iter().enumerate().skip(skipped) {
+                let ends_line = self.ends_line(*seen);
+                match picture.message(&mut self.tracker, *seen, ends_line) {
+                    Verdict::Skip => {}
+                    Verdict::TooShort => {
+                        short = true;
+                        break;
+                    }
+                    Verdict::Take { late, before } => {
+                        self.events
+                            .extend(before.map(|before| Event::Control(seen.stream, before)));
+                        let number = self.model.retained + at;
+                        self.line(number, late);
+                    }
+                }
+            }
+            if short {
+                continue;
+            }
+            match picture.finish(&mut self.tracker) {
+                Outcome::Proven(told) => {
+                    let told = told.into_iter().map(|(stream, told)| Event::Control(stream, told));
+                    self.events.extend(told);
+                    return;
+                }
+                Outcome::Empty => return,
+                Outcome::TooShort | Outcome::Lost => {}
+            }
+        }
+        panic!("the rest is always taken");
+    }
+
+    fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Write { stream, count, tick } => {
+                for _ in 0..count {
+                    self.model.clock += i64::from(tick) + 1;
+                    let message = self.message(stream);
+                    self.model.log.push(message);
+                }
+            }
+            Act::Piece { stream, count } => {
+                self.model.clock += 1;
+                let piece = self.message(stream);
+                self.model.log.extend(std::iter::repeat_n(piece, usize::from(count)));
+            }
+            // Beyond what the streams of one engine may differ by: a step that they show.
+            Act::ClockBack(by) => self.model.clock -= i64::from(by),
+            Act::Rotate(count) => {
+                let left = self.model.log.len() - self.model.retained;
+                self.model.retained += usize::from(count).min(left);
+                // A line of equal pieces is not cut: see the test of its own.
+                let log = &self.model.log;
+                while log.get(self.model.retained).is_some_and(|next| {
+                    self.model.retained.checked_sub(1).is_some_and(|at| log[at] == *next)
+                }) {
+                    self.model.retained += 1;
+                }
+            }
+            Act::Catch => self.catch_up(),
+            Act::Follow { tail, skip, again, trusted_part } => {
+                let start = self.model.log.len().saturating_sub(usize::from(tail));
+                let start = start.max(self.model.retained);
+                if self.tracker.is_new() && start > 0 {
+                    return self.catch_up();
+                }
+                let mut order: Vec<usize> = (start..self.model.log.len()).collect();
+                // The follower lags, leaves out some, and then sends some again.
+                // The history it begins with is whole.
+                let at = usize::from(trusted_part).max(1).min(order.len());
+                let skipped = usize::from(skip).min(order.len() - at);
+                order.drain(at..at + skipped);
+                if again > 0 && at > 0 {
+                    let from = at.saturating_sub(usize::from(again));
+                    let repeated: Vec<usize> = order[from..at].to_vec();
+                    order.splice(at..at, repeated);
+                }
+                let mut attach = Some(Attach::new(&self.tracker, Extent::Tail(u64::from(tail))));
+                for number in order {
+                    let seen = self.model.log[number];
+                    if let Some(searching) = &mut attach {
+                        match searching.message(seen, self.ends_line(seen)) {
+                            Attached::Before => continue,
+                            Attached::No => return self.catch_up(),
+                            Attached::Last => {
+                                attach = None;
+                                continue;
+                            }
+                            Attached::New => attach = None,
+                        }
+                    }
+                    if self.tracker.follow(seen, false) == Live::Doubt {
+                        return self.catch_up();
+                    }
+                    self.line(number, false);
+                }
+                if attach.is_some() {
+                    self.catch_up();
+                }
+            }
+            Act::Restart { lose } => {
+                let mark = self.tracker.taken().saturating_sub(u64::from(lose)).max(self.told);
+                self.tell(mark);
+                let lines = |event: &Event| matches!(event, Event::Line { .. });
+                let mut surplus = self.tracker.taken() - mark;
+                while surplus > 0 {
+                    let event = self.events.pop().expect("as many events as messages");
+                    surplus -= u64::from(lines(&event));
+                    if surplus == 0 {
+                        // What was said of the hole before it goes with it.
+                        while self.events.len() > self.durable
+                            && matches!(self.events.last(), Some(Event::Control(..)))
+                        {
+                            self.events.pop();
+                        }
+                    }
+                }
+                self.tracker = Tracker::new(self.cursor.as_ref());
+                self.told = 0;
+            }
+        }
+        let mark = self.tracker.taken();
+        if matches!(act, Act::Catch) {
+            self.tell(mark);
+            self.durable = self.events.len();
+        }
+    }
+
+    fn tell(&mut self, mark: u64) {
+        let update = Cursor::Api(Box::new(self.tracker.cursor_at(mark)));
+        self.told = mark;
+        match &mut self.cursor {
+            Some(cursor) => cursor.advance(update),
+            none => *none = Some(update),
+        }
+        let text = serde_json::to_string(&self.cursor).unwrap();
+        assert_eq!(serde_json::from_str::<Option<Cursor>>(&text).unwrap(), self.cursor);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_taken_twice_and_whatever_is_missing_lies_in_a_gap(acts in acts()) {
+        let mut play = Play {
+            model: Model { clock: 1000, ..Model::default() },
+            tracker: Tracker::new(None),
+            events: Vec::new(),
+            cursor: None,
+            told: 0,
+            durable: 0,
+        };
+        for act in &acts {
+            play.act(act);
+        }
+        play.act(&Act::Write { stream: true, count: 1, tick: 1 });
+        play.catch_up();
+        let log = &play.model.log;
+        let mut times: BTreeMap<Seen, i64> = BTreeMap::new();
+        for seen in log {
+            *times.entry(*seen).or_default() += 1;
+        }
+        let mut got: BTreeMap<Seen, i64> = BTreeMap::new();
+        for event in &play.events {
+            if let Event::Line { number, .. } = event {
+                *got.entry(log[*number]).or_default() += 1;
+            }
+        }
+        let gaps: Vec<_> = play.events.iter().filter_map(|event| match event {
+            Event::Control(stream, Control::Gap(gap)) => Some((*stream, gap.clone())),
+            _ => None,
+        }).collect();
+        let first = play.events.iter().find_map(|event| match event {
+            Event::Line { number, .. } => Some(*number),
+            Event::Control(..) => None,
+        });
+        // What was rotated away before anything was read is nobody's loss.
+        let first = first.unwrap_or(log.len());
+        let mut wanted_times: BTreeMap<Seen, i64> = BTreeMap::new();
+        for seen in log.iter().skip(first) {
+            *wanted_times.entry(*seen).or_default() += 1;
+        }
+        let is_known = |number: usize, stream: Stream| play.events.iter().any(|event| {
+            matches!(event, Event::Line { number: at, .. }
+                if *at < number && log[*at].stream == stream)
+        });
+        for (number, seen) in log.iter().enumerate() {
+            let (written, taken) = (times[seen], got.get(seen).copied().unwrap_or(0));
+            prop_assert!(taken <= written, "{seen:?} came {taken} times, was written {written}");
+            let wanted = wanted_times.get(seen).copied().unwrap_or(0);
+            let is_told = gaps.iter().any(|(stream, gap)| {
+                // Nobody can say of a stream that never showed that it lost something.
+                (*stream == seen.stream || !is_known(number, seen.stream))
+                    && gap.from.is_none_or(|from| from <= seen.ts)
+                    && gap.to.is_none_or(|to| seen.ts <= to)
+            });
+            let has_stepped = acts.iter().any(|act| matches!(act, Act::ClockBack(_)));
+            let is_told = is_told || (has_stepped && !gaps.is_empty());
+            prop_assert!(taken >= wanted || number < first || is_told, "{seen:?} is missing: {gaps:?}");
+        }
+        // In the order of the file, late ones left aside.
+        let mut last = None;
+        for event in &play.events {
+            if let Event::Line { number, late: false } = event {
+                let twin = last.is_some_and(|last: usize| log[last] == log[*number]);
+                prop_assert!(last.is_none_or(|last| last < *number) || twin);
+                last = Some(*number);
+            }
+        }
+    }
+}
