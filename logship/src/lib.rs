@@ -59,6 +59,8 @@ pub mod encode;
 
 pub mod sink;
 
+pub mod deliver;
+
 // What was put away, read again.
 pub mod archive;
 

@@ -49,6 +49,8 @@ pub enum Sink {
 pub struct Context<'a> {
     /// The places of the log between which the batch lies.
     pub range: Range<Position>,
+    /// Where the cursor is.
+    pub committed: Position,
     /// The request to give up; every wait ends with it.
     pub stop: &'a Shutdown,
     /// For what is asynchronous.
@@ -134,7 +136,7 @@ impl Sink {
         on_sink!(self, sink => sink.deliver(context))
     }
 
-    /// Forgets the batch and what was not committed: it will be pushed again.
+    /// Forgets the batch and what was not committed, after a loss: it will be pushed again.
     pub fn rewind(&mut self) {
         if let Self::Syslog(sink) = self {
             sink.forget_batch();
@@ -174,12 +176,18 @@ impl Sink {
         }
     }
 
+    /// Nothing follows: makes as sure as the peer allows that it has everything.
+    pub fn conclude(&mut self) -> Result<(), SinkFailure> {
+        match self {
+            Self::Syslog(sink) => sink.conclude(),
+            Self::Stdout(_) | Self::File(_) | Self::Http(_) | Self::S3(_) => Ok(()),
+        }
+    }
+
     /// Ends what goes on in the background.
     pub fn finish(&mut self) {
-        match self {
-            Self::File(sink) => sink.finish(),
-            Self::Syslog(sink) => sink.finish(),
-            Self::Stdout(_) | Self::Http(_) | Self::S3(_) => {}
+        if let Self::File(sink) = self {
+            sink.finish();
         }
     }
 }

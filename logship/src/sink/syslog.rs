@@ -121,8 +121,6 @@ pub struct SyslogSink {
     sent: usize,
     tls: Option<Arc<ClientConfig>>,
     connection: Option<Connection>,
-    /// Whether something was delivered over the connection since the last commit.
-    is_unsure: bool,
 }
 
 #[derive(Debug)]
@@ -143,7 +141,6 @@ impl SyslogSink {
             sent: 0,
             tls: None,
             connection: None,
-            is_unsure: false,
         };
         if let Transport::Tls(tls) = &sink.settings.transport {
             let config = tls.client_config(&sink.peer());
@@ -174,8 +171,13 @@ impl SyslogSink {
         self.batch.len() >= BATCH_BYTES
     }
 
-    pub(super) fn deliver(&mut self, _: &mut Context<'_>) -> Result<Sent, SinkFailure> {
+    pub(super) fn deliver(&mut self, context: &mut Context<'_>) -> Result<Sent, SinkFailure> {
         let peer = self.peer();
+        if let Err(failure) = self.sync()
+            && context.range.start != context.committed
+        {
+            return Err(failure);
+        }
         if self.connection.is_none() {
             let connected = self.connect();
             let connection = connected
@@ -192,7 +194,6 @@ impl SyslogSink {
             });
         }
         let bytes = self.batch.len() as u64;
-        self.is_unsure = true;
         self.forget_batch();
         Ok(Sent { bytes, dropped: 0 })
     }
@@ -206,24 +207,20 @@ impl SyslogSink {
 
     /// Looks whether the server closed or reset the connection.
     pub(super) fn sync(&mut self) -> Result<(), SinkFailure> {
-        let is_unsure = std::mem::take(&mut self.is_unsure);
-        let Some(connection) = &mut self.connection else {
-            return Ok(());
-        };
-        if let Err(error) = is_alive(connection) {
-            self.connection = None;
-            // An idle connection that is closed has cost nothing.
-            if is_unsure {
-                let act = format!("lost the connection to {}", self.peer());
-                return Err(SinkFailure::of(&act, &error).with_loss());
-            }
+        match &mut self.connection {
+            None => Ok(()),
+            Some(connection) => is_alive(connection).map_err(|error| self.lost(&error)),
         }
-        Ok(())
+    }
+
+    fn lost(&mut self, error: &io::Error) -> SinkFailure {
+        self.connection = None;
+        SinkFailure::of(&format!("lost the connection to {}", self.peer()), error).with_loss()
     }
 
     /// Says that this was all, and waits for the server to close: it has read everything then.
-    pub(super) fn finish(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+    pub(super) fn conclude(&mut self) -> Result<(), SinkFailure> {
+        let Some(connection) = self.connection.take() else { return Ok(()) };
         let ended = match connection {
             Connection::Udp(_) => Ok(()),
             Connection::Tcp(stream) => end(stream),
@@ -234,8 +231,10 @@ impl SyslogSink {
                 flushed.and_then(|()| end(sock))
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "the syslog server did not confirm the end");
+        match ended {
+            Err(error) if !is_timeout(&error) => Err(self.lost(&error)),
+            // A server that waits for more than we have is no reason to send everything again.
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 
@@ -329,6 +328,10 @@ fn is_alive(connection: &mut Connection) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
 /// Closes our direction and reads to the end of the other one.

@@ -59,6 +59,7 @@ impl Driver {
         };
         let mut context = Context {
             range: Position::default()..Position::default(),
+            committed: Position::default(),
             stop: &Shutdown::new(),
             runtime: self.runtime.handle(),
             keep: &mut keep,
@@ -217,6 +218,7 @@ fn a_link_is_not_followed() {
     let mut keep = |_| Ok(());
     let mut context = Context {
         range: Position::default()..Position::default(),
+        committed: Position::default(),
         stop: &Shutdown::new(),
         runtime: driver.runtime.handle(),
         keep: &mut keep,
