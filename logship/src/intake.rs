@@ -108,6 +108,15 @@ impl Intake {
         self.sender.blocking_send(message).map_err(|_| IntakeClosed)
     }
 
+    /// The same without waiting: gives the message back while the log is full.
+    pub fn try_send(&self, message: Message) -> Result<Option<Message>, IntakeClosed> {
+        match self.sender.try_send(message) {
+            Ok(()) => Ok(None),
+            Err(mpsc::error::TrySendError::Full(message)) => Ok(Some(message)),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(IntakeClosed),
+        }
+    }
+
     /// The same from a task.
     pub async fn send(&self, message: Message) -> Result<(), IntakeClosed> {
         self.sender.send(message).await.map_err(|_| IntakeClosed)
@@ -184,6 +193,12 @@ impl Sources {
         if let Some(entry) = self.lock().by_id.get_mut(&id) {
             entry.is_over = true;
         }
+    }
+
+    /// Whether the source ended and was not opened again.
+    #[must_use]
+    pub fn is_over(&self, id: SourceId) -> bool {
+        self.lock().by_id.get(&id).is_some_and(|entry| entry.is_over)
     }
 
     /// Forgets a source that ended and was not opened again; whether it did.

@@ -47,6 +47,7 @@ pub mod wal;
 // The sources.
 pub mod api;
 pub mod direct;
+pub mod files;
 
 pub mod audit;
 

@@ -285,6 +285,19 @@ impl Processor {
         self.block.finish().map(|block| Taken { block, mark })
     }
 
+    /// Whether the cursor would stand before something that was pushed.
+    #[must_use]
+    pub fn holds_back(&self) -> bool {
+        self.safe_mark() < self.end
+    }
+
+    /// Frees the memory of a busy source, when there is nothing to take.
+    pub fn rest(&mut self) {
+        if self.block.is_empty() {
+            self.block = BlockBuilder::default();
+        }
+    }
+
     fn lane(&mut self, stream: Stream) -> &mut Lane {
         let [file, stdout, stderr, console] = &mut self.lanes;
         match stream {

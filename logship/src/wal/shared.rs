@@ -183,6 +183,9 @@ impl Shared {
         sources.reserve(inner.state.next_source);
         for (id, source) in &inner.state.sources {
             sources.restore(*id, source.meta.as_ref().clone(), source.cursor.clone());
+            if source.ended.is_some() {
+                sources.end(*id);
+            }
         }
     }
 

@@ -1,0 +1,92 @@
+use std::fs;
+
+use super::*;
+
+fn patterns(patterns: &[&str], exclude: &[&str]) -> Patterns {
+    let owned = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+    Patterns::new(&owned(patterns), &owned(exclude)).unwrap()
+}
+
+#[test]
+fn rotated_names_lead_back_to_the_name_that_is_written() {
+    let cases = [
+        ("app.log.1", "app.log"),
+        ("app.log.12.gz", "app.log"),
+        ("app.log-20261124", "app.log"),
+        ("app.log-20261124-1637000000.gz", "app.log"),
+        ("app.log.2026-11-24T10:20:30Z", "app.log"),
+        ("app.log.2026-11-24.1", "app.log"),
+        ("app-20261124.log", "app.log"),
+        ("app-20261124.log.zst", "app.log"),
+        ("app.1.log", "app.log"),
+        ("app.log.old", "app.log"),
+        ("app.log.gz", "app.log"),
+        ("REPORT-1", "REPORT"),
+        ("catalina.2026-11-24.log", "catalina.log"),
+    ];
+    for (name, base) in cases {
+        assert!(
+            bases(OsStr::new(name)).contains(&OsString::from(base)),
+            "{name}: {:?}",
+            bases(OsStr::new(name))
+        );
+    }
+}
+
+#[test]
+fn other_names_are_nobodys_rotation() {
+    for name in ["app.log", "app.log.err", "app", ".1", "1", "-1", "old", "REPORT", "app.log."] {
+        assert_eq!(bases(OsStr::new(name)), Vec::<OsString>::new(), "{name}");
+    }
+}
+
+#[test]
+fn a_base_must_be_meant() {
+    let meant = patterns(&["/logs/*.log"], &["/logs/secret*"]);
+    let base = |path: &str| meant.base_of(Path::new(path));
+    assert_eq!(base("/logs/a.log.1"), Some("/logs/a.log".into()));
+    assert_eq!(base("/logs/a-1.log"), Some("/logs/a.log".into()));
+    assert_eq!(base("/logs/a.txt.1"), None);
+    assert_eq!(base("/logs/secret.log.1"), None);
+    assert_eq!(base("/logs/a.log"), None);
+}
+
+#[test]
+fn patterns_that_cannot_work_are_refused_with_the_reason() {
+    for (pattern, reason) in [
+        ("logs/*.log", "begin with /"),
+        ("/logs/", "append *"),
+        ("/logs/../x", ". or .."),
+        ("/logs/{a/b,c}.log", "between { and }"),
+        ("/logs/[a.log", "unclosed character class"),
+    ] {
+        let error = Patterns::new(&[pattern.to_owned()], &[]).unwrap_err().to_string();
+        assert!(error.contains(pattern) && error.contains(reason), "{error}");
+    }
+}
+
+#[test]
+fn listings_have_the_directories_that_matter_and_no_others() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path);
+    for directory in ["a/logs/deep/deeper", "b/logs", "c/other"] {
+        fs::create_dir_all(at(directory)).unwrap();
+    }
+    for file in ["a/logs/x.log", "a/logs/deep/deeper/y.log", "b/logs/z.log", "c/other/w.log"] {
+        fs::write(at(file), "").unwrap();
+    }
+    std::os::unix::fs::symlink(at("a"), at("a/logs/deep/loop")).unwrap();
+    let list = |pattern: &str| {
+        let pattern = at(pattern).to_str().unwrap().to_owned();
+        let listing = Patterns::new(&[pattern], &[]).unwrap().list();
+        let shown = |path: &PathBuf| path.strip_prefix(root.path()).unwrap().to_owned();
+        listing.directories.keys().map(shown).collect::<Vec<_>>()
+    };
+    let paths = |list: &[&str]| list.iter().map(PathBuf::from).collect::<Vec<_>>();
+    assert_eq!(list("a/logs/x.log"), paths(&["a/logs"]));
+    assert_eq!(list("*/logs/*.log"), paths(&["", "a/logs", "b/logs"]));
+    assert_eq!(list("a/**/*.log"), paths(&["a", "a/logs", "a/logs/deep", "a/logs/deep/deeper"]));
+    assert_eq!(list("missing/*.log"), paths(&[]));
+    let all = patterns(&[at("a/**").to_str().unwrap()], &[]);
+    assert!(all.is_meant(&at("a/logs/x.log")) && !all.is_meant(&at("b/logs/z.log")));
+}
