@@ -27,6 +27,7 @@ use std::sync::Arc;
 use chores_common::engine::Container;
 use chores_common::shutdown::Shutdown;
 
+use crate::followed::FollowedTable;
 use crate::intake::{Intake, IntakeClosed};
 use crate::process::ProcessSettings;
 use crate::source::SourceMeta;
@@ -96,9 +97,11 @@ pub fn run(
     intake: Intake,
     shutdown: &Shutdown,
     mode: Mode,
+    table: &Arc<FollowedTable>,
 ) -> Result<(), DirectError> {
     let mailbox = Arc::new(Mailbox::default());
-    let mut opener = Opener::new(directory, plans, mailbox.clone()).map_err(DirectError::Watch)?;
+    let opener = Opener::new(directory, plans, mailbox.clone(), table.clone());
+    let mut opener = opener.map_err(DirectError::Watch)?;
     let mut reader = Reader::new(mailbox.clone(), intake);
     opener.reconcile();
     if mode == Mode::Once {

@@ -46,8 +46,13 @@ pub mod wal;
 
 // The sources.
 pub mod api;
+pub mod followed;
+
 pub mod direct;
+pub mod discover;
 pub mod files;
+
+pub mod engine_source;
 
 pub mod audit;
 

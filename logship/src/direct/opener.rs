@@ -12,6 +12,7 @@ use chores_common::engine::Container;
 use chores_common::shutdown::Shutdown;
 
 use crate::cursor::FileIdentity;
+use crate::followed::{FollowedTable, Way};
 use crate::proof::hash;
 use crate::watch::{Change, Watch, WatchId, What};
 
@@ -45,6 +46,7 @@ pub struct Opener {
     directory: PathBuf,
     plans: Plans,
     mailbox: Arc<Mailbox>,
+    table: Arc<FollowedTable>,
     watch: Watch,
     root: Option<WatchId>,
     by_watch: HashMap<WatchId, String>,
@@ -86,11 +88,17 @@ struct Known {
 
 impl Opener {
     /// Of `directory`, which is the engine's own or a mount of it.
-    pub fn new(directory: PathBuf, plans: Plans, mailbox: Arc<Mailbox>) -> io::Result<Self> {
+    pub fn new(
+        directory: PathBuf,
+        plans: Plans,
+        mailbox: Arc<Mailbox>,
+        table: Arc<FollowedTable>,
+    ) -> io::Result<Self> {
         Ok(Self {
             directory,
             plans,
             mailbox,
+            table,
             watch: Watch::new()?,
             root: None,
             by_watch: HashMap::new(),
@@ -210,6 +218,7 @@ impl Opener {
             self.by_watch.remove(&watch);
             self.watch.remove(watch);
         }
+        self.table.remove(id);
         if tracked.newest.is_some() {
             self.mailbox.post(id, |letter| letter.is_gone = true);
         }
@@ -242,6 +251,7 @@ impl Opener {
         }
         let result = tracked.facts(with_facts, &self.plans).and_then(|news| {
             if news && let (Some(facts), Some(plan)) = (&tracked.facts, &tracked.plan) {
+                self.table.set(id, &facts.name, Way::Direct);
                 let facts = Some((facts.clone(), plan.clone()));
                 self.mailbox.post(id, |letter| letter.facts = facts);
             }

@@ -133,7 +133,8 @@ impl Rig {
         let (intake, mut receiver) = self.intake();
         let directory = self.directory.path().to_owned();
         let reading = std::thread::spawn(move || {
-            run(directory, Self::plans(), intake, &Shutdown::new(), Mode::Once).unwrap();
+            let (stop, table) = (Shutdown::new(), Arc::default());
+            run(directory, Self::plans(), intake, &stop, Mode::Once, &table).unwrap();
         });
         let mut shown = Vec::new();
         while let Some(message) = receiver.messages.blocking_recv() {
@@ -150,7 +151,8 @@ impl Rig {
         let shutdown = Shutdown::new();
         let stop = shutdown.clone();
         let reading = std::thread::spawn(move || {
-            run(directory, Self::plans(), intake, &stop, Mode::Follow).unwrap();
+            let table = Arc::default();
+            run(directory, Self::plans(), intake, &stop, Mode::Follow, &table).unwrap();
         });
         let mut followed = Followed { receiver, shown: Vec::new() };
         act(self, &mut followed);
