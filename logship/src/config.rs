@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chores_common::config::{ConfigError, secret_from};
+use chores_common::exit::chain;
 use chores_common::object::S3Settings;
 
 use crate::cli::{CommonArgs, Credentials, RunArgs, SourceArgs};
@@ -15,10 +16,12 @@ use crate::plan::Planner;
 use crate::process::redact::Rule;
 use crate::quantity;
 use crate::rule::{EngineRule, FilesRule, Patterns, SourceRule, glob};
+use crate::sink::options::OptionFault;
+use crate::sink::settings::SinkSettings;
 
 pub mod file;
 
-use file::FileFaults;
+use file::{Fault, FileFaults};
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,8 @@ const NAME_BYTES_MAX: usize = 64;
 /// Everything that is set.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that was read.
+    pub path: Option<PathBuf>,
     /// Name of this host in records.
     pub host: String,
     /// Where the log and the cursors are; `None`: nowhere, nothing survives a restart.
@@ -127,6 +132,15 @@ pub enum SettingError {
     /// A credential is unusable.
     #[error(transparent)]
     Secret(#[from] ConfigError),
+    /// A sink is unusable.
+    #[error("the sink {name} is unusable")]
+    Sink {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        #[source]
+        fault: OptionFault,
+    },
     /// Too many sinks.
     #[error("there are more than {SINKS_MAX} sinks")]
     TooManySinks,
@@ -136,7 +150,8 @@ pub enum SettingError {
 }
 
 impl SettingError {
-    fn flag(flag: &'static str, value: &str, fault: &dyn ToString) -> Self {
+    /// A flag whose value is unusable.
+    pub fn flag(flag: &'static str, value: &str, fault: &dyn ToString) -> Self {
         Self::Flag { flag, value: value.to_owned(), fault: fault.to_string() }
     }
 }
@@ -147,6 +162,7 @@ impl Config {
         let file = common.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
         let access = &args.engine_access;
         let mut config = Self {
+            path: common.config.clone(),
             host: args.host.clone().or(file.host).unwrap_or_else(host_name),
             state: common.state.clone().or(file.state).or_else(image_state),
             wal: file.wal,
@@ -198,6 +214,32 @@ impl Config {
         Ok(config)
     }
 
+    /// What every sink is. Secrets are read from their files.
+    pub fn sink_settings(&self) -> Result<Vec<SinkSettings>, SettingError> {
+        let mut settings = Vec::new();
+        let mut faults = Vec::new();
+        for sink in &self.sinks {
+            let parsed = SinkSettings::parse(&sink.name, &sink.url, &sink.options);
+            match (parsed, sink.place) {
+                (Ok(parsed), _) => settings.push(parsed),
+                (Err(error), None) => {
+                    return Err(SettingError::Sink { name: error.sink, fault: error.fault });
+                }
+                (Err(error), place) => faults.push(Fault {
+                    place,
+                    key: format!("sink {}", error.sink),
+                    message: chain(&error.fault),
+                }),
+            }
+        }
+        match &self.path {
+            Some(path) if !faults.is_empty() => {
+                Err(FileFaults { path: path.clone(), faults }.into())
+            }
+            _ => Ok(settings),
+        }
+    }
+
     /// What plans for containers are made from.
     #[must_use]
     pub fn planner(&self) -> Planner {
@@ -235,6 +277,12 @@ pub fn state(common: &CommonArgs) -> Result<Option<PathBuf>, SettingError> {
     }
     let file = common.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
     Ok(file.state.or_else(image_state))
+}
+
+/// Where metrics are served, as far as the file says.
+pub fn metrics(common: &CommonArgs) -> Result<Option<SocketAddr>, SettingError> {
+    let file = common.config.as_deref().map(file::read).transpose()?.unwrap_or_default();
+    Ok(file.metrics)
 }
 
 /// How to reach S3, for commands that read archives.

@@ -55,14 +55,7 @@ pub struct ContainerPlan {
 /// The plan for a container; `None` for one that is not shipped.
 pub type Plans = Arc<dyn Fn(&Container) -> Option<ContainerPlan> + Send + Sync>;
 
-/// How long a source reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Until the shutdown.
-    Follow,
-    /// To the end of what is there.
-    Once,
-}
+pub use crate::rule::Mode;
 
 /// Whether the log files of a container can be read in `directory`.
 #[must_use]

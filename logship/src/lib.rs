@@ -14,8 +14,8 @@ use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 
 use cli::{Cli, Command};
-use commands::run::Mode;
 use commands::{CommandError, Context, print};
+use rule::Mode;
 
 // What travels.
 pub mod quantity;
@@ -69,6 +69,11 @@ pub mod deliver;
 
 // What was put away, read again.
 pub mod archive;
+
+// How it is doing.
+pub mod metrics;
+
+pub mod status;
 
 // What was typed, what it means, and who does it.
 pub mod cli;

@@ -1,14 +1,294 @@
 //! `check`: is the configuration right, and what would every container and file get?
 
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use chores_common::engine::{ContainerFilter, ContainerState, Engine, own_container_id};
 use chores_common::exit::ExitCode;
+use serde::Serialize;
 
 use super::{CommandError, Context};
 use crate::cli::CheckArgs;
 use crate::config::Config;
+use crate::direct::{CONTAINERS_DIRECTORY, sees};
+use crate::labels::LabelFault;
+use crate::plan::{Plan, Verdict};
+use crate::process::ProcessSettings;
+use crate::rule::{FilesRule, LineRule};
+use crate::source::Parse;
+
+#[cfg(test)]
+mod tests;
 
 /// Validates, and shows.
 pub fn run(context: &Context<'_>, args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let config = Config::new(context.args, &args.sources)?;
-    tracing::debug!(offline = args.offline, host = config.host, "checking");
-    Ok(ExitCode::Done)
+    let mut report =
+        Report { sinks: config.sink_settings()?.iter().map(sink).collect(), ..Report::default() };
+    for rule in config.files() {
+        report.files.push(files(rule));
+    }
+    if config.has_engine() && !args.offline {
+        report.containers = context.runtime.block_on(containers(&config))?;
+    }
+    let mut out = io::stdout().lock();
+    let written = if context.args.json { report.json(&mut out) } else { report.text(&mut out) };
+    written.and_then(|()| out.flush()).map_err(CommandError::Answer)?;
+    let is_clean = report.containers.iter().all(|container| container.faults.is_empty());
+    Ok(if is_clean { ExitCode::Done } else { ExitCode::Warnings })
+}
+
+/// What would be done.
+#[derive(Debug, Default)]
+struct Report {
+    sinks: Vec<SinkRow>,
+    files: Vec<FilesRow>,
+    containers: Vec<ContainerRow>,
+}
+
+#[derive(Debug, Serialize)]
+struct SinkRow {
+    name: String,
+    url: String,
+    /// The log does not wait for it beyond so many bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backlog_max: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct FilesRow {
+    rule: String,
+    paths: Vec<String>,
+    #[serde(flatten)]
+    lines: LinesRow,
+}
+
+#[derive(Debug, Serialize)]
+struct ContainerRow {
+    name: String,
+    id: String,
+    image: String,
+    shipped: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<String>,
+    driver: String,
+    path: &'static str,
+    #[serde(flatten)]
+    lines: LinesRow,
+    faults: Vec<String>,
+    notices: Vec<String>,
+}
+
+/// What happens to lines.
+#[derive(Debug, Serialize, Default)]
+struct LinesRow {
+    /// All of them when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sinks: Option<Vec<String>>,
+    parse: Parse,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    multiline: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    redact: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    fields: BTreeMap<String, String>,
+}
+
+fn sink(sink: &crate::sink::settings::SinkSettings) -> SinkRow {
+    SinkRow { name: sink.name.clone(), url: sink.url.clone(), backlog_max: sink.backlog_bytes_max }
+}
+
+fn files(rule: &FilesRule) -> FilesRow {
+    let LineRule { parse, process, fields, sinks } = &rule.lines;
+    FilesRow {
+        rule: rule.name.clone(),
+        paths: rule.paths.clone(),
+        lines: LinesRow::new(*parse, process, fields, sinks.as_ref()),
+    }
+}
+
+impl LinesRow {
+    fn new(
+        parse: Parse,
+        process: &ProcessSettings,
+        fields: &BTreeMap<String, String>,
+        sinks: Option<&Vec<String>>,
+    ) -> Self {
+        Self {
+            sinks: sinks.cloned(),
+            parse,
+            multiline: process.multiline.as_ref().map(|multiline| multiline.text.clone()),
+            redact: process.redact.names().into_iter().map(str::to_owned).collect(),
+            rate: process.rate.map(|rate| rate.to_string()),
+            fields: fields.clone(),
+        }
+    }
+
+    /// `parse=json multiline=java`; empty when lines go everywhere as they are.
+    fn text(&self) -> String {
+        let mut parts = Vec::new();
+        parts.extend(self.sinks.as_ref().map(|sinks| format!("sinks={}", sinks.join(","))));
+        match self.parse {
+            Parse::None => {}
+            Parse::Json => parts.push("parse=json".to_owned()),
+            Parse::Logfmt => parts.push("parse=logfmt".to_owned()),
+        }
+        parts.extend(self.multiline.as_ref().map(|text| format!("multiline={text}")));
+        if !self.redact.is_empty() {
+            parts.push(format!("redact={}", self.redact.join(",")));
+        }
+        parts.extend(self.rate.as_ref().map(|rate| format!("rate={rate}")));
+        let fields: Vec<_> =
+            self.fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if !fields.is_empty() {
+            parts.push(format!("fields={}", fields.join(",")));
+        }
+        parts.join(" ")
+    }
+}
+
+/// Every running container and its plan, by name.
+async fn containers(config: &Config) -> Result<Vec<ContainerRow>, CommandError> {
+    let engine =
+        Engine::connect(config.engine.host.as_deref()).await.map_err(CommandError::failed)?;
+    let listed = engine.list_containers(&ContainerFilter::default()).await;
+    let own = own_container_id();
+    let usual = || Some(PathBuf::from(CONTAINERS_DIRECTORY)).filter(|path| path.is_dir());
+    let directory = config.engine.files.clone().or_else(usual).filter(|_| !config.engine.api_only);
+    let planner = config.planner();
+    let mut rows = Vec::new();
+    for listed in listed.map_err(CommandError::failed)? {
+        if listed.state == ContainerState::NotRunning {
+            continue;
+        }
+        // It may have ended since the list.
+        let Ok(container) = engine.inspect_container(&listed.id).await else { continue };
+        let plan = planner.plan(&container);
+        let is_own = own.as_ref() == Some(&container.id);
+        let path = way(directory.as_deref(), &container);
+        rows.push(row(&container, plan, is_own, path));
+    }
+    rows.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok(rows)
+}
+
+/// How the log of a container is read.
+fn way(directory: Option<&Path>, container: &chores_common::engine::Container) -> &'static str {
+    match container.log.driver.as_str() {
+        "none" => "nothing is kept",
+        _ if directory.is_some_and(|directory| sees(directory, container)) => "direct",
+        _ => "API",
+    }
+}
+
+fn row(
+    container: &chores_common::engine::Container,
+    plan: Plan,
+    is_own: bool,
+    path: &'static str,
+) -> ContainerRow {
+    let reason = match plan.verdict {
+        _ if is_own => Some("it is this program itself"),
+        Verdict::Ship => None,
+        Verdict::Disabled => Some("its label chores.logship.enable says no"),
+        Verdict::NoRule => Some("no source takes it"),
+    };
+    let texts = |is_notice: bool| {
+        let faults = plan.faults.iter().filter(|fault| fault.is_notice == is_notice);
+        faults.map(LabelFault::to_string).collect()
+    };
+    ContainerRow {
+        name: container.name.clone(),
+        id: container.id.clone(),
+        image: container.image_ref.clone(),
+        shipped: reason.is_none(),
+        reason,
+        driver: container.log.driver.clone(),
+        path,
+        lines: LinesRow::new(
+            plan.meta.parse,
+            &plan.process,
+            &plan.meta.fields,
+            plan.meta.sinks.as_ref(),
+        ),
+        faults: texts(false),
+        notices: texts(true),
+        rule: plan.rule,
+    }
+}
+
+impl Report {
+    fn text(&self, out: &mut impl Write) -> io::Result<()> {
+        for SinkRow { name, url, backlog_max } in &self.sinks {
+            write!(out, "sink {name}: {url}")?;
+            if let Some(bytes) = backlog_max {
+                write!(out, ", optional: loses what is {bytes} bytes behind")?;
+            }
+            writeln!(out)?;
+        }
+        for FilesRow { rule, paths, lines } in &self.files {
+            writeln!(out, "files of {rule}: {}", joined(&[&paths.join(" "), &lines.text()]))?;
+        }
+        let mut shipped = 0;
+        for row in &self.containers {
+            let ContainerRow { name, driver, path, .. } = row;
+            if let Some(reason) = row.reason {
+                writeln!(out, "container {name}: not shipped, {reason}")?;
+            } else {
+                shipped += 1;
+                let rule = row.rule.as_deref().unwrap_or_default();
+                let how = format!("by {rule}, {driver} read by {path}");
+                writeln!(out, "container {name}: {}", joined(&[&how, &row.lines.text()]))?;
+            }
+            for fault in &row.faults {
+                writeln!(out, "error: container {name}: {fault}")?;
+            }
+            for notice in &row.notices {
+                writeln!(out, "notice: container {name}: {notice}")?;
+            }
+        }
+        let faults: usize = self.containers.iter().map(|row| row.faults.len()).sum();
+        writeln!(
+            out,
+            "the configuration is right; {shipped} of {} containers are shipped, {faults} labels are wrong",
+            self.containers.len()
+        )
+    }
+
+    fn json(&self, out: &mut impl Write) -> io::Result<()> {
+        for sink in &self.sinks {
+            line("sink", sink, out)?;
+        }
+        for files in &self.files {
+            line("files", files, out)?;
+        }
+        for container in &self.containers {
+            line("container", container, out)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Line<'a, T> {
+    event: &'static str,
+    #[serde(flatten)]
+    row: &'a T,
+}
+
+fn line(event: &'static str, row: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Line { event, row })?;
+    out.write_all(b"\n")
+}
+
+/// What is there, with commas between.
+fn joined(parts: &[&str]) -> String {
+    let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+    parts.join(", ")
 }

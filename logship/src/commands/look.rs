@@ -1,10 +1,14 @@
-//! Commands that look at what is there: `doctor` and `audit`.
+//! Commands that look at what is there: `doctor`, `audit` and `healthcheck`.
 
 use chores_common::exit::ExitCode;
 
-use super::{CommandError, Context};
+use super::{CommandError, Context, print};
+use crate::archive::moment;
+use crate::audit::{self, AuditError, AuditRequest};
 use crate::cli::{AuditArgs, DoctorArgs, HealthcheckArgs};
-use crate::config::{self, Config};
+use crate::config::{self, Config, SettingError};
+use crate::status::{self, StatusError};
+use crate::time;
 
 #[derive(Debug, thiserror::Error)]
 #[error("this build cannot do that: its parts are not joined")]
@@ -13,6 +17,14 @@ struct NotJoined;
 #[derive(Debug, thiserror::Error)]
 #[error("no state directory is named: give --state DIR or set LOGSHIP_STATE")]
 struct NoState;
+
+#[derive(Debug, thiserror::Error)]
+#[error("no address is named: give --metrics ADDRESS, set LOGSHIP_METRICS, or [metrics] listen")]
+struct NoAddress;
+
+#[derive(Debug, thiserror::Error)]
+#[error("it is not well: {0}")]
+struct Unwell(String);
 
 /// Tests the surroundings.
 pub fn doctor(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, CommandError> {
@@ -24,14 +36,38 @@ pub fn doctor(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, Comm
 /// Proves what was shipped.
 pub fn audit(context: &Context<'_>, args: &AuditArgs) -> Result<ExitCode, CommandError> {
     let state = config::state(context.args)?.ok_or_else(|| CommandError::usage(NoState))?;
-    tracing::debug!(state = %state.display(), source = args.source, "looking");
-    Err(CommandError::failed(NotJoined))
+    let since = args.since.as_ref().map(|text| {
+        moment(text, time::now()).map_err(|error| SettingError::flag("--since", text, &error))
+    });
+    let request = AuditRequest { source: args.source.clone(), since: since.transpose()? };
+    let report = audit::audit(&state, &request).map_err(|error| match error {
+        AuditError::NoLog { .. } => CommandError::usage(error),
+        error => CommandError::failed(error),
+    })?;
+    let text = if context.args.json {
+        let mut line = serde_json::to_vec(&report)
+            .map_err(|error| CommandError::Answer(std::io::Error::other(error)))?;
+        line.push(b'\n');
+        line
+    } else {
+        report.text().into_bytes()
+    };
+    print(&text)?;
+    Ok(report.exit_code())
 }
 
 /// Asks a running process whether it is well.
 pub fn healthcheck(
-    _context: &Context<'_>,
-    _args: &HealthcheckArgs,
+    context: &Context<'_>,
+    args: &HealthcheckArgs,
 ) -> Result<ExitCode, CommandError> {
-    Err(CommandError::failed(NotJoined))
+    let written = || config::metrics(context.args);
+    let address = args.metrics.map_or_else(written, |address| Ok(Some(address)))?;
+    let address = address.ok_or_else(|| CommandError::usage(NoAddress))?;
+    let (is_well, said) =
+        status::ask(address).map_err(|error: StatusError| CommandError::failed(error))?;
+    if !is_well {
+        return Err(CommandError::failed(Unwell(said.replace('\n', "; "))));
+    }
+    print(format!("{said}\n").as_bytes())
 }

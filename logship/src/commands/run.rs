@@ -5,15 +5,7 @@ use chores_common::exit::ExitCode;
 use super::{CommandError, Context};
 use crate::cli::RunArgs;
 use crate::config::Config;
-
-/// How long to ship.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Until told to stop.
-    Follow,
-    /// What is there.
-    Once,
-}
+use crate::rule::Mode;
 
 #[derive(Debug, thiserror::Error)]
 #[error("nothing can be shipped by this build: its parts are not joined")]

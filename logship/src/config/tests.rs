@@ -7,7 +7,7 @@ use crate::cli::{Cli, Command};
 fn config(args: &[&str]) -> Result<Config, String> {
     let cli = Cli::try_parse_from(["logship", "run"].iter().chain(args)).unwrap();
     let Command::Run(run) = &cli.command else { panic!("{cli:?}") };
-    Config::for_run(&cli.common, run).map_err(|error| chores_common::exit::chain(&error))
+    Config::for_run(&cli.common, run).map_err(|error| chain(&error))
 }
 
 fn sinks(config: &Config) -> Vec<&str> {

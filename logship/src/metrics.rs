@@ -1,0 +1,255 @@
+//! How a run is doing, as numbers for Prometheus (OpenMetrics text) and as an answer to "are you well?". Both are
+//! functions of one snapshot.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::sink::stats::SinkReport;
+use crate::source::Origin;
+use crate::time::SECOND;
+use crate::wal::{LogStats, Pressure, SourceState};
+
+#[cfg(test)]
+mod tests;
+
+/// Sources that have numbers of their own, at the most; the sums count all of them.
+pub const SOURCES_SHOWN_MAX: usize = 500;
+
+/// A source that has ended keeps its numbers for so long, in nanoseconds.
+pub const SERIES_AGE_MAX: i64 = 600 * SECOND;
+
+/// A sink may fail for so long before the process is not well, in nanoseconds.
+pub const FAILING_TOLERATED: i64 = 60 * SECOND;
+
+/// Everything at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// The moment, in nanoseconds since 1970.
+    pub now: i64,
+    /// When the process began.
+    pub started: i64,
+    /// The log and its sources.
+    pub log: LogStats,
+    /// Every sink by name.
+    pub sinks: Vec<(String, SinkReport)>,
+}
+
+/// What is wrong, a sentence each; empty when all is well.
+#[must_use]
+pub fn ailments(snapshot: &Snapshot) -> Vec<String> {
+    let mut ailments = Vec::new();
+    if let Some(reason) = &snapshot.log.failed {
+        ailments.push(format!("the log has failed: {reason}"));
+    }
+    if snapshot.log.pressure == Pressure::DiskFull {
+        ailments.push("the disk of the log is full".to_owned());
+    }
+    for (name, report) in &snapshot.sinks {
+        if let Some(failing) = &report.failing {
+            let age = snapshot.now.saturating_sub(failing.since);
+            if age >= FAILING_TOLERATED {
+                let (seconds, error) = (age / SECOND, &failing.error);
+                ailments.push(format!("the sink {name} has failed for {seconds} s: {error}"));
+            }
+        }
+    }
+    ailments
+}
+
+/// The numbers as OpenMetrics text.
+#[must_use]
+pub fn text(snapshot: Snapshot) -> String {
+    let mut registry = Registry::with_prefix("logship");
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    // Writing into a text cannot fail.
+    prometheus_client::encoding::text::encode(&mut text, &registry).ok();
+    text
+}
+
+impl Snapshot {
+    /// Sources with numbers of their own: those that live, the youngest first when there are too many.
+    fn shown(&self) -> Vec<&SourceState> {
+        let mut shown: Vec<&SourceState> = self
+            .log
+            .sources
+            .values()
+            .filter(|source| source.ended.is_none_or(|ended| self.now - ended < SERIES_AGE_MAX))
+            .collect();
+        shown.sort_by_key(|source| (source.ended.is_some(), std::cmp::Reverse(source.last_ts)));
+        shown.truncate(SOURCES_SHOWN_MAX);
+        shown.sort_by(|left, right| left.meta.key.cmp(&right.meta.key));
+        shown
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut writer = Writer { encoder };
+        self.encode_log(&mut writer)?;
+        self.encode_sources(&mut writer)?;
+        self.encode_sinks(&mut writer)
+    }
+}
+
+/// A counter: its name, its help, and where its value is.
+type Counted<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// Labels of a source.
+type SourceLabels<'a> = [(&'static str, &'a str); 3];
+
+impl Snapshot {
+    fn encode_log(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let log = &self.log;
+        let sum = log.sources.values().fold(log.forgotten, |sum, source| sum.plus(source.totals));
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        writer.gauges("build", "The program", [(version, 1.0)])?;
+        writer.gauge("start_time_seconds", "When it began", seconds(self.started))?;
+        writer.counter("records", "Records taken into the log", sum.records)?;
+        writer.counter("bytes", "Bytes of their lines", sum.bytes)?;
+        writer.counter("late_records", "Records after younger ones", sum.late)?;
+        writer.counter("gaps", "Holes in sources", sum.gaps)?;
+        writer.counter("gaps_unknown", "Holes of unknown size", sum.gaps_unknown)?;
+        writer.counter("lost_lines", "Lines known to be missing", sum.lost_lines)?;
+        writer.counter("lost_bytes", "Bytes known to be missing", sum.lost_bytes)?;
+        writer.gauge("wal_bytes", "Size of the log", log.bytes as f64)?;
+        writer.gauge("wal_segments", "Files of the log", log.segments as f64)?;
+        let uncommitted = log.written.frame.saturating_sub(log.durable.frame);
+        writer.gauge("wal_uncommitted_bytes", "Written, not durable", uncommitted as f64)?;
+        let is = |pressure| f64::from(u8::from(log.pressure == pressure));
+        writer.gauge("wal_full", "The log waits for its slowest sink", is(Pressure::Sinks))?;
+        writer.gauge("disk_full", "The log waits for space", is(Pressure::DiskFull))?;
+        let failed = f64::from(u8::from(log.failed.is_some()));
+        writer.gauge("wal_failed", "The log takes nothing any more", failed)
+    }
+
+    fn encode_sources(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let shown = self.shown();
+        let live = self.log.sources.values().filter(|source| source.ended.is_none()).count();
+        let hidden = self.log.sources.len() - shown.len();
+        writer.gauge("sources", "Sources that have not ended", live as f64)?;
+        writer.gauge("sources_hidden", "Sources without own numbers", hidden as f64)?;
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let each = |value: fn(&SourceState) -> u64| {
+            let shown = shown.iter();
+            shown.map(move |source| (labels(source), value(source))).collect::<Vec<_>>()
+        };
+        let counters: [Counted<SourceState>; 5] = [
+            ("source_records", "Records of a source", |source| source.totals.records),
+            ("source_bytes", "Bytes of its lines", |source| source.totals.bytes),
+            ("source_gaps", "Holes in it", |source| source.totals.gaps),
+            ("source_lost_lines", "Lines known to be missing", |source| source.totals.lost_lines),
+            ("source_lost_bytes", "Bytes known to be missing", |source| source.totals.lost_bytes),
+        ];
+        for (name, help, value) in counters {
+            writer.counters(name, help, each(value))?;
+        }
+        let last = shown
+            .iter()
+            .filter_map(|source| source.last_ts.map(|last| (labels(source), seconds(last))));
+        writer.gauges("source_last_record_time_seconds", "Time of its last record", last)
+    }
+
+    fn encode_sinks(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        if self.sinks.is_empty() {
+            return Ok(());
+        }
+        let sinks = || self.sinks.iter().map(|(name, report)| ([("sink", name.as_str())], report));
+        let counters: [Counted<SinkReport>; 6] = [
+            ("sink_records", "Records delivered", |report| report.records),
+            ("sink_bytes", "Bytes sent", |report| report.bytes),
+            ("sink_deliveries", "Batches delivered", |report| report.deliveries),
+            ("sink_retries", "Attempts after the first", |report| report.retries),
+            ("sink_failures", "Attempts that failed", |report| report.failures),
+            ("sink_dropped_records", "Records refused and let go", |report| report.dropped),
+        ];
+        for (name, help, value) in counters {
+            writer.counters(name, help, sinks().map(|(labels, report)| (labels, value(report))))?;
+        }
+        let lag = |report: &SinkReport| match (report.lag_bytes, report.delivered_ts) {
+            // It has everything, or nothing was ever for it.
+            (0, _) => 0.0,
+            (_, 0) => seconds(self.now.saturating_sub(self.started)),
+            (_, delivered) => seconds(self.now.saturating_sub(delivered).max(0)),
+        };
+        writer.gauges(
+            "sink_lag_bytes",
+            "Bytes of the log it does not have",
+            sinks().map(|(labels, report)| (labels, report.lag_bytes as f64)),
+        )?;
+        writer.gauges(
+            "sink_lag_seconds",
+            "Age of the youngest record it has, while there are others",
+            sinks().map(|(labels, report)| (labels, lag(report))),
+        )?;
+        writer.gauges(
+            "sink_failing",
+            "Its last attempt failed",
+            sinks().map(|(labels, report)| (labels, f64::from(u8::from(report.failing.is_some())))),
+        )
+    }
+}
+
+fn seconds(nanoseconds: i64) -> f64 {
+    nanoseconds as f64 / SECOND as f64
+}
+
+fn labels(source: &SourceState) -> SourceLabels<'_> {
+    let kind = match &source.meta.origin {
+        Origin::Engine { .. } => "engine",
+        Origin::File { .. } => "file",
+    };
+    [("source", &source.meta.key.0), ("name", source.meta.origin.name()), ("type", kind)]
+}
+
+/// Writes metrics one after the other.
+struct Writer<'a> {
+    encoder: DescriptorEncoder<'a>,
+}
+
+impl Writer<'_> {
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let metric = ConstCounter::new(value);
+        metric.encode(self.encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let metric = ConstGauge::new(value);
+        metric.encode(self.encoder.encode_descriptor(name, help, None, metric.metric_type())?)
+    }
+
+    fn counters<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'static str, &'l str); N], u64)>,
+    ) -> fmt::Result {
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in values {
+            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn gauges<'l, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = ([(&'static str, &'l str); N], f64)>,
+    ) -> fmt::Result {
+        let kind = ConstGauge::new(0.0).metric_type();
+        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in values {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}

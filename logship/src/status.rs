@@ -1,0 +1,243 @@
+//! A small HTTP server for machines that ask how a run is doing: `/metrics` and `/healthz`.
+
+use std::convert::Infallible;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chores_common::shutdown::Shutdown;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_TYPE};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+use crate::metrics::{self, Snapshot};
+use crate::sink::stats::SinkStats;
+use crate::time;
+use crate::wal::Log;
+
+#[cfg(test)]
+mod tests;
+
+/// Connections at once, at the most; others wait.
+const CONNECTIONS_MAX: usize = 16;
+
+/// Bytes of the head of a request, at the most; hyper's own least.
+const HEAD_BYTES_MAX: usize = 8192;
+
+/// How long a client may take to ask.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a connection may live.
+const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long to wait when the system has no connection to give, such as without file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long `healthcheck` waits for each step.
+const ASK_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Bytes of an answer that `healthcheck` reads.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+
+/// The content type of OpenMetrics text.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The server cannot be, or cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// The address cannot be used.
+    #[error("cannot serve metrics at {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nobody answers.
+    #[error("nobody answers at {address}")]
+    Ask {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The answer is none of ours.
+    #[error("what answers at {0} is no logship")]
+    Foreign(SocketAddr),
+}
+
+/// What is asked about.
+#[derive(Debug, Clone)]
+pub struct Watched {
+    started: i64,
+    log: Log,
+    sinks: Vec<(String, Arc<SinkStats>)>,
+}
+
+impl Watched {
+    /// A log and its sinks by name, from now on.
+    #[must_use]
+    pub fn new(log: &Log, sinks: Vec<(String, Arc<SinkStats>)>) -> Self {
+        Self { started: time::now(), log: log.clone(), sinks }
+    }
+
+    /// Everything now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let sinks = self.sinks.iter().map(|(name, stats)| (name.clone(), stats.report()));
+        Snapshot {
+            now: time::now(),
+            started: self.started,
+            log: self.log.stats(),
+            sinks: sinks.collect(),
+        }
+    }
+}
+
+/// The server, which ends with it.
+#[derive(Debug)]
+pub struct Status {
+    stop: Shutdown,
+    address: Option<SocketAddr>,
+}
+
+impl Status {
+    /// Serves at `address`; without one there is no server.
+    pub fn start(
+        address: Option<SocketAddr>,
+        watched: Watched,
+        runtime: &Handle,
+    ) -> Result<Self, StatusError> {
+        let stop = Shutdown::new();
+        let Some(address) = address else { return Ok(Self { stop, address: None }) };
+        let fail = |source| StatusError::Listen { address, source };
+        let listener = TcpListener::bind(address).map_err(fail)?;
+        listener.set_nonblocking(true).map_err(fail)?;
+        let bound = listener.local_addr().map_err(fail)?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener).map_err(fail)?
+        };
+        let stopped = stop.clone();
+        runtime.spawn(async move { stopped.or(accept(listener, watched)).await });
+        tracing::info!(%bound, "serving /metrics and /healthz");
+        Ok(Self { stop, address: Some(bound) })
+    }
+
+    /// Where it serves.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Ends the server.
+    pub fn finish(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        self.stop.request();
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, watched: Watched) {
+    let watched = Arc::new(watched);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // The semaphore is never closed.
+    while let Ok(place) = places.clone().acquire_owned().await {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let watched = watched.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = answer(request.method(), request.uri().path(), &watched);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIME_MAX)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            // A connection that breaks is the client's affair.
+            tokio::time::timeout(CONNECTION_TIME_MAX, connection).await.ok();
+            drop(place);
+        });
+    }
+}
+
+fn answer(method: &Method, path: &str, watched: &Watched) -> Response<Full<Bytes>> {
+    let is_known = matches!(path, "/metrics" | "/healthz");
+    if is_known && !matches!(*method, Method::GET | Method::HEAD) {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+        answer.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        return answer;
+    }
+    match path {
+        "/metrics" => {
+            let mut answer = plain(StatusCode::OK, metrics::text(watched.snapshot()));
+            let kind = hyper::header::HeaderValue::from_static(OPEN_METRICS);
+            answer.headers_mut().insert(CONTENT_TYPE, kind);
+            answer
+        }
+        "/healthz" => {
+            let ailments = metrics::ailments(&watched.snapshot());
+            if ailments.is_empty() {
+                plain(StatusCode::OK, "well\n".to_owned())
+            } else {
+                plain(StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", ailments.join("\n")))
+            }
+        }
+        _ => plain(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n".to_owned()),
+    }
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from(text)));
+    *answer.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+/// Asks the process that serves at `address` whether it is well, and what it says. From threads only.
+pub fn ask(address: SocketAddr) -> Result<(bool, String), StatusError> {
+    let address = reachable(address);
+    let fail = |source| StatusError::Ask { address, source };
+    let mut stream = TcpStream::connect_timeout(&address, ASK_TIME_MAX).map_err(fail)?;
+    stream.set_read_timeout(Some(ASK_TIME_MAX)).map_err(fail)?;
+    stream.set_write_timeout(Some(ASK_TIME_MAX)).map_err(fail)?;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(fail)?;
+    let mut bytes = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes).map_err(fail)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let foreign = || StatusError::Foreign(address);
+    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(foreign)?;
+    match head.split(' ').nth(1) {
+        Some("200") => Ok((true, body.trim_end().to_owned())),
+        Some("503") => Ok((false, body.trim_end().to_owned())),
+        _ => Err(foreign()),
+    }
+}
+
+/// What listens everywhere is asked at home.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

@@ -1,0 +1,92 @@
+use super::*;
+use crate::wal::LogSettings;
+
+struct Served {
+    status: Status,
+    stats: Arc<SinkStats>,
+    runtime: tokio::runtime::Runtime,
+}
+
+fn served() -> Served {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
+    let stats = Arc::new(SinkStats::default());
+    let watched = Watched::new(&log, vec![("archive".to_owned(), stats.clone())]);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let status = Status::start(Some(address), watched, runtime.handle()).unwrap();
+    Served { status, stats, runtime }
+}
+
+/// What is answered to the bytes of a request.
+fn say(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn metrics_and_health_are_served() {
+    let served = served();
+    let address = served.status.address().unwrap();
+    let answer = say(address, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("application/openmetrics-text"), "{answer}");
+    assert!(answer.contains("logship_sink_records_total{sink=\"archive\"} 0\n"), "{answer}");
+    assert_eq!(ask(address).unwrap(), (true, "well".to_owned()));
+    let since = time::now() - metrics::FAILING_TOLERATED;
+    assert!(served.stats.failed(since, "no".to_owned()));
+    let (is_well, said) = ask(address).unwrap();
+    assert!(!is_well && said.starts_with("the sink archive has failed for "), "{said}");
+    served.status.finish();
+    drop(served.runtime);
+    assert!(ask(address).unwrap_err().to_string().starts_with("nobody answers at 127.0.0.1:"));
+}
+
+#[test]
+fn other_requests_are_refused() {
+    let served = served();
+    let address = served.status.address().unwrap();
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
+        ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "405"),
+        ("nonsense\r\n\r\n", "400"),
+    ] {
+        let answer = say(address, request.as_bytes());
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+    }
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
+    let answer = say(address, long.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_one_sentence() {
+    let served = served();
+    let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
+    let watched = Watched::new(&log, Vec::new());
+    let error = Status::start(served.status.address(), watched, served.runtime.handle());
+    let error = error.unwrap_err().to_string();
+    assert!(error.starts_with("cannot serve metrics at 127.0.0.1:"), "{error}");
+}
+
+#[test]
+fn without_an_address_nothing_is_served() {
+    let served = served();
+    let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
+    let status = Status::start(None, Watched::new(&log, Vec::new()), served.runtime.handle());
+    assert_eq!(status.unwrap().address(), None);
+}
+
+#[test]
+fn what_listens_everywhere_is_asked_at_home() {
+    for (address, asked) in [
+        ("0.0.0.0:9464", "127.0.0.1:9464"),
+        ("[::]:9464", "[::1]:9464"),
+        ("10.0.0.1:9464", "10.0.0.1:9464"),
+    ] {
+        assert_eq!(reachable(address.parse().unwrap()), asked.parse().unwrap());
+    }
+}
