@@ -10,6 +10,7 @@ mod recover;
 mod segment;
 mod shared;
 mod sink_cursor;
+mod spectate;
 mod state;
 mod verify;
 mod write;
@@ -29,6 +30,7 @@ use crate::source::{SourceId, SourceMeta};
 
 pub use read::{Next, Reader, Upto};
 pub use sink_cursor::{Role, SinkCursor};
+pub use spectate::{Spectator, Start};
 pub use state::{LogState, SourceState, Totals};
 pub use verify::{Damage, Retained, VerifiedLog, VerifiedSink, verify};
 pub use write::Running;

@@ -13,6 +13,8 @@ mod engine_volumes;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod logship_wal;
+#[cfg(test)]
 mod object_client;
 #[cfg(test)]
 mod operations;

@@ -32,4 +32,5 @@ pub mod runtime;
 pub mod sandbox;
 pub mod sequence;
 pub mod tree;
+pub mod wal;
 pub mod zoo;

@@ -16,6 +16,9 @@ use crate::time;
 /// How long a source that ended is remembered: whoever opens it again within that time goes on where it was.
 const ENDED_KEPT: Duration = Duration::from_hours(24);
 
+/// An optional sink holds back one part in so many of the log.
+const OPTIONAL_SHARE: u64 = 2;
+
 /// How often an idle log looks for sources to forget.
 const IDLE_WAIT: Duration = Duration::from_secs(60);
 
@@ -39,7 +42,7 @@ pub(super) fn run(shared: &Shared, sources: &Sources) -> Result<(), WalError> {
             let mut inner = shared.lock();
             inner.durable = inner.durable.max(work.written);
             shared.more.notify_all();
-            (removable(&mut inner), forgettable(&inner))
+            (removable(&mut inner, shared.settings.bytes_max), forgettable(&inner))
         };
         for id in forgotten {
             if sources.forget_ended(id) {
@@ -107,11 +110,15 @@ fn wait(shared: &Shared, last: Option<Instant>) -> Option<Work> {
 }
 
 /// The segments that no sink needs, taken from the list. The last one always stays: it has the state.
-fn removable(inner: &mut Inner) -> Vec<u64> {
+fn removable(inner: &mut Inner, log_bytes_max: u64) -> Vec<u64> {
     let written = inner.written;
     let needed = inner.sinks.values().map(|sink| match sink.role {
         Role::Mandatory => sink.position.frame,
-        Role::Optional { bytes_max } => sink.position.frame.max(written.saturating_sub(bytes_max)),
+        // Whatever its bound, it must not fill the log.
+        Role::Optional { bytes_max } => {
+            let bytes_max = bytes_max.min(log_bytes_max / OPTIONAL_SHARE);
+            sink.position.frame.max(written.saturating_sub(bytes_max))
+        }
     });
     let Some(floor) = needed.min() else { return Vec::new() };
     let floor = floor.min(inner.durable);

@@ -117,6 +117,13 @@ pub(super) fn recover(paths: &Paths, ledger: &Ledger) -> Result<Recovered, WalEr
             recovered.state.count_damage(&entry, entry.at);
         }
     }
+    if seen > recovered.end {
+        tracing::warn!(
+            log = recovered.end,
+            sink = seen,
+            "the log ends before the place of a sink: the machine lost what was said to be durable"
+        );
+    }
     recovered.next_base = recovered.end.max(seen);
     Ok(recovered)
 }

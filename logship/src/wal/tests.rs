@@ -356,3 +356,34 @@ fn gaps_that_sources_tell_of_are_counted() {
     assert_eq!(entries.len(), 1);
     assert_eq!((entries[0].seq, &entries[0].gap), (1, &gap));
 }
+
+#[test]
+fn a_spectator_sees_what_another_process_writes() {
+    let state = tempfile::tempdir().unwrap();
+    let mut early = Spectator::open(state.path(), Start::Oldest).unwrap();
+    assert!(early.next().unwrap().is_none());
+    let settings = LogSettings {
+        segment_bytes: SEGMENT_BYTES_MIN,
+        codec: Codec::None,
+        ..settings(state.path())
+    };
+    let open = Open::new(settings);
+    let line = "x".repeat(30_000);
+    open.send("a", &["first"], 1);
+    for offset in 2..10 {
+        open.send("a", &[&line], offset);
+    }
+    open.wait(|stats| stats.sources.values().any(|source| source.next_seq == 9));
+    let mut late = Spectator::open(state.path(), Start::End).unwrap();
+    assert!(late.next().unwrap().is_none());
+    open.send("b", &["last"], 10);
+    open.wait(|stats| stats.sources.len() == 2);
+    for seq in 0..9 {
+        assert_eq!(early.next().unwrap().unwrap().first_seq, seq);
+    }
+    for spectator in [&mut early, &mut late] {
+        let frame = spectator.next().unwrap().unwrap();
+        assert_eq!((frame.meta.origin.name(), frame.block.text()), ("/var/log/b", &b"last\n"[..]));
+        assert!(spectator.next().unwrap().is_none());
+    }
+}

@@ -324,13 +324,14 @@ impl Writer {
     fn close(&mut self) -> Result<(), Stop> {
         let Some(active) = &self.active else { return Ok(()) };
         active.file.sync_data().map_err(|error| self.failed("make durable the log in", error))?;
-        let mut head = self.head(Kind::Closed);
-        head.durable = head.position;
-        match self.write_frame(head, &[]) {
-            Ok(()) => {}
-            // It is worth little enough that a full disk is no reason to wait.
-            Err(Stop::GaveUp) => {}
-            Err(error) => return Err(error),
+        // It is worth too little to wait for a full disk.
+        if self.shared.lock().pressure != Pressure::DiskFull {
+            let mut head = self.head(Kind::Closed);
+            head.durable = head.position;
+            match self.write_frame(head, &[]) {
+                Ok(()) | Err(Stop::GaveUp) => {}
+                Err(error) => return Err(error),
+            }
         }
         self.seal();
         Ok(())

@@ -3,14 +3,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
+
 use crate::block::BlockBuilder;
 use crate::cursor::{ContentProof, Cursor, FileCursor, FileIdentity};
-use crate::intake::{Chunk, Message, intake};
+use crate::intake::{Chunk, Intake, Message, intake};
 use crate::record::{Control, Flags, Stream};
-use crate::source::{Origin, Parse, SourceKey, SourceMeta};
+use crate::source::{Origin, Parse, SourceId, SourceKey, SourceMeta};
 use crate::wal::frame::HEAD_BYTES;
 use crate::wal::segment::{HEADER_BYTES, Segment};
-use crate::wal::{Codec, Log, LogSettings, Next, Position, SEGMENT_BYTES_MIN, Upto};
+use crate::wal::{
+    Codec, Log, LogSettings, Next, Position, Reader, Role, Running, SEGMENT_BYTES_MIN, SinkCursor,
+    Upto,
+};
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -288,4 +293,168 @@ fn frames_that_were_never_durable_are_read_again_rather_than_lost() {
     damaged[unsure as usize + 50] ^= 1;
     fs::write(&path, damaged).unwrap();
     assert_eq!(prove(state.path()).missing, BTreeSet::new());
+}
+
+/// What happens to a log.
+#[derive(Debug, Clone)]
+enum Act {
+    /// A source has this many more lines.
+    Append(u64, u8),
+    /// A sink takes up to this many frames, and keeps its place behind them.
+    Deliver(usize, u8),
+    /// The same, but it dies before it keeps its place.
+    Forget(usize, u8),
+    /// The process is killed.
+    Kill,
+    /// The machine loses power: of what was not durable, a part of this size (of 256) is on disk.
+    PowerLoss(u8),
+    /// The process ends in good order.
+    Restart,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        8 => (0..SOURCES, 1..40_u8).prop_map(|(source, count)| Act::Append(source, count)),
+        4 => (0..2_usize, 1..8_u8).prop_map(|(sink, frames)| Act::Deliver(sink, frames)),
+        2 => (0..2_usize, 1..8_u8).prop_map(|(sink, frames)| Act::Forget(sink, frames)),
+        1 => Just(Act::Kill),
+        1 => any::<u8>().prop_map(Act::PowerLoss),
+        1 => Just(Act::Restart),
+    ]
+}
+
+/// A process that ships: it ends with its fields.
+struct Process {
+    log: Log,
+    intake: Option<Intake>,
+    running: Option<Running>,
+    /// Number and next record of each source.
+    sources: Vec<(SourceId, u64)>,
+    sinks: Vec<SinkCursor>,
+    readers: Vec<Reader>,
+}
+
+const UNTIL: [Upto; 2] = [Upto::Durable, Upto::Written];
+
+impl Process {
+    fn start(state: &Path) -> Self {
+        let (log, known) = Log::open(settings(state)).unwrap();
+        let sinks: Vec<_> =
+            ["durable", "written"].map(|name| log.sink(name, Role::Mandatory).unwrap()).into();
+        let readers = sinks.iter().zip(UNTIL).map(|(sink, until)| sink.reader(until)).collect();
+        let (intake, receiver) = intake(known);
+        let sources = (0..SOURCES).map(|source| {
+            let opened = intake.open(meta(source));
+            let Some(Cursor::File(cursor)) = opened.cursor else { return (opened.id, 0) };
+            (opened.id, cursor.offset)
+        });
+        let sources = sources.collect();
+        let running = Some(log.run(receiver).unwrap());
+        Self { log, intake: Some(intake), running, sources, sinks, readers }
+    }
+
+    fn append(&mut self, source: u64, count: u8) {
+        let (id, next) = &mut self.sources[source as usize];
+        let mut builder = BlockBuilder::default();
+        for _ in 0..count {
+            builder.push(*next as i64, Flags::new(Stream::File), &line(source, *next));
+            *next += 1;
+        }
+        let block = builder.finish().unwrap();
+        let chunk = Chunk { source: *id, block, cursor: cursor(*next) };
+        self.intake.as_ref().unwrap().send_blocking(Message::Chunk(chunk)).unwrap();
+    }
+
+    /// Takes frames; every record has to be what was written under its number.
+    fn take(
+        &mut self,
+        sink: usize,
+        frames: u8,
+        wait: Duration,
+        seen: &mut BTreeSet<(u64, u64)>,
+    ) -> Option<Position> {
+        let mut position = None;
+        for _ in 0..frames {
+            let Next::Frame(frame, skip) = self.readers[sink].next(wait).unwrap() else { break };
+            let source: u64 = frame.meta.origin.name().parse().unwrap();
+            let records = (frame.first_seq..).zip(frame.block.records());
+            for (seq, record) in records.skip(skip as usize) {
+                assert!(!record.flags.is_control(), "a gap where nothing is lost");
+                assert_eq!(record.line, line(source, seq), "source {source}, record {seq}");
+                seen.insert((source, seq));
+            }
+            // In the middle of a frame, sometimes.
+            position = Some(frame.after(frame.block.count() / 2 + u32::from(frames)));
+        }
+        position
+    }
+
+    fn finish(mut self) -> Vec<Reader> {
+        self.intake = None;
+        self.running.take().unwrap().finish(Instant::now() + PATIENCE).unwrap();
+        std::mem::take(&mut self.readers)
+    }
+}
+
+/// Cuts the end of the log so that `kept` of 256 parts of what was not durable remain.
+fn lose_power(state: &Path, durable: u64, kept: u8) {
+    let bases = super::segment::list(&state.join("wal")).unwrap();
+    let Some(last) = bases.last() else { return };
+    let path = super::segment::path(&state.join("wal"), *last);
+    let length = fs::metadata(&path).unwrap().len();
+    let safe = durable.saturating_sub(*last).min(length);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(safe + (length - safe) * u64::from(kept) / 256).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn every_sink_gets_every_line_whatever_happens(acts in prop::collection::vec(act(), 1..50)) {
+        let state = tempfile::tempdir().unwrap();
+        let mut process = Process::start(state.path());
+        let mut seen = [BTreeSet::new(), BTreeSet::new()];
+        for act in acts {
+            match act {
+                Act::Append(source, count) => process.append(source, count),
+                Act::Deliver(sink, frames) => {
+                    let wait = Duration::from_millis(2);
+                    if let Some(position) = process.take(sink, frames, wait, &mut seen[sink]) {
+                        process.sinks[sink].commit(position, serde_json::Value::Null).unwrap();
+                    }
+                }
+                Act::Forget(sink, frames) => {
+                    process.take(sink, frames, Duration::ZERO, &mut seen[sink]);
+                }
+                Act::Kill => {
+                    drop(process);
+                    process = Process::start(state.path());
+                }
+                Act::PowerLoss(kept) => {
+                    process.intake = None;
+                    process.running = None;
+                    let durable = process.log.stats().durable.frame;
+                    drop(process);
+                    lose_power(state.path(), durable, kept);
+                    process = Process::start(state.path());
+                }
+                Act::Restart => {
+                    process.finish();
+                    process = Process::start(state.path());
+                }
+            }
+        }
+        // The sinks go on from where they kept their place, and then they have everything.
+        process.finish();
+        let mut process = Process::start(state.path());
+        let wanted: BTreeSet<(u64, u64)> = (0..)
+            .zip(&process.sources)
+            .flat_map(|(source, (_, next))| (0..*next).map(move |seq| (source, seq)))
+            .collect();
+        for (sink, seen) in seen.iter_mut().enumerate() {
+            process.take(sink, u8::MAX, Duration::ZERO, seen);
+            prop_assert!(wanted.is_subset(seen));
+        }
+    }
 }
