@@ -1,0 +1,290 @@
+//! The parts joined: sources into the log, the log into the sinks. The only place that starts and ends them.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use chores_common::shutdown::Shutdown;
+use tokio::runtime::Handle;
+
+use crate::config::{Config, WalCodec};
+use crate::deliver::{DeliverError, Delivering, Delivery};
+use crate::engine_source::{self, EngineError, EngineSettings};
+use crate::files::{self, FilesError, FilesSettings};
+use crate::intake::{Intake, intake};
+use crate::rule::{FilesRule, Mode};
+use crate::sink::settings::SinkSettings;
+use crate::status::{Status, StatusError};
+use crate::wal::{Codec, Log, LogSettings, WalError};
+
+/// How often a run looks whether a part of it has failed.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How often the end of a run looks whether the sinks have everything.
+const LOOK_AT_SINKS_EVERY: Duration = Duration::from_millis(5);
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// Everything that was read was delivered.
+    pub is_drained: bool,
+    /// Holes that were found while it ran.
+    pub gaps: u64,
+    /// Files that are meant and could not be read.
+    pub refused: u64,
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] WalError),
+    /// A sink.
+    #[error(transparent)]
+    Sink(#[from] DeliverError),
+    /// Log files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The server of metrics.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// A thread.
+    #[error("cannot start a thread that reads")]
+    Thread(#[source] std::io::Error),
+    /// A source ended as no source may.
+    #[error("a thread that reads ended unexpectedly")]
+    Panicked,
+}
+
+/// Ships until the sources have ended: once at the end of what is there, otherwise at the shutdown.
+pub fn run(
+    config: &Config,
+    sinks: Vec<SinkSettings>,
+    mode: Mode,
+    runtime: &Handle,
+    shutdown: &Shutdown,
+) -> Result<Outcome, PipelineError> {
+    let (log, sources) = Log::open(log_settings(config))?;
+    let gaps_before = gaps(&log);
+    let deliveries: Vec<Delivery> =
+        sinks.into_iter().map(|sink| Delivery::open(&log, sink)).collect::<Result<_, _>>()?;
+    let (intake, receiver) = intake(sources);
+    let writing = log.run(receiver)?;
+    let delivering: Vec<Delivering> = deliveries
+        .into_iter()
+        .map(|delivery| delivery.start(runtime.clone()))
+        .collect::<Result<_, _>>()?;
+    let status = Status::start(config, &log, &delivering, runtime)?;
+    let stop = Shutdown::new();
+    let mut reading = Reading::start(config, intake, mode, runtime, &stop)?;
+
+    let mut sinks = Sinks::new(delivering);
+    let ended = reading.watch(&log, &mut sinks, shutdown);
+    stop.request();
+    let deadline = match mode {
+        Mode::Once if ended.is_ok() => sinks.watch(&log, config.drain, shutdown),
+        Mode::Once | Mode::Follow => Instant::now() + config.drain,
+    };
+    let refused = reading.finish(deadline);
+    let written = writing.finish(deadline);
+    let delivered = sinks.finish(deadline);
+    status.finish();
+    ended?;
+    written?;
+    let (is_drained, refused) = (delivered?, refused?);
+    Ok(Outcome { is_drained, gaps: gaps(&log).saturating_sub(gaps_before), refused })
+}
+
+fn log_settings(config: &Config) -> LogSettings {
+    let defaults = LogSettings::default();
+    let wal = &config.wal;
+    LogSettings {
+        directory: config.state.clone().filter(|_| !wal.off),
+        codec: wal.codec.map_or(defaults.codec, |codec| match codec {
+            WalCodec::None => Codec::None,
+            WalCodec::Lz4 => Codec::Lz4,
+            WalCodec::Zstd => Codec::Zstd,
+        }),
+        bytes_max: wal.bytes_max.unwrap_or(defaults.bytes_max),
+        reserve_bytes: wal.reserve_bytes.unwrap_or(defaults.reserve_bytes),
+        ..defaults
+    }
+}
+
+/// Holes in all sources so far.
+fn gaps(log: &Log) -> u64 {
+    let stats = log.stats();
+    let sources = stats.sources.values().map(|source| source.totals.gaps);
+    sources.sum::<u64>() + stats.forgotten.gaps
+}
+
+/// What a source has to say at its end: files that it could not read.
+type Ended = Result<u64, PipelineError>;
+
+/// The sources at work, a thread each.
+struct Reading {
+    running: usize,
+    ended: Receiver<Ended>,
+    refused: u64,
+}
+
+impl Reading {
+    fn start(
+        config: &Config,
+        intake: Intake,
+        mode: Mode,
+        runtime: &Handle,
+        stop: &Shutdown,
+    ) -> Result<Self, PipelineError> {
+        let sources = config.files().count() + usize::from(config.has_engine());
+        let (done, ended) = sync_channel(sources.max(1));
+        for (number, rule) in config.files().enumerate() {
+            let settings = files_settings(config, rule);
+            let (intake, stop) = (intake.clone(), stop.clone());
+            spawn(format!("files-{number}"), done.clone(), move || {
+                Ok(files::run(settings, intake, &stop, mode)?.refused)
+            })?;
+        }
+        if config.has_engine() {
+            let settings = EngineSettings {
+                host: config.engine.host.clone(),
+                files: config.engine.files.clone(),
+                pin: config.engine.pin.clone(),
+                api_only: config.engine.api_only,
+                planner: config.planner().into(),
+            };
+            let (runtime, stop) = (runtime.clone(), stop.clone());
+            spawn("engine".to_owned(), done, move || {
+                engine_source::run(settings, intake, &stop, mode, &runtime)?;
+                Ok(0)
+            })?;
+        }
+        Ok(Self { running: sources, ended, refused: 0 })
+    }
+
+    /// Waits until every source has ended, the shutdown is requested, or a part cannot go on.
+    fn watch(
+        &mut self,
+        log: &Log,
+        sinks: &mut Sinks,
+        shutdown: &Shutdown,
+    ) -> Result<(), PipelineError> {
+        while self.running > 0 && !shutdown.is_requested() {
+            // A sink that ends before the log does has failed, and so has the log that says so.
+            if let Some(reason) = log.failed() {
+                return Err(WalError::Failed(reason).into());
+            }
+            if sinks.has_ended() {
+                return Ok(());
+            }
+            self.next(LOOK_EVERY)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for all of them, and says how many files could not be read.
+    fn finish(mut self, deadline: Instant) -> Result<u64, PipelineError> {
+        while self.running > 0 {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                tracing::warn!("a source did not end in time: it is left behind");
+                break;
+            };
+            self.next(left)?;
+        }
+        Ok(self.refused)
+    }
+
+    fn next(&mut self, time: Duration) -> Result<(), PipelineError> {
+        match self.ended.recv_timeout(time) {
+            Ok(ended) => {
+                self.running -= 1;
+                self.refused += ended?;
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => Err(PipelineError::Panicked),
+        }
+    }
+}
+
+/// The sinks at work.
+struct Sinks {
+    delivering: Vec<Delivering>,
+    ended: Vec<Result<(), DeliverError>>,
+}
+
+impl Sinks {
+    fn new(delivering: Vec<Delivering>) -> Self {
+        Self { delivering, ended: Vec::new() }
+    }
+
+    /// Whether one of them has nothing to do any more.
+    fn has_ended(&mut self) -> bool {
+        let ended = &mut self.ended;
+        self.delivering.retain(|sink| match sink.ended() {
+            Some(result) => {
+                ended.push(result);
+                false
+            }
+            None => true,
+        });
+        !self.ended.is_empty()
+    }
+
+    /// Waits until all of them have everything, and says until when what is left may take: a shutdown gives them
+    /// `drain`.
+    fn watch(&mut self, log: &Log, drain: Duration, shutdown: &Shutdown) -> Instant {
+        while !shutdown.is_requested() && log.failed().is_none() {
+            self.has_ended();
+            if self.delivering.is_empty() || self.ended.iter().any(Result::is_err) {
+                break;
+            }
+            std::thread::sleep(LOOK_AT_SINKS_EVERY);
+        }
+        Instant::now() + drain
+    }
+
+    /// Waits for those that are left; whether all of them had everything.
+    fn finish(self, deadline: Instant) -> Result<bool, PipelineError> {
+        let left: Vec<_> = self.delivering.into_iter().map(|sink| sink.finish(deadline)).collect();
+        let mut is_drained = true;
+        for result in self.ended.into_iter().chain(left) {
+            match result {
+                Ok(()) => {}
+                Err(error @ (DeliverError::Stopped(_) | DeliverError::Stuck(_))) => {
+                    tracing::warn!("{error}");
+                    is_drained = false;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(is_drained)
+    }
+}
+
+fn spawn(
+    name: String,
+    done: SyncSender<Ended>,
+    read: impl FnOnce() -> Ended + Send + 'static,
+) -> Result<(), PipelineError> {
+    let work = move || {
+        // Nobody listens when the process ends anyway.
+        done.send(read()).ok();
+    };
+    std::thread::Builder::new().name(name).spawn(work).map(drop).map_err(PipelineError::Thread)
+}
+
+fn files_settings(config: &Config, rule: &FilesRule) -> FilesSettings {
+    FilesSettings {
+        exclude: rule.exclude.clone(),
+        start: rule.start,
+        process: rule.lines.process.clone(),
+        fields: rule.lines.fields.clone(),
+        sinks: rule.lines.sinks.clone(),
+        parse: rule.lines.parse,
+        ..FilesSettings::new(rule.paths.clone(), config.host.clone())
+    }
+}
