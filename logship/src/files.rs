@@ -30,6 +30,7 @@ use chores_common::shutdown::Shutdown;
 
 use crate::intake::{Intake, IntakeClosed};
 use crate::process::ProcessSettings;
+use crate::rule::{FileStart, Mode};
 use crate::source::Parse;
 use follow::Follow;
 pub use patterns::{PatternError, Patterns};
@@ -49,25 +50,6 @@ pub const SCAN_EVERY_DEFAULT: Duration = Duration::from_secs(10);
 /// How long a file that was renamed, or removed after its writer closed it, must be quiet to be over, unless set.
 pub const OVER_AFTER_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Where files begin that are there when the very first run starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// At their first byte.
-    #[default]
-    Beginning,
-    /// Behind their last whole line.
-    End,
-}
-
-/// When to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// When the shutdown is asked for.
-    Follow,
-    /// When everything that is there was read to its end.
-    Once,
-}
-
 /// Which files, and what to do with them.
 #[derive(Debug, Clone)]
 pub struct FilesSettings {
@@ -76,7 +58,7 @@ pub struct FilesSettings {
     /// Globs of what is left out of them.
     pub exclude: Vec<String>,
     /// Where to begin at the very first start.
-    pub start: Start,
+    pub start: FileStart,
     /// What is done to lines.
     pub process: Arc<ProcessSettings>,
     /// Added to every record.
@@ -106,7 +88,7 @@ impl FilesSettings {
         Self {
             patterns,
             exclude: Vec::new(),
-            start: Start::default(),
+            start: FileStart::default(),
             process: Arc::default(),
             fields: BTreeMap::new(),
             sinks: None,

@@ -80,6 +80,8 @@ pub mod cli;
 
 pub mod config;
 
+pub mod pipeline;
+
 pub mod commands;
 
 /// Threads that wait for the engine and for object stores; all work on lines has threads of its own.

@@ -8,12 +8,10 @@ use tokio::runtime::Handle;
 
 use crate::config::{Config, WalCodec};
 use crate::deliver::{DeliverError, Delivering, Delivery};
-use crate::engine_source::{self, EngineError, EngineSettings};
 use crate::files::{self, FilesError, FilesSettings};
 use crate::intake::{Intake, intake};
 use crate::rule::{FilesRule, Mode};
 use crate::sink::settings::SinkSettings;
-use crate::status::{Status, StatusError};
 use crate::wal::{Codec, Log, LogSettings, WalError};
 
 /// How often a run looks whether a part of it has failed.
@@ -45,12 +43,6 @@ pub enum PipelineError {
     /// Log files.
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// The engine.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The server of metrics.
-    #[error(transparent)]
-    Status(#[from] StatusError),
     /// A thread.
     #[error("cannot start a thread that reads")]
     Thread(#[source] std::io::Error),
@@ -77,7 +69,6 @@ pub fn run(
         .into_iter()
         .map(|delivery| delivery.start(runtime.clone()))
         .collect::<Result<_, _>>()?;
-    let status = Status::start(config, &log, &delivering, runtime)?;
     let stop = Shutdown::new();
     let mut reading = Reading::start(config, intake, mode, runtime, &stop)?;
 
@@ -91,7 +82,6 @@ pub fn run(
     let refused = reading.finish(deadline);
     let written = writing.finish(deadline);
     let delivered = sinks.finish(deadline);
-    status.finish();
     ended?;
     written?;
     let (is_drained, refused) = (delivered?, refused?);
@@ -139,27 +129,13 @@ impl Reading {
         runtime: &Handle,
         stop: &Shutdown,
     ) -> Result<Self, PipelineError> {
-        let sources = config.files().count() + usize::from(config.has_engine());
+        let sources = config.files().count();
         let (done, ended) = sync_channel(sources.max(1));
         for (number, rule) in config.files().enumerate() {
             let settings = files_settings(config, rule);
             let (intake, stop) = (intake.clone(), stop.clone());
             spawn(format!("files-{number}"), done.clone(), move || {
                 Ok(files::run(settings, intake, &stop, mode)?.refused)
-            })?;
-        }
-        if config.has_engine() {
-            let settings = EngineSettings {
-                host: config.engine.host.clone(),
-                files: config.engine.files.clone(),
-                pin: config.engine.pin.clone(),
-                api_only: config.engine.api_only,
-                planner: config.planner().into(),
-            };
-            let (runtime, stop) = (runtime.clone(), stop.clone());
-            spawn("engine".to_owned(), done, move || {
-                engine_source::run(settings, intake, &stop, mode, &runtime)?;
-                Ok(0)
             })?;
         }
         Ok(Self { running: sources, ended, refused: 0 })

@@ -42,6 +42,15 @@ pub const RESERVED_FIELDS: [&str; 18] = [
     "parsed",
 ];
 
+/// How long a source is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Until the shutdown.
+    Follow,
+    /// To the end of what is there.
+    Once,
+}
+
 /// Globs over names; `*` matches everything, `/` included.
 #[derive(Debug, Clone, Default)]
 pub struct Patterns {

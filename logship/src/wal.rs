@@ -326,6 +326,12 @@ impl Log {
         Position { frame: self.shared.lock().durable, record: 0 }
     }
 
+    /// Why it failed, when it did.
+    #[must_use]
+    pub fn failed(&self) -> Option<String> {
+        self.shared.lock().failed.clone()
+    }
+
     /// How it is doing.
     #[must_use]
     pub fn stats(&self) -> LogStats {

@@ -13,6 +13,10 @@ mod engine_volumes;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod logship_crash;
+#[cfg(test)]
+mod logship_podman;
+#[cfg(test)]
 mod logship_wal;
 #[cfg(test)]
 mod object_client;

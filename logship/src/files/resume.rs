@@ -10,9 +10,9 @@ use crate::files::follow::{Follow, gap};
 use crate::files::patterns::{self, Compression};
 use crate::files::siblings::{self, Candidate, Former};
 use crate::files::tailed::Content;
-use crate::files::{Mode, Start};
 use crate::proof::{FileFacts, head_len, holds, piece};
 use crate::record::{Control, GapReason};
+use crate::rule::{FileStart, Mode};
 use crate::source::{Origin, SourceId};
 
 /// Bytes at the end of a file in which the last line end is looked for.
@@ -187,7 +187,7 @@ impl Follow {
 
     /// Where a file begins that is there at the very first start.
     pub(super) fn first_offset(&self, path: &Path, facts: &FileFacts) -> u64 {
-        if self.settings.start == Start::Beginning || self.mode == Mode::Once {
+        if self.settings.start == FileStart::Beginning || self.mode == Mode::Once {
             return 0;
         }
         siblings::open(path, facts.identity)

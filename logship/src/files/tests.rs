@@ -448,7 +448,7 @@ fn what_is_no_file_is_refused_and_hurts_nobody() {
 #[test]
 fn the_first_start_may_begin_at_the_end_and_later_files_at_their_beginning() {
     let mut scene = Scene::new("*.log");
-    scene.settings.start = Start::End;
+    scene.settings.start = FileStart::End;
     scene.append("a.log", "old\nha");
     let running = scene.start();
     scene.wait("started", |scene| !scene.came.lock().unwrap().controls.is_empty());

@@ -1,0 +1,58 @@
+//! Another engine: podman's Docker-compatible socket, whose times have whole seconds only.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use e2e::podman::Podman;
+use e2e::process::Run;
+use e2e::sandbox::Sandbox;
+use e2e::sequence::Sequence;
+use rustix::process::Signal;
+
+const LOGSHIP: &str = env!("CARGO_BIN_EXE_logship-under-test");
+const WRITER: &str = env!("CARGO_BIN_EXE_log-writer");
+
+/// How long lines may take from the container to the file (seconds).
+const ARRIVAL_SECONDS: u64 = 60;
+
+fn logship(sandbox: &Sandbox, podman: &Podman, command: &str) -> Run {
+    let shipped = sandbox.path("shipped.log");
+    Run::new(LOGSHIP)
+        .args([command, "--engine", "--state"])
+        .arg(sandbox.path("state"))
+        .args(["--engine-host".to_owned(), format!("unix://{}", podman.socket().display())])
+        .args(["--sink".to_owned(), format!("file://{}?format=plain", shipped.display())])
+}
+
+fn arrived(sandbox: &Sandbox, stream: &str) -> Sequence {
+    Sequence::of(stream, &std::fs::read(sandbox.path("shipped.log")).unwrap_or_default())
+}
+
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(ARRIVAL_SECONDS);
+    while !is_there() {
+        assert!(Instant::now() < deadline, "{what}: not after {ARRIVAL_SECONDS} s");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn lines_of_podman_arrive_once_across_restarts_although_many_share_a_second() {
+    let sandbox = Sandbox::new();
+    let Some(podman) = Podman::start(&sandbox, &[Path::new(WRITER)]) else { return };
+    let writer = ["/log-writer", "--line-buffered", "--rate", "400", "--lines", "4000", "--name", "pod"];
+    podman.container("web", &writer);
+    for quarter in 1..=3 {
+        let shipper = logship(&sandbox, &podman, "run").start();
+        wait_for("the lines", || arrived(&sandbox, "pod").last() >= Some(quarter * 1000));
+        if quarter == 2 {
+            drop(shipper.kill_at(Duration::ZERO));
+        } else {
+            shipper.signal(Signal::TERM);
+            shipper.wait().expect_code(0);
+        }
+    }
+    podman.run(["wait", "web"]).expect_code(0);
+    logship(&sandbox, &podman, "once").succeed();
+    arrived(&sandbox, "pod").assert_is(1..=4000);
+}
