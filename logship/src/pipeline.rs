@@ -1,5 +1,6 @@
 //! The parts joined: sources into the log, the log into the sinks. The only place that starts and ends them.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,13 @@ use tokio::runtime::Handle;
 
 use crate::config::{Config, WalCodec};
 use crate::deliver::{DeliverError, Delivering, Delivery};
+use crate::engine_source::{self, EngineSettings, EngineSourceError};
 use crate::files::{self, FilesError, FilesSettings};
+use crate::followed::FollowedTable;
 use crate::intake::{Intake, intake};
 use crate::rule::{FilesRule, Mode};
 use crate::sink::settings::SinkSettings;
+use crate::status::{Status, StatusError, Watched};
 use crate::wal::{Codec, Log, LogSettings, WalError};
 
 /// How often a run looks whether a part of it has failed.
@@ -43,6 +47,12 @@ pub enum PipelineError {
     /// Log files.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineSourceError),
+    /// The server of metrics.
+    #[error(transparent)]
+    Status(#[from] StatusError),
     /// A thread.
     #[error("cannot start a thread that reads")]
     Thread(#[source] std::io::Error),
@@ -69,6 +79,9 @@ pub fn run(
         .into_iter()
         .map(|delivery| delivery.start(runtime.clone()))
         .collect::<Result<_, _>>()?;
+    let watched = delivering.iter().map(|sink| (sink.name().to_owned(), sink.stats().clone()));
+    let watched = Watched::new(&log, watched.collect());
+    let status = Status::start(config.metrics, watched, runtime)?;
     let stop = Shutdown::new();
     let mut reading = Reading::start(config, intake, mode, runtime, &stop)?;
 
@@ -82,6 +95,7 @@ pub fn run(
     let refused = reading.finish(deadline);
     let written = writing.finish(deadline);
     let delivered = sinks.finish(deadline);
+    status.finish();
     ended?;
     written?;
     let (is_drained, refused) = (delivered?, refused?);
@@ -129,13 +143,23 @@ impl Reading {
         runtime: &Handle,
         stop: &Shutdown,
     ) -> Result<Self, PipelineError> {
-        let sources = config.files().count();
+        let sources = config.files().count() + usize::from(config.has_engine());
         let (done, ended) = sync_channel(sources.max(1));
         for (number, rule) in config.files().enumerate() {
             let settings = files_settings(config, rule);
             let (intake, stop) = (intake.clone(), stop.clone());
             spawn(format!("files-{number}"), done.clone(), move || {
                 Ok(files::run(settings, intake, &stop, mode)?.refused)
+            })?;
+        }
+        if config.has_engine() {
+            let settings = engine_settings(config);
+            let planner = Arc::new(config.planner());
+            let (runtime, stop) = (runtime.clone(), stop.clone());
+            spawn("engine".to_owned(), done, move || {
+                let table = Arc::new(FollowedTable::default());
+                engine_source::run(&settings, planner, &intake, &stop, mode, &runtime, &table)?;
+                Ok(0)
             })?;
         }
         Ok(Self { running: sources, ended, refused: 0 })
@@ -262,5 +286,16 @@ fn files_settings(config: &Config, rule: &FilesRule) -> FilesSettings {
         sinks: rule.lines.sinks.clone(),
         parse: rule.lines.parse,
         ..FilesSettings::new(rule.paths.clone(), config.host.clone())
+    }
+}
+
+/// Where the engine is, and its files.
+#[must_use]
+pub fn engine_settings(config: &Config) -> EngineSettings {
+    EngineSettings {
+        host: config.engine.host.clone(),
+        files: config.engine.files.clone(),
+        pin: config.engine.pin.clone(),
+        api_only: config.engine.api_only,
     }
 }

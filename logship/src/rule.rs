@@ -138,15 +138,6 @@ impl EngineRule {
     }
 }
 
-/// How long to ship.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Until told to stop.
-    Follow,
-    /// To the end of what is there.
-    Once,
-}
-
 /// Where a file that was there before the first start is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FileStart {

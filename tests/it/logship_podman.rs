@@ -40,7 +40,8 @@ fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
 fn lines_of_podman_arrive_once_across_restarts_although_many_share_a_second() {
     let sandbox = Sandbox::new();
     let Some(podman) = Podman::start(&sandbox, &[Path::new(WRITER)]) else { return };
-    let writer = ["/log-writer", "--line-buffered", "--rate", "400", "--lines", "4000", "--name", "pod"];
+    let writer =
+        ["/log-writer", "--line-buffered", "--rate", "400", "--lines", "4000", "--name", "pod"];
     podman.container("web", &writer);
     for quarter in 1..=3 {
         let shipper = logship(&sandbox, &podman, "run").start();

@@ -7,12 +7,11 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::pipeline::{self, PipelineError};
 use crate::rule::Mode;
-use crate::sink::settings::SinkSettings;
 
 /// Ships.
 pub fn run(context: &Context<'_>, args: &RunArgs, mode: Mode) -> Result<ExitCode, CommandError> {
     let config = Config::for_run(context.args, args)?;
-    let sinks = sinks(&config)?;
+    let sinks = config.sink_settings()?;
     if config.state.is_none() {
         tracing::warn!(
             "no state directory: after a restart everything is shipped again; give --state DIR"
@@ -33,12 +32,4 @@ pub fn run(context: &Context<'_>, args: &RunArgs, mode: Mode) -> Result<ExitCode
     }
     let is_clean = outcome.is_drained && outcome.gaps == 0 && outcome.refused == 0;
     Ok(if is_clean { ExitCode::Done } else { ExitCode::Warnings })
-}
-
-/// What every sink of the configuration is.
-pub fn sinks(config: &Config) -> Result<Vec<SinkSettings>, CommandError> {
-    let parse = |sink: &crate::config::SinkConfig| {
-        SinkSettings::parse(&sink.name, &sink.url, &sink.options).map_err(CommandError::usage)
-    };
-    config.sinks.iter().map(parse).collect()
 }
