@@ -37,6 +37,15 @@ has_static_busybox() {
     has busybox && ! ldd "$(command -v busybox)" 2>/dev/null | grep -q '=>'
 }
 
+# Its plugins are not on PATH.
+has_rsyslog_tls() {
+    local module
+    for module in /usr/lib/*/rsyslog/lmnsd_gtls.so /usr/lib*/rsyslog/lmnsd_gtls.so; do
+        if [ -e "$module" ]; then return; fi
+    done
+    return 1
+}
+
 # The Debian packages a group of needs lacks, one per line.
 missing_of() {
     case $1 in
@@ -58,6 +67,9 @@ missing_of() {
             has podman || echo podman
             has runc || echo runc
             has python3 || echo python3
+            has openssl || echo openssl
+            has rsyslogd || echo rsyslog
+            has_rsyslog_tls || echo rsyslog-gnutls
             ;;
         demo) has_static_busybox || echo busybox-static ;;
         engine)

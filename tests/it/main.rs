@@ -16,6 +16,7 @@ mod golden;
 mod logship_crash;
 #[cfg(test)]
 mod logship_podman;
+mod logship_sinks;
 #[cfg(test)]
 mod logship_wal;
 #[cfg(test)]

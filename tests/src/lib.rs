@@ -28,6 +28,7 @@ pub mod object_store;
 pub mod podman;
 pub mod process;
 pub mod random;
+pub mod rsyslog;
 pub mod runtime;
 pub mod sandbox;
 pub mod sequence;
