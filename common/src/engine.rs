@@ -11,6 +11,7 @@ mod host;
 mod image;
 mod logs;
 mod own;
+mod raw_logs;
 mod spec;
 mod volume;
 
@@ -27,6 +28,7 @@ pub use host::{DEFAULT_SOCKET, Host};
 pub use image::ListedImage;
 pub use logs::{LogFrame, LogSource, LogStream};
 pub use own::own_container_id;
+pub use raw_logs::{LogTail, RawLogs};
 pub use spec::{ContainerSpec, MountSource, MountSpec, PutFile, VolumesFrom};
 pub use volume::{NewVolume, Volume};
 

@@ -3,3 +3,6 @@
 pub mod frames;
 
 pub mod resume;
+pub mod rotation;
+
+pub mod follow;

@@ -26,6 +26,8 @@ pub enum EngineErrorKind {
     Corrupt,
     /// A name or address that cannot be one; nothing was sent.
     Invalid,
+    /// The engine, or a driver of it, cannot do this at all.
+    Unsupported,
     /// Anything else the engine refused.
     Other,
 }
@@ -129,6 +131,22 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// A request that was made without the client library, and refused: the engine explains in JSON.
+    pub(super) fn answered(&self, status: u16, text: &str) -> EngineError {
+        let json = serde_json::from_str::<serde_json::Value>(text);
+        let message = json.ok().and_then(|json| Some(json.get("message")?.as_str()?.to_owned()));
+        let (kind, reason) = self.judge(status, message.as_deref().unwrap_or(text));
+        self.error(kind, &reason)
+    }
+
+    /// One whose connection broke.
+    pub(super) fn broken(&self, error: &hyper::Error) -> EngineError {
+        match io_kind(error) {
+            Some(kind) => self.unreachable(kind, error),
+            None => self.error(EngineErrorKind::Unreachable, &root(error)),
+        }
+    }
+
     /// By the HTTP status, as the Docker Engine API defines it for all its requests.
     fn judge(&self, status: u16, message: &str) -> (EngineErrorKind, String) {
         let lower = message.to_ascii_lowercase();
@@ -139,12 +157,17 @@ impl<'a> Request<'a> {
             404 => (EngineErrorKind::NotFound, message.to_owned()),
             409 => (EngineErrorKind::Conflict, message.to_owned()),
             401 | 403 => (EngineErrorKind::Denied, message.to_owned()),
+            501 => (EngineErrorKind::Unsupported, message.to_owned()),
             408 | 504 => (EngineErrorKind::Timeout, message.to_owned()),
             _ => (EngineErrorKind::Other, format!("{message} (HTTP {status})")),
         }
     }
 
-    fn unreachable(&self, kind: io::ErrorKind, error: &(dyn Error + 'static)) -> EngineError {
+    pub(super) fn unreachable(
+        &self,
+        kind: io::ErrorKind,
+        error: &(dyn Error + 'static),
+    ) -> EngineError {
         match kind {
             io::ErrorKind::PermissionDenied => self.error(
                 EngineErrorKind::Denied,

@@ -280,6 +280,12 @@ impl Tracker {
         self.live.ended == Some(finished)
     }
 
+    /// Whether the last run is read to its end, and nothing came since.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.live.ended.is_some()
+    }
+
     /// The run that ended at `finished` is read to its end.
     pub fn end(&mut self, finished: i64) {
         self.step(Step::Ended(finished));
