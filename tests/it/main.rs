@@ -20,6 +20,8 @@ mod logship_sinks;
 #[cfg(test)]
 mod logship_wal;
 #[cfg(test)]
+mod logship_engine;
+#[cfg(test)]
 mod object_client;
 #[cfg(test)]
 mod operations;

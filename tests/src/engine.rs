@@ -11,8 +11,8 @@ use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, HostConfig, NetworkCreateRequest,
-    VolumeCreateRequest,
+    ContainerCreateBody, ContainerInspectResponse, HostConfig, HostConfigLogConfig,
+    NetworkCreateRequest, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, KillContainerOptions, LogsOptions,
@@ -88,6 +88,12 @@ pub struct Spec {
     pub working_directory: Option<String>,
     /// Labels beside the owner's.
     pub labels: HashMap<String, String>,
+    /// Log driver and its options; those of the engine when absent.
+    pub log: Option<(String, HashMap<String, String>)>,
+    /// Whether it gets a terminal.
+    pub terminal: bool,
+    /// Whether the engine removes it at its end (`--rm`).
+    pub auto_remove: bool,
 }
 
 impl Spec {
@@ -101,6 +107,14 @@ impl Spec {
         }
     }
 
+    /// The same, with a log driver and `NAME=VALUE` options for it.
+    #[must_use]
+    pub fn log(mut self, driver: &str, options: &[(&str, &str)]) -> Self {
+        let options = options.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        self.log = Some((driver.to_owned(), options.collect()));
+        self
+    }
+
     fn into_body(self) -> ContainerCreateBody {
         let mut labels = self.labels;
         labels.extend(janitor::labels());
@@ -111,11 +125,17 @@ impl Spec {
             volumes: Some(self.anonymous_volumes),
             working_dir: self.working_directory,
             labels: Some(labels),
+            tty: Some(self.terminal),
             host_config: Some(HostConfig {
                 binds: Some(self.binds),
                 volumes_from: Some(self.volumes_from),
                 network_mode: (!self.network.is_empty()).then_some(self.network),
                 cap_add: Some(self.capabilities),
+                auto_remove: Some(self.auto_remove),
+                log_config: self.log.map(|(driver, options)| HostConfigLogConfig {
+                    typ: Some(driver),
+                    config: Some(options),
+                }),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
