@@ -54,6 +54,8 @@ pub mod files;
 
 pub mod engine_source;
 
+pub mod doctor;
+
 pub mod audit;
 
 // Out of the log.

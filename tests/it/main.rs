@@ -15,12 +15,12 @@ mod golden;
 #[cfg(test)]
 mod logship_crash;
 #[cfg(test)]
+mod logship_engine;
+#[cfg(test)]
 mod logship_podman;
 mod logship_sinks;
 #[cfg(test)]
 mod logship_wal;
-#[cfg(test)]
-mod logship_engine;
 #[cfg(test)]
 mod object_client;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Commands that look at what is there: `doctor`, `audit` and `healthcheck`.
 
+use std::io::Write as _;
+
 use chores_common::exit::ExitCode;
 
 use super::{CommandError, Context, print};
@@ -7,12 +9,11 @@ use crate::archive::moment;
 use crate::audit::{self, AuditError, AuditRequest};
 use crate::cli::{AuditArgs, DoctorArgs, HealthcheckArgs};
 use crate::config::{self, Config, SettingError};
+use crate::doctor::{self, DoctorOptions, Status};
+use crate::engine_source::EngineSettings;
 use crate::status::{self, StatusError};
 use crate::time;
-
-#[derive(Debug, thiserror::Error)]
-#[error("this build cannot do that: its parts are not joined")]
-struct NotJoined;
+use crate::wal::BYTES_MAX_DEFAULT;
 
 #[derive(Debug, thiserror::Error)]
 #[error("no state directory is named: give --state DIR or set LOGSHIP_STATE")]
@@ -29,8 +30,26 @@ struct Unwell(String);
 /// Tests the surroundings.
 pub fn doctor(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, CommandError> {
     let config = Config::new(context.args, &args.sources)?;
-    tracing::debug!(host = config.host, "looking");
-    Err(CommandError::failed(NotJoined))
+    let engine = EngineSettings {
+        host: config.engine.host.clone(),
+        files: config.engine.files.clone(),
+        pin: config.engine.pin.clone(),
+        api_only: config.engine.api_only,
+    };
+    let options = DoctorOptions {
+        engine: config.has_engine().then_some(&engine),
+        state: config.state.as_deref(),
+        wal_bytes_max: config.wal.bytes_max.unwrap_or(BYTES_MAX_DEFAULT),
+        json: context.args.json,
+    };
+    let mut out = std::io::stdout().lock();
+    let worst = doctor::doctor(&options, &context.runtime, &mut out);
+    let worst = worst.and_then(|worst| out.flush().map(|()| worst));
+    Ok(match worst.map_err(CommandError::Answer)? {
+        Status::Ok | Status::Note => ExitCode::Done,
+        Status::Warn => ExitCode::Warnings,
+        Status::Fail => ExitCode::Failed,
+    })
 }
 
 /// Proves what was shipped.

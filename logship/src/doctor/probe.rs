@@ -1,0 +1,95 @@
+//! Questions to this machine and the engine.
+
+use std::fs;
+use std::path::Path;
+
+use chores_common::engine::{
+    Container, ContainerFilter, Engine, EngineError, EngineErrorKind, EngineVersion,
+    own_container_id,
+};
+use rustix::fs::statvfs;
+use tokio::runtime::Handle;
+
+use super::{Finding, Status, decide};
+use crate::direct::{opener::is_id, sees};
+use crate::engine_source::EngineSettings;
+use crate::followed::Way;
+
+/// The engine, its files, and every container.
+pub(super) fn engine(settings: &EngineSettings, runtime: &Handle) -> Vec<Finding> {
+    let directory = settings.directory();
+    let mut findings = Vec::new();
+    let listed = directory.as_deref().map_or(Ok(0), |directory| {
+        let entries = fs::read_dir(directory).map_err(|error| error.to_string())?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.filter(|name| is_id(name)).count())
+    });
+    let has_files = directory.is_some() && listed.is_ok();
+    match runtime.block_on(ask(settings.host.as_deref())) {
+        Ok((version, containers)) => {
+            let EngineVersion { engine, api } = version;
+            findings.push(Finding::ok("engine", format!("answers, {engine}, API {api}")));
+            findings.push(decide::files(directory.as_deref(), listed));
+            let own = own_container_id();
+            for container in
+                containers.iter().filter(|container| own.as_ref() != Some(&container.id))
+            {
+                let is_seen = directory.as_deref().is_some_and(|files| sees(files, container));
+                let way = if is_seen { Way::Direct } else { Way::Api };
+                findings.push(decide::container(container, way, directory.as_deref()));
+            }
+        }
+        Err(error) => {
+            let status = if has_files { Status::Warn } else { Status::Fail };
+            let advice = match error.kind() {
+                EngineErrorKind::Denied => "run as root, or in the group that owns the socket",
+                _ => "mount the socket: -v /var/run/docker.sock:/var/run/docker.sock:ro",
+            };
+            findings.push(Finding::new("engine", status, error.to_string(), advice));
+            findings.push(decide::files(directory.as_deref(), listed));
+        }
+    }
+    findings
+}
+
+async fn ask(host: Option<&str>) -> Result<(EngineVersion, Vec<Container>), EngineError> {
+    let engine = Engine::connect(host).await?;
+    let version = engine.version().await?;
+    let filter = ContainerFilter { all: true, ..ContainerFilter::default() };
+    let mut containers = Vec::new();
+    for listed in engine.list_containers(&filter).await? {
+        match engine.inspect_container(&listed.id).await {
+            Ok(container) => containers.push(container),
+            // It was removed since.
+            Err(error) if error.kind() == EngineErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    containers.sort_by(|left, right| left.name.cmp(&right.name));
+    Ok((version, containers))
+}
+
+/// The state directory: whether a file can be made in it, and how much room there is.
+pub(super) fn state(directory: &Path, wal_bytes_max: u64) -> Finding {
+    let refused = |error: &dyn std::fmt::Display| {
+        Finding::new(
+            "state",
+            Status::Fail,
+            format!("{} cannot be written: {error}", directory.display()),
+            "make it, owned by the user that runs this; in a container mount a volume there",
+        )
+    };
+    let random = getrandom::u64().unwrap_or_default();
+    let probe = directory.join(format!(".doctor-{random:016x}"));
+    let made = fs::File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
+    if let Err(error) = made {
+        return refused(&error);
+    }
+    match statvfs(directory) {
+        Ok(room) => {
+            let free = room.f_bavail.saturating_mul(room.f_frsize);
+            decide::state(directory, free, wal_bytes_max)
+        }
+        Err(error) => refused(&error),
+    }
+}
