@@ -414,8 +414,7 @@ impl Worker {
         self.checkpoint = None;
         self.has_news = self.delivered != position && self.has_news;
         self.committed_at = Instant::now();
-        let end = self.log.durable().frame;
-        self.stats.lag(end.saturating_sub(position.frame));
+        self.note_lag();
         Ok(true)
     }
 
@@ -476,6 +475,7 @@ impl Worker {
         } else {
             tracing::debug!(sink, attempt, "{failure}");
         }
+        self.note_lag();
         // The clock's nanoseconds are random enough to keep clients apart.
         let random = time::now().cast_unsigned();
         let pause = RETRY.pause_after(attempt, random).unwrap_or(RETRY.cap);
@@ -484,6 +484,11 @@ impl Worker {
         let stopped = async { tokio::time::timeout(wait, self.stop.wait()).await.is_ok() };
         let is_stopped = self.runtime.block_on(stopped);
         if is_stopped { Err(DeliverError::Stopped(sink)) } else { Ok(()) }
+    }
+
+    fn note_lag(&self) {
+        let end = self.log.durable().frame;
+        self.stats.lag(end.saturating_sub(self.cursor.position().frame));
     }
 
     fn works(&self) {

@@ -18,6 +18,7 @@ mod logship_crash;
 mod logship_engine;
 #[cfg(test)]
 mod logship_podman;
+#[cfg(test)]
 mod logship_sinks;
 #[cfg(test)]
 mod logship_wal;

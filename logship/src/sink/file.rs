@@ -193,6 +193,8 @@ pub struct FileSink {
     committed: Marks,
     /// What it will say next.
     pending: Option<Marks>,
+    /// The note that is kept lacks something of `committed`.
+    is_note_stale: bool,
     /// Directories with new names that are not durable yet.
     directories: BTreeSet<PathBuf>,
     /// Paths that were rotated since the last commit.
@@ -227,6 +229,7 @@ impl FileSink {
             files: HashMap::new(),
             committed,
             pending: None,
+            is_note_stale: false,
             directories: BTreeSet::new(),
             rotated: BTreeSet::new(),
             housekeeping,
@@ -310,12 +313,11 @@ impl FileSink {
 
     /// Opens what the batch is for, and keeps in the note what is new in it.
     fn register(&mut self, context: &mut Context<'_>) -> Result<(), SinkFailure> {
-        let mut is_new = false;
         for index in 0..self.pieces.len() {
             let Some(path) = self.pieces.get(index).map(|piece| piece.path.clone()) else {
                 continue;
             };
-            if self.files.contains_key(&path) {
+            if self.files.get(&path).is_some_and(|open| !is_moved(&path, open)) {
                 continue;
             }
             let (file, mark) = open(Path::new(&*path))?;
@@ -328,7 +330,7 @@ impl FileSink {
             };
             for marks in self.pending.iter_mut().chain([&mut self.committed]) {
                 if !is_known(marks) {
-                    is_new = true;
+                    self.is_note_stale = true;
                     marks.insert(path.to_string(), mark.clone());
                 }
             }
@@ -342,9 +344,16 @@ impl FileSink {
             self.files.insert(path, open);
             self.close_some()?;
         }
-        if is_new {
+        if self.is_note_stale {
             self.sync_directories()?;
+        }
+        self.keep_note(context)
+    }
+
+    fn keep_note(&mut self, context: &mut Context<'_>) -> Result<(), SinkFailure> {
+        if self.is_note_stale {
             (context.keep)(note_of(&self.committed))?;
+            self.is_note_stale = false;
         }
         Ok(())
     }
@@ -373,8 +382,7 @@ impl FileSink {
         let path = Path::new(&*piece.path);
         let FileSettings { rotate_bytes, rotate_age, .. } = self.settings;
         let length = piece.text.len() as u64;
-        // Never missing: it was registered, and only a commit forgets files.
-        let Some(open) = self.files.get_mut(&piece.path) else { return Ok(()) };
+        let open = self.files.get_mut(&piece.path).ok_or_else(|| forgotten(&piece.path))?;
         let is_long = rotate_bytes.is_some_and(|max| open.mark.length.saturating_add(length) > max);
         let is_old = rotate_age.is_some_and(|max| age(open.mark.born, time::now()) >= max);
         let is_half_rotated = open.mark.inode == 0;
@@ -382,7 +390,7 @@ impl FileSink {
             self.rotate(&piece.path, context)?;
         }
         self.writes += 1;
-        let Some(open) = self.files.get_mut(&piece.path) else { return Ok(()) };
+        let open = self.files.get_mut(&piece.path).ok_or_else(|| forgotten(&piece.path))?;
         open.used = self.writes;
         if open.file.is_none() {
             reopen(open, path)?;
@@ -392,8 +400,8 @@ impl FileSink {
             Text::Block(block) => block.text(),
             Text::Encoded(range) => self.encoded.get(range.clone()).unwrap_or_default(),
         };
-        let Some(open) = self.files.get_mut(&piece.path) else { return Ok(()) };
-        let Some(file) = &open.file else { return Ok(()) };
+        let open = self.files.get_mut(&piece.path).ok_or_else(|| forgotten(&piece.path))?;
+        let file = open.file.as_ref().ok_or_else(|| forgotten(&piece.path))?;
         // After a failure the same bytes go to the same place again.
         file.write_all_at(bytes, open.mark.length).map_err(|error| {
             SinkFailure::of(&format!("cannot write {}", path.display()), &error)
@@ -409,7 +417,7 @@ impl FileSink {
 
     /// Gives the file its other name and begins a new one.
     fn rotate(&mut self, path: &Arc<str>, context: &mut Context<'_>) -> Result<(), SinkFailure> {
-        let Some(open) = self.files.get_mut(path) else { return Ok(()) };
+        let open = self.files.get_mut(path).ok_or_else(|| forgotten(path))?;
         let place = Path::new(&**path);
         let generation = open.mark.generation;
         let failed = |act: &str, error: &dyn std::error::Error| {
@@ -422,29 +430,28 @@ impl FileSink {
             }
             open.is_dirty = false;
             let identity = (open.mark.device, open.mark.inode);
-            let mut is_new = false;
             for marks in self.pending.iter_mut().chain([&mut self.committed]) {
                 let known = marks.get_mut(&**path);
                 if let Some(known) = known.filter(|mark| (mark.device, mark.inode) == identity) {
-                    is_new |= !known.rotating;
+                    self.is_note_stale |= !known.rotating;
                     known.rotating = true;
                 }
             }
-            if is_new {
-                (context.keep)(note_of(&self.committed))?;
-            }
+            self.keep_note(context)?;
             let rotated = generations::rotated_path(place, generation);
             std::fs::rename(place, rotated).map_err(|error| failed("rotate", &error))?;
+            let open = self.files.get_mut(path).ok_or_else(|| forgotten(path))?;
             open.file = None;
             open.mark.inode = 0;
             open.mark.length = 0;
         }
-        let file = create(place, true).map_err(|error| failed("create", &error))?;
+        let file = create(place).map_err(|error| failed("create", &error))?;
         let metadata = file.metadata().map_err(|error| failed("look at", &error))?;
+        let open = self.files.get_mut(path).ok_or_else(|| forgotten(path))?;
         open.mark = Mark {
             device: metadata.dev(),
             inode: metadata.ino(),
-            length: 0,
+            length: metadata.len(),
             generation: generation + 1,
             born: time::now(),
             rotating: false,
@@ -476,16 +483,11 @@ impl FileSink {
             synced
                 .map_err(|error| SinkFailure::of(&format!("cannot make {path} durable"), &error))?;
             open.is_dirty = false;
-            let there = std::fs::symlink_metadata(Path::new(&**path));
-            if !there.is_ok_and(|metadata| open.mark.is_of(&metadata)) {
+            if is_moved(path, open) {
                 lost.push(path.clone());
             }
         }
         for path in lost {
-            tracing::warn!(
-                file = %path,
-                "another program moved or removed a file that is written here; a new one is begun"
-            );
             self.files.remove(&path);
         }
         self.sync_directories()
@@ -509,6 +511,7 @@ impl FileSink {
     pub(super) fn committed(&mut self) {
         if let Some(pending) = self.pending.take() {
             self.committed = pending;
+            self.is_note_stale = false;
         }
         self.files.retain(|_, open| open.file.is_some() || open.is_changed);
         for path in std::mem::take(&mut self.rotated) {
@@ -526,6 +529,28 @@ impl FileSink {
     pub(super) fn finish(&mut self) {
         self.housekeeping.finish();
     }
+}
+
+/// Cannot be: a file is registered before it is written, and only a commit forgets it.
+fn forgotten(path: &str) -> SinkFailure {
+    SinkFailure::new(format!("cannot write {path}: it is not open"))
+}
+
+/// Whether another program moved or removed the file. Asked before the first write after a commit and at the
+/// commit: what is written to a file that somebody removed is lost, so that must not go on for long.
+fn is_moved(path: &str, open: &Open) -> bool {
+    if open.file.is_none() || open.is_dirty {
+        return false;
+    }
+    let there = std::fs::symlink_metadata(Path::new(path));
+    let is_moved = !there.is_ok_and(|metadata| open.mark.is_of(&metadata));
+    if is_moved {
+        tracing::warn!(
+            file = path,
+            "another program moved or removed a file that is written here; a new one is begun"
+        );
+    }
+    is_moved
 }
 
 fn note_of(marks: &Marks) -> Value {
@@ -558,7 +583,7 @@ fn open(path: &Path) -> Result<(File, Mark), SinkFailure> {
         durable::create_directories(directory, DIRECTORY_MODE)
             .map_err(|error| failed("write", &error))?;
     }
-    let file = create(path, false).map_err(|error| failed("open", &error))?;
+    let file = create(path).map_err(|error| failed("open", &error))?;
     let metadata = file.metadata().map_err(|error| failed("look at", &error))?;
     if !metadata.is_file() {
         return Err(SinkFailure::new(format!("cannot write {}: it is no file", path.display())));
@@ -583,7 +608,7 @@ fn open(path: &Path) -> Result<(File, Mark), SinkFailure> {
 /// Opens again what was closed to make room.
 fn reopen(open: &mut Open, path: &Path) -> Result<(), SinkFailure> {
     let failed = |error| SinkFailure::of(&format!("cannot open {}", path.display()), &error);
-    let file = create(path, false).map_err(failed)?;
+    let file = create(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !open.mark.is_of(&metadata) {
         open.mark.device = metadata.dev();
@@ -595,12 +620,11 @@ fn reopen(open: &mut Open, path: &Path) -> Result<(), SinkFailure> {
 }
 
 /// Links are not followed: whoever may write to the directory must not choose what we write to.
-fn create(path: &Path, is_new: bool) -> io::Result<File> {
+fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
-        .create_new(is_new)
         .mode(FILE_MODE)
         .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::ops::Range;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -48,6 +48,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// How much of an answer is read, in bytes, and how much of it a message shows.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 const ANSWER_CHARS_SHOWN: usize = 200;
+
+/// How often a record that is given up is logged; all of them are counted.
+const DROPS_TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// How much of a record that is given up is logged, in bytes.
 const RECORD_BYTES_SHOWN: usize = 500;
@@ -187,6 +190,8 @@ pub struct HttpSink {
     parts: VecDeque<Range<usize>>,
     /// What arrived of the batch so far.
     sent: Sent,
+    /// When a record that was given up was last logged.
+    told: Option<Instant>,
 }
 
 /// What a server answered.
@@ -210,6 +215,7 @@ impl HttpSink {
             batch: Vec::new(),
             parts: VecDeque::new(),
             sent: Sent::default(),
+            told: None,
         })
     }
 
@@ -267,13 +273,16 @@ impl HttpSink {
                 )))
             }
             Poison::Drop => {
-                let record = self.batch.get(part).unwrap_or_default();
-                let shown = record.get(..RECORD_BYTES_SHOWN).unwrap_or(record);
-                tracing::error!(
-                    record = %String::from_utf8_lossy(shown),
-                    "a record is given up: {sentence}"
-                );
                 self.sent.dropped += 1;
+                if self.told.is_none_or(|told| told.elapsed() >= DROPS_TOLD_EVERY) {
+                    self.told = Some(Instant::now());
+                    let record = self.batch.get(part).unwrap_or_default();
+                    let shown = record.get(..RECORD_BYTES_SHOWN).unwrap_or(record);
+                    tracing::error!(
+                        record = %String::from_utf8_lossy(shown),
+                        "a record is given up, and perhaps others soon after it: {sentence}"
+                    );
+                }
                 Ok(())
             }
         }

@@ -125,6 +125,8 @@ pub struct S3Sink {
     /// The object as it is sent, once nothing is added to it any more.
     finished: Option<Bytes>,
     first_ts: Option<i64>,
+    /// Nothing in the batch is for this sink.
+    is_empty: bool,
     /// What was being sent when the process ended, or is now.
     intent: Option<Intent>,
     /// The intent is an earlier process's, and its end is not reached yet.
@@ -160,6 +162,7 @@ impl S3Sink {
             object: encoder()?,
             finished: None,
             first_ts: None,
+            is_empty: true,
             is_replaying: note.intent.is_some(),
             intent: note.intent,
             is_full: false,
@@ -185,6 +188,7 @@ impl S3Sink {
         let mut done = from;
         while done < frame.block.count() {
             done = self.encoder.encode(frame, done, ENCODED_BYTES, &mut self.encoded);
+            self.is_empty &= self.encoded.is_empty();
             // Memory takes whatever is written.
             if let Err(error) = self.object.write_all(&self.encoded) {
                 tracing::error!(%error, "cannot compress records");
@@ -203,6 +207,10 @@ impl S3Sink {
     }
 
     pub(super) fn deliver(&mut self, context: &mut Context<'_>) -> Result<Sent, SinkFailure> {
+        if self.is_empty && self.intent.is_none() {
+            self.begin();
+            return Ok(Sent::default());
+        }
         let object = match &self.finished {
             Some(object) => object.clone(),
             None => {
@@ -231,12 +239,18 @@ impl S3Sink {
             Some(Err(error)) => return Err(SinkFailure::new(error.to_string())),
             Some(Ok(())) => {}
         }
+        self.begin();
+        Ok(Sent { bytes, dropped: 0 })
+    }
+
+    /// What follows is the next object's.
+    fn begin(&mut self) {
         self.finished = None;
         self.first_ts = None;
+        self.is_empty = true;
         self.intent = None;
         self.is_replaying = false;
         self.is_full = false;
-        Ok(Sent { bytes, dropped: 0 })
     }
 }
 

@@ -13,6 +13,9 @@ use crate::encode::ndjson::Ndjson;
 use crate::encode::{Controls, plain};
 use crate::wal::Frame;
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes that are collected before they are written.
 const BATCH_BYTES: usize = 256 << 10;
 

@@ -28,7 +28,7 @@ pub(super) fn restore(path: &Path, mut mark: Mark) -> Result<Option<Mark>, SinkF
                 );
                 mark.length = metadata.len();
             } else if metadata.len() > mark.length {
-                let cut = create(path, false).and_then(|file| {
+                let cut = create(path).and_then(|file| {
                     file.set_len(mark.length)?;
                     file.sync_data()
                 });

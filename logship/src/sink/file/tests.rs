@@ -203,8 +203,8 @@ fn a_file_that_another_program_moved_is_begun_anew() {
     driver.commit();
     driver.push(&lines("web", &["c"]));
     driver.end();
-    assert_eq!(fs::read_to_string(directory.path().join("moved")).unwrap(), "a\nb\n");
-    assert_eq!(fs::read_to_string(&path).unwrap(), "c\n");
+    assert_eq!(fs::read_to_string(directory.path().join("moved")).unwrap(), "a\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b\nc\n");
 }
 
 #[test]
