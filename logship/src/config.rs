@@ -72,7 +72,7 @@ pub struct WalConfig {
     pub codec: Option<WalCodec>,
     /// What it may hold, in bytes.
     pub bytes_max: Option<u64>,
-    /// Free space it leaves to others, in bytes.
+    /// Space kept aside on disk for the cursors of sinks, in bytes.
     pub reserve_bytes: Option<u64>,
 }
 

@@ -1,0 +1,242 @@
+//! The command line of `logship` as a contract: help, exit codes, one sentence for whatever is wrong, archives.
+
+use e2e::process::{Finished, Run};
+use e2e::sandbox::Sandbox;
+
+use crate::tool::{FAILED, WARNINGS, WRONG_USAGE};
+
+/// The program under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_logship-under-test");
+
+/// Every command of this release.
+const COMMANDS: [&str; 11] = [
+    "run",
+    "once",
+    "check",
+    "doctor",
+    "audit",
+    "cat",
+    "grep",
+    "tail",
+    "healthcheck",
+    "completions",
+    "man",
+];
+
+const WEB: &str = r#"{"host":"h","container":"web","id":"c0ffee","image":"i","stream":"stdout","seq":0,"ts":"2026-11-24T10:00:00.000000000Z","line":"GET /one"}"#;
+const DB: &str = r#"{"host":"h","container":"db","id":"decade","image":"i","stream":"stderr","seq":0,"ts":"2026-11-24T11:00:00.000000000Z","line":"PANIC: two"}"#;
+const GAP: &str = r#"{"host":"h","container":"web","id":"c0ffee","image":"i","stream":"stdout","seq":1,"ts":"2026-11-24T12:00:00.000000000Z","control":{"control":"gap","reason":"rotated","lines":5,"exact":true}}"#;
+
+fn logship(args: &[&str]) -> Run {
+    Run::new(BINARY).args(args.iter().copied()).env("LOGSHIP_LOG_FORMAT", "text")
+}
+
+/// Nothing on standard output, and one sentence of ours on standard error, which it returns.
+fn sentence(finished: &Finished) -> String {
+    assert!(finished.stdout.is_empty(), "{finished}");
+    let said = finished.stderr_text();
+    let ours: Vec<&str> =
+        said.lines().filter_map(|line| line.strip_prefix("logship: ")).collect();
+    let [only] = ours.as_slice() else { panic!("not one sentence: {finished}") };
+    (*only).to_owned()
+}
+
+#[test]
+fn help_names_every_command_and_fits_on_a_terminal() {
+    const WIDTH_MAX: usize = 100;
+    let help = logship(&["--help"]).succeed().stdout_text();
+    for command in COMMANDS {
+        assert!(
+            help.lines().any(|line| line.trim_start().starts_with(command)),
+            "{command} is not in:\n{help}"
+        );
+        let help = logship(&[command, "--help"]).succeed().stdout_text();
+        let widest = help.lines().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= WIDTH_MAX, "{command} --help has a line of {widest} characters:\n{help}");
+    }
+    assert!(!help.contains("rotate "), "what is not in this release is promised:\n{help}");
+}
+
+#[test]
+fn version_completions_and_the_manual_page_are_made() {
+    let version = logship(&["--version"]).succeed().stdout_text();
+    assert!(version.starts_with("logship ") && version.lines().count() == 1, "{version}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = logship(&["completions", shell]).succeed().stdout_text();
+        assert!(script.contains("healthcheck"), "{shell}: {script}");
+    }
+    assert!(logship(&["man"]).succeed().stdout_text().contains(".TH"));
+}
+
+#[test]
+fn words_that_mean_nothing_are_wrong_usage() {
+    for args in [
+        &[][..],
+        &["rotate"],
+        &["no-such-command"],
+        &["run", "--no-such-flag"],
+        &["run", "--no-wal", "--wal-max", "1GB"],
+        &["run", "--metrics", "9464"],
+        &["cat"],
+        &["grep", "pattern"],
+        &["tail", "-n", "many", "x"],
+    ] {
+        let finished = logship(args).finish();
+        assert_eq!(finished.code(), Some(WRONG_USAGE), "{finished}");
+        assert!(finished.stdout.is_empty(), "{finished}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_one_sentence_and_exit_2() {
+    let sandbox = Sandbox::new();
+    let log = sandbox.file("a.ndjson", format!("{WEB}\n"));
+    let log = log.to_str().unwrap();
+    let empty = sandbox.directory("empty");
+    let empty = empty.to_str().unwrap();
+    for (args, wanted) in [
+        (&["run", "--files", "logs"][..], r#"--files "logs" is unusable: it is no absolute path"#),
+        (&["once", "--sink", "nowhere"], r#"--sink "nowhere" is unusable: it is no URL"#),
+        (&["once", "--sink", "gopher://x"], "the sink gopher is unusable: "),
+        (&["check", "--offline", "--sink", "gopher://x"], "the sink gopher is unusable: "),
+        (&["check", "--offline", "--sink", "stdout:?color=red"], "the sink stdout is unusable: "),
+        (&["run", "--wal-max", "much"], r#"--wal-max "much" is unusable: "#),
+        (&["run", "--drain", "8"], r#"--drain "8" is unusable: "#),
+        (&["run", "--config", "/no/such.toml"], "/no/such.toml: the configuration cannot be read"),
+        (&["audit", "--state", empty], "there is no log in "),
+        (&["audit", "--state", "/no/such"], "there is no log in /no/such"),
+        (&["audit", "--state", empty, "--since", "soon"], r#"--since "soon" is unusable: "#),
+        (&["cat", "/no/such/archive"], "cannot read /no/such/archive: "),
+        (&["cat", empty], "there is nothing at "),
+        (&["cat", "ftp://x"], r#""ftp://x" is no place: "#),
+        (&["cat", log, "--since", "soon"], r#"--since "soon" is unusable: "soon" is no time"#),
+        (&["cat", log, "--stream", "out"], r#"--stream "out" is unusable: "out" is none of stdout"#),
+        (&["cat", log, "--source", "["], r#"--source "[" is unusable: "#),
+        (&["grep", "(", log], r#"the pattern "(" is unusable: "#),
+        (&["tail", "-n", "100001", log], "--lines 100001 is out of range: give 0 to 100000"),
+        (&["tail", "--follow", log, log], "only one file that is not compressed can be followed"),
+        (&["healthcheck"], "no address is named: give --metrics ADDRESS"),
+        (&["man", "rotate"], "there is no command rotate"),
+    ] {
+        let finished = logship(args).finish();
+        assert_eq!(finished.code(), Some(WRONG_USAGE), "{finished}");
+        let said = sentence(&finished);
+        assert!(said.starts_with(wanted), "{wanted}: {finished}");
+    }
+}
+
+#[test]
+fn what_fails_is_one_sentence_and_exit_1() {
+    for (args, wanted) in [
+        (&["healthcheck", "--metrics", "127.0.0.1:1"][..], "nobody answers at 127.0.0.1:1: "),
+        (&["check", "--engine-host", "/no/such.sock"], "cannot "),
+    ] {
+        let finished = logship(args).finish();
+        assert_eq!(finished.code(), Some(FAILED), "{finished}");
+        assert!(sentence(&finished).starts_with(wanted), "{finished}");
+    }
+}
+
+#[test]
+fn every_fault_of_a_configuration_is_told_at_its_place() {
+    let sandbox = Sandbox::new();
+    let text = "stat = \"/x\"\n[[source]]\ntype = \"files\"\npaths = \"logs\"\n[[sink]]\nname = \"a\"\nurl = 1\n";
+    let config = sandbox.file("logship.toml", text);
+    let path = config.to_str().unwrap().to_owned();
+    let finished = logship(&["check", "--offline", "--config", &path]).finish();
+    assert_eq!(finished.code(), Some(WRONG_USAGE), "{finished}");
+    let said = finished.stderr_text();
+    for place in [":1:1: stat: ", ":4:9: source[1].paths: ", ":7:7: sink[1].url: "] {
+        assert!(said.contains(&format!("{path}{place}")), "{place} is not in {finished}");
+    }
+
+    let text = "[[sink]]\nname = \"a\"\nurl = \"stdout:\"\ncolor = \"red\"\n";
+    let config = sandbox.file("sink.toml", text);
+    let path = config.to_str().unwrap().to_owned();
+    let finished = logship(&["check", "--offline", "--config", &path]).finish();
+    assert_eq!(finished.code(), Some(WRONG_USAGE), "{finished}");
+    let said = sentence(&finished);
+    assert!(said.starts_with(&format!("{path}:1:1: sink a: `color` is no option")), "{said}");
+}
+
+#[test]
+fn a_configuration_that_is_right_is_shown() {
+    let sandbox = Sandbox::new();
+    let text = r#"
+        [[source]]
+        type = "files"
+        paths = ["/logs/*.log"]
+        parse = "json"
+        redact = ["email"]
+        sinks = ["out"]
+        [[sink]]
+        name = "out"
+        url = "stdout:"
+        "#;
+    let config = sandbox.file("logship.toml", text);
+    let path = config.to_str().unwrap().to_owned();
+    let said = logship(&["check", "--config", &path]).succeed().stdout_text();
+    assert!(
+        said.contains("files of source[1]: /logs/*.log, sinks=out parse=json redact=email"),
+        "{said}"
+    );
+    let lines = logship(&["check", "--json", "--config", &path]).succeed().json_lines();
+    let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+    assert_eq!(&events[..2], ["sink", "files"]);
+}
+
+#[test]
+fn archives_are_printed_searched_and_chosen_from() {
+    let sandbox = Sandbox::new();
+    let old = zstd::encode_all(format!("{WEB}\n").as_bytes(), 1).unwrap();
+    sandbox.file("logs/a.ndjson.000001.zst", old);
+    sandbox.file("logs/a.ndjson", format!("{DB}\n"));
+    let place = sandbox.path("logs");
+    let place = place.to_str().unwrap();
+    for (args, wanted) in [
+        (&["cat", place][..], "GET /one\nPANIC: two\n"),
+        (&["cat", place, "--source", "db"], "PANIC: two\n"),
+        (&["cat", place, "--until", "2026-11-24T11:00:00Z"], "GET /one\n"),
+        (&["cat", place, "--stream", "stderr"], "PANIC: two\n"),
+        (
+            &["cat", place, "--long", "--source", "web"],
+            "2026-11-24T10:00:00.000000000Z web stdout GET /one\n",
+        ),
+        (&["grep", "-i", "panic", place], "PANIC: two\n"),
+        (&["grep", "-v", "PANIC", place], "GET /one\n"),
+        (&["grep", "-c", ".", place], "2\n"),
+        (&["grep", "nothing", place], ""),
+        (&["tail", "-n", "1", place], "PANIC: two\n"),
+        (&["tail", place], "GET /one\nPANIC: two\n"),
+    ] {
+        let said = logship(args).succeed();
+        assert_eq!(said.stdout_text(), wanted, "{said}");
+    }
+    let records = logship(&["cat", "--json", place]).succeed().stdout_text();
+    assert_eq!(records, format!("{WEB}\n{DB}\n"));
+    let piped = logship(&["cat", "-"]).stdin(WEB).succeed();
+    assert_eq!(piped.stdout_text(), "GET /one\n");
+}
+
+#[test]
+fn gaps_are_warnings_and_damage_is_a_failure_after_everything_before_it() {
+    let sandbox = Sandbox::new();
+    let with_gap = sandbox.file("gap.ndjson", format!("{WEB}\n{GAP}\n"));
+    let finished = logship(&["cat", with_gap.to_str().unwrap()]).finish();
+    assert_eq!(finished.code(), Some(WARNINGS), "{finished}");
+    assert_eq!(finished.stdout_text(), "GET /one\n");
+    assert!(finished.stderr_text().contains("1 gaps; 5 lines"), "{finished}");
+
+    let damaged = sandbox.file("bad.ndjson", format!("{WEB}\n{{\"ts\"\n{DB}\n"));
+    let finished = logship(&["cat", damaged.to_str().unwrap()]).finish();
+    assert_eq!(finished.code(), Some(FAILED), "{finished}");
+    assert_eq!(finished.stdout_text(), "GET /one\n");
+    let offset = format!("is damaged at byte {} of its content", WEB.len() + 1);
+    assert!(finished.stderr_text().contains(&offset), "{finished}");
+}
+
+#[test]
+fn a_variable_that_is_misspelt_is_warned_of() {
+    let finished = logship(&["check", "--offline"]).env("LOGSHIP_STAET", "/x").succeed();
+    assert!(finished.stderr_text().contains("LOGSHIP_STAET is set, but is no setting"), "{finished}");
+}
