@@ -9,6 +9,7 @@ pub mod look;
 pub mod archive;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use chores_common::exit::ExitCode;
 use chores_common::object::{ErrorKind, ObjectError};
@@ -16,7 +17,7 @@ use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
 
 use crate::cli::CommonArgs;
-use crate::config::SettingError;
+use crate::config::{self, SettingError};
 
 /// What every command needs.
 #[derive(Debug)]
@@ -87,6 +88,17 @@ impl CommandError {
             Self::Interrupted(_) => ExitCode::Interrupted,
             Self::Store(_) | Self::Failed(_) | Self::Answer(_) => ExitCode::Failed,
         }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no state directory is named: give --state DIR or set LOGSHIP_STATE")]
+struct NoState;
+
+impl Context<'_> {
+    /// The state directory, for commands that look into it.
+    pub fn state(&self) -> Result<PathBuf, CommandError> {
+        config::state(self.args)?.ok_or_else(|| CommandError::usage(NoState))
     }
 }
 

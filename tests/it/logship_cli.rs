@@ -35,8 +35,7 @@ fn logship(args: &[&str]) -> Run {
 fn sentence(finished: &Finished) -> String {
     assert!(finished.stdout.is_empty(), "{finished}");
     let said = finished.stderr_text();
-    let ours: Vec<&str> =
-        said.lines().filter_map(|line| line.strip_prefix("logship: ")).collect();
+    let ours: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("logship: ")).collect();
     let [only] = ours.as_slice() else { panic!("not one sentence: {finished}") };
     (*only).to_owned()
 }
@@ -110,11 +109,19 @@ fn what_cannot_be_meant_is_one_sentence_and_exit_2() {
         (&["cat", empty], "there is nothing at "),
         (&["cat", "ftp://x"], r#""ftp://x" is no place: "#),
         (&["cat", log, "--since", "soon"], r#"--since "soon" is unusable: "soon" is no time"#),
-        (&["cat", log, "--stream", "out"], r#"--stream "out" is unusable: "out" is none of stdout"#),
+        (
+            &["cat", log, "--stream", "out"],
+            r#"--stream "out" is unusable: "out" is none of stdout"#,
+        ),
         (&["cat", log, "--source", "["], r#"--source "[" is unusable: "#),
         (&["grep", "(", log], r#"the pattern "(" is unusable: "#),
         (&["tail", "-n", "100001", log], "--lines 100001 is out of range: give 0 to 100000"),
-        (&["tail", "--follow", log, log], "only one file that is not compressed can be followed"),
+        (
+            &["tail", "--follow", log, log],
+            "only one file that is not compressed, or what is being shipped, can be followed",
+        ),
+        (&["tail", "web"], "no state directory is named: give --state DIR"),
+        (&["tail", "web", "--state", "/no/such"], "there is no log in /no/such"),
         (&["healthcheck"], "no address is named: give --metrics ADDRESS"),
         (&["man", "rotate"], "there is no command rotate"),
     ] {
@@ -219,6 +226,23 @@ fn archives_are_printed_searched_and_chosen_from() {
 }
 
 #[test]
+fn what_was_shipped_is_seen_in_the_log_by_whoever_looks() {
+    let sandbox = Sandbox::new();
+    let log = sandbox.file("logs/a.log", "one\ntwo\nthree\n");
+    let state = sandbox.path("state");
+    let (log, state) = (log.to_str().unwrap(), state.to_str().unwrap());
+    let once = logship(&["once", "--state", state, "--files", log]).succeed();
+    assert_eq!(once.stdout_text().lines().filter(|line| line.contains("\"line\"")).count(), 3);
+    let said = logship(&["tail", "--state", state, "-n", "2", "--source", log]).succeed();
+    let lines = said.stdout_text();
+    assert!(lines.ends_with("three\n"), "{said}");
+    let other = logship(&["tail", "--state", state, "elsewhere"]).succeed();
+    assert_eq!(other.stdout_text(), "");
+    let audit = logship(&["audit", "--state", state]).succeed();
+    assert!(audit.stdout_text().trim_end().ends_with("0 lines lost"), "{audit}");
+}
+
+#[test]
 fn gaps_are_warnings_and_damage_is_a_failure_after_everything_before_it() {
     let sandbox = Sandbox::new();
     let with_gap = sandbox.file("gap.ndjson", format!("{WEB}\n{GAP}\n"));
@@ -238,5 +262,8 @@ fn gaps_are_warnings_and_damage_is_a_failure_after_everything_before_it() {
 #[test]
 fn a_variable_that_is_misspelt_is_warned_of() {
     let finished = logship(&["check", "--offline"]).env("LOGSHIP_STAET", "/x").succeed();
-    assert!(finished.stderr_text().contains("LOGSHIP_STAET is set, but is no setting"), "{finished}");
+    assert!(
+        finished.stderr_text().contains("LOGSHIP_STAET is set, but is no setting"),
+        "{finished}"
+    );
 }

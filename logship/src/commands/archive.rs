@@ -16,11 +16,14 @@ use crate::archive::place::{Part, PlaceError, parts};
 use crate::archive::{Entry, Facts, Filter, RECORD_BYTES_MAX, moment};
 use crate::cli::{CatArgs, Credentials, FilterArgs, GrepArgs, TailArgs};
 use crate::config;
+use crate::encode::Controls;
+use crate::encode::ndjson::Ndjson;
 use crate::labels::one_of;
 use crate::process::multiline::PATTERN_BYTES_MAX;
 use crate::record::{Control, Stream, control_line};
 use crate::rule::Patterns;
 use crate::time::{self, Stamp};
+use crate::wal::{Spectator, Start};
 
 #[cfg(test)]
 mod tests;
@@ -46,8 +49,10 @@ enum Refusal {
     Pattern(String, #[source] Box<regex::Error>),
     #[error("--lines {0} is out of range: give 0 to {TAIL_LINES_MAX}")]
     Lines(u32),
-    #[error("only one file that is not compressed can be followed")]
+    #[error("only one file that is not compressed, or what is being shipped, can be followed")]
     Follow,
+    #[error("there is no log in {}", .0.display())]
+    NoLog(PathBuf),
 }
 
 impl Refusal {
@@ -109,6 +114,10 @@ pub fn tail(context: &Context<'_>, args: &TailArgs) -> Result<ExitCode, CommandE
         return Err(CommandError::usage(Refusal::Lines(args.lines)));
     }
     let mut printer = Printer::new(context, args.long);
+    if args.places.iter().all(|place| is_source(place)) {
+        let walked = live(context, args, filter, &mut printer);
+        return printer.end(walked);
+    }
     if args.follow {
         let [place] = args.places.as_slice() else {
             return Err(CommandError::usage(Refusal::Follow));
@@ -121,6 +130,68 @@ pub fn tail(context: &Context<'_>, args: &TailArgs) -> Result<ExitCode, CommandE
         Ok(ExitCode::Done)
     });
     printer.end(walked)
+}
+
+/// Whether it names what is being shipped, and no archive.
+fn is_source(place: &str) -> bool {
+    place != "-" && !place.contains("://") && !Path::new(place).exists() && !place.starts_with('/')
+}
+
+/// The end of what is being shipped, from the log of the process that does.
+fn live(
+    context: &Context<'_>,
+    args: &TailArgs,
+    mut filter: Filter,
+    printer: &mut Printer,
+) -> Result<ExitCode, CommandError> {
+    let state = context.state()?;
+    if !state.is_dir() {
+        return Err(CommandError::usage(Refusal::NoLog(state)));
+    }
+    if !args.places.is_empty() {
+        let names: Vec<String> = [&args.places[..], &args.filter.source].concat();
+        filter.sources = Patterns::new(&names)
+            .map_err(|error| Refusal::flag("the source", &args.places.join(" "), &error))?;
+    }
+    let mut spectator = Spectator::open(&state, Start::Recent).map_err(CommandError::failed)?;
+    let mut last = Last::default();
+    let mut encoder = Ndjson::new(Controls::All);
+    see(&mut spectator, &mut encoder, &filter, &mut |entry| {
+        last.push(entry.raw, true, args.lines as usize);
+        Ok(())
+    })?;
+    last.print(printer).map_err(CommandError::Answer)?;
+    drop(last);
+    while args.follow && !context.shutdown.is_requested() {
+        printer.out.flush().map_err(CommandError::Answer)?;
+        context.runtime.block_on(context.shutdown.or(tokio::time::sleep(FOLLOW_PAUSE)));
+        see(&mut spectator, &mut encoder, &filter, &mut |entry| printer.print(entry))?;
+    }
+    Ok(ExitCode::Done)
+}
+
+/// Everything that is new in the log.
+fn see(
+    spectator: &mut Spectator,
+    encoder: &mut Ndjson,
+    filter: &Filter,
+    each: &mut dyn FnMut(&Entry<'_>) -> io::Result<()>,
+) -> Result<(), CommandError> {
+    let mut text = Vec::new();
+    while let Some(frame) = spectator.next().map_err(CommandError::failed)? {
+        let mut done = 0;
+        while done < frame.block.count() {
+            text.clear();
+            done = encoder.encode(&frame, done, FOLLOW_BYTES, &mut text);
+            for raw in text.split(|byte| *byte == b'\n').filter(|raw| !raw.is_empty()) {
+                let entry = entry(raw, true);
+                if entry.facts.as_ref().is_some_and(|facts| filter.takes(facts)) {
+                    each(&entry).map_err(CommandError::Answer)?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn pattern(text: &str, ignore_case: bool) -> Result<Regex, CommandError> {

@@ -12,6 +12,7 @@ use super::{CommandError, Context};
 use crate::cli::CheckArgs;
 use crate::config::Config;
 use crate::direct::{CONTAINERS_DIRECTORY, sees};
+use crate::files::patterns::{Patterns, is_compressed};
 use crate::labels::LabelFault;
 use crate::plan::{Plan, Verdict};
 use crate::process::ProcessSettings;
@@ -21,13 +22,16 @@ use crate::source::Parse;
 #[cfg(test)]
 mod tests;
 
+/// Files of one rule that people are told of; machines are told of all.
+const FILES_TOLD_MAX: usize = 20;
+
 /// Validates, and shows.
 pub fn run(context: &Context<'_>, args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let config = Config::new(context.args, &args.sources)?;
     let mut report =
         Report { sinks: config.sink_settings()?.iter().map(sink).collect(), ..Report::default() };
     for rule in config.files() {
-        report.files.push(files(rule));
+        report.files.push(files(rule, args.offline)?);
     }
     if config.has_engine() && !args.offline {
         report.containers = context.runtime.block_on(containers(&config))?;
@@ -35,7 +39,8 @@ pub fn run(context: &Context<'_>, args: &CheckArgs) -> Result<ExitCode, CommandE
     let mut out = io::stdout().lock();
     let written = if context.args.json { report.json(&mut out) } else { report.text(&mut out) };
     written.and_then(|()| out.flush()).map_err(CommandError::Answer)?;
-    let is_clean = report.containers.iter().all(|container| container.faults.is_empty());
+    let is_clean = report.containers.iter().all(|container| container.faults.is_empty())
+        && report.files.iter().all(|files| files.refused.is_empty());
     Ok(if is_clean { ExitCode::Done } else { ExitCode::Warnings })
 }
 
@@ -62,6 +67,10 @@ struct FilesRow {
     paths: Vec<String>,
     #[serde(flatten)]
     lines: LinesRow,
+    /// What matches now.
+    files: Vec<String>,
+    /// Directories that cannot be read, and why.
+    refused: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,13 +113,30 @@ fn sink(sink: &crate::sink::settings::SinkSettings) -> SinkRow {
     SinkRow { name: sink.name.clone(), url: sink.url.clone(), backlog_max: sink.backlog_bytes_max }
 }
 
-fn files(rule: &FilesRule) -> FilesRow {
+fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
+    let patterns = Patterns::new(&rule.paths, &rule.exclude).map_err(CommandError::usage)?;
     let LineRule { parse, process, fields, sinks } = &rule.lines;
-    FilesRow {
+    let mut row = FilesRow {
         rule: rule.name.clone(),
         paths: rule.paths.clone(),
         lines: LinesRow::new(*parse, process, fields, sinks.as_ref()),
+        files: Vec::new(),
+        refused: Vec::new(),
+    };
+    if is_offline {
+        return Ok(row);
     }
+    let listing = patterns.list();
+    for (directory, names) in &listing.directories {
+        let paths = names.iter().map(|name| directory.join(name));
+        let meant = paths
+            .filter(|path| patterns.is_meant(path) && !is_compressed(path) && path.is_file())
+            .map(|path| path.display().to_string());
+        row.files.extend(meant);
+    }
+    let refused = listing.refused.iter();
+    row.refused = refused.map(|(path, why)| format!("{}: {why}", path.display())).collect();
+    Ok(row)
 }
 
 impl LinesRow {
@@ -232,8 +258,17 @@ impl Report {
             }
             writeln!(out)?;
         }
-        for FilesRow { rule, paths, lines } in &self.files {
+        for FilesRow { rule, paths, lines, files, refused } in &self.files {
             writeln!(out, "files of {rule}: {}", joined(&[&paths.join(" "), &lines.text()]))?;
+            for file in files.iter().take(FILES_TOLD_MAX) {
+                writeln!(out, "  {file}")?;
+            }
+            if let Some(others) = files.len().checked_sub(FILES_TOLD_MAX).filter(|n| *n > 0) {
+                writeln!(out, "  and {others} more")?;
+            }
+            for refused in refused {
+                writeln!(out, "error: cannot read {refused}")?;
+            }
         }
         let mut shipped = 0;
         for row in &self.containers {

@@ -16,10 +16,6 @@ use crate::time;
 use crate::wal::BYTES_MAX_DEFAULT;
 
 #[derive(Debug, thiserror::Error)]
-#[error("no state directory is named: give --state DIR or set LOGSHIP_STATE")]
-struct NoState;
-
-#[derive(Debug, thiserror::Error)]
 #[error("no address is named: give --metrics ADDRESS, set LOGSHIP_METRICS, or [metrics] listen")]
 struct NoAddress;
 
@@ -54,7 +50,7 @@ pub fn doctor(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, Comm
 
 /// Proves what was shipped.
 pub fn audit(context: &Context<'_>, args: &AuditArgs) -> Result<ExitCode, CommandError> {
-    let state = config::state(context.args)?.ok_or_else(|| CommandError::usage(NoState))?;
+    let state = context.state()?;
     let since = args.since.as_ref().map(|text| {
         moment(text, time::now()).map_err(|error| SettingError::flag("--since", text, &error))
     });

@@ -36,11 +36,17 @@ fn report() -> Report {
             url: "s3://bucket".to_owned(),
             backlog_max: Some(1 << 30),
         }],
-        files: vec![files(&FilesRule {
-            name: "source[2]".to_owned(),
-            paths: vec!["/logs/*.log".to_owned()],
-            ..FilesRule::default()
-        })],
+        files: vec![
+            files(
+                &FilesRule {
+                    name: "source[2]".to_owned(),
+                    paths: vec!["/logs/*.log".to_owned()],
+                    ..FilesRule::default()
+                },
+                true,
+            )
+            .unwrap(),
+        ],
         containers: rows.collect(),
     }
 }
