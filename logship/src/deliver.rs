@@ -166,7 +166,7 @@ impl Delivery {
             batch: None,
             checkpoint: None,
             has_news: false,
-            committed_at: Instant::now(),
+            committed_at: None,
         };
         worker.run()
     }
@@ -236,7 +236,9 @@ struct Worker {
     checkpoint: Option<(Position, Instant)>,
     /// Something was delivered since the last commit.
     has_news: bool,
-    committed_at: Instant,
+    /// `None` before the first commit, which waits for nothing: a process that is killed again and again must
+    /// come further each time.
+    committed_at: Option<Instant>,
 }
 
 impl Worker {
@@ -281,11 +283,15 @@ impl Worker {
         let commit = match self.checkpoint {
             Some((_, since)) => Some(pace.settle.saturating_sub(since.elapsed()).max(DURABLE_WAIT)),
             None if self.delivered != self.cursor.position() => {
-                Some(self.commit_every(pace).saturating_sub(self.committed_at.elapsed()))
+                Some(self.commit_every(pace).saturating_sub(self.since_commit()))
             }
             None => None,
         };
         [batch, commit].into_iter().flatten().fold(IDLE_WAIT, Duration::min)
+    }
+
+    fn since_commit(&self) -> Duration {
+        self.committed_at.map_or(Duration::MAX, |at| at.elapsed())
     }
 
     fn commit_every(&self, pace: Pace) -> Duration {
@@ -375,7 +381,7 @@ impl Worker {
         let pace = self.sink.pace();
         let is_behind = self.delivered != self.cursor.position();
         if self.checkpoint.is_none() {
-            if !is_behind || self.committed_at.elapsed() < self.commit_every(pace) {
+            if !is_behind || self.since_commit() < self.commit_every(pace) {
                 return Ok(true);
             }
             self.sink.checkpoint();
@@ -413,7 +419,7 @@ impl Worker {
         self.sink.committed();
         self.checkpoint = None;
         self.has_news = self.delivered != position && self.has_news;
-        self.committed_at = Instant::now();
+        self.committed_at = Some(Instant::now());
         self.note_lag();
         Ok(true)
     }

@@ -6,8 +6,6 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
-
 use crate::process::{Finished, Run, Running, find_program};
 use crate::sandbox::Sandbox;
 
@@ -123,8 +121,7 @@ impl Drop for Podman {
             crate::notice!("podman left containers behind: {removed}");
         }
         if let Some(service) = self.service.take() {
-            service.signal(Signal::TERM);
-            drop(service.wait());
+            drop(service.kill_at(Duration::ZERO));
         }
     }
 }

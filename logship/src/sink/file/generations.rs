@@ -38,9 +38,9 @@ pub(super) fn rotated_path(path: &Path, generation: u64) -> PathBuf {
 
 /// A rotated file that is there.
 #[derive(Debug)]
-struct Rotated {
-    path: PathBuf,
-    generation: u64,
+pub(super) struct Rotated {
+    pub(super) path: PathBuf,
+    pub(super) generation: u64,
     is_zstd: bool,
 }
 
@@ -49,7 +49,8 @@ pub(super) fn last(path: &Path) -> io::Result<u64> {
     Ok(list(path)?.iter().map(|rotated| rotated.generation).max().unwrap_or(0))
 }
 
-fn list(path: &Path) -> io::Result<Vec<Rotated>> {
+/// Every rotated file of `path`, the oldest first.
+pub(super) fn list(path: &Path) -> io::Result<Vec<Rotated>> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
     else {
         return Ok(Vec::new());

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chores_common::durable;
 
-use super::generations::rotated_path;
+use super::generations::{self, rotated_path};
 use super::{Mark, SinkFailure, create};
 
 /// Cuts the file back; `None` when it is not there any more.
@@ -61,9 +61,11 @@ fn undo_rotation(path: &Path, mark: &Mark) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     }
-    let mut generation = mark.generation + 1;
-    while remove(&rotated_path(path, generation))? {
-        generation += 1;
+    // All there are, not one after the other until one is missing: a crash may have come in the middle of this.
+    for younger in generations::list(path)? {
+        if younger.generation > mark.generation {
+            fs::remove_file(&younger.path)?;
+        }
     }
     fs::rename(&rotated, path)?;
     match path.parent() {
@@ -71,14 +73,5 @@ fn undo_rotation(path: &Path, mark: &Mark) -> io::Result<()> {
             durable::sync_directory(directory).map_err(|error| io::Error::other(error.to_string()))
         }
         None => Ok(()),
-    }
-}
-
-/// Whether there was anything.
-fn remove(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }

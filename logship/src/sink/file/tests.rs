@@ -248,6 +248,35 @@ fn more_files_than_may_be_open_are_written_all_the_same() {
     }
 }
 
+#[test]
+fn a_rotation_is_undone_although_an_earlier_attempt_to_undo_it_was_cut_off() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    let generation = |number: u64| generations::rotated_path(&path, number);
+    fs::write(generation(1), "kept\nnot kept\n").unwrap();
+    // The second generation is removed already, the third is not.
+    fs::write(generation(3), "younger\n").unwrap();
+    fs::write(&path, "youngest\n").unwrap();
+    let old = fs::metadata(generation(1)).unwrap();
+    let mark = Mark {
+        device: old.dev(),
+        inode: old.ino(),
+        length: 5,
+        generation: 1,
+        born: 0,
+        rotating: true,
+    };
+    assert!(recovery::restore(&path, mark).unwrap().is_some());
+    let names: Vec<_> = fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(names, ["a.log"]);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "kept\n");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(u8),
