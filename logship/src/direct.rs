@@ -17,6 +17,8 @@ pub mod place;
 pub mod follow;
 pub mod mailbox;
 
+pub mod pin;
+
 pub mod opener;
 pub mod reader;
 
@@ -35,6 +37,7 @@ use crate::source::SourceMeta;
 use found::LogPlace;
 use mailbox::Mailbox;
 use opener::Opener;
+use pin::Pins;
 use reader::Reader;
 
 #[cfg(test)]
@@ -74,6 +77,9 @@ pub enum DirectError {
     /// Nothing can be watched.
     #[error("cannot watch directories")]
     Watch(#[source] io::Error),
+    /// There is no place for links.
+    #[error("cannot make the directory for links to log files")]
+    Pin(#[source] io::Error),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -82,10 +88,12 @@ pub enum DirectError {
     Closed(#[from] IntakeClosed),
 }
 
-/// Reads the logs of every container in `directory` for which there is a plan. Returns at the shutdown, or, once,
+/// Reads the logs of every container in `directory` for which there is a plan; files that the engine deletes before
+/// they are read are kept by links in `pin`, if there is one. Returns at the shutdown, or, once,
 /// when all of them are read.
 pub fn run(
     directory: PathBuf,
+    pin: Option<PathBuf>,
     plans: Plans,
     intake: Intake,
     shutdown: &Shutdown,
@@ -93,7 +101,9 @@ pub fn run(
     table: &Arc<FollowedTable>,
 ) -> Result<(), DirectError> {
     let mailbox = Arc::new(Mailbox::default());
-    let opener = Opener::new(directory, plans, mailbox.clone(), table.clone());
+    let pins = pin.map(|pin| Pins::new(pin, intake.sources().clone())).transpose();
+    let pins = pins.map_err(DirectError::Pin)?;
+    let opener = Opener::new(directory, plans, mailbox.clone(), table.clone(), pins);
     let mut opener = opener.map_err(DirectError::Watch)?;
     let mut reader = Reader::new(mailbox.clone(), intake);
     opener.reconcile();

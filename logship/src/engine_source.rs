@@ -9,9 +9,11 @@ use chores_common::engine::{
 };
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::api;
+use crate::api::follow::{FollowEnd, Followed, Gate};
 use crate::cursor::Cursor;
 use crate::direct::{self, CONTAINERS_DIRECTORY, ContainerPlan, DirectError, Mode, Plans};
 use crate::discover::{self, CHANGES_MAX, Change};
@@ -105,10 +107,10 @@ pub fn run(
     };
     std::thread::scope(|scope| {
         let reading = std::thread::Builder::new().name("engine-logs".to_owned());
-        let (intake, table) = (intake.clone(), table.clone());
+        let (intake, table, pin) = (intake.clone(), table.clone(), settings.pin.clone());
         let reading = reading
             .spawn_scoped(scope, move || {
-                direct::run(directory, plans, intake, shutdown, mode, &table)
+                direct::run(directory, pin, plans, intake, shutdown, mode, &table)
             })
             .map_err(EngineSourceError::Thread)?;
         match runtime.block_on(source.run(shutdown, mode)) {
@@ -135,7 +137,7 @@ struct Source {
 impl Source {
     async fn run(&self, shutdown: &Shutdown, mode: Mode) -> Result<(), EngineError> {
         match mode {
-            Mode::Once => self.once(shutdown).await,
+            Mode::Once => self.once(shutdown, mode).await,
             Mode::Follow => {
                 self.follow(shutdown).await;
                 Ok(())
@@ -143,20 +145,23 @@ impl Source {
         }
     }
 
-    async fn once(&self, shutdown: &Shutdown) -> Result<(), EngineError> {
+    async fn once(&self, shutdown: &Shutdown, mode: Mode) -> Result<(), EngineError> {
         let engine = Engine::connect(self.host.as_deref()).await?;
         let filter = ContainerFilter { all: true, ..ContainerFilter::default() };
-        let mut follows = JoinSet::new();
+        let mut follows = Follows::default();
         for listed in engine.list_containers(&filter).await? {
             if let Some((container, plan)) = self.by_api(&engine, &listed.id).await {
-                let end = api_follow(&engine, container, plan, &self.intake, shutdown, Mode::Once);
-                follows.spawn(end);
+                follows.start(self, &engine, &container, plan, shutdown, mode);
             }
         }
-        while let Some(ended) = follows.join_next().await {
-            note_panic(ended.map(drop));
+        let mut failed = None;
+        while !follows.tasks.is_empty() {
+            let ended = follows.tasks.join_next().await;
+            if let Some(FollowEnd::Failed(error)) = follows.ended(ended, &self.table) {
+                failed = Some(error);
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     async fn follow(&self, shutdown: &Shutdown) {
@@ -177,15 +182,16 @@ impl Source {
                     None => break,
                 },
                 ended = follows.tasks.join_next(), if !follows.tasks.is_empty() => {
-                    match follows.ended(ended, &self.table) {
-                        Some(change) => change,
-                        None => continue,
-                    }
+                    follows.ended(ended, &self.table);
+                    continue;
                 }
             };
             match change {
                 Change::Removed(id) => {
                     listed.remove(&id);
+                    if let Some(changed) = follows.running.get(&id) {
+                        changed.notify_one();
+                    }
                 }
                 Change::Appeared(id) | Change::Started(id) => {
                     listed.insert(id.clone());
@@ -193,7 +199,7 @@ impl Source {
                         engine = Engine::connect(self.host.as_deref()).await.ok();
                     }
                     if let Some(engine) = &engine {
-                        follows.start(self, engine, &id, shutdown).await;
+                        follows.look(self, engine, &id, shutdown).await;
                     }
                 }
                 Change::Complete => {
@@ -213,8 +219,9 @@ impl Source {
             }
         }
         // What follows sees the same request to stop.
-        while let Some(ended) = follows.tasks.join_next().await {
-            note_panic(ended.map(drop));
+        while !follows.tasks.is_empty() {
+            let ended = follows.tasks.join_next().await;
+            follows.ended(ended, &self.table);
         }
         note_panic(discovery.await);
     }
@@ -260,7 +267,12 @@ impl Source {
 async fn forget(intake: &Intake, source: SourceId, cursor: &Cursor) -> Result<(), IntakeClosed> {
     let from = match cursor {
         Cursor::Direct(cursor) => cursor.last.iter().map(|line| line.ts).max(),
-        Cursor::Api(_) | Cursor::File(_) => None,
+        // Its last run was read to its end, and that was told.
+        Cursor::Api(cursor) if cursor.ended.is_some() => {
+            return intake.send(Message::End(source)).await;
+        }
+        Cursor::Api(cursor) => cursor.newest,
+        Cursor::File(_) => None,
     };
     let gap =
         Gap { reason: GapReason::Removed, from, to: None, bytes: None, lines: None, exact: false };
@@ -278,57 +290,68 @@ async fn forget(intake: &Intake, source: SourceId, cursor: &Cursor) -> Result<()
 /// Containers that are read by the API.
 #[derive(Default)]
 struct Follows {
-    tasks: JoinSet<String>,
-    /// Whether it was started again since.
-    running: BTreeMap<String, bool>,
+    tasks: JoinSet<(String, FollowEnd)>,
+    /// Who is told of what happens to them.
+    running: BTreeMap<String, Arc<Notify>>,
+    gate: Gate,
 }
 
 impl Follows {
-    async fn start(&mut self, source: &Source, engine: &Engine, id: &str, shutdown: &Shutdown) {
-        if let Some(again) = self.running.get_mut(id) {
-            *again = true;
-            return;
+    /// Something happened to the container, or it is new.
+    async fn look(&mut self, source: &Source, engine: &Engine, id: &str, shutdown: &Shutdown) {
+        if let Some(changed) = self.running.get(id) {
+            changed.notify_one();
+        } else if let Some((container, plan)) = source.by_api(engine, id).await {
+            self.start(source, engine, &container, plan, shutdown, Mode::Follow);
         }
-        let Some((container, plan)) = source.by_api(engine, id).await else { return };
-        self.running.insert(id.to_owned(), false);
-        let mode = Mode::Follow;
-        let follow = api_follow(engine, container, plan, &source.intake, shutdown, mode);
-        self.tasks.spawn(follow);
     }
 
-    /// What to do when one ended: a run may have begun while the end of the one before was read.
+    /// The one place where the API is followed.
+    fn start(
+        &mut self,
+        source: &Source,
+        engine: &Engine,
+        container: &Container,
+        plan: ContainerPlan,
+        shutdown: &Shutdown,
+        mode: Mode,
+    ) {
+        let changed = Arc::new(Notify::new());
+        self.running.insert(container.id.clone(), changed.clone());
+        let id = container.id.clone();
+        let follow = api::follow::follow(Followed {
+            engine: engine.clone(),
+            id: id.clone(),
+            meta: plan.meta,
+            process: plan.process,
+            gate: self.gate.clone(),
+            changed,
+            intake: source.intake.clone(),
+            stop: shutdown.clone(),
+            once: mode == Mode::Once,
+        });
+        self.tasks.spawn(async move { (id, follow.await) });
+    }
+
     fn ended(
         &mut self,
-        ended: Option<Result<String, JoinError>>,
+        ended: Option<Result<(String, FollowEnd), JoinError>>,
         table: &FollowedTable,
-    ) -> Option<Change> {
-        let ended = ended?;
-        match ended {
-            Ok(id) => {
+    ) -> Option<FollowEnd> {
+        match ended? {
+            Ok((id, end)) => {
                 table.remove(&id);
-                self.running.remove(&id)?.then_some(Change::Started(id))
+                self.running.remove(&id);
+                if let FollowEnd::Unreadable(error) = &end {
+                    tracing::warn!("{error}");
+                }
+                Some(end)
             }
             Err(error) => {
                 note_panic(Err(error));
                 None
             }
         }
-    }
-}
-
-/// The one place where the API is followed. Gives back the id.
-fn api_follow(
-    engine: &Engine,
-    container: Container,
-    plan: ContainerPlan,
-    intake: &Intake,
-    shutdown: &Shutdown,
-    mode: Mode,
-) -> impl Future<Output = String> + Send + use<> {
-    let (engine, intake, shutdown) = (engine.clone(), intake.clone(), shutdown.clone());
-    async move {
-        let _ = (engine, plan, intake, shutdown, mode);
-        container.id
     }
 }
 

@@ -17,6 +17,9 @@ mod tests;
 /// Most files of one container that are looked for: the largest sensible `max-file`.
 const FILES_MAX: usize = 1000;
 
+/// Digits of a container id.
+const ID_DIGITS: usize = 64;
+
 /// Names in a row that may be missing: while the engine rotates, one is.
 const MISSING_MAX: usize = 2;
 
@@ -131,4 +134,10 @@ fn open(newest: &Path, age: usize) -> io::Result<Option<Found>> {
         }
     }
     Ok(None)
+}
+
+/// Whether it may be the name of a container's directory.
+#[must_use]
+pub fn is_id(name: &str) -> bool {
+    name.len() == ID_DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chores_common::engine::Container;
+use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
 
 use crate::cursor::FileIdentity;
@@ -19,8 +20,9 @@ use crate::watch::{Change, Watch, WatchId, What};
 use super::content::Content;
 use super::facts;
 use super::follow::NextFile;
-use super::found::{Found, LogPlace, Newer};
+use super::found::{Found, LogPlace, Newer, is_id};
 use super::mailbox::{Mailbox, Opening};
+use super::pin::Pins;
 use super::{ContainerPlan, Plans};
 
 /// Files of one container that may be open at a time, those that the engine has deleted included.
@@ -28,9 +30,6 @@ pub const HELD_FILES_MAX: usize = 256;
 
 /// Files of one container that are remembered, so that an old one is not taken for a new one.
 const KNOWN_FILES_MAX: usize = 1024;
-
-/// Digits of a container id.
-const ID_DIGITS: usize = 64;
 
 /// How often everything is looked at, whatever the kernel has told.
 const RECONCILE_EVERY: Duration = Duration::from_secs(5);
@@ -47,6 +46,7 @@ pub struct Opener {
     plans: Plans,
     mailbox: Arc<Mailbox>,
     table: Arc<FollowedTable>,
+    pins: Option<Pins>,
     watch: Watch,
     root: Option<WatchId>,
     by_watch: HashMap<WatchId, String>,
@@ -93,12 +93,14 @@ impl Opener {
         plans: Plans,
         mailbox: Arc<Mailbox>,
         table: Arc<FollowedTable>,
+        pins: Option<Pins>,
     ) -> io::Result<Self> {
         Ok(Self {
             directory,
             plans,
             mailbox,
             table,
+            pins,
             watch: Watch::new()?,
             root: None,
             by_watch: HashMap::new(),
@@ -164,6 +166,12 @@ impl Opener {
         }
         for id in ids {
             self.look(&id, true);
+        }
+        if let Some(pins) = &mut self.pins {
+            let formats = self.tracked.iter();
+            let formats =
+                formats.filter_map(|(id, one)| Some((id.clone(), one.place.as_ref()?.format)));
+            pins.release(&formats.collect());
         }
     }
 
@@ -255,7 +263,7 @@ impl Opener {
                 let facts = Some((facts.clone(), plan.clone()));
                 self.mailbox.post(id, |letter| letter.facts = facts);
             }
-            tracked.files(id, &self.mailbox)
+            tracked.files(id, &self.mailbox, self.pins.as_ref())
         });
         if let Err(error) = result {
             let directory = tracked.directory.display().to_string();
@@ -291,7 +299,7 @@ impl Tracked {
     }
 
     /// Opens the files that are new.
-    fn files(&mut self, id: &str, mailbox: &Mailbox) -> io::Result<()> {
+    fn files(&mut self, id: &str, mailbox: &Mailbox, pins: Option<&Pins>) -> io::Result<()> {
         if self.plan.is_none() {
             return Ok(());
         }
@@ -306,6 +314,12 @@ impl Tracked {
         if !follows && !is_first {
             follows = self.leave_out_compressed(&mut files);
         }
+        if is_first
+            && !files.is_empty()
+            && let Some(pins) = pins
+        {
+            pins.merge(id, place.format, &mut files)?;
+        }
         files.reverse();
         let room = HELD_FILES_MAX.saturating_sub(self.held.load(Ordering::Relaxed));
         self.is_blocked = files.len() > room;
@@ -316,6 +330,13 @@ impl Tracked {
         if let (Some(newest), Some(known)) = (&self.newest, self.known.back_mut()) {
             let head = Content::new(newest).head()?;
             known.head = Some((head.len(), hash(&head)));
+        }
+        for file in &files {
+            let pinned = pins.map_or(Ok(()), |pins| pins.add(id, file));
+            // It is read all the same; only a restart could miss it.
+            if let Err(error) = pinned {
+                tracing::warn!("{}", chain(&error));
+            }
         }
         self.held.fetch_add(files.len(), Ordering::Relaxed);
         for file in &files {
@@ -378,10 +399,4 @@ fn ids(directory: &Path) -> io::Result<Vec<String>> {
         }
     }
     Ok(ids)
-}
-
-/// Whether it may be the name of a container's directory.
-#[must_use]
-pub fn is_id(name: &str) -> bool {
-    name.len() == ID_DIGITS && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

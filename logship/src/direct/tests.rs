@@ -130,11 +130,15 @@ impl Rig {
 
     /// A process that reads what there is.
     fn once(&mut self) -> Vec<String> {
+        self.once_with(None)
+    }
+
+    fn once_with(&mut self, pin: Option<PathBuf>) -> Vec<String> {
         let (intake, mut receiver) = self.intake();
         let directory = self.directory.path().to_owned();
         let reading = std::thread::spawn(move || {
             let (stop, table) = (Shutdown::new(), Arc::default());
-            run(directory, Self::plans(), intake, &stop, Mode::Once, &table).unwrap();
+            run(directory, pin, Self::plans(), intake, &stop, Mode::Once, &table).unwrap();
         });
         let mut shown = Vec::new();
         while let Some(message) = receiver.messages.blocking_recv() {
@@ -152,7 +156,7 @@ impl Rig {
         let stop = shutdown.clone();
         let reading = std::thread::spawn(move || {
             let table = Arc::default();
-            run(directory, Self::plans(), intake, &stop, Mode::Follow, &table).unwrap();
+            run(directory, None, Self::plans(), intake, &stop, Mode::Follow, &table).unwrap();
         });
         let mut followed = Followed { receiver, shown: Vec::new() };
         act(self, &mut followed);
@@ -321,4 +325,29 @@ fn a_container_that_is_known_from_before_and_grows_no_more_ends_without_repeatin
     assert_eq!(cursor.last[0].stream, Stream::Stdout);
     assert!(cursor.at.offset > 0);
     assert_eq!(serde_json::from_str::<Control>(STOPPED).unwrap(), Control::Stopped);
+}
+
+#[test]
+fn what_the_engine_deleted_while_nobody_read_is_read_by_its_link_and_let_go_then() {
+    let links = tempfile::tempdir().unwrap();
+    let pin = || Some(links.path().to_owned());
+    let count = || fs::read_dir(links.path()).unwrap().count();
+    let mut rig = Rig::new();
+    rig.write(&["a"]);
+    assert_eq!(rig.once_with(pin()), [STARTED, "a"]);
+    rig.write(&["b"]);
+    for line in ["c", "d"] {
+        rig.rotate(2);
+        rig.write(&[line]);
+    }
+    assert_eq!(rig.once_with(pin()), ["b", "c", "d"]);
+    assert_eq!(count(), 3);
+    let (intake, _receiver) = rig.intake();
+    let mut pins = Pins::new(links.path().to_owned(), intake.sources().clone()).unwrap();
+    let formats = std::collections::HashMap::from([(ID.to_owned(), entry::Format::JsonFile)]);
+    pins.release(&formats);
+    assert_eq!(count(), 3);
+    pins.release(&formats);
+    assert_eq!(count(), 1);
+    assert!(rig.once_with(pin()).is_empty());
 }

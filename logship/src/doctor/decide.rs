@@ -67,7 +67,7 @@ fn binary(size: &str) -> String {
 pub(super) fn shown(bytes: u64) -> String {
     let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     match units.iter().find(|(unit, _)| bytes >= *unit) {
-        Some((unit, name)) if bytes % unit == 0 => format!("{} {name}", bytes / unit),
+        Some((unit, name)) if bytes.is_multiple_of(*unit) => format!("{} {name}", bytes / unit),
         Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
         None => format!("{bytes} B"),
     }
@@ -88,7 +88,7 @@ pub(super) fn container(container: &Container, way: Way, directory: Option<&Path
         Way::Direct => {
             let found = format!("direct, driver {driver}, {kept}");
             match retention {
-                Some(Retention { size: None, .. }) => unlimited(name, found),
+                Some(Retention { size: None, .. }) => unlimited(name, &found),
                 Some(Retention { files: 1, .. }) => Finding::new(
                     name,
                     Status::Warn,
@@ -106,7 +106,7 @@ pub(super) fn container(container: &Container, way: Way, directory: Option<&Path
             let mount = mount(container, directory);
             match (retention, seconds) {
                 (None, _) => Finding::ok(name, found),
-                (Some(Retention { size: None, .. }), _) => unlimited(name, found),
+                (Some(Retention { size: None, .. }), _) => unlimited(name, &found),
                 (Some(_), Some(seconds)) if seconds < RETENTION_SECONDS_MIN => Finding::new(
                     name,
                     Status::Warn,
@@ -123,7 +123,7 @@ pub(super) fn container(container: &Container, way: Way, directory: Option<&Path
     }
 }
 
-fn unlimited(name: String, found: String) -> Finding {
+fn unlimited(name: String, found: &str) -> Finding {
     let found = format!("{found}: its log grows until the disk is full");
     Finding::new(name, Status::Warn, found, "give it --log-opt max-size=10m --log-opt max-file=3")
 }
@@ -145,7 +145,7 @@ fn mount(container: &Container, directory: Option<&Path>) -> String {
 }
 
 /// The directory of containers. `listed`: containers in it, or why it cannot be read.
-pub(super) fn files(directory: Option<&Path>, listed: Result<usize, String>) -> Finding {
+pub(super) fn files(directory: Option<&Path>, listed: &Result<usize, String>) -> Finding {
     let usual = crate::direct::CONTAINERS_DIRECTORY;
     match (directory, listed) {
         (None, _) => Finding::new(

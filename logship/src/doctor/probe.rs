@@ -11,7 +11,8 @@ use rustix::fs::statvfs;
 use tokio::runtime::Handle;
 
 use super::{Finding, Status, decide};
-use crate::direct::{opener::is_id, sees};
+use crate::direct::found::is_id;
+use crate::direct::sees;
 use crate::engine_source::EngineSettings;
 use crate::followed::Way;
 
@@ -29,7 +30,7 @@ pub(super) fn engine(settings: &EngineSettings, runtime: &Handle) -> Vec<Finding
         Ok((version, containers)) => {
             let EngineVersion { engine, api } = version;
             findings.push(Finding::ok("engine", format!("answers, {engine}, API {api}")));
-            findings.push(decide::files(directory.as_deref(), listed));
+            findings.push(decide::files(directory.as_deref(), &listed));
             let own = own_container_id();
             for container in
                 containers.iter().filter(|container| own.as_ref() != Some(&container.id))
@@ -46,7 +47,7 @@ pub(super) fn engine(settings: &EngineSettings, runtime: &Handle) -> Vec<Finding
                 _ => "mount the socket: -v /var/run/docker.sock:/var/run/docker.sock:ro",
             };
             findings.push(Finding::new("engine", status, error.to_string(), advice));
-            findings.push(decide::files(directory.as_deref(), listed));
+            findings.push(decide::files(directory.as_deref(), &listed));
         }
     }
     findings

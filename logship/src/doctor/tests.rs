@@ -66,9 +66,9 @@ fn containers_that_can_lose_lines_or_fill_a_disk_are_told_with_what_to_do() {
 #[test]
 fn the_directory_of_containers_and_the_state_directory_are_judged() {
     let directory = Path::new("/d");
-    assert_eq!(files(None, Ok(0)).status, Status::Note);
-    assert_eq!(files(Some(directory), Ok(3)).found, "/d has 3 containers");
-    assert_eq!(files(Some(directory), Err("denied".to_owned())).status, Status::Warn);
+    assert_eq!(files(None, &Ok(0)).status, Status::Note);
+    assert_eq!(files(Some(directory), &Ok(3)).found, "/d has 3 containers");
+    assert_eq!(files(Some(directory), &Err("denied".to_owned())).status, Status::Warn);
     assert_eq!(state(directory, 1 << 30, 1 << 20).status, Status::Ok);
     assert_eq!(state(directory, 1 << 20, 1 << 30).status, Status::Warn);
 }
