@@ -16,6 +16,9 @@ use twox_hash::XxHash3_64;
 use crate::record::Gap;
 use crate::source::SourceKey;
 
+#[cfg(test)]
+mod tests;
+
 /// The file that is written to.
 const FILE: &str = "ledger.ndjson";
 

@@ -4,6 +4,7 @@
 //! A sink reads with a [`Reader`] and keeps its place in a [`SinkCursor`].
 
 mod commit;
+mod delivered;
 mod frame;
 mod read;
 mod recover;
@@ -129,6 +130,9 @@ pub struct LogSettings {
     /// The state directory. Without one, lines are only held in memory until every sink took them, and
     /// nothing is durable.
     pub directory: Option<PathBuf>,
+    /// Only for a log without a directory: the state directory that keeps how far every source was read, as far
+    /// as every sink has it. Without one, sources begin anew with each process.
+    pub cursors: Option<PathBuf>,
     /// How bodies are compressed.
     pub codec: Codec,
     /// Bytes on disk at the most. A log that is full takes nothing until a sink has moved on.
@@ -145,6 +149,7 @@ impl Default for LogSettings {
     fn default() -> Self {
         Self {
             directory: None,
+            cursors: None,
             codec: Codec::default(),
             bytes_max: BYTES_MAX_DEFAULT,
             reserve_bytes: RESERVE_BYTES_DEFAULT,

@@ -1,10 +1,12 @@
-//! The write-ahead log of logship on a disk that is too small.
+//! The write-ahead log of logship: on a disk that is too small, and as earlier releases wrote it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chores_common::exit::ExitCode;
 use e2e::sandbox::Sandbox;
+use logship::audit::{AuditRequest, audit};
 use logship::block::BlockBuilder;
 use logship::cursor::{ContentProof, Cursor, FileCursor, FileIdentity};
 use logship::intake::{Chunk, Intake, Message, intake};
@@ -50,6 +52,9 @@ fn send(intake: &Intake, from: u64) {
         }
     }
 }
+
+/// The released formats.
+const FORMATS: [&str; 1] = ["logship-wal-1"];
 
 fn settings(state: &Path) -> LogSettings {
     LogSettings {
@@ -140,4 +145,33 @@ fn a_process_that_dies_on_a_full_disk_goes_on_when_there_is_room() {
         );
     }
     assert!(matches!(reader.next(Duration::ZERO).expect("the end"), Next::Closed));
+}
+
+#[test]
+fn every_golden_log_reads_as_it_did() {
+    for format in FORMATS {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(format);
+        for codec in ["none", "lz4", "zstd"] {
+            let golden = golden.join(codec);
+            let wanted = std::fs::read_to_string(golden.join("manifest")).expect("a manifest");
+            // The program may write: work on a copy.
+            let sandbox = Sandbox::new();
+            let state = sandbox.path("state");
+            e2e::zoo::copy(&golden.join("state"), &state);
+            let report = audit(&state, &AuditRequest::default()).expect("an audit");
+            assert_eq!(report.exit_code(), ExitCode::Warnings, "{format}, {codec}: {report}");
+            let (log, sources) = Log::open(settings(&state)).expect("a golden log");
+            assert_eq!(e2e::wal::manifest(&log), wanted, "{format}, {codec}");
+            // It is written on, and what was there is still the same.
+            let (intake, receiver) = intake(sources);
+            let running = log.run(receiver).expect("a running log");
+            send(&intake, LINES - 2);
+            drop(intake);
+            running.finish(Instant::now() + PATIENCE).expect("a good end");
+            drop(log);
+            let (log, _) = Log::open(settings(&state)).expect("the log again");
+            let records = wanted.split("\nsource ").next().unwrap_or_default();
+            assert!(e2e::wal::manifest(&log).starts_with(records), "{format}, {codec}");
+        }
+    }
 }

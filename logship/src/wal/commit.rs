@@ -1,11 +1,13 @@
 //! Makes durable what was written, a group at a time, and removes what every sink has.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chores_common::durable;
 
+use super::delivered::{self, Delivered};
 use super::shared::{Inner, Shared};
 use super::sink_cursor::Role;
 use super::{WalError, segment};
@@ -27,6 +29,8 @@ struct Work {
     files: Vec<Arc<File>>,
     is_directory_dirty: bool,
     written: u64,
+    /// How far the sources were delivered, for a log without a directory.
+    cursors: Option<(PathBuf, Vec<u8>)>,
     is_last: bool,
 }
 
@@ -46,19 +50,28 @@ pub(super) fn run(shared: &Shared, sources: &Sources) -> Result<(), WalError> {
         };
         for id in forgotten {
             if sources.forget_ended(id) {
-                shared.lock().state.forget(id);
+                let mut inner = shared.lock();
+                inner.state.forget(id);
+                if let Some(delivered) = &mut inner.delivered {
+                    delivered.forget(id);
+                }
             }
         }
         if !removed.is_empty() {
             remove(shared, &removed);
             shared.room.notify_all();
         }
+        if let Some((path, bytes)) = &work.cursors {
+            delivered::write(path, bytes);
+        }
         if work.is_last {
             break;
         }
     }
-    shared.lock().is_closed = true;
+    let mut inner = shared.lock();
+    inner.is_closed = true;
     shared.more.notify_all();
+    inner.keep_delivered();
     Ok(())
 }
 
@@ -89,21 +102,35 @@ fn wait(shared: &Shared, last: Option<Instant>) -> Option<Work> {
             inner = shared.wait(&shared.work, inner, due - now);
             continue;
         }
-        if !is_dirty && !inner.has_sink_moved && !inner.is_drained {
+        if std::mem::take(&mut inner.has_sink_moved) {
+            if inner.delivered.is_some() {
+                inner.advance_delivered();
+                shared.room.notify_all();
+            }
+            inner.is_tidying_due = true;
+        }
+        let cursors_due = inner.delivered.as_ref().and_then(Delivered::due);
+        if let Some(due) = cursors_due.filter(|due| *due > now && !is_dirty && !inner.is_drained) {
+            inner = shared.wait(&shared.work, inner, due - now);
+            continue;
+        }
+        let is_idle = cursors_due.is_none() && !inner.is_tidying_due;
+        if !is_dirty && is_idle && !inner.is_drained {
             let (waited, time) = shared
                 .work
                 .wait_timeout(inner, IDLE_WAIT)
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             inner = waited;
-            inner.has_sink_moved |= time.timed_out();
+            inner.is_tidying_due |= time.timed_out();
             continue;
         }
-        inner.has_sink_moved = false;
+        inner.is_tidying_due = false;
         let is_due = due <= now || inner.is_drained;
         return Some(Work {
             files: if is_due { std::mem::take(&mut inner.dirty) } else { Vec::new() },
             is_directory_dirty: is_due && std::mem::take(&mut inner.is_directory_dirty),
             written: if is_due { inner.written } else { inner.durable },
+            cursors: inner.delivered.as_mut().and_then(Delivered::take),
             is_last: inner.is_drained,
         });
     }
@@ -139,7 +166,7 @@ fn removable(inner: &mut Inner, log_bytes_max: u64) -> Vec<u64> {
 fn forgettable(inner: &Inner) -> Vec<SourceId> {
     let kept = i64::try_from(ENDED_KEPT.as_nanos()).unwrap_or(i64::MAX);
     let before = time::now().saturating_sub(kept);
-    let floor = inner.sinks.values().map(|sink| sink.position.frame).min().unwrap_or(0);
+    let floor = inner.slowest_sink().unwrap_or(0);
     let is_over = |(id, source): (&SourceId, &super::SourceState)| {
         let is_old = source.ended.is_some_and(|ended| ended < before);
         (is_old && source.end <= floor).then_some(*id)

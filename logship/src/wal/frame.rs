@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::Codec;
 
+#[cfg(test)]
+mod tests;
+
 /// Every frame begins with it, so that the next one can be found behind damage.
 pub(super) const MAGIC: [u8; 4] = *b"lsf1";
 

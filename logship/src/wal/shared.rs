@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use chores_common::durable;
 
-use super::sink_cursor::{self, Role};
+use super::delivered::{self, Delivered};
+use super::sink_cursor::Role;
 use super::state::LogState;
-use super::{Frame, LogId, LogSettings, LogStats, Position, Pressure, WalError, recover, segment};
+use super::{Frame, LogId, LogSettings, LogStats, Position, Pressure, WalError, recover};
 use crate::intake::Sources;
 use crate::ledger::{Ledger, LedgerEntry};
 
@@ -95,7 +96,11 @@ pub(super) struct Inner {
     /// Everything that will ever be written is written.
     pub(super) is_closed: bool,
     pub(super) has_sink_moved: bool,
+    /// It is time to look for what can be removed or forgotten.
+    pub(super) is_tidying_due: bool,
     pub(super) failed: Option<String>,
+    /// Only in a log without a directory that keeps cursors.
+    pub(super) delivered: Option<Delivered>,
 }
 
 /// Where a sink is.
@@ -115,14 +120,25 @@ pub(super) struct ReaderPlace {
 impl Shared {
     pub(super) fn open(settings: LogSettings) -> Result<Self, WalError> {
         let paths = settings.directory.as_deref().map(Paths::new);
-        let lock = paths.as_ref().map(prepare).transpose()?;
-        let ledger = Ledger::open(settings.directory.as_deref()).map_err(|source| {
-            let state = settings.directory.clone().unwrap_or_default();
-            WalError::io("read the ledger in", &state, source)
+        let state = settings.directory.as_deref().or(settings.cursors.as_deref());
+        let lock = state.map(|state| lock(&Paths::new(state))).transpose()?;
+        let ledger = Ledger::open(state).map_err(|source| {
+            let state = state.unwrap_or_else(|| Path::new(""));
+            WalError::io("read the ledger in", state, source)
         })?;
-        let recovered = match &paths {
-            Some(paths) => recover::recover(paths, &ledger)?,
-            None => recover::Recovered::empty(LogId::random()?),
+        let mut delivered = None;
+        let recovered = match (&paths, &settings.cursors) {
+            (Some(paths), _) => {
+                prepare(paths)?;
+                recover::recover(paths, &ledger)?
+            }
+            (None, Some(state)) => {
+                let known = Delivered::open(state)?;
+                let state = known.state().clone();
+                delivered = Some(known);
+                recover::Recovered { state, ..recover::Recovered::empty(LogId::random()?) }
+            }
+            (None, None) => recover::Recovered::empty(LogId::random()?),
         };
         let shared = Self {
             id: recovered.id,
@@ -148,7 +164,9 @@ impl Shared {
                 is_abandoned: false,
                 is_closed: false,
                 has_sink_moved: false,
+                is_tidying_due: false,
                 failed: None,
+                delivered,
             }),
             settings,
             more: Condvar::new(),
@@ -301,6 +319,34 @@ impl Inner {
         self.recent.is_empty() || self.recent_bytes + bytes <= MEMORY_BYTES_MAX
     }
 
+    /// Every sink has everything before it: none means that there is no sink.
+    pub(super) fn slowest_sink(&self) -> Option<u64> {
+        self.sinks.values().map(|sink| sink.position.frame).min()
+    }
+
+    /// Whether the cursor of another frame may wait for the sinks.
+    pub(super) fn has_cursor_room(&self) -> bool {
+        self.delivered.as_ref().is_none_or(Delivered::has_room)
+    }
+
+    /// Takes over what the sinks have, in a log without a directory.
+    pub(super) fn advance_delivered(&mut self) {
+        let mandatory = self.sinks.values().filter(|sink| sink.role == Role::Mandatory);
+        let floor = mandatory.map(|sink| sink.position.frame).min();
+        if let Some(delivered) = &mut self.delivered {
+            // Without a sink that must have everything, what was handed on is all that can be asked for.
+            delivered.advance(floor.unwrap_or(if self.sinks.is_empty() { 0 } else { u64::MAX }));
+        }
+    }
+
+    /// Writes down what the sinks have, now. Only for a log that is closed: it holds up everybody else.
+    pub(super) fn keep_delivered(&mut self) {
+        self.advance_delivered();
+        if let Some((path, bytes)) = self.delivered.as_mut().and_then(Delivered::take) {
+            delivered::write(&path, &bytes);
+        }
+    }
+
     pub(super) fn add_reader(&mut self, reader: ReaderPlace) -> u64 {
         let id = self.next_reader;
         self.next_reader += 1;
@@ -309,11 +355,9 @@ impl Inner {
     }
 }
 
-/// Makes what is missing below the state directory, and locks it.
-fn prepare(paths: &Paths) -> Result<File, WalError> {
-    for directory in [&paths.state, &paths.segments, &paths.sinks] {
-        durable::create_directories(directory, DIRECTORY_MODE)?;
-    }
+/// Makes the state directory, and locks it.
+fn lock(paths: &Paths) -> Result<File, WalError> {
+    durable::create_directories(&paths.state, DIRECTORY_MODE)?;
     let lock = OpenOptions::new()
         .write(true)
         .create(true)
@@ -328,7 +372,26 @@ fn prepare(paths: &Paths) -> Result<File, WalError> {
         }
         Err(error) => return Err(WalError::io("lock", &paths.lock, error.into())),
     }
-    sink_cursor::remove_temporary(&paths.sinks);
-    segment::list(&paths.segments)?;
+    remove_temporary(&paths.state);
     Ok(lock)
+}
+
+/// Makes what is missing below the state directory.
+fn prepare(paths: &Paths) -> Result<(), WalError> {
+    for directory in [&paths.segments, &paths.sinks] {
+        durable::create_directories(directory, DIRECTORY_MODE)?;
+    }
+    remove_temporary(&paths.sinks);
+    Ok(())
+}
+
+/// Removes what a crash left of files that are written whole.
+fn remove_temporary(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let is_left = entry.file_name().to_str().is_some_and(durable::is_temporary);
+        if is_left && let Err(error) = std::fs::remove_file(entry.path()) {
+            tracing::warn!(%error, "a temporary file is left behind");
+        }
+    }
 }

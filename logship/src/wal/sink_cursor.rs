@@ -11,6 +11,9 @@ use super::read::{Reader, Upto};
 use super::shared::{FILE_MODE, Shared, SinkPlace};
 use super::{Position, WalError};
 
+#[cfg(test)]
+mod tests;
+
 /// The version of the file.
 const VERSION: u32 = 1;
 
@@ -150,6 +153,10 @@ impl SinkCursor {
         }
         inner.has_sink_moved = true;
         self.shared.work.notify_all();
+        // The committer has ended with the log; sinks take what is left after that.
+        if inner.is_closed {
+            inner.keep_delivered();
+        }
         Ok(())
     }
 
@@ -228,15 +235,4 @@ pub(super) fn all(directory: &Path) -> Result<Vec<SinkFile>, WalError> {
     }
     sinks.sort_by(|a, b| a.sink.cmp(&b.sink));
     Ok(sinks)
-}
-
-/// Removes what a crash left of a commit.
-pub(super) fn remove_temporary(directory: &Path) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let is_left = entry.file_name().to_str().is_some_and(durable::is_temporary);
-        if is_left && let Err(error) = std::fs::remove_file(entry.path()) {
-            tracing::warn!(%error, "a temporary file is left behind");
-        }
-    }
 }

@@ -387,3 +387,38 @@ fn a_spectator_sees_what_another_process_writes() {
         assert!(spectator.next().unwrap().is_none());
     }
 }
+
+#[test]
+fn a_log_in_memory_keeps_how_far_every_sink_has_come() {
+    let state = tempfile::tempdir().unwrap();
+    let settings = LogSettings { cursors: Some(state.path().to_owned()), ..LogSettings::default() };
+    let open = Open::new(settings.clone());
+    let mut sink = open.log.sink("out", Role::Mandatory).unwrap();
+    let mut reader = sink.reader(Upto::Durable);
+    for (line, offset) in [("one", 4), ("two", 8), ("three", 14)] {
+        open.send("a", &[line], offset);
+    }
+    let mut frame = || match reader.next(PATIENCE).unwrap() {
+        Next::Frame(frame, 0) => frame,
+        other => panic!("{other:?}"),
+    };
+    frame();
+    sink.commit(frame().after(1), serde_json::Value::Null).unwrap();
+    frame();
+    // The third one was handed on, but not kept.
+    drop((open.finish(), reader, sink));
+    let open = Open::new(settings.clone());
+    let opened = open.log.sources().open(meta("a"));
+    assert_eq!(opened.cursor, Some(cursor(8)));
+    let mut sink = open.log.sink("out", Role::Mandatory).unwrap();
+    let mut reader = sink.reader(Upto::Durable);
+    open.send("a", &["three"], 14);
+    let Next::Frame(frame, 0) = reader.next(PATIENCE).unwrap() else { panic!("no frame") };
+    assert_eq!(frame.first_seq, 2);
+    // After the end, too.
+    let log = open.finish();
+    sink.commit(frame.after(1), serde_json::Value::Null).unwrap();
+    drop((log, reader, sink));
+    let (log, _) = Log::open(settings).unwrap();
+    assert_eq!(log.sources().open(meta("a")).cursor, Some(cursor(14)));
+}

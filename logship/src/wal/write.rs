@@ -260,7 +260,7 @@ impl Writer {
         let bytes = block.body().len();
         let now = time::now();
         let mut inner = self.shared.lock();
-        while !inner.make_room(bytes) {
+        while !inner.make_room(bytes) || !inner.has_cursor_room() {
             if inner.is_giving_up || inner.is_abandoned {
                 return Err(Stop::GaveUp);
             }
@@ -285,6 +285,10 @@ impl Writer {
         self.sources.note(id, cursor.clone());
         let entries = source.append(&head, cursor, gaps, now);
         let end = head.end();
+        let source = source.clone();
+        if let Some(delivered) = &mut inner.delivered {
+            delivered.push(end, id, source);
+        }
         inner.remember(Frame { start: position, end, source: id, meta, first_seq, block }, true);
         inner.written = end;
         inner.durable = end;
