@@ -203,6 +203,7 @@ impl Source {
                     }
                 }
                 Change::Complete => {
+                    self.table.engine_back();
                     if std::mem::take(&mut is_away) {
                         tracing::info!("the engine answers again");
                     }
@@ -211,6 +212,7 @@ impl Source {
                     }
                 }
                 Change::Away(error) => {
+                    self.table.engine_away(time::now(), &error);
                     if !std::mem::replace(&mut is_away, true) {
                         tracing::warn!("{error}; waiting for the engine");
                     }

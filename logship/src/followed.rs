@@ -24,10 +24,20 @@ pub struct Followed {
     pub way: Way,
 }
 
-/// Every container whose log is read, by id.
+/// The engine does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineAway {
+    /// Since when, in nanoseconds since 1970.
+    pub since: i64,
+    /// The last failure, one sentence.
+    pub error: String,
+}
+
+/// Every container whose log is read, by id, and whether the engine answers.
 #[derive(Debug, Default)]
 pub struct FollowedTable {
     inner: Mutex<BTreeMap<String, Followed>>,
+    away: Mutex<Option<EngineAway>>,
 }
 
 impl FollowedTable {
@@ -45,6 +55,24 @@ impl FollowedTable {
     #[must_use]
     pub fn snapshot(&self) -> BTreeMap<String, Followed> {
         self.lock().clone()
+    }
+
+    /// The engine did not answer at `now`.
+    pub fn engine_away(&self, now: i64, error: &str) {
+        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = away.as_ref().map_or(now, |away| away.since);
+        *away = Some(EngineAway { since, error: error.to_owned() });
+    }
+
+    /// The engine answers.
+    pub fn engine_back(&self) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether the engine does not answer now.
+    #[must_use]
+    pub fn away(&self) -> Option<EngineAway> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Followed>> {

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::followed::{EngineAway, Way};
 use crate::sink::stats::SinkReport;
 use crate::source::Origin;
 use crate::time::SECOND;
@@ -23,7 +24,7 @@ pub const SOURCES_SHOWN_MAX: usize = 500;
 /// A source that has ended keeps its numbers for so long, in nanoseconds.
 pub const SERIES_AGE_MAX: i64 = 600 * SECOND;
 
-/// A sink may fail for so long before the process is not well, in nanoseconds.
+/// A sink may fail, and the engine be away, for so long before the process is not well, in nanoseconds.
 pub const FAILING_TOLERATED: i64 = 60 * SECOND;
 
 /// Everything at one moment.
@@ -37,6 +38,10 @@ pub struct Snapshot {
     pub log: LogStats,
     /// Every sink by name.
     pub sinks: Vec<(String, SinkReport)>,
+    /// How each container is read.
+    pub followed: Vec<Way>,
+    /// The engine does not answer.
+    pub engine_away: Option<EngineAway>,
 }
 
 /// What is wrong, a sentence each; empty when all is well.
@@ -48,6 +53,13 @@ pub fn ailments(snapshot: &Snapshot) -> Vec<String> {
     }
     if snapshot.log.pressure == Pressure::DiskFull {
         ailments.push("the disk of the log is full".to_owned());
+    }
+    if let Some(away) = &snapshot.engine_away {
+        let age = snapshot.now.saturating_sub(away.since);
+        if age >= FAILING_TOLERATED {
+            let (seconds, error) = (age / SECOND, &away.error);
+            ailments.push(format!("the engine has not answered for {seconds} s: {error}"));
+        }
     }
     for (name, report) in &snapshot.sinks {
         if let Some(failing) = &report.failing {
@@ -134,6 +146,12 @@ impl Snapshot {
         let hidden = self.log.sources.len() - shown.len();
         writer.gauge("sources", "Sources that have not ended", live as f64)?;
         writer.gauge("sources_hidden", "Sources without own numbers", hidden as f64)?;
+        let read_by = |way| self.followed.iter().filter(|one| **one == way).count() as f64;
+        let ways =
+            [([("way", "direct")], read_by(Way::Direct)), ([("way", "api")], read_by(Way::Api))];
+        writer.gauges("containers", "Containers that are read, by the way", ways)?;
+        let away = f64::from(u8::from(self.engine_away.is_some()));
+        writer.gauge("engine_away", "The engine does not answer", away)?;
         if shown.is_empty() {
             return Ok(());
         }

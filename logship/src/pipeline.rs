@@ -80,10 +80,11 @@ pub fn run(
         .map(|delivery| delivery.start(runtime.clone()))
         .collect::<Result<_, _>>()?;
     let watched = delivering.iter().map(|sink| (sink.name().to_owned(), sink.stats().clone()));
-    let watched = Watched::new(&log, watched.collect());
+    let table = Arc::new(FollowedTable::default());
+    let watched = Watched::new(&log, watched.collect(), table.clone());
     let status = Status::start(config.metrics, watched, runtime)?;
     let stop = Shutdown::new();
-    let mut reading = Reading::start(config, intake, mode, runtime, &stop)?;
+    let mut reading = Reading::start(config, intake, mode, runtime, &stop, table)?;
 
     let mut sinks = Sinks::new(delivering);
     let ended = reading.watch(&log, &mut sinks, shutdown);
@@ -142,6 +143,7 @@ impl Reading {
         mode: Mode,
         runtime: &Handle,
         stop: &Shutdown,
+        table: Arc<FollowedTable>,
     ) -> Result<Self, PipelineError> {
         let sources = config.files().count() + usize::from(config.has_engine());
         let (done, ended) = sync_channel(sources.max(1));
@@ -157,7 +159,6 @@ impl Reading {
             let planner = Arc::new(config.planner());
             let (runtime, stop) = (runtime.clone(), stop.clone());
             spawn("engine".to_owned(), done, move || {
-                let table = Arc::new(FollowedTable::default());
                 engine_source::run(&settings, planner, &intake, &stop, mode, &runtime, &table)?;
                 Ok(0)
             })?;

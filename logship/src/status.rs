@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::followed::FollowedTable;
 use crate::metrics::{self, Snapshot};
 use crate::sink::stats::SinkStats;
 use crate::time;
@@ -79,13 +80,18 @@ pub struct Watched {
     started: i64,
     log: Log,
     sinks: Vec<(String, Arc<SinkStats>)>,
+    followed: Arc<FollowedTable>,
 }
 
 impl Watched {
-    /// A log and its sinks by name, from now on.
+    /// A log, its sinks by name, and the containers that are read, from now on.
     #[must_use]
-    pub fn new(log: &Log, sinks: Vec<(String, Arc<SinkStats>)>) -> Self {
-        Self { started: time::now(), log: log.clone(), sinks }
+    pub fn new(
+        log: &Log,
+        sinks: Vec<(String, Arc<SinkStats>)>,
+        followed: Arc<FollowedTable>,
+    ) -> Self {
+        Self { started: time::now(), log: log.clone(), sinks, followed }
     }
 
     /// Everything now.
@@ -97,6 +103,8 @@ impl Watched {
             started: self.started,
             log: self.log.stats(),
             sinks: sinks.collect(),
+            followed: self.followed.snapshot().into_values().map(|one| one.way).collect(),
+            engine_away: self.followed.away(),
         }
     }
 }

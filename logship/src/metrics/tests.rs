@@ -46,6 +46,8 @@ fn snapshot() -> Snapshot {
         started: SECOND,
         log,
         sinks: vec![("archive".to_owned(), report)],
+        followed: vec![Way::Api, Way::Direct, Way::Api],
+        engine_away: None,
     }
 }
 
@@ -64,6 +66,8 @@ fn sums_sources_and_sinks_have_their_numbers() {
         ("logship_wal_bytes", "logship_wal_bytes 4096.0"),
         ("logship_disk_full", "logship_disk_full 0.0"),
         ("logship_sources ", "logship_sources 1.0"),
+        (r#"logship_containers{way="api"}"#, r#"logship_containers{way="api"} 2.0"#),
+        ("logship_engine_away", "logship_engine_away 0.0"),
         (
             "logship_source_records_total",
             r#"logship_source_records_total{source="engine:a",name="a \"quoted\"",type="engine"} 10"#,
@@ -123,11 +127,13 @@ fn every_ailment_is_a_sentence() {
     snapshot.sinks[0].1.failing = failing(40 * SECOND);
     snapshot.log.pressure = Pressure::DiskFull;
     snapshot.log.failed = Some("no such device".to_owned());
+    snapshot.engine_away = Some(EngineAway { since: 0, error: "no socket".to_owned() });
     assert_eq!(
         ailments(&snapshot),
         [
             "the log has failed: no such device",
             "the disk of the log is full",
+            "the engine has not answered for 100 s: no socket",
             "the sink archive has failed for 60 s: connection refused",
         ]
     );
