@@ -62,6 +62,7 @@ missing_of() {
             has getfacl setfacl || echo acl
             has getcap setcap || echo libcap2-bin
             has jq || echo jq
+            has logrotate || echo logrotate
             has zstd || echo zstd
             has tar || echo tar
             has podman || echo podman

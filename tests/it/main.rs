@@ -21,6 +21,8 @@ mod logship_engine;
 #[cfg(test)]
 mod logship_podman;
 #[cfg(test)]
+mod logship_rotation;
+#[cfg(test)]
 mod logship_sinks;
 #[cfg(test)]
 mod logship_wal;

@@ -24,6 +24,11 @@ impl Sequence {
         self.numbers.extend(numbers);
     }
 
+    /// The numbers as they arrived.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.numbers.iter().copied()
+    }
+
     /// The largest number.
     #[must_use]
     pub fn last(&self) -> Option<u64> {

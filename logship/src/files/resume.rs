@@ -9,7 +9,7 @@ use crate::files::compressed::Decompressed;
 use crate::files::follow::{Follow, gap};
 use crate::files::patterns::{self, Compression};
 use crate::files::siblings::{self, Candidate, Former};
-use crate::files::tailed::Content;
+use crate::files::tailed::{Content, Tailed};
 use crate::proof::{FileFacts, head_len, holds, piece};
 use crate::record::{Control, GapReason};
 use crate::rule::{FileStart, Mode};
@@ -36,6 +36,13 @@ struct Newest {
     compressed_after: Option<i64>,
 }
 
+impl Newest {
+    /// What is compressed and was written to after `time` is younger than everything that was read.
+    fn follows(&mut self, time: Option<i64>) {
+        self.compressed_after = self.compressed_after.max(time);
+    }
+}
+
 impl Follow {
     /// Takes up what earlier runs left, and begins what is new.
     pub(super) fn resume(&mut self, listed: Vec<Candidate>) {
@@ -50,24 +57,29 @@ impl Follow {
             match there.get(&known.cursor.file) {
                 Some(candidate) => match self.resume_one(known, candidate) {
                     Ok(true) => {}
-                    Ok(false) => changed.push(known.id),
+                    Ok(false) => changed.push(known),
                     Err(error) => self.warn_path(&candidate.path, &error),
                 },
                 None if known.is_over => {}
                 None => vanished.push(known),
             }
         }
-        // Only now all that is known is known: the rest may be copies.
-        for id in changed {
-            self.rewritten(id, None);
-        }
+        // Only now all that is known is known: the rest may be copies. What vanished comes first, since a copy that
+        // is gone itself was read further than the file it was of.
         let mut newest = newest(&known);
         for known in vanished {
             let found = self.vanished(known);
             if let Some(newest) = newest.get_mut(&known.base)
                 && newest.born == known.cursor.file.born
             {
-                newest.compressed_after = found.map(|facts| facts.modified).or(newest.born);
+                newest.follows(found.map(|facts| facts.modified).or(newest.born));
+            }
+        }
+        for known in changed {
+            if let Some(found) = self.rewritten(known.id, None)
+                && let Some(newest) = newest.get_mut(&known.base)
+            {
+                newest.follows(Some(found.modified));
             }
         }
         let over: Vec<Former> =
@@ -119,7 +131,12 @@ impl Follow {
 
     /// A file that was not read to its end and is not there any more. The one that continues it, if there is one.
     fn vanished(&mut self, known: &Known) -> Option<FileFacts> {
-        let found = self.continue_copies(&former(&known.cursor), &known.base, &known.base);
+        let found = self.continue_copies(
+            &former(&known.cursor),
+            known.cursor.file,
+            &known.base,
+            &known.base,
+        );
         let facts = FileFacts {
             identity: known.cursor.file,
             size: known.cursor.offset,
@@ -165,11 +182,10 @@ impl Follow {
                 self.seen(path, facts);
             } else if patterns::is_compressed(path) {
                 let after = before.and_then(|newest| newest.compressed_after);
-                let is_missed = after.is_some_and(|after| facts.modified > after)
-                    && !self.ignored.contains(&facts.identity)
-                    && !over.iter().any(|over| holds_all(over, &candidate));
-                match base {
-                    Some(base) if is_missed => self.begin_compressed(path, facts, &base),
+                match (base, after) {
+                    (Some(base), Some(after)) if self.is_missed(&candidate, after, &base, over) => {
+                        self.begin_compressed(path, facts, &base);
+                    }
                     _ => {
                         self.ignored.insert(facts.identity);
                     }
@@ -183,6 +199,22 @@ impl Follow {
                 self.ignored.insert(facts.identity);
             }
         }
+    }
+
+    /// Whether a compressed file is of a generation that nobody read.
+    fn is_missed(&self, candidate: &Candidate, after: i64, base: &Path, over: &[Former]) -> bool {
+        let path = &candidate.path;
+        if self.ignored.contains(&candidate.facts.identity) || path.with_extension("").exists() {
+            // The uncompressed file is there still: it is just being compressed.
+            return false;
+        }
+        // Only when that is gone the compressed one has the time of its content.
+        let Ok(facts) = FileFacts::at(path) else { return false };
+        let read = self.files.values().filter(|tailed| tailed.base == base);
+        let mut formers = over.iter().cloned().chain(read.map(Tailed::former));
+        facts.identity == candidate.facts.identity
+            && facts.modified > after
+            && !formers.any(|former| holds_all(&former, candidate))
     }
 
     /// Where a file begins that is there at the very first start.

@@ -73,13 +73,14 @@ pub(super) fn open(path: &Path, wanted: FileIdentity) -> io::Result<File> {
     Ok(file)
 }
 
-/// The candidates that hold what was read: the youngest first, uncompressed ones before compressed ones of the
-/// same time. What cannot be read is none.
+/// The candidates that hold what was read. What cannot be read is none. Uncompressed ones are opened first: one that
+/// is gone by then was compressed, and the compressed one is whole.
 #[must_use]
 pub(super) fn search(former: &Former, candidates: Vec<Candidate>) -> Vec<Found> {
     let mut candidates = candidates;
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.facts.modified));
     candidates.truncate(SEARCH_FILES_MAX);
+    candidates.sort_by_key(|candidate| patterns::is_compressed(&candidate.path));
     candidates.into_iter().filter_map(|candidate| find(former, candidate)).collect()
 }
 

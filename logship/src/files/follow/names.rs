@@ -1,0 +1,270 @@
+//! What directories hold, and what a change of a name means.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Follow;
+use crate::cursor::{Cursor, FileCursor, FileIdentity};
+use crate::files::compressed::Decompressed;
+use crate::files::patterns;
+use crate::files::siblings::{self, Candidate};
+use crate::files::tailed::Content;
+use crate::proof::{FileFacts, head_len, holds, piece, proof, proof_of};
+use crate::source::SourceId;
+use crate::watch::{Change, What};
+
+impl Follow {
+    /// Reads the directories, watches them, and says what is in them.
+    pub(in crate::files) fn list(&mut self) -> Vec<Candidate> {
+        let listing = self.patterns.list();
+        if listing.is_cut {
+            self.warn_path(Path::new("/"), &"too many directories: not all of them are looked at");
+        }
+        for (directory, reason) in &listing.refused {
+            self.warn_path(directory, reason);
+        }
+        for directory in listing.directories.keys() {
+            self.watch_directory(directory);
+        }
+        let mut found = Vec::new();
+        for (directory, names) in listing.directories {
+            for name in names {
+                let path = directory.join(name);
+                match FileFacts::at(&path) {
+                    Ok(facts) => found.push(Candidate { path, facts }),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) if self.patterns.is_meant(&path) => self.warn_path(&path, &error),
+                    Err(_) => {}
+                }
+            }
+        }
+        found
+    }
+
+    pub(in crate::files) fn watch_directory(&mut self, directory: &Path) {
+        if self.watched.contains_key(directory) {
+            return;
+        }
+        let Some(watch) = &self.watch else { return };
+        match watch.add(directory) {
+            Ok(id) => {
+                self.watched.insert(directory.to_owned(), id);
+                self.directories.insert(id, directory.to_owned());
+            }
+            Err(error) => {
+                self.has_unwatched = true;
+                self.warn_path(directory, &error);
+            }
+        }
+    }
+
+    /// The kernel tells of a file behind a symbolic link in the directory where it really is.
+    pub(in crate::files) fn follow_link(&mut self, id: SourceId, path: &Path) {
+        if !path.is_symlink() {
+            return;
+        }
+        let Ok(target) = path.canonicalize() else { return };
+        if let Some(directory) = target.parent() {
+            self.watch_directory(directory);
+        }
+        self.link_targets.insert(target, id);
+    }
+
+    /// Looks at everything.
+    pub(in crate::files) fn scan(&mut self) {
+        let listed = self.list();
+        let mut names: HashMap<SourceId, Vec<&Path>> = HashMap::new();
+        for candidate in &listed {
+            if let Some(id) = self.by_identity.get(&candidate.facts.identity) {
+                names.entry(*id).or_default().push(&candidate.path);
+            }
+        }
+        // Names that are gone without a word from the kernel.
+        for (id, tailed) in &mut self.files {
+            let found = names.get(id).map(Vec::as_slice).unwrap_or_default();
+            tailed.names.retain(|name| found.contains(&name.as_path()));
+        }
+        let files = &self.files;
+        let is_name =
+            |name: &PathBuf, id: &SourceId| files.get(id).is_some_and(|f| f.names.contains(name));
+        self.by_name.retain(|name, id| is_name(name, id));
+        self.link_targets.retain(|_, id| files.contains_key(id));
+        let there: HashSet<FileIdentity> =
+            listed.iter().map(|candidate| candidate.facts.identity).collect();
+        self.ignored.retain(|identity| there.contains(identity));
+        self.suspects.retain(|identity, _| there.contains(identity));
+        for candidate in listed {
+            self.seen(&candidate.path, &candidate.facts);
+        }
+    }
+
+    pub(in crate::files) fn change(&mut self, change: Change) {
+        match change {
+            Change::Overflow => self.scan(),
+            Change::DirectoryGone(id) => {
+                if let Some(path) = self.directories.remove(&id) {
+                    self.watched.remove(&path);
+                    if let Some(watch) = &self.watch {
+                        watch.remove(id);
+                    }
+                    self.scan();
+                }
+            }
+            Change::Name { directory, name, what } => {
+                let Some(directory) = self.directories.get(&directory) else { return };
+                let path = directory.join(name);
+                self.name_changed(&path, what);
+            }
+        }
+    }
+
+    pub(in crate::files) fn name_changed(&mut self, path: &Path, what: What) {
+        match what {
+            What::Vanished => self.forget_name(path),
+            What::Appeared => self.look(path),
+            What::Written | What::Closed => {
+                match self.by_name.get(path).or_else(|| self.link_targets.get(path)).copied() {
+                    Some(id) => {
+                        self.wake(id);
+                        if let Some(tailed) = self.files.get_mut(&id) {
+                            tailed.is_closed = what == What::Closed;
+                        }
+                    }
+                    None => self.look(path),
+                }
+            }
+        }
+    }
+
+    pub(in crate::files) fn forget_name(&mut self, path: &Path) {
+        if let Some(id) = self.by_name.remove(path)
+            && let Some(tailed) = self.files.get_mut(&id)
+        {
+            tailed.names.retain(|name| name != path);
+            self.wake(id);
+        }
+    }
+
+    /// Finds out what a name means now.
+    pub(in crate::files) fn look(&mut self, path: &Path) {
+        match FileFacts::at(path) {
+            Ok(facts) if facts.is_directory => {
+                if !self.watched.contains_key(path) {
+                    // Perhaps one of a pattern.
+                    self.scan();
+                }
+            }
+            Ok(facts) => self.seen(path, &facts),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if self.patterns.is_meant(path) => self.warn_path(path, &error),
+            Err(_) => {}
+        }
+    }
+
+    /// A name and the file it means.
+    pub(in crate::files) fn seen(&mut self, path: &Path, facts: &FileFacts) {
+        if !facts.is_regular {
+            if !facts.is_directory && self.patterns.is_meant(path) {
+                self.warn_path(path, &"it is no regular file");
+            }
+            return;
+        }
+        if let Some(known) = self.by_name.get(path)
+            && self.by_identity.get(&facts.identity) != Some(known)
+        {
+            self.forget_name(path);
+        }
+        if let Some(id) = self.by_identity.get(&facts.identity).copied() {
+            let Some(tailed) = self.files.get_mut(&id) else { return };
+            if tailed.names.last().is_none_or(|name| name != path) {
+                tailed.add_name(path);
+                self.by_name.insert(path.to_owned(), id);
+            }
+            if facts.size != tailed.size || facts.modified != tailed.modified {
+                tailed.modified = facts.modified;
+                self.wake(id);
+            }
+            return;
+        }
+        self.meet(path, facts, false);
+    }
+
+    /// A file that nobody reads yet.
+    pub(in crate::files) fn meet(&mut self, path: &Path, facts: &FileFacts, is_first: bool) {
+        let is_meant = self.patterns.is_meant(path);
+        let base = self.patterns.base_of(path);
+        if patterns::is_compressed(path)
+            || self.ignored.contains(&facts.identity)
+            || (!is_meant && base.is_none())
+        {
+            return;
+        }
+        if let Some(original) = base.as_ref().and_then(|base| self.by_name.get(base)).copied()
+            && self.may_be_copy(path, facts, original)
+        {
+            return;
+        }
+        let base = if is_meant { path } else { base.as_deref().unwrap_or(path) };
+        let offset = if is_first { self.first_offset(path, facts) } else { 0 };
+        self.begin(path, facts, base, offset);
+    }
+
+    /// A file is read for the first time, from `offset` on; or again, from where it was left.
+    pub(in crate::files) fn begin(
+        &mut self,
+        path: &Path,
+        facts: &FileFacts,
+        base: &Path,
+        offset: u64,
+    ) {
+        if self.files.len() >= self.settings.files_max {
+            self.warn_path(path, &"too many files are read already");
+            return;
+        }
+        let opened = siblings::open(path, facts.identity).and_then(|file| {
+            let cursor = match self.intake.open(self.meta(facts.identity, base)).cursor {
+                Some(Cursor::File(known))
+                    if known.file == facts.identity
+                        && holds(&file, known.offset, &known.proof)? =>
+                {
+                    known
+                }
+                _ => {
+                    let proof = proof_of(&file, offset)?.unwrap_or_default();
+                    FileCursor { file: facts.identity, offset, proof }
+                }
+            };
+            let head = piece(&file, 0, head_len(cursor.offset))?.unwrap_or_default();
+            Ok((file, cursor, head))
+        });
+        match opened {
+            Ok((file, cursor, head)) => {
+                self.warned.remove(path);
+                self.add(path, facts, base, Content::Plain(file), cursor, head);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.warn_path(path, &error),
+        }
+    }
+
+    /// A compressed file is read from its beginning.
+    pub(in crate::files) fn begin_compressed(
+        &mut self,
+        path: &Path,
+        facts: &FileFacts,
+        base: &Path,
+    ) {
+        let Some(compression) = patterns::compression_of(path) else { return };
+        let stream = siblings::open(path, facts.identity)
+            .and_then(|file| Decompressed::new(file, compression));
+        match stream {
+            Ok(stream) => {
+                let cursor = FileCursor { file: facts.identity, offset: 0, proof: proof(&[], &[]) };
+                let content = Content::Compressed(Box::new(stream));
+                self.add(path, facts, base, content, cursor, Vec::new());
+            }
+            Err(error) => self.warn_path(path, &error),
+        }
+    }
+}
