@@ -22,7 +22,7 @@ use crate::record::{Control, Gap, GapReason};
 use crate::rule::Mode;
 use crate::source::{Origin, SourceId, SourceKey, SourceMeta};
 use crate::time;
-use crate::watch::{Watch, WatchId};
+use crate::watch::{Change, Watch, WatchId};
 
 /// How long writes are let to gather before they are read.
 const COALESCE: Duration = Duration::from_millis(10);
