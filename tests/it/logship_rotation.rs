@@ -334,9 +334,9 @@ fn rotate(
             while !is_over.load(Ordering::SeqCst) {
                 thread::sleep(Duration::from_millis(random.below(500)));
                 if random.below(2) == 0 {
-                    reader.kill()
+                    reader.kill();
                 } else {
-                    reader.stop()
+                    reader.stop();
                 }
                 thread::sleep(Duration::from_millis(random.below(300)));
                 reader = Reader::start(settings.clone(), log);
