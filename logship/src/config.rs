@@ -144,6 +144,14 @@ pub enum SettingError {
     /// Too many sinks.
     #[error("there are more than {SINKS_MAX} sinks")]
     TooManySinks,
+    /// Filters beside sources that have their own.
+    #[error(
+        "--include and --exclude change nothing in a configuration file's sources: write them there"
+    )]
+    FilterWithoutSource,
+    /// Two sinks would write over each other's lines.
+    #[error("the sinks {0} and {1} write the same files: give each a path of its own")]
+    SameFiles(String, String),
     /// Options for containers without containers.
     #[error("--include is for containers: give --engine too")]
     IncludeWithoutEngine,
@@ -182,6 +190,8 @@ impl Config {
             config.sources = sources;
         } else if config.sources.is_empty() {
             config.sources.push(SourceRule::Engine(typed_engine(args)?));
+        } else if !args.include.is_empty() || !args.exclude.is_empty() {
+            return Err(SettingError::FilterWithoutSource);
         }
         let typed = typed_sinks(&args.sink)?;
         if !typed.is_empty() {
@@ -230,6 +240,12 @@ impl Config {
                     key: format!("sink {}", error.sink),
                     message: chain(&error.fault),
                 }),
+            }
+        }
+        for (number, sink) in settings.iter().enumerate() {
+            if let Some(other) = settings.iter().take(number).find(|other| other.shares_files(sink))
+            {
+                return Err(SettingError::SameFiles(other.name.clone(), sink.name.clone()));
             }
         }
         match &self.path {
@@ -349,7 +365,11 @@ fn typed_engine(args: &SourceArgs) -> Result<EngineRule, SettingError> {
     })
 }
 
-/// Sinks of URLs alone: the first of a kind is named after it, further ones are numbered.
+/// Digits of the hash in the name of a sink.
+const NAME_HASH_DIGITS: usize = 8;
+
+/// Sinks of URLs alone. The only one of its kind is named after it; with others of its kind, its place is in the
+/// name, so that none takes over the cursor of another when one of them goes.
 fn typed_sinks(urls: &[String]) -> Result<Vec<SinkConfig>, SettingError> {
     let mut sinks: Vec<SinkConfig> = Vec::new();
     for url in urls {
@@ -359,9 +379,16 @@ fn typed_sinks(urls: &[String]) -> Result<Vec<SinkConfig>, SettingError> {
             let fault = "it is no URL: give for example stdout: or file:///logs/{name}.log";
             return Err(SettingError::flag("--sink", url, &fault));
         }
-        let number =
-            1 + urls.iter().take(sinks.len()).filter(|other| kind_of(other) == kind).count();
-        let name = if number == 1 { kind } else { format!("{kind}-{number}") };
+        let name = if urls.iter().filter(|other| kind_of(other) == kind).count() == 1 {
+            kind
+        } else {
+            let place = url.split('?').next().unwrap_or_default();
+            let hash = blake3::hash(place.as_bytes()).to_hex();
+            format!("{kind}-{}", hash.get(..NAME_HASH_DIGITS).unwrap_or_default())
+        };
+        if sinks.iter().any(|sink| sink.name == name) {
+            return Err(SettingError::flag("--sink", url, &"it is given twice"));
+        }
         sinks.push(SinkConfig { name, url: url.clone(), options: BTreeMap::new(), place: None });
     }
     Ok(sinks)

@@ -191,6 +191,11 @@ impl Delivering {
         self.ended.try_recv().ok()
     }
 
+    /// Tells the sink to give up.
+    pub fn stop(&self) {
+        self.stop.request();
+    }
+
     /// Waits until everything arrived, at most until `deadline`; then the sink has to give up.
     pub fn finish(self, deadline: Instant) -> Result<(), DeliverError> {
         let left = deadline.saturating_duration_since(Instant::now());

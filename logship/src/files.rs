@@ -57,6 +57,8 @@ pub struct FilesSettings {
     pub patterns: Vec<String>,
     /// Globs of what is left out of them.
     pub exclude: Vec<String>,
+    /// The globs of sources that come first, and what those leave out: what they take is not read here.
+    pub earlier: Vec<(Vec<String>, Vec<String>)>,
     /// Where to begin at the very first start.
     pub start: FileStart,
     /// What is done to lines.
@@ -88,6 +90,7 @@ impl FilesSettings {
         Self {
             patterns,
             exclude: Vec::new(),
+            earlier: Vec::new(),
             start: FileStart::default(),
             process: Arc::default(),
             fields: BTreeMap::new(),
@@ -138,7 +141,10 @@ pub fn run(
     shutdown: &Shutdown,
     mode: Mode,
 ) -> Result<FilesReport, FilesError> {
-    let patterns = Patterns::new(&settings.patterns, &settings.exclude)?;
+    let earlier = settings.earlier.iter();
+    let earlier = earlier.map(|(patterns, exclude)| Patterns::new(patterns, exclude));
+    let earlier = earlier.collect::<Result<_, _>>()?;
+    let patterns = Patterns::new(&settings.patterns, &settings.exclude)?.after(earlier);
     let mut follow = Follow::new(settings, patterns, intake, mode);
     follow.run(shutdown)?;
     Ok(follow.report())

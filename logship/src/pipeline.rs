@@ -73,6 +73,12 @@ pub fn run(
     let gaps_before = gaps(&log);
     let deliveries: Vec<Delivery> =
         sinks.into_iter().map(|sink| Delivery::open(&log, sink)).collect::<Result<_, _>>()?;
+    for sink in log.abandoned_sinks()? {
+        tracing::warn!(
+            sink,
+            "there is no such sink any more, and it had not had everything: its rest is not kept for it"
+        );
+    }
     let (intake, receiver) = intake(sources);
     let writing = log.run(receiver)?;
     let delivering: Vec<Delivering> = deliveries
@@ -108,6 +114,7 @@ fn log_settings(config: &Config) -> LogSettings {
     let wal = &config.wal;
     LogSettings {
         directory: config.state.clone().filter(|_| !wal.off),
+        cursors: config.state.clone().filter(|_| wal.off),
         codec: wal.codec.map_or(defaults.codec, |codec| match codec {
             WalCodec::None => Codec::None,
             WalCodec::Lz4 => Codec::Lz4,
@@ -148,7 +155,7 @@ impl Reading {
         let sources = config.files().count() + usize::from(config.has_engine());
         let (done, ended) = sync_channel(sources.max(1));
         for (number, rule) in config.files().enumerate() {
-            let settings = files_settings(config, rule);
+            let settings = files_settings(config, rule, number);
             let (intake, stop) = (intake.clone(), stop.clone());
             spawn(format!("files-{number}"), done.clone(), move || {
                 Ok(files::run(settings, intake, &stop, mode)?.refused)
@@ -249,7 +256,13 @@ impl Sinks {
     }
 
     /// Waits for those that are left; whether all of them had everything.
-    fn finish(self, deadline: Instant) -> Result<bool, PipelineError> {
+    fn finish(mut self, deadline: Instant) -> Result<bool, PipelineError> {
+        while !self.delivering.is_empty() && Instant::now() < deadline {
+            self.has_ended();
+            std::thread::sleep(LOOK_AT_SINKS_EVERY);
+        }
+        // All at once: what each may take to give up must not add up.
+        self.delivering.iter().for_each(Delivering::stop);
         let left: Vec<_> = self.delivering.into_iter().map(|sink| sink.finish(deadline)).collect();
         let mut is_drained = true;
         for result in self.ended.into_iter().chain(left) {
@@ -278,9 +291,12 @@ fn spawn(
     std::thread::Builder::new().name(name).spawn(work).map(drop).map_err(PipelineError::Thread)
 }
 
-fn files_settings(config: &Config, rule: &FilesRule) -> FilesSettings {
+/// What rule `number` reads: the first rule that takes a file is the one, as with containers.
+fn files_settings(config: &Config, rule: &FilesRule, number: usize) -> FilesSettings {
+    let earlier = config.files().take(number);
     FilesSettings {
         exclude: rule.exclude.clone(),
+        earlier: earlier.map(|rule| (rule.paths.clone(), rule.exclude.clone())).collect(),
         start: rule.start,
         process: rule.lines.process.clone(),
         fields: rule.lines.fields.clone(),

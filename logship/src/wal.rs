@@ -313,6 +313,20 @@ impl Log {
         SinkCursor::open(self.shared.clone(), name, role)
     }
 
+    /// Names of the sinks of earlier processes that are not known to this one and had not had everything.
+    pub fn abandoned_sinks(&self) -> Result<Vec<String>, WalError> {
+        let Some(paths) = &self.shared.paths else { return Ok(Vec::new()) };
+        let sinks = sink_cursor::all(&paths.sinks)?;
+        let log = self.shared.id().to_string();
+        let inner = self.shared.lock();
+        let is_abandoned = |sink: &sink_cursor::SinkFile| {
+            sink.log == log
+                && !inner.sinks.contains_key(&sink.sink)
+                && sink.position.frame < inner.written
+        };
+        Ok(sinks.into_iter().filter(is_abandoned).map(|sink| sink.sink).collect())
+    }
+
     /// Every source that is known.
     #[must_use]
     pub fn sources(&self) -> &Arc<Sources> {

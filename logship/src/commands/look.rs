@@ -10,7 +10,7 @@ use crate::audit::{self, AuditError, AuditRequest};
 use crate::cli::{AuditArgs, DoctorArgs, HealthcheckArgs};
 use crate::config::{self, Config, SettingError};
 use crate::doctor::{self, DoctorOptions, Status};
-use crate::engine_source::EngineSettings;
+use crate::pipeline;
 use crate::status::{self, StatusError};
 use crate::time;
 use crate::wal::BYTES_MAX_DEFAULT;
@@ -20,18 +20,17 @@ use crate::wal::BYTES_MAX_DEFAULT;
 struct NoAddress;
 
 #[derive(Debug, thiserror::Error)]
+#[error("the log knows no source {0}: `logship audit` lists them")]
+struct NoSuchSource(String);
+
+#[derive(Debug, thiserror::Error)]
 #[error("it is not well: {0}")]
 struct Unwell(String);
 
 /// Tests the surroundings.
 pub fn doctor(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, CommandError> {
     let config = Config::new(context.args, &args.sources)?;
-    let engine = EngineSettings {
-        host: config.engine.host.clone(),
-        files: config.engine.files.clone(),
-        pin: config.engine.pin.clone(),
-        api_only: config.engine.api_only,
-    };
+    let engine = pipeline::engine_settings(&config);
     let options = DoctorOptions {
         engine: config.has_engine().then_some(&engine),
         state: config.state.as_deref(),
@@ -59,6 +58,9 @@ pub fn audit(context: &Context<'_>, args: &AuditArgs) -> Result<ExitCode, Comman
         AuditError::NoLog { .. } => CommandError::usage(error),
         error => CommandError::failed(error),
     })?;
+    if let Some(source) = args.source.as_ref().filter(|_| report.sources.is_empty()) {
+        return Err(CommandError::usage(NoSuchSource(source.clone())));
+    }
     let text = if context.args.json {
         let mut line = serde_json::to_vec(&report)
             .map_err(|error| CommandError::Answer(std::io::Error::other(error)))?;

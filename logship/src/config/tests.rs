@@ -61,7 +61,7 @@ fn sources_and_sinks_that_were_typed() {
     assert_eq!(all.sources.len(), 2);
     let files: Vec<_> = all.files().flat_map(|rule| rule.paths.clone()).collect();
     assert_eq!(files, ["/logs/*.log", "/more/**/*.log"]);
-    assert_eq!(sinks(&all), ["file", "stdout", "file-2", "syslog-tcp"]);
+    assert_eq!(sinks(&all), ["file-7bc16fd4", "stdout", "file-6fc08392", "syslog-tcp"]);
     assert_eq!(all.wal.bytes_max, Some(1 << 30));
     assert_eq!((all.drain, all.host.as_str()), (Duration::from_secs(3), "here"));
     let planner = all.planner();
@@ -95,7 +95,8 @@ fn what_cannot_be_meant_is_refused_in_one_sentence() {
         assert!(error.starts_with(said), "{args:?}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
-    let many = vec!["--sink=stdout:"; SINKS_MAX + 1];
+    let many: Vec<_> = (0..=SINKS_MAX).map(|n| format!("--sink=http://h{n}/")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
     assert_eq!(config(&many).unwrap_err(), "there are more than 32 sinks");
 }
 
@@ -143,4 +144,33 @@ fn flags_win_over_the_file() {
     assert!(typed.wal.off);
     let engine = config(&["--config", &path, "--engine"]).unwrap();
     assert!(engine.has_engine() && engine.files().next().is_none());
+}
+
+#[test]
+fn the_name_of_a_sink_among_others_of_its_kind_is_not_that_of_another_when_one_goes() {
+    let both = config(&["--sink", "http://a/?token=1", "--sink", "http://b/"]).unwrap();
+    let other = config(&["--sink", "http://b/", "--sink", "http://a/"]).unwrap();
+    let (both, other) = (sinks(&both), sinks(&other));
+    assert_eq!([both[0], both[1]], [other[1], other[0]]);
+    assert_ne!(both[0], both[1]);
+    let twice = config(&["--sink", "http://a/", "--sink", "http://a/"]).unwrap_err();
+    assert!(twice.contains("given twice"), "{twice}");
+}
+
+#[test]
+fn two_sinks_do_not_write_the_same_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[[sink]]\nname = \"a\"\nurl = \"file:///x/all.log\"\n\
+        [[sink]]\nname = \"b\"\nurl = \"file:///x/all.log?rotate=1MB\"\n";
+    let config = config(&["--config", &written(&directory, text)]).unwrap();
+    let fault = config.sink_settings().unwrap_err().to_string();
+    assert_eq!(fault, "the sinks a and b write the same files: give each a path of its own");
+}
+
+#[test]
+fn filters_that_would_change_nothing_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = written(&directory, "[[source]]\ntype = \"engine\"\n");
+    let fault = config(&["--config", &path, "--exclude", "secret-*"]).unwrap_err();
+    assert!(fault.contains("write them there"), "{fault}");
 }

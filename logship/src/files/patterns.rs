@@ -62,6 +62,8 @@ pub struct Patterns {
     each: Vec<Pattern>,
     all: GlobSet,
     exclude: GlobSet,
+    /// Sources that come first: what they take is theirs.
+    earlier: Vec<Patterns>,
 }
 
 #[derive(Debug, Clone)]
@@ -98,13 +100,21 @@ impl Patterns {
         }
         let each =
             patterns.iter().map(|pattern| Pattern::new(pattern)).collect::<Result<_, _>>()?;
-        Ok(Self { each, all: set(patterns)?, exclude: set(exclude)? })
+        Ok(Self { each, all: set(patterns)?, exclude: set(exclude)?, earlier: Vec::new() })
     }
 
     /// Whether a path is meant.
     #[must_use]
     pub fn is_meant(&self, path: &Path) -> bool {
-        self.all.is_match(path) && !self.exclude.is_match(path)
+        self.all.is_match(path)
+            && !self.exclude.is_match(path)
+            && !self.earlier.iter().any(|earlier| earlier.is_meant(path))
+    }
+
+    /// The same without what `earlier` sources take: one file is never read by two.
+    #[must_use]
+    pub fn after(self, earlier: Vec<Self>) -> Self {
+        Self { earlier, ..self }
     }
 
     /// The path that is meant and of which `path` is a rotated one by its name.

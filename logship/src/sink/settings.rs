@@ -51,6 +51,15 @@ pub enum Target {
 }
 
 impl SinkSettings {
+    /// Whether both write files of the same names.
+    #[must_use]
+    pub fn shares_files(&self, other: &Self) -> bool {
+        match (&self.target, &other.target) {
+            (Target::File(one), Target::File(two)) => one.path == two.path,
+            _ => false,
+        }
+    }
+
     /// From a URL and the options beside it. An option may stand in the query of the URL or beside it, not in
     /// both. Credentials of S3 may come from the environment of the process.
     pub fn parse(

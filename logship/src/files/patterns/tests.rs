@@ -90,3 +90,12 @@ fn listings_have_the_directories_that_matter_and_no_others() {
     let all = patterns(&[at("a/**").to_str().unwrap()], &[]);
     assert!(all.is_meant(&at("a/logs/x.log")) && !all.is_meant(&at("b/logs/z.log")));
 }
+
+#[test]
+fn what_an_earlier_source_takes_is_not_meant_and_what_it_leaves_out_is() {
+    let earlier = patterns(&["/logs/*.log"], &["/logs/b.log"]);
+    let later = patterns(&["/logs/**/*"], &[]).after(vec![earlier]);
+    let is_meant = |path: &str| later.is_meant(Path::new(path));
+    assert!(!is_meant("/logs/a.log"));
+    assert!(is_meant("/logs/b.log") && is_meant("/logs/a.txt"));
+}
