@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use e2e::http_receiver::{Answer, HttpReceiver};
 use e2e::object_store::ObjectStore;
+use e2e::process::Run;
 use e2e::random::Random;
 use e2e::rsyslog::{Listens, Rsyslog, make_certificates};
 use e2e::runtime;
@@ -438,4 +439,85 @@ fn wrong_keys_for_a_bucket_are_named_and_cost_nothing() {
     shipper.give_up();
     Shipper::start(state.root(), &store.url(), &options).finish();
     assert_eq!(numbers(stored(&store.files().unwrap())), (0..10).collect::<Vec<_>>());
+}
+
+/// A server that keeps bodies and takes only clients with a certificate.
+const HTTPS_SERVER: &str = r#"
+import http.server, os, ssl
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        with open("bodies", "ab") as bodies:
+            bodies.write(self.rfile.read(int(self.headers["content-length"])))
+        self.send_response(200)
+        self.end_headers()
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+context.load_verify_locations("ca.pem")
+context.verify_mode = ssl.CERT_REQUIRED
+server.socket = context.wrap_socket(server.socket, server_side=True)
+with open("port.new", "w") as port:
+    port.write(str(server.server_port))
+os.rename("port.new", "port")
+server.serve_forever()
+"#;
+
+#[test]
+fn https_knows_the_server_and_shows_who_it_is() {
+    let (state, peer) = (Sandbox::new(), Sandbox::new());
+    make_certificates(peer.root());
+    let server = Run::new("python3").args(["-c", HTTPS_SERVER]).current_dir(peer.root()).start();
+    let begun = Instant::now();
+    let port = loop {
+        if let Ok(port) = std::fs::read_to_string(peer.path("port")) {
+            break port;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let url = format!("https://localhost:{port}/in");
+    let path = |name: &str| peer.path(name).to_str().unwrap().to_owned();
+    let (ca, cert, key) = (path("ca.pem"), path("cert.pem"), path("key.pem"));
+    let (strangers, common) = (Sandbox::new(), [("age", "10ms"), ("compress", "none")]);
+    make_certificates(strangers.root());
+    let stranger = strangers.path("ca.pem");
+    let distrusting = [&common[..], &[("ca_file", stranger.to_str().unwrap())][..]].concat();
+    let mut shipper = Shipper::start(state.root(), &url, &distrusting);
+    shipper.send(100);
+    let failure = shipper.failure();
+    assert!(failure.starts_with(&format!("cannot send to {url}: ")), "{failure}");
+    assert!(failure.contains("certificate"), "{failure}");
+    shipper.give_up();
+    let known = [("ca_file", ca.as_str()), ("cert_file", &cert), ("key_file", &key)];
+    Shipper::start(state.root(), &url, &[&common[..], &known[..]].concat()).finish();
+    let bodies = std::fs::read(peer.path("bodies")).unwrap();
+    assert_eq!(numbers(lines_of([bodies.as_slice()])), (0..100).collect::<Vec<_>>());
+    server.signal(rustix::process::Signal::KILL);
+    drop(server.wait());
+}
+
+#[test]
+fn files_on_a_full_disk_hold_every_line_once_when_there_is_room_again() {
+    let (state, sandbox) = (Sandbox::new(), Sandbox::new());
+    let Some(disk) = sandbox.small_disk("disk", 256 << 10) else { return };
+    let ballast = disk.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 200 << 10]).unwrap();
+    let url = format!("file://{}/{{container}}.log?rotate=16KiB", disk.path().display());
+    let mut shipper = Shipper::start(state.root(), &url, &[]);
+    shipper.send(10_000);
+    let failure = shipper.failure();
+    assert!(failure.contains("No space left on device"), "{failure}");
+    std::fs::remove_file(&ballast).unwrap();
+    let report = shipper.finish();
+    assert_eq!(report.failing, None);
+    let mut names: Vec<_> = std::fs::read_dir(disk.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    // The one without a number is the youngest.
+    names.rotate_left(1);
+    let read = |name: &String| std::fs::read_to_string(disk.path().join(name)).unwrap();
+    let text: String = names.iter().map(read).collect();
+    assert_eq!(numbers(text.lines().map(str::to_owned)), (0..10_000).collect::<Vec<_>>());
 }
