@@ -22,8 +22,9 @@ const VERSION: u32 = 1;
 /// Longest file that is read, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
 
-/// Frames that wait for the sinks at the most.
-const WAITING_MAX: usize = 4096;
+/// Frames that wait for the sinks at the most: five minutes of one in ten milliseconds, since a sink may collect
+/// for so long before it keeps its place.
+const WAITING_MAX: usize = 1 << 15;
 
 /// The file is written this often at the most, unless the log is closed.
 const WRITTEN_EVERY: Duration = Duration::from_secs(1);
