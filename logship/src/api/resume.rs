@@ -36,6 +36,8 @@ struct Position {
     last: [Option<i64>; 4],
     /// The youngest of each stream: younger than the last one for a while after the clock went back.
     peak: [Option<i64>; 4],
+    /// Of each stream: the time of its last message before the place, and how many messages have it.
+    groups: [Option<(i64, u32)>; 4],
     /// What is lost and not told of.
     hole: Option<Hole>,
     /// The run of the container that is read to its end.
@@ -90,6 +92,14 @@ impl Position {
         for (stream, ts) in &cursor.last {
             position.set_last(*stream, *ts);
         }
+        for run in &cursor.recent {
+            position.count(run.seen, run.count);
+        }
+        for (stream, ts, count) in &cursor.groups {
+            if let Some(group) = position.groups.get_mut(lane(*stream)) {
+                *group = Some((*ts, *count));
+            }
+        }
         position
     }
 
@@ -105,11 +115,41 @@ impl Position {
         }
     }
 
+    fn count(&mut self, seen: Seen, count: u32) {
+        if let Some(group) = self.groups.get_mut(lane(seen.stream)) {
+            let before = group.filter(|(ts, _)| *ts == seen.ts).map_or(0, |(_, count)| count);
+            *group = Some((seen.ts, before.saturating_add(count)));
+        }
+    }
+
+    /// The last messages, those ahead included or not, and how many have the time of the last one.
+    fn pattern(&self, with_ahead: bool) -> Search {
+        let mut runs = self.recent.clone();
+        let mut groups = self.groups;
+        if with_ahead {
+            let mut counted = Self { groups, ..Self::default() };
+            for seen in &self.ahead {
+                push_run(&mut runs, Run { seen: *seen, count: 1 });
+                counted.count(*seen, 1);
+            }
+            trim(&mut runs);
+            groups = counted.groups;
+        }
+        let last = runs.back().map(|run| run.seen);
+        let group = last.and_then(|last| groups.get(lane(last.stream)).copied().flatten());
+        let group_count = match (group, last) {
+            (Some((ts, count)), Some(last)) if ts == last.ts => count,
+            _ => 1,
+        };
+        Search::new(runs.into(), group_count)
+    }
+
     fn apply(&mut self, step: Step) {
         match step {
             Step::Proven { seen, was_ahead, late } => {
                 push_run(&mut self.recent, Run { seen, count: 1 });
                 trim(&mut self.recent);
+                self.count(seen, 1);
                 self.newest = self.newest.max(Some(seen.ts));
                 self.newest_taken = self.newest_taken.max(Some(seen.ts));
                 self.ended = None;
@@ -363,6 +403,10 @@ impl Tracker {
         for stream in STREAMS {
             update.last.extend(self.told.last(stream).map(|ts| (stream, ts)));
         }
+        for stream in STREAMS {
+            let group = self.told.groups.get(lane(stream)).copied().flatten();
+            update.groups.extend(group.filter(|g| g.1 > 1).map(|(ts, count)| (stream, ts, count)));
+        }
         update.hole.clone_from(&self.told.hole);
         update.ended = self.told.ended;
         update
@@ -399,8 +443,7 @@ impl Picture {
     /// Searches the place of `tracker`.
     #[must_use]
     pub fn new(tracker: &Tracker, extent: Extent) -> Self {
-        let search = Search::new(tracker.live.recent.iter().copied());
-        Self::of(tracker, extent, Some(search))
+        Self::of(tracker, extent, Some(tracker.live.pattern(false)))
     }
 
     /// Of everything, when it is known that the place is not in it.
@@ -433,7 +476,7 @@ impl Picture {
             }
         }
         if let Some(search) = &mut self.search {
-            match search.message(seen) {
+            match search.message(seen, ends_line) {
                 Found::Not => return Verdict::Skip,
                 Found::Last => {
                     self.search = None;
@@ -448,18 +491,17 @@ impl Picture {
     fn begin(&self, position: &Position, first: Seen, ends_line: bool) -> Begin {
         let is_tail = self.extent != Extent::Everything;
         let Some(search) = &self.search else { return Begin::Lost };
-        let Some(last) = search.pattern.last() else {
+        if search.pattern.is_empty() {
             return if is_tail { Begin::TooShort } else { Begin::New };
         };
         // A message before the place is not younger than the youngest before it.
         let is_after = position.newest.is_some_and(|newest| first.ts > newest);
-        // How many equal pieces were cut off cannot be known; where nothing was before them, none were.
-        let is_within = last.seen == first && !ends_line && (is_tail || search.pattern.len() > 1);
+        let is_within = search.begins_within(first, ends_line);
         match (is_after, is_tail) {
             (true, true) => Begin::TooShort,
             (true, false) => Begin::Lost,
             (false, true) if is_within => Begin::TooShort,
-            (false, false) if is_within => Begin::Within,
+            (false, false) if is_within && !search.is_from_start() => Begin::Within,
             (false, _) => Begin::Search,
         }
     }
@@ -579,29 +621,25 @@ impl Attach {
     /// Searches the place of `tracker` in a reply that begins with what is retained to this extent.
     #[must_use]
     pub fn new(tracker: &Tracker, extent: Extent) -> Self {
-        let mut pattern = tracker.live.recent.clone();
-        for seen in &tracker.live.ahead {
-            push_run(&mut pattern, Run { seen: *seen, count: 1 });
-        }
-        trim(&mut pattern);
         let newest = tracker.live.newest_taken;
-        Self { extent, search: Search::new(pattern.into_iter()), newest, count: 0 }
+        Self { extent, search: tracker.live.pattern(true), newest, count: 0 }
     }
 
     /// The next message; `ends_line` as in [`Picture::message`].
     pub fn message(&mut self, seen: Seen, ends_line: bool) -> Attached {
         self.count += 1;
-        let Some(last) = self.search.pattern.last() else { return Attached::New };
+        if self.search.pattern.is_empty() {
+            return Attached::New;
+        }
         if self.count == 1 {
-            let is_after = self.newest.is_some_and(|newest| seen.ts > newest);
             let is_tail = self.extent != Extent::Everything;
-            let is_within =
-                last.seen == seen && !ends_line && (is_tail || self.search.pattern.len() > 1);
-            if is_after || is_within {
+            let is_after = self.newest.is_some_and(|newest| seen.ts > newest);
+            let is_within = self.search.begins_within(seen, ends_line);
+            if is_after || (is_within && (is_tail || !self.search.is_from_start())) {
                 return Attached::No;
             }
         }
-        match self.search.message(seen) {
+        match self.search.message(seen, ends_line) {
             Found::Not => Attached::Before,
             Found::Last => Attached::Last,
             Found::Passed => Attached::New,
@@ -619,6 +657,11 @@ impl Attach {
 #[derive(Debug)]
 struct Search {
     pattern: Vec<Run>,
+    /// Messages with the stream and time of the last of the pattern, up to it.
+    group_count: u32,
+    group_seen: u32,
+    /// The sequence began among them: only their number counts.
+    is_within: bool,
     /// Runs of the sequence before the current one, as many as the pattern has.
     history: VecDeque<Run>,
     /// The first run of the sequence is still in `history`, or is the current one.
@@ -636,12 +679,51 @@ enum Found {
 }
 
 impl Search {
-    fn new(pattern: impl Iterator<Item = Run>) -> Self {
-        let pattern = pattern.collect();
-        Self { pattern, history: VecDeque::new(), has_first: true, current: None }
+    fn new(pattern: Vec<Run>, group_count: u32) -> Self {
+        Self {
+            pattern,
+            group_count,
+            group_seen: 0,
+            is_within: false,
+            history: VecDeque::new(),
+            has_first: true,
+            current: None,
+        }
     }
 
-    fn message(&mut self, seen: Seen) -> Found {
+    fn is_of_group(&self, seen: Seen) -> bool {
+        let last = self.pattern.last().map(|run| run.seen);
+        last.is_some_and(|last| last.stream == seen.stream && last.ts == seen.ts)
+    }
+
+    /// Whether a sequence with this first message begins among pieces of the line whose piece was the last that was
+    /// taken: how many of them are cut off cannot be known.
+    fn begins_within(&self, first: Seen, ends_line: bool) -> bool {
+        self.is_of_group(first) && !ends_line
+    }
+
+    /// Whether all that was ever taken are pieces of one line: nothing is cut off before them.
+    fn is_from_start(&self) -> bool {
+        let count = self.pattern.iter().map(|run| run.count).fold(0, u32::saturating_add);
+        self.group_count == count && self.pattern.iter().all(|run| self.is_of_group(run.seen))
+    }
+
+    fn message(&mut self, seen: Seen, ends_line: bool) -> Found {
+        let is_first = self.has_first && self.current.is_none();
+        if self.is_of_group(seen) {
+            self.is_within |= is_first && !ends_line;
+            self.group_seen = self.group_seen.saturating_add(1);
+            if self.is_within {
+                self.current = Some(Run { seen, count: 1 });
+                return if self.group_seen == self.group_count { Found::Last } else { Found::Not };
+            }
+        } else if self.pattern.last().is_some_and(|last| last.seen.stream == seen.stream) {
+            if self.is_within {
+                // Fewer than were taken: some were cut off.
+                return Found::Passed;
+            }
+            self.group_seen = 0;
+        }
         match &mut self.current {
             Some(current) if current.seen == seen => {
                 current.count = current.count.saturating_add(1);
@@ -661,7 +743,9 @@ impl Search {
         }
         match (self.current, self.pattern.split_last()) {
             (Some(current), Some((last, before)))
-                if current == *last && self.matches_before(before) =>
+                if current == *last
+                    && self.group_count == self.group_seen
+                    && self.matches_before(before) =>
             {
                 Found::Last
             }
@@ -671,6 +755,9 @@ impl Search {
 
     /// Whether the sequence began within the last run of the pattern, and the run ends here.
     fn finish(&mut self) -> bool {
+        if self.is_within {
+            return true;
+        }
         let is_first = self.has_first && self.history.is_empty();
         match (self.current, self.pattern.last()) {
             (Some(current), Some(last)) => {

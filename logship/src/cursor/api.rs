@@ -83,6 +83,10 @@ pub struct ApiCursor {
     /// The time of the last message of each stream.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) last: Vec<(Stream, i64)>,
+    /// Of streams whose last message before the place shares its time with others of its stream: the time, and
+    /// how many they are. Pieces of a line may repeat; their number tells them apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<(Stream, i64, u32)>,
     /// Lost messages that were not told of for every stream yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) hole: Option<Hole>,
@@ -114,6 +118,7 @@ impl ApiCursor {
                 None => self.last.push((stream, ts)),
             }
         }
+        self.groups = update.groups;
         self.hole = update.hole;
         self.ended = update.ended;
         self.recent_is_whole = false;
