@@ -115,7 +115,6 @@ fn log_settings(config: &Config) -> LogSettings {
     LogSettings {
         directory: config.state.clone().filter(|_| !wal.off),
         cursors: config.state.clone().filter(|_| wal.off),
-        cursors: config.state.clone().filter(|_| wal.off),
         codec: wal.codec.map_or(defaults.codec, |codec| match codec {
             WalCodec::None => Codec::None,
             WalCodec::Lz4 => Codec::Lz4,
