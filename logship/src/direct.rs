@@ -65,8 +65,9 @@ pub use crate::rule::Mode;
 pub fn sees(directory: &Path, container: &Container) -> bool {
     let own = directory.join(&container.id);
     match container.log.driver.as_str() {
-        // Its files come with its first start.
-        "json-file" | "local" => std::fs::read_dir(&own).is_ok(),
+        // Its files come with its first start: those of drivers that can only write are the engine's cache.
+        "json-file" | "local" | "syslog" | "gelf" | "fluentd" | "awslogs" | "splunk"
+        | "gcplogs" | "etwlogs" | "logentries" => std::fs::read_dir(&own).is_ok(),
         _ => LogPlace::all(&own, &container.id).iter().any(LogPlace::exists),
     }
 }

@@ -1,11 +1,12 @@
 //! The containers of an engine as sources: each by the better way there is, its files or the API.
 
 use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chores_common::engine::{
-    Container, ContainerFilter, Engine, EngineError, EngineErrorKind, own_container_id,
+    Container, ContainerFilter, DEFAULT_SOCKET, Engine, EngineError, EngineErrorKind, Host,
+    own_container_id,
 };
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
@@ -28,12 +29,16 @@ use crate::time;
 #[cfg(test)]
 mod tests;
 
+/// The socket of the engine whose files are in the usual directory: the path and what it is a link to.
+const USUAL_SOCKETS: [&str; 2] = [DEFAULT_SOCKET, "/run/docker.sock"];
+
 /// Where the engine is, and its files.
 #[derive(Debug, Clone, Default)]
 pub struct EngineSettings {
     /// In the forms of `DOCKER_HOST`; the usual socket when absent.
     pub host: Option<String>,
-    /// The engine's directory of containers; the usual one, if it is there, when absent.
+    /// The engine's directory of containers. When absent: the usual one, if it is there and the engine is at its
+    /// usual socket; with another one, the directory may be that of a stranger.
     pub files: Option<PathBuf>,
     /// A directory on the same file system where unread files are kept by hard links.
     pub pin: Option<PathBuf>,
@@ -48,8 +53,12 @@ impl EngineSettings {
         if self.api_only {
             return None;
         }
-        let usual = || Some(PathBuf::from(CONTAINERS_DIRECTORY)).filter(|path| path.is_dir());
-        self.files.clone().or_else(usual)
+        let is_usual = matches!(
+            Host::parse(self.host.as_deref()),
+            Ok(Host::Unix(socket)) if USUAL_SOCKETS.iter().any(|usual| socket == Path::new(usual))
+        );
+        let usual = Some(PathBuf::from(CONTAINERS_DIRECTORY));
+        self.files.clone().or(usual.filter(|path| is_usual && path.is_dir()))
     }
 }
 
@@ -83,7 +92,7 @@ pub fn plans(planner: Arc<Planner>, own: Option<String>) -> Plans {
 }
 
 /// Reads every container for which there is a plan until the shutdown, or, once, what there is. Blocks; requests
-/// are driven by `runtime`.
+/// are driven by `runtime`. Says how many containers, as far as is known, could not be looked at.
 pub fn run(
     settings: &EngineSettings,
     planner: Arc<Planner>,
@@ -92,7 +101,7 @@ pub fn run(
     mode: Mode,
     runtime: &Handle,
     table: &Arc<FollowedTable>,
-) -> Result<(), EngineSourceError> {
+) -> Result<u64, EngineSourceError> {
     let plans = plans(planner, own_container_id());
     let directory = settings.directory();
     let source = Source {
@@ -113,13 +122,16 @@ pub fn run(
                 direct::run(directory, pin, plans, intake, shutdown, mode, &table)
             })
             .map_err(EngineSourceError::Thread)?;
-        match runtime.block_on(source.run(shutdown, mode)) {
-            Ok(()) => {}
-            // The files say everything that the engine would.
-            Err(error) => tracing::warn!("{error}; only log files are read"),
-        }
+        let refused = match runtime.block_on(source.run(shutdown, mode)) {
+            Ok(refused) => refused,
+            // The files say everything that the engine would of containers that have them.
+            Err(error) => {
+                tracing::warn!("{error}; only log files are read");
+                1
+            }
+        };
         match reading.join() {
-            Ok(read) => Ok(read?),
+            Ok(read) => Ok(read.map(|()| refused)?),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
@@ -135,23 +147,29 @@ struct Source {
 }
 
 impl Source {
-    async fn run(&self, shutdown: &Shutdown, mode: Mode) -> Result<(), EngineError> {
+    async fn run(&self, shutdown: &Shutdown, mode: Mode) -> Result<u64, EngineError> {
         match mode {
             Mode::Once => self.once(shutdown, mode).await,
             Mode::Follow => {
                 self.follow(shutdown).await;
-                Ok(())
+                Ok(0)
             }
         }
     }
 
-    async fn once(&self, shutdown: &Shutdown, mode: Mode) -> Result<(), EngineError> {
+    async fn once(&self, shutdown: &Shutdown, mode: Mode) -> Result<u64, EngineError> {
         let engine = Engine::connect(self.host.as_deref()).await?;
         let filter = ContainerFilter { all: true, ..ContainerFilter::default() };
         let mut follows = Follows::default();
+        let mut refused = 0;
         for listed in engine.list_containers(&filter).await? {
-            if let Some((container, plan)) = self.by_api(&engine, &listed.id).await {
-                follows.start(self, &engine, &container, plan, shutdown, mode);
+            match self.by_api(&engine, &listed.id).await {
+                Look::Api(found) => {
+                    let (container, plan) = *found;
+                    follows.start(self, &engine, &container, plan, shutdown, mode);
+                }
+                Look::Elsewhere => {}
+                Look::Unknown => refused += 1,
             }
         }
         let mut failed = None;
@@ -161,7 +179,7 @@ impl Source {
                 failed = Some(error);
             }
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(refused), Err)
     }
 
     async fn follow(&self, shutdown: &Shutdown) {
@@ -175,6 +193,8 @@ impl Source {
         let mut is_first_list = true;
         let mut is_away = false;
         let mut engine = None;
+        // Those that the engine did not tell of when it was asked.
+        let mut unknown = HashSet::new();
         loop {
             let change = tokio::select! {
                 change = changes.recv() => match change {
@@ -189,6 +209,7 @@ impl Source {
             match change {
                 Change::Removed(id) => {
                     listed.remove(&id);
+                    unknown.remove(&id);
                     if let Some(changed) = follows.running.get(&id) {
                         changed.notify_one();
                     }
@@ -198,12 +219,28 @@ impl Source {
                     if engine.is_none() {
                         engine = Engine::connect(self.host.as_deref()).await.ok();
                     }
-                    if let Some(engine) = &engine {
-                        follows.look(self, engine, &id, shutdown).await;
+                    let is_known = match &engine {
+                        Some(engine) => follows.look(self, engine, &id, shutdown).await,
+                        None => false,
+                    };
+                    if !is_known {
+                        unknown.insert(id);
                     }
                 }
                 Change::Complete => {
                     self.table.engine_back();
+                    if !unknown.is_empty() && engine.is_none() {
+                        engine = Engine::connect(self.host.as_deref()).await.ok();
+                    }
+                    for id in std::mem::take(&mut unknown) {
+                        let is_known = match &engine {
+                            Some(engine) => follows.look(self, engine, &id, shutdown).await,
+                            None => false,
+                        };
+                        if !is_known {
+                            unknown.insert(id);
+                        }
+                    }
                     if std::mem::take(&mut is_away) {
                         tracing::info!("the engine answers again");
                     }
@@ -228,22 +265,28 @@ impl Source {
         note_panic(discovery.await);
     }
 
-    /// The container, if it is to be read by the API.
-    async fn by_api(&self, engine: &Engine, id: &str) -> Option<(Container, ContainerPlan)> {
-        let container = match engine.inspect_container(id).await {
-            Ok(container) => container,
-            Err(error) if error.kind() == EngineErrorKind::NotFound => return None,
+    /// Whether the container is to be read by the API.
+    async fn by_api(&self, engine: &Engine, id: &str) -> Look {
+        let container = match inspect(engine, id).await {
+            Ok(Some(container)) => container,
+            Ok(None) => return Look::Elsewhere,
             Err(error) => {
                 tracing::warn!("{error}");
-                return None;
+                return Look::Unknown;
             }
         };
-        if self.directory.as_deref().is_some_and(|directory| direct::sees(directory, &container)) {
-            return None;
+        if let Some(directory) = &self.directory {
+            if direct::sees(directory, &container) {
+                return Look::Elsewhere;
+            }
+            // Its directory may just have gone with it: then its files are read to their end.
+            if matches!(inspect(engine, id).await, Ok(None)) {
+                return Look::Elsewhere;
+            }
         }
-        let plan = (self.plans)(&container)?;
+        let Some(plan) = (self.plans)(&container) else { return Look::Elsewhere };
         self.table.set(id, &container.name, Way::Api);
-        Some((container, plan))
+        Look::Api(Box::new((container, plan)))
     }
 
     /// Containers that were read by an earlier process and are no more: nobody can tell what they wrote last.
@@ -254,7 +297,7 @@ impl Source {
                 continue;
             };
             let has_files = self.directory.as_deref().is_some_and(|files| files.join(id).is_dir());
-            if listed.contains(id) || has_files {
+            if listed.contains(id) || has_files || self.intake.sources().is_over(source) {
                 continue;
             }
             tracing::warn!(container, "removed while nobody read it");
@@ -262,6 +305,26 @@ impl Source {
                 return;
             }
         }
+    }
+}
+
+/// What is to be done about a container.
+enum Look {
+    /// It is read by the API.
+    Api(Box<(Container, ContainerPlan)>),
+    /// It is read from its files, or not at all.
+    Elsewhere,
+    /// The engine did not say.
+    Unknown,
+}
+
+/// The container; `None` when it is gone or going.
+async fn inspect(engine: &Engine, id: &str) -> Result<Option<Container>, EngineError> {
+    match engine.inspect_container(id).await {
+        Ok(container) if container.status == "removing" || container.status == "dead" => Ok(None),
+        Ok(container) => Ok(Some(container)),
+        Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -299,12 +362,26 @@ struct Follows {
 }
 
 impl Follows {
-    /// Something happened to the container, or it is new.
-    async fn look(&mut self, source: &Source, engine: &Engine, id: &str, shutdown: &Shutdown) {
+    /// Something happened to the container, or it is new. Whether it is known what to do about it.
+    async fn look(
+        &mut self,
+        source: &Source,
+        engine: &Engine,
+        id: &str,
+        shutdown: &Shutdown,
+    ) -> bool {
         if let Some(changed) = self.running.get(id) {
             changed.notify_one();
-        } else if let Some((container, plan)) = source.by_api(engine, id).await {
-            self.start(source, engine, &container, plan, shutdown, Mode::Follow);
+            return true;
+        }
+        match source.by_api(engine, id).await {
+            Look::Api(found) => {
+                let (container, plan) = *found;
+                self.start(source, engine, &container, plan, shutdown, Mode::Follow);
+                true
+            }
+            Look::Elsewhere => true,
+            Look::Unknown => false,
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Outcome {
     pub is_drained: bool,
     /// Holes that were found while it ran.
     pub gaps: u64,
-    /// Files that are meant and could not be read.
+    /// Files and containers that are meant and could not be read.
     pub refused: u64,
 }
 
@@ -166,8 +166,8 @@ impl Reading {
             let planner = Arc::new(config.planner());
             let (runtime, stop) = (runtime.clone(), stop.clone());
             spawn("engine".to_owned(), done, move || {
-                engine_source::run(&settings, planner, &intake, &stop, mode, &runtime, &table)?;
-                Ok(0)
+                let run = engine_source::run;
+                Ok(run(&settings, planner, &intake, &stop, mode, &runtime, &table)?)
             })?;
         }
         Ok(Self { running: sources, ended, refused: 0 })

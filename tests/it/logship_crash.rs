@@ -174,6 +174,6 @@ fn a_shipper_that_is_killed_a_hundred_times_loses_nothing_and_repeats_nothing() 
     scene.shipped_to_objects().assert_is(1..=last);
     scene.shipped_to_http().assert_has(1..=last);
     let audit = scene.logship("audit").arg("--json").succeed().last_json();
-    assert_eq!(audit["lost_lines"], 0, "{audit}");
-    assert_eq!(audit["gaps"], 0, "{audit}");
+    assert_eq!(audit["lost"]["lines"], 0, "{audit}");
+    assert_eq!(audit["lost"]["gaps"], 0, "{audit}");
 }

@@ -17,12 +17,12 @@ use e2e::sandbox::Sandbox;
 use logship::block::BlockBuilder;
 use logship::cursor::{ContentProof, Cursor, FileCursor, FileIdentity};
 use logship::deliver::{DeliverError, Delivering, Delivery};
-use logship::intake::{Chunk, Intake, Message, intake};
+use logship::intake::{Chunk, Intake, Message, Sources, intake};
 use logship::record::{Flags, Stream};
 use logship::sink::settings::SinkSettings;
 use logship::sink::stats::SinkReport;
 use logship::source::{Origin, Parse, SourceKey, SourceMeta};
-use logship::wal::{Log, LogSettings, Running};
+use logship::wal::{Log, LogSettings, Running, WalError};
 use serde_json::Value;
 
 /// Longer than anything here takes.
@@ -39,12 +39,25 @@ struct Shipper {
     sent: usize,
 }
 
+/// A sink that was stopped in the middle of a request lets go of the log when that ends.
+fn open_when_free(state: &Path) -> (Log, Arc<Sources>) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Log::open(LogSettings::at(state)) {
+            Err(WalError::InUse { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
 impl Shipper {
     fn start(state: &Path, url: &str, options: &[(&str, &str)]) -> Self {
         let options: BTreeMap<_, _> =
             options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let settings = SinkSettings::parse_in("main", url, &options, &|_| None).unwrap();
-        let (log, sources) = Log::open(LogSettings::at(state)).unwrap();
+        let (log, sources) = open_when_free(state);
         let delivery = Delivery::open(&log, settings).unwrap();
         let (intake, receiver) = intake(sources);
         let running = log.run(receiver).unwrap();
