@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use twox_hash::XxHash3_64;
+
 use crate::record::Stream;
 use crate::source::{Origin, SourceMeta};
 use crate::time::Stamp;
@@ -12,8 +14,15 @@ mod tests;
 /// Digits of a container's id, as the engine's own listings show it.
 const ID_DIGITS: usize = 12;
 
-/// Longest value of a placeholder in a file name, in bytes: two of them and a suffix fit into `NAME_MAX` (255).
-const PART_BYTES_MAX: usize = 100;
+/// Longest component of a path with a placeholder in it, in bytes: `NAME_MAX` (255) less `.000001.zst`, what a
+/// rotated file has behind its name.
+const COMPONENT_BYTES_MAX: usize = 244;
+
+/// Bytes behind a component that was cut: `-` and a hash of all of it, so that two do not become one.
+const HASH_BYTES: usize = 17;
+
+/// Digits at the end of a rotated file's name, at the least.
+const GENERATION_DIGITS: usize = 6;
 
 /// A placeholder that is not one, or a brace without its other half.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -97,31 +106,46 @@ impl Template {
     /// Filled in; `ts` is in nanoseconds since 1970.
     #[must_use]
     pub fn expand(&self, meta: &SourceMeta, stream: Stream, ts: i64) -> String {
-        self.expand_with(meta, stream, ts, |value| value)
-    }
-
-    /// The same as part of a path: a value from outside is one component of it or less, is never empty, `.` or
-    /// `..`, has no control characters and does not begin with a dot.
-    #[must_use]
-    pub fn expand_path(&self, meta: &SourceMeta, stream: Stream, ts: i64) -> String {
-        self.expand_with(meta, stream, ts, |value| Cow::Owned(component(&value)))
-    }
-
-    fn expand_with<'a>(
-        &'a self,
-        meta: &'a SourceMeta,
-        stream: Stream,
-        ts: i64,
-        clean: impl Fn(Cow<'a, str>) -> Cow<'a, str>,
-    ) -> String {
         let mut out = String::new();
         for part in &self.0 {
             match part {
                 Part::Text(text) => out.push_str(text),
                 Part::Placeholder(placeholder) => {
-                    out.push_str(&clean(value(*placeholder, meta, stream, ts)));
+                    out.push_str(&value(*placeholder, meta, stream, ts));
                 }
             }
+        }
+        out
+    }
+
+    /// The same as part of a path: a value from outside is one component of it or less, is never empty, `.` or
+    /// `..`, has no control characters and does not begin with a dot. A component with a value in it leaves room
+    /// for the suffix of a rotated file, and does not look as if it had one.
+    #[must_use]
+    pub fn expand_path(&self, meta: &SourceMeta, stream: Stream, ts: i64) -> String {
+        let (mut out, mut start, mut has_value) = (String::new(), 0, false);
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => {
+                    for (index, text) in text.split('/').enumerate() {
+                        if index > 0 {
+                            if std::mem::take(&mut has_value) {
+                                bound(&mut out, start);
+                            }
+                            out.push('/');
+                            start = out.len();
+                        }
+                        out.push_str(text);
+                    }
+                }
+                Part::Placeholder(placeholder) => {
+                    has_value = true;
+                    out.push_str(&component(&value(*placeholder, meta, stream, ts)));
+                }
+            }
+        }
+        if has_value {
+            bound(&mut out, start);
         }
         out
     }
@@ -176,10 +200,32 @@ fn component(value: &str) -> String {
     for c in value.chars() {
         let c = if c == '/' || c.is_control() { '_' } else { c };
         let c = if c == '.' && out.is_empty() { '_' } else { c };
-        if out.len() + c.len_utf8() > PART_BYTES_MAX {
-            break;
-        }
         out.push(c);
     }
     if out.is_empty() { "_".to_owned() } else { out }
+}
+
+/// Makes a file name of the component that begins at `start`.
+fn bound(path: &mut String, start: usize) {
+    let name = path.get(start..).unwrap_or_default();
+    if is_like_rotated(name) {
+        path.push('_');
+    }
+    let name = path.get(start..).unwrap_or_default();
+    if name.len() <= COMPONENT_BYTES_MAX {
+        return;
+    }
+    let hash = XxHash3_64::oneshot(name.as_bytes());
+    let end = start + COMPONENT_BYTES_MAX - HASH_BYTES;
+    let end = (start..=end).rev().find(|end| path.is_char_boundary(*end)).unwrap_or(start);
+    path.truncate(end);
+    path.push_str(&format!("-{hash:016x}"));
+}
+
+/// Whether a name ends as that of a rotated file does: `web.000001` and `web.000001.zst` are those of `web`.
+fn is_like_rotated(name: &str) -> bool {
+    let name = name.strip_suffix(".zst").unwrap_or(name);
+    name.rsplit_once('.').is_some_and(|(_, digits)| {
+        digits.len() >= GENERATION_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }

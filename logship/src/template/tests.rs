@@ -48,12 +48,35 @@ fn a_hostile_name_stays_one_component() {
     assert_eq!(path("a\nb\0"), "/logs/a_b_");
 }
 
+#[test]
+fn a_name_cannot_be_taken_for_a_rotated_file_of_another() {
+    let template = Template::parse("/logs/v1.000001/{container}").unwrap();
+    let path = |name: &str| template.expand_path(&meta(name), Stream::Stdout, 0);
+    assert_eq!(path("web.000001"), "/logs/v1.000001/web.000001_");
+    assert_eq!(path("web.0000012.zst"), "/logs/v1.000001/web.0000012.zst_");
+    assert_eq!(path("web.00001"), "/logs/v1.000001/web.00001");
+}
+
+#[test]
+fn a_long_name_leaves_room_for_the_suffix_of_a_rotation_and_stays_its_own() {
+    let template = Template::parse("/logs/{host}/{container}-{project}.log").unwrap();
+    let path = |name: &str| template.expand_path(&meta(name), Stream::Stdout, 0);
+    let (long, other) = (path(&"é".repeat(300)), path(&format!("{}x", "é".repeat(300))));
+    assert_eq!(long, path(&"é".repeat(300)));
+    assert_ne!(long, other);
+    for path in [long, other] {
+        let name = path.strip_prefix("/logs/h1/").unwrap();
+        assert!(format!("{name}.000001.zst").len() <= 255, "{name}");
+        assert!(name.starts_with("éé"));
+    }
+}
+
 proptest! {
     #[test]
     fn no_name_leaves_its_component(name in any::<String>()) {
         let path = Template::parse("{container}").unwrap().expand_path(&meta(&name), Stream::Stdout, 0);
         prop_assert!(!path.is_empty() && !path.starts_with('.'));
         prop_assert!(!path.contains(['/', '\0', '\n']));
-        prop_assert!(path.len() <= PART_BYTES_MAX);
+        prop_assert!(path.len() <= COMPONENT_BYTES_MAX && !is_like_rotated(&path));
     }
 }
