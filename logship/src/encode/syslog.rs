@@ -18,6 +18,13 @@ const HOST_BYTES_MAX: usize = 255;
 const APP_BYTES_MAX: usize = 48;
 const PARAM_BYTES_MAX: usize = 32;
 
+/// Longest value of a parameter, in bytes before escaping; what is longer is cut.
+const VALUE_BYTES_MAX: usize = 1024;
+
+/// Bytes of a message beside its header, its parameters and its text, at the most: priority and version, time,
+/// number, marks, the mark of a cut, and what ends the structured data.
+const REST_BYTES_MAX: usize = 128;
+
 /// Bytes of a time with six digits of a second, without its `Z`: the protocol allows no more.
 const TIME_BYTES: usize = 26;
 
@@ -121,7 +128,7 @@ impl Syslog {
     /// Calls `take` with every message until it says that it was enough.
     fn each(&mut self, frame: &Frame, from: u32, mut take: impl FnMut(&[u8]) -> bool) -> u32 {
         let Self { format, parts, stamp, message } = self;
-        let parts = parts.of(frame, |meta| parts_of(meta, &format.app));
+        let parts = parts.of(frame, |meta| parts_of(meta, format));
         let mut seq = Decimal::new(frame.first_seq.saturating_add(u64::from(from)));
         let mut done = from;
         for record in frame.block.records().skip(from as usize) {
@@ -201,27 +208,37 @@ fn cut(line: &[u8], length: usize) -> &[u8] {
     line.get(..start.unwrap_or(length)).unwrap_or(line)
 }
 
-fn parts_of(meta: &SourceMeta, app: &Template) -> [Parts; 4] {
+/// Parameters that would take more than half of the room are left out: a datagram has a limit, and the text of the
+/// record is what it is sent for.
+fn parts_of(meta: &SourceMeta, format: &SyslogFormat) -> [Parts; 4] {
     [Stream::File, Stream::Stdout, Stream::Stderr, Stream::Console].map(|stream| {
         let mut header = Vec::new();
-        let app = app.expand(meta, stream, 0);
+        let app = format.app.expand(meta, stream, 0);
         for (value, max) in [(meta.host.as_str(), HOST_BYTES_MAX), (&app, APP_BYTES_MAX)] {
             header.push(b' ');
             put_printable(&mut header, value, max);
         }
         header.extend_from_slice(b" - - [");
+        let room = format.message_bytes_max.saturating_sub(header.len() + REST_BYTES_MAX) / 2;
         let mut data = SD_ID.as_bytes().to_vec();
         let mut put = |key: &str, value: &str| {
-            data.push(b' ');
-            put_name(&mut data, key);
-            data.extend_from_slice(b"=\"");
-            for byte in value.bytes() {
+            let mut param = vec![b' '];
+            put_name(&mut param, key);
+            param.extend_from_slice(b"=\"");
+            let value = match value.len() > VALUE_BYTES_MAX {
+                true => cut(value.as_bytes(), VALUE_BYTES_MAX),
+                false => value.as_bytes(),
+            };
+            for byte in value {
                 if matches!(byte, b'"' | b'\\' | b']') {
-                    data.push(b'\\');
+                    param.push(b'\\');
                 }
-                data.push(byte);
+                param.push(*byte);
             }
-            data.push(b'"');
+            param.push(b'"');
+            if data.len() + param.len() <= room {
+                data.append(&mut param);
+            }
         };
         put("stream", stream.name());
         match &meta.origin {

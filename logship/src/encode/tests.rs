@@ -175,6 +175,22 @@ fn a_long_syslog_message_is_cut_between_characters_and_says_so() {
 }
 
 #[test]
+fn a_datagram_is_never_longer_than_it_may_be() {
+    let mut meta = engine_meta();
+    for number in 0..100 {
+        meta.fields.insert(format!("label{number}"), "\"é".repeat(40_000));
+    }
+    let line = "x".repeat(100);
+    let frame = frame(meta, &[(stdout(), line.as_bytes())]);
+    for limit in [480, 1024, 8192, 65_507] {
+        let (mut out, mut ends) = (Vec::new(), std::collections::VecDeque::new());
+        syslog(limit).encode_datagrams(&frame, 0, usize::MAX, &mut out, &mut ends);
+        assert!(out.len() <= limit, "{} of {limit}", out.len());
+        assert!(String::from_utf8(out).unwrap().ends_with(&format!("] {line}")), "{limit}");
+    }
+}
+
+#[test]
 fn an_encoder_stops_at_its_limit_and_goes_on_where_it_stopped() {
     let lines: Vec<Vec<u8>> = (0..50).map(|n| format!("line {n}").into_bytes()).collect();
     let records: Vec<(Flags, &[u8])> =
