@@ -16,7 +16,7 @@ use crate::plan::Planner;
 use crate::process::redact::Rule;
 use crate::quantity;
 use crate::rule::{EngineRule, FilesRule, Patterns, SourceRule, glob};
-use crate::sink::options::OptionFault;
+use crate::sink::options::{OptionFault, shown};
 use crate::sink::settings::SinkSettings;
 
 pub mod file;
@@ -377,7 +377,7 @@ fn typed_sinks(urls: &[String]) -> Result<Vec<SinkConfig>, SettingError> {
         let kind = kind_of(url);
         if !url.contains(':') || sink_name_fault(&kind).is_some() {
             let fault = "it is no URL: give for example stdout: or file:///logs/{name}.log";
-            return Err(SettingError::flag("--sink", url, &fault));
+            return Err(SettingError::flag("--sink", &shown(url), &fault));
         }
         let name = if urls.iter().filter(|other| kind_of(other) == kind).count() == 1 {
             kind

@@ -187,7 +187,9 @@ pub(super) fn split_url(
     let mut options = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        options.push((percent_decoded(key)?, percent_decoded(value)?));
+        // The value may be a secret.
+        let escape = |_| OptionFault::Escape(shown(key));
+        options.push((percent_decoded(key)?, percent_decoded(value).map_err(escape)?));
     }
     let url = SinkUrl {
         scheme: scheme.to_ascii_lowercase(),
@@ -198,10 +200,12 @@ pub(super) fn split_url(
     Ok((url, options))
 }
 
-/// What may be shown of a text that is no URL: nothing behind a place where a password may be.
-fn shown(text: &str) -> String {
+/// What may be shown of a text that is no URL: nothing before or behind a place where a password may be.
+#[must_use]
+pub fn shown(text: &str) -> String {
     const CHARS_SHOWN: usize = 60;
     let text = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
+    let text = text.split_once('?').map_or(text, |(place, _)| place);
     text.chars().take(CHARS_SHOWN).flat_map(char::escape_debug).collect()
 }
 
