@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use chores_common::telemetry::{LogFormat, Verbosity};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::sink::s3::ENDPOINT_VARIABLES;
+
 /// Ship container logs and log files: nothing lost in silence, nothing twice after a restart.
 #[derive(Debug, Parser)]
 #[command(name = "logship", version, about, long_about = None, max_term_width = 100)]
@@ -73,7 +75,7 @@ pub struct Credentials {
     pub secret_key: (Option<String>, Option<PathBuf>),
     /// `AWS_SESSION_TOKEN` and the file that `AWS_SESSION_TOKEN_FILE` names.
     pub session_token: (Option<String>, Option<PathBuf>),
-    /// `AWS_ENDPOINT_URL_S3`.
+    /// `AWS_ENDPOINT_URL_S3`, or else `AWS_ENDPOINT_URL`.
     pub endpoint: Option<String>,
     /// `AWS_REGION`.
     pub region: Option<String>,
@@ -86,11 +88,12 @@ impl Credentials {
         let text =
             |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
         let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let filled = |name: &str| text(name).filter(|value| !value.is_empty());
         Self {
             access_key: text("AWS_ACCESS_KEY_ID"),
             secret_key: (text("AWS_SECRET_ACCESS_KEY"), file("AWS_SECRET_ACCESS_KEY_FILE")),
             session_token: (text("AWS_SESSION_TOKEN"), file("AWS_SESSION_TOKEN_FILE")),
-            endpoint: text("AWS_ENDPOINT_URL_S3"),
+            endpoint: ENDPOINT_VARIABLES.into_iter().find_map(filled),
             region: text("AWS_REGION"),
         }
     }

@@ -167,6 +167,7 @@ impl Delivery {
             checkpoint: None,
             has_news: false,
             committed_at: None,
+            is_concluded: false,
         };
         worker.run()
     }
@@ -244,6 +245,8 @@ struct Worker {
     /// `None` before the first commit, which waits for nothing: a process that is killed again and again must
     /// come further each time.
     committed_at: Option<Instant>,
+    /// The end was told to the peer once, which took it badly.
+    is_concluded: bool,
 }
 
 impl Worker {
@@ -259,6 +262,7 @@ impl Worker {
                     if self.batch.is_none() && self.delivered == self.cursor.position() =>
                 {
                     self.stats.lag(0);
+                    self.sink.tidy();
                     continue;
                 }
                 // What waited only for what was there already has it all.
@@ -308,12 +312,19 @@ impl Worker {
         let sinks = frame.meta.sinks.as_ref();
         let count = frame.block.count();
         if sinks.is_some_and(|sinks| !sinks.contains(&self.name)) {
-            self.pass(frame.after(count));
-            return Ok(());
+            return self.pass(frame.after(count));
         }
         let mut done = skip;
         while done < count {
+            if self.stop.is_requested() {
+                return Err(DeliverError::Stopped(self.name.clone()));
+            }
             let taken = self.sink.push(frame, done);
+            if taken <= done && (self.batch.is_none() || !self.sink.is_full()) {
+                let failure = SinkFailure::new("takes no more records and has none to deliver");
+                let sink = self.name.clone();
+                return Err(DeliverError::Final { sink, failure: failure.for_good() });
+            }
             if taken > done {
                 let from = self.at;
                 let fresh = Batch { from, since: Instant::now(), records: 0, ts: i64::MIN };
@@ -333,11 +344,15 @@ impl Worker {
     }
 
     /// Leaves out what is not for this sink.
-    fn pass(&mut self, to: Position) {
+    fn pass(&mut self, to: Position) -> Result<(), DeliverError> {
         self.at = to;
+        self.sink.reached(to);
         if self.batch.is_none() {
             self.delivered = to;
+        } else if self.sink.is_full() {
+            self.flush()?;
         }
+        Ok(())
     }
 
     /// Delivers the batch, however long that takes. `false`: what was not committed comes again.
@@ -440,9 +455,14 @@ impl Worker {
         if !self.flush()? {
             return Ok(false);
         }
-        if let Err(failure) = self.sink.conclude()
+        // A peer that answers the end of a connection as it answers a loss would get everything again and again:
+        // from the second time on, the connection stays open, and what it does not refuse in time has arrived.
+        if self.is_concluded {
+            self.rest(self.sink.pace().settle)?;
+        } else if let Err(failure) = self.sink.conclude()
             && self.has_news
         {
+            self.is_concluded = true;
             let is_loss = failure.is_loss;
             self.pause(1, failure)?;
             if is_loss {
@@ -456,7 +476,7 @@ impl Worker {
                 return Ok(false);
             }
         }
-        self.sink.finish();
+        self.sink.finish(&self.stop);
         Ok(true)
     }
 
@@ -492,9 +512,16 @@ impl Worker {
         let pause = RETRY.pause_after(attempt, random).unwrap_or(RETRY.cap);
         let wished = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
         let wait = pause.max(wished);
-        let stopped = async { tokio::time::timeout(wait, self.stop.wait()).await.is_ok() };
-        let is_stopped = self.runtime.block_on(stopped);
-        if is_stopped { Err(DeliverError::Stopped(sink)) } else { Ok(()) }
+        self.rest(wait)
+    }
+
+    /// Lets time pass, unless the sink is told to give up.
+    fn rest(&self, time: Duration) -> Result<(), DeliverError> {
+        let stopped = async { tokio::time::timeout(time, self.stop.wait()).await.is_ok() };
+        match self.runtime.block_on(stopped) {
+            true => Err(DeliverError::Stopped(self.name.clone())),
+            false => Ok(()),
+        }
     }
 
     fn note_lag(&self) {

@@ -125,6 +125,13 @@ impl Sink {
         on_sink!(self, sink => sink.push(frame, from))
     }
 
+    /// Says that everything of the log before `at` was pushed, or is not for this sink.
+    pub fn reached(&mut self, at: Position) {
+        if let Self::S3(sink) = self {
+            sink.reached(at);
+        }
+    }
+
     /// Whether the batch has to be delivered before it may grow.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -184,10 +191,18 @@ impl Sink {
         }
     }
 
-    /// Ends what goes on in the background.
-    pub fn finish(&mut self) {
+    /// Does what has to be done from time to time. Called when nothing else is to do: costs nothing unless it is
+    /// time for it.
+    pub fn tidy(&mut self) {
         if let Self::File(sink) = self {
-            sink.finish();
+            sink.tidy();
+        }
+    }
+
+    /// Waits for what goes on in the background, and breaks it off at `stop`.
+    pub fn finish(&mut self, stop: &Shutdown) {
+        if let Self::File(sink) = self {
+            sink.finish(stop);
         }
     }
 }

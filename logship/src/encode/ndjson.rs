@@ -83,6 +83,20 @@ impl Ndjson {
     /// Adds the records of `frame` from number `from` of it on, until `out` has `limit` bytes; says how many of
     /// the frame's records are done then.
     pub fn encode(&mut self, frame: &Frame, from: u32, limit: usize, out: &mut Vec<u8>) -> u32 {
+        if out.len() >= limit {
+            return from;
+        }
+        self.each(frame, from, out, |_, out| out.len() < limit)
+    }
+
+    /// The same; `written` is called after each record that was written to `out` and says whether to go on.
+    pub fn each(
+        &mut self,
+        frame: &Frame,
+        from: u32,
+        out: &mut Vec<u8>,
+        mut written: impl FnMut(Stream, &mut Vec<u8>) -> bool,
+    ) -> u32 {
         let Self { controls, beginnings, stamp, middle, middle_ts } = self;
         let beginnings = beginnings.of(frame, beginnings_of);
         let all_utf8 = frame.block.is_utf8();
@@ -90,9 +104,6 @@ impl Ndjson {
         let mut seq = Decimal::new(frame.first_seq.saturating_add(u64::from(from)));
         let mut done = from;
         for record in frame.block.records().skip(from as usize) {
-            if out.len() >= limit {
-                return done;
-            }
             done += 1;
             let is_line = !record.flags.is_control();
             if is_line || passes(*controls, record.line) {
@@ -117,6 +128,9 @@ impl Ndjson {
                     put_special(out, &record);
                 }
                 put_end(out, &record, parse);
+                if !written(record.flags.stream(), out) {
+                    return done;
+                }
             }
             seq.increment();
         }

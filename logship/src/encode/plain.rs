@@ -2,6 +2,7 @@
 
 use super::Controls;
 use super::ndjson::passes;
+use crate::record::Stream;
 use crate::wal::Frame;
 
 /// Stands before a control record among plain lines.
@@ -22,11 +23,22 @@ pub fn encode(
     controls: Controls,
     out: &mut Vec<u8>,
 ) -> u32 {
+    if out.len() >= limit {
+        return from;
+    }
+    each(frame, from, controls, out, |_, out| out.len() < limit)
+}
+
+/// The same; `written` is called after each record that was written to `out` and says whether to go on.
+pub fn each(
+    frame: &Frame,
+    from: u32,
+    controls: Controls,
+    out: &mut Vec<u8>,
+    mut written: impl FnMut(Stream, &mut Vec<u8>) -> bool,
+) -> u32 {
     let mut done = from;
     for record in frame.block.records().skip(from as usize) {
-        if out.len() >= limit {
-            return done;
-        }
         done += 1;
         if record.flags.is_control() {
             if !passes(controls, record.line) {
@@ -36,6 +48,9 @@ pub fn encode(
         }
         out.extend_from_slice(record.line);
         out.push(b'\n');
+        if !written(record.flags.stream(), out) {
+            return done;
+        }
     }
     done
 }

@@ -12,26 +12,30 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chores_common::durable;
+use chores_common::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::failure::SinkFailure;
 use super::options::{LineFormat, OptionFault, Options, SinkUrl};
 use super::{Context, Pace, Sent};
-use crate::block::{Block, BlockBuilder};
+use crate::block::Block;
 use crate::encode::ndjson::Ndjson;
 use crate::encode::{Controls, plain};
+use crate::record::Stream;
 use crate::template::Template;
 use crate::time;
 use crate::wal::Frame;
 
 mod generations;
+mod paths;
 mod recovery;
 
 use generations::{Housekeeping, Keep};
+use paths::Paths;
 
 #[cfg(test)]
 mod tests;
@@ -58,6 +62,8 @@ const KEEP_MAX: u64 = 100_000;
 /// Modes of what is made, subject to the umask.
 const FILE_MODE: u32 = 0o640;
 const DIRECTORY_MODE: u32 = 0o750;
+
+const STREAMS: [Stream; 4] = [Stream::File, Stream::Stdout, Stream::Stderr, Stream::Console];
 
 const FORM: &str = "file:///directory/{container}.log";
 
@@ -115,6 +121,10 @@ struct Mark {
     /// `st_dev` and `st_ino`.
     device: u64,
     inode: u64,
+    /// When the file was made, in nanoseconds since 1970, where the file system says so: numbers of inodes are
+    /// given again. Notes of earlier releases lack it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    birth: Option<i64>,
     /// Bytes.
     length: u64,
     /// The number it gets when it is rotated.
@@ -128,8 +138,21 @@ struct Mark {
 
 impl Mark {
     fn is_of(&self, metadata: &Metadata) -> bool {
-        (self.device, self.inode) == (metadata.dev(), metadata.ino())
+        let is_born_then = match (self.birth, birth(metadata)) {
+            (Some(known), Some(is)) => known == is,
+            _ => true,
+        };
+        is_born_then && (self.device, self.inode) == (metadata.dev(), metadata.ino())
     }
+
+    fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode, self.birth) == (other.device, other.inode, other.birth)
+    }
+}
+
+fn birth(metadata: &Metadata) -> Option<i64> {
+    let since = metadata.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_nanos()).ok()
 }
 
 /// Files by path.
@@ -188,6 +211,7 @@ pub struct FileSink {
     pieces: VecDeque<Piece>,
     encoded: Vec<u8>,
     batch_bytes: usize,
+    paths: Paths,
     files: HashMap<Arc<str>, Open>,
     /// What the cursor says.
     committed: Marks,
@@ -219,13 +243,14 @@ impl FileSink {
                 committed.insert(path, mark);
             }
         }
-        housekeeping.start();
+        housekeeping.start(Instant::now());
         Ok(Self {
             encoder: Ndjson::new(settings.controls),
             settings,
             pieces: VecDeque::new(),
             encoded: Vec::new(),
             batch_bytes: 0,
+            paths: Paths::default(),
             files: HashMap::new(),
             committed,
             pending: None,
@@ -248,21 +273,9 @@ impl FileSink {
 
     pub(super) fn push(&mut self, frame: &Frame, from: u32) -> u32 {
         if self.settings.path.has_stream() && frame.block.uniform_flags().is_none() {
-            return match run_of_one_stream(frame, from) {
-                Some(run) => {
-                    let mut done = 0;
-                    while done < run.block.count() {
-                        done = self.push_part(&run, done, usize::MAX);
-                    }
-                    from + done
-                }
-                None => frame.block.count(),
-            };
+            return self.push_streams(frame, from);
         }
-        self.push_part(frame, from, BATCH_BYTES)
-    }
-
-    fn push_part(&mut self, frame: &Frame, from: u32, limit: usize) -> u32 {
+        let limit = BATCH_BYTES;
         let Some(first) = frame.block.records().nth(from as usize) else {
             return frame.block.count();
         };
@@ -284,9 +297,38 @@ impl FileSink {
         let bytes = text.len();
         // A frame of nothing but control records that are not wanted makes no file.
         if bytes > 0 {
-            let path = settings.path.expand_path(&frame.meta, first.flags.stream(), first.ts);
+            let path = self.paths.of(&settings.path, frame, first.flags.stream(), first.ts);
             self.batch_bytes += bytes;
-            self.pieces.push_back(Piece { path: path.into(), text });
+            self.pieces.push_back(Piece { path, text });
+        }
+        done
+    }
+
+    /// A piece for each stream that has records in the frame: they may take turns with every line.
+    fn push_streams(&mut self, frame: &Frame, from: u32) -> u32 {
+        let Some(first) = frame.block.records().nth(from as usize) else {
+            return frame.block.count();
+        };
+        let mut texts: [Vec<u8>; STREAMS.len()] = Default::default();
+        let mut scratch = Vec::new();
+        let sort = |stream: Stream, encoded: &mut Vec<u8>| {
+            let mut texts = texts.iter_mut().zip(STREAMS);
+            if let Some((text, _)) = texts.find(|(_, its)| *its == stream) {
+                text.append(encoded);
+            }
+            true
+        };
+        let Self { settings, encoder, encoded, .. } = self;
+        let done = match settings.format {
+            LineFormat::Plain => plain::each(frame, from, settings.controls, &mut scratch, sort),
+            LineFormat::Ndjson => encoder.each(frame, from, &mut scratch, sort),
+        };
+        for (text, stream) in texts.iter().zip(STREAMS).filter(|(text, _)| !text.is_empty()) {
+            let start = encoded.len();
+            encoded.extend_from_slice(text);
+            self.batch_bytes += text.len();
+            let path = self.paths.of(&settings.path, frame, stream, first.ts);
+            self.pieces.push_back(Piece { path, text: Text::Encoded(start..encoded.len()) });
         }
         done
     }
@@ -419,7 +461,7 @@ impl FileSink {
     fn rotate(&mut self, path: &Arc<str>, context: &mut Context<'_>) -> Result<(), SinkFailure> {
         let open = self.files.get_mut(path).ok_or_else(|| forgotten(path))?;
         let place = Path::new(&**path);
-        let generation = open.mark.generation;
+        let mut generation = open.mark.generation;
         let failed = |act: &str, error: &dyn std::error::Error| {
             SinkFailure::of(&format!("cannot {act} {}", place.display()), error)
         };
@@ -429,20 +471,28 @@ impl FileSink {
                 file.sync_data().map_err(|error| failed("make durable", &error))?;
             }
             open.is_dirty = false;
-            let identity = (open.mark.device, open.mark.inode);
+            // A file of another program may have the name.
+            if std::fs::symlink_metadata(generations::rotated_path(place, generation)).is_ok() {
+                let last = generations::last(place)
+                    .map_err(|error| failed("list the generations of", &error))?;
+                generation = generation.max(last) + 1;
+                open.mark.generation = generation;
+            }
+            let mark = open.mark.clone();
             for marks in self.pending.iter_mut().chain([&mut self.committed]) {
                 let known = marks.get_mut(&**path);
-                if let Some(known) = known.filter(|mark| (mark.device, mark.inode) == identity) {
-                    self.is_note_stale |= !known.rotating;
+                if let Some(known) = known.filter(|known| known.is_same_file(&mark)) {
+                    self.is_note_stale |= !known.rotating || known.generation != generation;
                     known.rotating = true;
+                    known.generation = generation;
                 }
             }
             self.keep_note(context)?;
-            let rotated = generations::rotated_path(place, generation);
-            std::fs::rename(place, rotated).map_err(|error| failed("rotate", &error))?;
+            generations::rename(place, generation).map_err(|error| failed("rotate", &error))?;
             let open = self.files.get_mut(path).ok_or_else(|| forgotten(path))?;
             open.file = None;
             open.mark.inode = 0;
+            open.mark.birth = None;
             open.mark.length = 0;
         }
         let file = create(place).map_err(|error| failed("create", &error))?;
@@ -451,6 +501,7 @@ impl FileSink {
         open.mark = Mark {
             device: metadata.dev(),
             inode: metadata.ino(),
+            birth: birth(&metadata),
             length: metadata.len(),
             generation: generation + 1,
             born: time::now(),
@@ -522,12 +573,17 @@ impl FileSink {
                 self.rotated.insert(path);
             }
         }
-        self.housekeeping.start();
+        self.tidy();
     }
 
-    /// Waits until rotated files are compressed.
-    pub(super) fn finish(&mut self) {
-        self.housekeeping.finish();
+    /// Compresses and removes rotated files in the background, when there are any to look at.
+    pub(super) fn tidy(&mut self) {
+        self.housekeeping.start(Instant::now());
+    }
+
+    /// Waits until rotated files are compressed, or for `stop`: the next start goes on with them.
+    pub(super) fn finish(&mut self, stop: &Shutdown) {
+        self.housekeeping.finish(stop);
     }
 }
 
@@ -562,18 +618,6 @@ fn age(born: i64, now: i64) -> Duration {
     Duration::from_nanos(u64::try_from(now.saturating_sub(born)).unwrap_or(0))
 }
 
-/// The records of `frame` from number `from` on, as far as their stream stays the same.
-fn run_of_one_stream(frame: &Frame, from: u32) -> Option<Frame> {
-    let mut records = frame.block.records().skip(from as usize).peekable();
-    let stream = records.peek()?.flags.stream();
-    let mut run = BlockBuilder::default();
-    for record in records.take_while(|record| record.flags.stream() == stream) {
-        run.push(record.ts, record.flags, record.line);
-    }
-    let first_seq = frame.first_seq.saturating_add(u64::from(from));
-    Some(Frame { first_seq, block: run.finish()?, ..frame.clone() })
-}
-
 /// A file to write to: the one that is there, or a new one with the directories it needs.
 fn open(path: &Path) -> Result<(File, Mark), SinkFailure> {
     let failed = |act: &str, error: &dyn std::error::Error| {
@@ -590,16 +634,14 @@ fn open(path: &Path) -> Result<(File, Mark), SinkFailure> {
     }
     let last =
         generations::last(path).map_err(|error| failed("list the generations of", &error))?;
-    let born = metadata.created().ok().and_then(|time| {
-        let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-        i64::try_from(since.as_nanos()).ok()
-    });
+    let birth = birth(&metadata);
     let mark = Mark {
         device: metadata.dev(),
         inode: metadata.ino(),
+        birth,
         length: metadata.len(),
         generation: last + 1,
-        born: born.unwrap_or_else(time::now),
+        born: birth.unwrap_or_else(time::now),
         rotating: false,
     };
     Ok((file, mark))
@@ -613,6 +655,7 @@ fn reopen(open: &mut Open, path: &Path) -> Result<(), SinkFailure> {
     if !open.mark.is_of(&metadata) {
         open.mark.device = metadata.dev();
         open.mark.inode = metadata.ino();
+        open.mark.birth = birth(&metadata);
         open.mark.length = metadata.len();
     }
     open.file = Some(file);

@@ -35,6 +35,9 @@ const ENCODED_BYTES: usize = 256 << 10;
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
+/// Where the endpoint comes from when it is not set, the more special one first, as AWS's own tools have it.
+pub const ENDPOINT_VARIABLES: [&str; 2] = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"];
+
 /// Characters of `2026-11-24T10`.
 const HOUR_CHARS: usize = 13;
 
@@ -67,7 +70,10 @@ impl S3SinkSettings {
             let value = options.text(key).filter(|value| !value.is_empty());
             value.or_else(|| options.environment(name))
         };
-        let endpoint = or_environment(options, "endpoint", "AWS_ENDPOINT_URL");
+        let endpoint = options
+            .text("endpoint")
+            .filter(|value| !value.is_empty())
+            .or_else(|| ENDPOINT_VARIABLES.into_iter().find_map(|name| options.environment(name)));
         let region = or_environment(options, "region", "AWS_REGION");
         let access_key = or_environment(options, "access_key", "AWS_ACCESS_KEY_ID");
         let secret_key = options.secret_or_environment(
@@ -175,11 +181,29 @@ impl S3Sink {
         Pace { batch_age, commit_every: Duration::ZERO, settle: Duration::ZERO, runs_ahead: false }
     }
 
-    pub(super) fn push(&mut self, frame: &Frame, from: u32) -> u32 {
-        let end = self.intent.as_ref().filter(|_| self.is_replaying).map(|intent| intent.to);
-        if end.is_some_and(|end| frame.start >= end.frame) {
-            self.is_full = true;
+    /// Everything of the log before `at` was seen. An object that was begun once ends where it ended then, also
+    /// when what stood there last was not for this sink; of one whose records are gone there is nothing to send.
+    pub(super) fn reached(&mut self, at: Position) {
+        if self.replay_end().is_none_or(|end| at < end) {
+            return;
         }
+        if self.first_ts.is_some() {
+            self.is_full = true;
+        } else {
+            tracing::warn!("the records of an object that was being sent are gone from the log");
+            self.intent = None;
+            self.is_replaying = false;
+        }
+    }
+
+    /// Where the object ends that an earlier process began.
+    fn replay_end(&self) -> Option<Position> {
+        self.intent.as_ref().filter(|_| self.is_replaying).map(|intent| intent.to)
+    }
+
+    pub(super) fn push(&mut self, frame: &Frame, from: u32) -> u32 {
+        self.reached(Position { frame: frame.start, record: 0 });
+        let end = self.replay_end();
         if self.is_full {
             return from;
         }
@@ -207,7 +231,8 @@ impl S3Sink {
     }
 
     pub(super) fn deliver(&mut self, context: &mut Context<'_>) -> Result<Sent, SinkFailure> {
-        if self.is_empty && self.intent.is_none() {
+        // Nothing for this sink: an object that is there must not be replaced by an empty one.
+        if self.is_empty {
             self.begin();
             return Ok(Sent::default());
         }

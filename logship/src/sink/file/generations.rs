@@ -2,19 +2,35 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use chores_common::durable::{self, DurableFile};
+use chores_common::shutdown::Shutdown;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 /// Digits of a generation, so that names sort; larger numbers have more.
 const DIGITS: usize = 6;
 
 /// zstd's own default: the best compression that does not cost more than the log itself.
 const ZSTD_LEVEL: i32 = 3;
+
+/// How often the rotated files of every known path are looked at for their age: those of a container that is
+/// gone get old, too.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// Paths that are known at the most; those beyond are looked at when they are rotated.
+const PATHS_KNOWN_MAX: usize = 16_384;
+
+/// How often the end looks whether the thread has ended, or has to.
+const JOIN_EVERY: Duration = Duration::from_millis(10);
+
+/// Bytes that are compressed before the thread looks whether it has to end.
+const COPY_BYTES: usize = 1 << 20;
 
 const ZSTD_SUFFIX: &str = ".zst";
 
@@ -34,6 +50,22 @@ pub(super) fn rotated_path(path: &Path, generation: u64) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{generation:0DIGITS$}"));
     PathBuf::from(name)
+}
+
+/// Gives the file at `path` the name of a generation. Never replaces what has that name.
+pub(super) fn rename(path: &Path, generation: u64) -> io::Result<()> {
+    let rotated = rotated_path(path, generation);
+    match renameat_with(CWD, path, CWD, &rotated, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // Not every file system can do this (rename(2)).
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            if fs::symlink_metadata(&rotated).is_ok() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            fs::rename(path, rotated)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A rotated file that is there.
@@ -86,35 +118,74 @@ pub(super) struct Housekeeping {
     keep: Keep,
     /// Paths, each with the generation below which its files are nobody's any more.
     asked: BTreeMap<PathBuf, u64>,
-    thread: Option<JoinHandle<()>>,
+    /// The same of every path with rotated files that are to be removed by age.
+    known: BTreeMap<PathBuf, u64>,
+    looked: Option<Instant>,
+    /// The request to end, for the thread.
+    stop: Shutdown,
+    /// Its result: paths without any rotated file.
+    thread: Option<JoinHandle<Vec<PathBuf>>>,
 }
 
 impl Housekeeping {
     pub(super) fn new(keep: Keep) -> Self {
-        Self { keep, asked: BTreeMap::new(), thread: None }
+        Self {
+            keep,
+            asked: BTreeMap::new(),
+            known: BTreeMap::new(),
+            looked: None,
+            stop: Shutdown::new(),
+            thread: None,
+        }
     }
 
     /// Asks for `path`, whose generations below `below` may be touched.
     pub(super) fn ask(&mut self, path: PathBuf, below: u64) {
-        if self.keep != Keep::default() {
-            self.asked.insert(path, below);
+        if self.keep == Keep::default() {
+            return;
         }
+        if self.keep.age.is_some()
+            && (self.known.len() < PATHS_KNOWN_MAX || self.known.contains_key(&path))
+        {
+            self.known.insert(path.clone(), below);
+        }
+        self.asked.insert(path, below);
     }
 
-    /// Begins with what was asked for, unless the last time is not over: then the next call does.
-    pub(super) fn start(&mut self) {
+    /// Begins with what was asked for, and from time to time with every known path, unless the last time is not
+    /// over: then a later call does.
+    pub(super) fn start(&mut self, now: Instant) {
         let is_busy = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
-        if is_busy || self.asked.is_empty() {
+        let looked = *self.looked.get_or_insert(now);
+        let is_time = now.saturating_duration_since(looked) >= LOOK_EVERY;
+        if is_busy || self.asked.is_empty() && !is_time {
             return;
         }
         self.finish_thread();
+        if is_time {
+            self.looked = Some(now);
+            for (path, below) in &self.known {
+                self.asked.entry(path.clone()).or_insert(*below);
+            }
+        }
+        if self.asked.is_empty() {
+            return;
+        }
         let (asked, keep) = (std::mem::take(&mut self.asked), self.keep.clone());
+        let stop = self.stop.clone();
         let work = move || {
+            let mut empty = Vec::new();
             for (path, below) in asked {
-                if let Err(error) = tidy(&path, below, &keep) {
-                    tracing::warn!(file = %path.display(), %error, "cannot tidy up rotated files");
+                match tidy(&path, below, &keep, &stop) {
+                    Ok(true) => {}
+                    Ok(false) => empty.push(path),
+                    Err(_) if stop.is_requested() => break,
+                    Err(error) => {
+                        tracing::warn!(file = %path.display(), %error, "cannot tidy up rotated files");
+                    }
                 }
             }
+            empty
         };
         match std::thread::Builder::new().name("log-tidy".to_owned()).spawn(work) {
             Ok(thread) => self.thread = Some(thread),
@@ -122,33 +193,54 @@ impl Housekeeping {
         }
     }
 
-    /// Does all that was asked for, and waits for it.
-    pub(super) fn finish(&mut self) {
-        self.finish_thread();
-        self.start();
+    /// Does all that was asked for, and waits for it, at most until `stop`.
+    pub(super) fn finish(&mut self, stop: &Shutdown) {
+        self.wait(stop);
+        self.start(Instant::now());
+        self.wait(stop);
+    }
+
+    fn wait(&mut self, stop: &Shutdown) {
+        while self.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            if stop.is_requested() {
+                self.stop.request();
+            }
+            std::thread::sleep(JOIN_EVERY);
+        }
         self.finish_thread();
     }
 
     fn finish_thread(&mut self) {
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("tidying up rotated files broke off");
+        match self.thread.take().map(JoinHandle::join) {
+            None => {}
+            Some(Ok(empty)) => {
+                for path in empty {
+                    // What was rotated since then is asked for.
+                    if !self.asked.contains_key(&path) {
+                        self.known.remove(&path);
+                    }
+                }
+            }
+            Some(Err(_)) => tracing::error!("tidying up rotated files broke off"),
         }
     }
 }
 
-/// Compresses and removes rotated files of `path`.
-fn tidy(path: &Path, below: u64, keep: &Keep) -> io::Result<()> {
+/// Compresses and removes rotated files of `path`; whether there are any left.
+fn tidy(path: &Path, below: u64, keep: &Keep, stop: &Shutdown) -> io::Result<bool> {
+    if path.parent().is_some_and(|directory| !directory.exists()) {
+        return Ok(false);
+    }
     remove_temporaries(path)?;
     if keep.zstd {
         for rotated in list(path)?.into_iter().filter(|rotated| rotated.generation < below) {
             if !rotated.is_zstd {
-                compress(&rotated.path)?;
+                compress(&rotated.path, stop)?;
             }
         }
     }
     let mut rotated = list(path)?;
+    let mut count = rotated.len();
     rotated.retain(|rotated| rotated.generation < below);
     let excess = keep.count.map_or(0, |count| {
         rotated.len().saturating_sub(usize::try_from(count).unwrap_or(usize::MAX))
@@ -156,9 +248,10 @@ fn tidy(path: &Path, below: u64, keep: &Keep) -> io::Result<()> {
     for (index, rotated) in rotated.iter().enumerate() {
         if index < excess || is_old(&rotated.path, keep.age) {
             fs::remove_file(&rotated.path)?;
+            count -= 1;
         }
     }
-    Ok(())
+    Ok(count > 0)
 }
 
 fn is_old(path: &Path, age: Option<Duration>) -> bool {
@@ -167,8 +260,8 @@ fn is_old(path: &Path, age: Option<Duration>) -> bool {
     modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|is| is > age))
 }
 
-/// Replaces the file by its compressed form, of the same age.
-fn compress(path: &Path) -> io::Result<()> {
+/// Replaces the file by its compressed form, of the same age; broken off at `stop`, it is as it was.
+fn compress(path: &Path, stop: &Shutdown) -> io::Result<()> {
     let mut source = File::open(path)?;
     let metadata = source.metadata()?;
     let mut name = path.as_os_str().to_owned();
@@ -179,7 +272,17 @@ fn compress(path: &Path) -> io::Result<()> {
     let file = DurableFile::create(&target, metadata.mode() & 0o777).map_err(in_words)?;
     let mut encoder = zstd::Encoder::new(file, ZSTD_LEVEL)?;
     encoder.include_checksum(true)?;
-    io::copy(&mut source, &mut encoder)?;
+    let mut part = vec![0; COPY_BYTES];
+    loop {
+        if stop.is_requested() {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let length = source.read(&mut part)?;
+        if length == 0 {
+            break;
+        }
+        encoder.write_all(part.get(..length).unwrap_or_default())?;
+    }
     encoder.finish()?.commit().map_err(in_words)?;
     if let Ok(modified) = metadata.modified() {
         File::open(&target)?.set_modified(modified)?;

@@ -83,7 +83,7 @@ impl Driver {
     fn end(mut self) -> (usize, Value) {
         self.checkpoint();
         self.commit();
-        self.sink.finish();
+        self.sink.finish(&Shutdown::new());
         self.kept.into_inner()
     }
 }
@@ -208,6 +208,67 @@ fn a_file_that_another_program_moved_is_begun_anew() {
 }
 
 #[test]
+fn a_file_that_got_the_number_of_another_is_not_cut() {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.log");
+    fs::write(&path, "of another program\n").unwrap();
+    let metadata = fs::metadata(&path).unwrap();
+    let Some(birth) = birth(&metadata) else { return };
+    let mark = Mark {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        birth: Some(birth - 1),
+        length: 2,
+        generation: 1,
+        born: 0,
+        rotating: false,
+    };
+    assert_eq!(recovery::restore(&path, mark.clone()).unwrap(), None);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "of another program\n");
+    let old_note = Mark { birth: None, ..mark };
+    assert!(recovery::restore(&path, old_note).unwrap().is_some());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "of");
+}
+
+#[test]
+fn a_rotation_replaces_no_file_of_another_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut driver = Driver::start(&url(directory.path(), "a?rotate=4096"), (0, Value::Null));
+    let line = "x".repeat(3000);
+    driver.push(&lines("web", &[&line]));
+    driver.deliver();
+    let path = directory.path().join("a");
+    fs::write(generations::rotated_path(&path, 1), "of another program").unwrap();
+    driver.push(&lines("web", &[&line]));
+    driver.deliver();
+    let read = |number| fs::read_to_string(generations::rotated_path(&path, number)).unwrap();
+    assert_eq!(read(1), "of another program");
+    assert_eq!(read(2), format!("{line}\n"));
+}
+
+#[test]
+fn rotated_files_of_a_container_that_is_gone_get_old_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let age = Duration::from_secs(3600);
+    let mut housekeeping = Housekeeping::new(Keep { age: Some(age), ..Keep::default() });
+    let rotated = generations::rotated_path(&path, 1);
+    fs::write(&rotated, "old\n").unwrap();
+    let now = Instant::now();
+    housekeeping.ask(path, 2);
+    housekeeping.start(now);
+    housekeeping.finish(&Shutdown::new());
+    assert!(rotated.exists());
+    let file = File::options().write(true).open(&rotated).unwrap();
+    file.set_modified(std::time::SystemTime::now() - 2 * age).unwrap();
+    housekeeping.start(now + generations::LOOK_EVERY);
+    housekeeping.finish(&Shutdown::new());
+    assert!(!rotated.exists());
+}
+
+#[test]
 fn a_link_is_not_followed() {
     let directory = tempfile::tempdir().unwrap();
     let victim = directory.path().join("victim");
@@ -263,6 +324,7 @@ fn a_rotation_is_undone_although_an_earlier_attempt_to_undo_it_was_cut_off() {
     let mark = Mark {
         device: old.dev(),
         inode: old.ino(),
+        birth: None,
         length: 5,
         generation: 1,
         born: 0,
@@ -326,7 +388,7 @@ proptest! {
                 Step::Checkpoint => driver.checkpoint(),
                 Step::Commit => driver.commit(),
                 Step::Crash => {
-                    driver.sink.finish();
+                    driver.sink.finish(&Shutdown::new());
                     driver = Driver::start(&url, driver.kept.into_inner());
                 }
             }
