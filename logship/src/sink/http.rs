@@ -76,7 +76,7 @@ pub enum Login {
     /// RFC 6750.
     Bearer(Secret),
     /// RFC 7617.
-    Basic(String, Secret),
+    Basic(Secret, Secret),
 }
 
 /// What happens to a record that the server refuses for good.
@@ -91,10 +91,12 @@ pub enum Poison {
 /// A server, and how batches are made for it.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// The URL as it is requested.
-    pub url: String,
+    /// The URL as it is requested: its query may hold a key.
+    pub url: Secret,
+    /// The same without its query.
+    pub shown: String,
     /// Added to every request.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Secret)>,
     /// Who we are.
     pub login: Login,
     /// For `https`.
@@ -129,7 +131,7 @@ impl HttpSettings {
         let login = match (token, user.or_else(|| url.user.clone()), password) {
             (None, None, None) => Login::None,
             (Some(token), None, None) => Login::Bearer(token),
-            (None, Some(user), Some(password)) => Login::Basic(user, password),
+            (None, Some(user), Some(password)) => Login::Basic(Secret::new(user), password),
             (Some(_), ..) => {
                 return Err(OptionFault::Conflict(
                     "token and user or password are given: keep one way to log in".to_owned(),
@@ -163,8 +165,9 @@ impl HttpSettings {
         let query = options.text("query").map(|query| format!("?{query}")).unwrap_or_default();
         let path = if url.path.is_empty() { "/" } else { &url.path };
         Ok(Self {
-            url: format!("{}://{}{path}{query}", url.scheme, url.authority),
-            headers,
+            url: Secret::new(format!("{}://{}{path}{query}", url.scheme, url.authority)),
+            shown: format!("{}://{}{path}", url.scheme, url.authority),
+            headers: headers.into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
             login,
             tls,
             compression: options.choice("compress", &compressions)?.unwrap_or(Compression::Gzip),
@@ -207,7 +210,7 @@ enum Answer {
 impl HttpSink {
     pub(super) fn open(settings: HttpSettings) -> Result<Self, SinkFailure> {
         let agent = agent(&settings)
-            .map_err(|error| SinkFailure::of(&format!("cannot use {}", settings.url), &error))?;
+            .map_err(|error| SinkFailure::of(&format!("cannot use {}", settings.shown), &error))?;
         Ok(Self {
             encoder: Ndjson::new(settings.controls),
             settings,
@@ -299,7 +302,7 @@ impl HttpSink {
     }
 
     fn post(&mut self, part: &Range<usize>) -> Answer {
-        let url = &self.settings.url;
+        let HttpSettings { url, shown, .. } = &self.settings;
         let records = self.batch.get(part.clone()).unwrap_or_default();
         let (body, encoding) = match compressed(records, self.settings.compression) {
             Ok(body) => body,
@@ -307,12 +310,13 @@ impl HttpSink {
                 return Answer::Failed(SinkFailure::of("cannot compress a batch", &error));
             }
         };
-        let mut request = self.agent.post(url).header("content-type", "application/x-ndjson");
+        let mut request =
+            self.agent.post(url.expose()).header("content-type", "application/x-ndjson");
         if let Some(encoding) = encoding {
             request = request.header("content-encoding", encoding);
         }
         for (name, value) in &self.settings.headers {
-            request = request.header(name, value);
+            request = request.header(name, value.expose());
         }
         request = match &self.settings.login {
             Login::None => request,
@@ -320,15 +324,20 @@ impl HttpSink {
                 request.header("authorization", format!("Bearer {}", token.expose()))
             }
             Login::Basic(user, password) => {
-                let login = STANDARD.encode(format!("{user}:{}", password.expose()));
+                let login = STANDARD.encode(format!("{}:{}", user.expose(), password.expose()));
                 request.header("authorization", format!("Basic {login}"))
             }
         };
         let length = body.len() as u64;
         match request.send(body.as_ref()) {
-            Err(error) => Answer::Failed(SinkFailure::of(&format!("cannot send to {url}"), &error)),
+            Err(error) => {
+                let failure = SinkFailure::of(&format!("cannot send to {shown}"), &error);
+                // Some of the client's sentences name the URL.
+                let sentence = failure.sentence.replace(url.expose(), shown);
+                Answer::Failed(SinkFailure { sentence, ..failure })
+            }
             Ok(response) => {
-                let answer = answer(url, response);
+                let answer = answer(shown, response);
                 if matches!(answer, Answer::Taken) {
                     self.sent.bytes += length;
                 }
@@ -398,7 +407,7 @@ fn agent(settings: &HttpSettings) -> Result<Agent, TlsError> {
         .timeout_connect(Some(settings.timeout.min(CONNECT_TIME_MAX)))
         .timeout_global(Some(settings.timeout));
     if let Some(tls) = &settings.tls {
-        let roots = tls.roots(&settings.url)?;
+        let roots = tls.roots(&settings.shown)?;
         let roots: Vec<_> =
             roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
         let identity = tls.identity()?.map(|identity| -> Result<_, TlsError> {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use chores_common::exit::chain;
 use chores_common::object::Location;
+use chores_common::secret::Secret;
 
 use super::super::http::{Compression, Login, Poison};
 use super::super::options::LineFormat;
@@ -74,17 +75,19 @@ fn http_takes_secrets_from_files_and_shows_none() {
         ("token_file", token.to_str().unwrap()),
         ("compress", "zstd"),
         ("poison", "drop"),
-        ("header.X-Scope", "a"),
+        ("header.X-Scope", "k3y"),
         ("query", "a=b&c"),
     ];
     let settings = parse("https://logs.example/in", &options).unwrap();
-    assert!(!format!("{settings:?}").contains("s3cret"));
+    let shown = format!("{settings:?}");
+    assert!(["s3cret", "k3y", "a=b"].iter().all(|secret| !shown.contains(secret)), "{shown}");
     let Target::Http(http) = settings.target else { panic!() };
     let Login::Bearer(secret) = &http.login else { panic!() };
     assert_eq!(secret.expose(), "s3cret");
-    assert_eq!(http.url, "https://logs.example/in?a=b&c");
+    assert_eq!(http.url.expose(), "https://logs.example/in?a=b&c");
+    assert_eq!(http.shown, "https://logs.example/in");
     assert_eq!((http.compression, http.poison), (Compression::Zstd, Poison::Drop));
-    assert_eq!(http.headers, [("X-Scope".to_owned(), "a".to_owned())]);
+    assert_eq!(http.headers, [("X-Scope".to_owned(), Secret::new("k3y".to_owned()))]);
 }
 
 #[test]
