@@ -177,7 +177,8 @@ async fn tell(changes: &mpsc::Sender<Change>, news: Vec<Change>) -> Result<(), I
     Ok(())
 }
 
-/// One connection: listens first and lists then, so that nothing lies between.
+/// One connection: asks for the events first and lists then. What happens before the engine has begun to tell, or
+/// waits while a list is awaited, is in that list, in the events that come after it, or in the next list.
 async fn connected(
     host: Option<&str>,
     known: &mut Known,
@@ -189,7 +190,7 @@ async fn connected(
     let filter = ContainerFilter { all: true, ..ContainerFilter::default() };
     let mut reconcile = Instant::now();
     loop {
-        // The events are polled, and so asked for, while the list is.
+        // Biased: the first poll asks for the events before the first list is asked for.
         tokio::select! {
             biased;
             event = events.next() => match event {

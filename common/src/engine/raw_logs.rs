@@ -69,6 +69,8 @@ pub struct RawLogs {
     connection: Pin<Box<Connection>>,
     is_connected: bool,
     body: Incoming,
+    /// Why the body broke off, to be told after what came before: it is told once only by the connection.
+    failure: Option<hyper::Error>,
     /// Kept, since a connection without one closes.
     _sender: http1::SendRequest<Empty<Bytes>>,
 }
@@ -140,6 +142,7 @@ impl Engine {
             connection,
             is_connected,
             body,
+            failure: None,
             _sender: sender,
         };
         if head.status != hyper::StatusCode::OK {
@@ -169,6 +172,9 @@ impl RawLogs {
         context: &mut Context<'_>,
         buffer: &mut Vec<u8>,
     ) -> Poll<Option<Result<(), EngineError>>> {
+        if let Some(error) = self.failure.take() {
+            return Poll::Ready(Some(Err(self.broken(&error))));
+        }
         let before = buffer.len();
         let mut is_driven = false;
         while buffer.len() - before < READ_BYTES {
@@ -179,12 +185,16 @@ impl RawLogs {
                         buffer.extend_from_slice(data);
                     }
                 }
-                // What came before is handed on first; the end comes again.
-                Poll::Ready(_) if buffer.len() > before => break,
-                Poll::Ready(Some(Err(error))) => {
-                    let request = Request::new("read the log of", "container", &self.container);
-                    return Poll::Ready(Some(Err(request.broken(&error))));
+                // What came before is handed on first.
+                Poll::Ready(Some(Err(error))) if buffer.len() > before => {
+                    self.failure = Some(error);
+                    break;
                 }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Some(Err(self.broken(&error))));
+                }
+                // The end comes again.
+                Poll::Ready(None) if buffer.len() > before => break,
                 Poll::Ready(None) => return Poll::Ready(None),
                 Poll::Pending if !is_driven && self.is_connected => {
                     is_driven = true;
@@ -197,6 +207,10 @@ impl RawLogs {
             }
         }
         Poll::Ready(Some(Ok(())))
+    }
+
+    fn broken(&self, error: &hyper::Error) -> EngineError {
+        Request::new("read the log of", "container", &self.container).broken(error)
     }
 
     /// The text of an answer that is an error.

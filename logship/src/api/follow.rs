@@ -67,7 +67,7 @@ const STALL_TIME: Duration = Duration::from_millis(100);
 const LAST_SEND_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A container that does not run is looked at again after this time, should nobody tell of its start.
-const RECHECK_EVERY: Duration = Duration::from_secs(30);
+const RECHECK_EVERY: Duration = Duration::from_secs(600);
 
 /// Between attempts while the engine is away. There is no last attempt.
 const AWAY: Retry =
@@ -185,6 +185,7 @@ pub async fn follow(followed: Followed) -> FollowEnd {
         unproven_since: None,
         is_stalled: false,
         is_drained: false,
+        has_started: true,
         rate: Rate::default(),
         last_picture: None,
         busy_until: None,
@@ -211,6 +212,8 @@ struct Follower {
     is_stalled: bool,
     /// The follower saw the end of the last run.
     is_drained: bool,
+    /// The container was started at some time; not known to be otherwise before it was looked at.
+    has_started: bool,
     rate: Rate,
     last_picture: Option<Instant>,
     busy_until: Option<Instant>,
@@ -285,6 +288,7 @@ impl Follower {
             if let Some(ended) = ended.filter(|ended| !self.tracker.is_ended(*ended)) {
                 // It did not run when the picture was taken: the picture has all of the run.
                 self.tracker.end(ended);
+                self.end_run();
                 self.control(Stream::Stdout, &Control::Stopped);
             }
             self.send().await?;
@@ -298,6 +302,7 @@ impl Follower {
     }
 
     fn learn(&mut self, container: &Container) {
+        self.has_started = container.running || container.started_at.is_some();
         self.framing = if container.tty { Framing::Terminal } else { Framing::Multiplexed };
         self.rotation = Rotation::of(&container.log.driver, &container.log.options);
     }
@@ -442,7 +447,7 @@ impl Follower {
             let more = stop.or(logs.read(&mut buffer)).await.ok_or(Halt::Stopped)?;
             let is_end = more.is_none();
             more.transpose()?;
-            decoder.push(&buffer);
+            decoder.push(&buffer, time::now());
             while let Some(message) = if is_end { decoder.finish() } else { decoder.message() } {
                 let message = message.map_err(Halt::Broken)?;
                 messages += 1;
@@ -530,7 +535,7 @@ impl Follower {
                 read?;
                 last_data = now;
             }
-            decoder.push(&buffer);
+            decoder.push(&buffer, time::now());
             while let Some(message) = if is_end { decoder.finish() } else { decoder.message() } {
                 let message = match message {
                     Ok(message) => message,
@@ -617,8 +622,7 @@ impl Follower {
         let open = self.open.get(lane).copied().flatten();
         if self.rotation.pieces_share_time && open.is_some_and(|open| open != message.ts) {
             // The line that was open has no end: the run ended within it.
-            self.processor.flush();
-            self.open = [None; 3];
+            self.processor.cut(message.stream);
         }
         let (bytes, ends_line) = match message.bytes {
             [bytes @ .., b'\r', b'\n'] if message.stream == Stream::Console => (bytes, true),
@@ -637,6 +641,14 @@ impl Follower {
             marks: end.saturating_sub(1)..end,
         });
         self.gather_until.get_or_insert_with(|| Instant::now() + GATHER_TIME);
+    }
+
+    /// Lines that the run left open have no end.
+    fn end_run(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr, Stream::Console] {
+            self.processor.cut(stream);
+        }
+        self.open = [None; 3];
     }
 
     fn control(&mut self, stream: Stream, control: &Control) {
@@ -673,7 +685,10 @@ impl Follower {
 
     /// The container is no more: what was not proven is told.
     async fn removed(&mut self) -> FollowEnd {
-        let is_complete = self.tracker.has_ended() || (self.is_drained && !self.must_prove());
+        self.end_run();
+        let is_unused = !self.has_started && self.tracker.is_new();
+        let is_drained = self.is_drained && !self.must_prove();
+        let is_complete = self.tracker.has_ended() || is_drained || is_unused;
         if !is_complete {
             let (from, reason) = (self.tracker.newest_ts(), GapReason::Removed);
             let gap = Gap { reason, from, to: None, bytes: None, lines: None, exact: false };

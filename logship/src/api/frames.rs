@@ -5,9 +5,13 @@
 //! none. Either way a message is `TIME SP bytes`, and a line longer than 16 KiB comes as several messages that
 //! carry the time of the first and end without a line feed.
 //!
-//! With a terminal such a piece ends where the next time begins. That is found without doubt: a continuation
-//! has the very time of its line, and whatever comes later has a later time, while a time that the program
-//! itself printed is older than the one that the engine put before its line.
+//! With a terminal such a piece ends where the next time begins: a continuation has the very time of its line,
+//! and whatever comes later has a later time, while a time that the program itself printed is nearly always
+//! older than the one that the engine put before its line. A time beyond now is the program's too, unless it
+//! stands where the engine cuts a line. What is left to doubt is a line with a time, written as the engine writes
+//! it, that lay in the future then and no longer does: it is told in two parts.
+
+use std::ops::RangeInclusive;
 
 use memchr::{memchr, memmem};
 
@@ -20,6 +24,9 @@ mod tests;
 /// Longest message, in bytes. Docker's are 16 KiB, three times that where it replaced bytes that are not
 /// UTF-8; podman's are as long as its runtime cuts them.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Length at which the engine cuts a line into messages, in bytes (`defaultBufSize` of Docker's log copier).
+const PIECE_BYTES: usize = 16 << 10;
 
 /// Longest time before a message, in bytes: nine digits of a second, and an offset instead of `Z`.
 const TIME_BYTES_MAX: usize = 40;
@@ -64,6 +71,9 @@ pub enum FrameError {
     /// A length beyond [`MESSAGE_BYTES_MAX`].
     #[error("the log has a message of {0} bytes; {MESSAGE_BYTES_MAX} is the limit")]
     TooLong(usize),
+    /// The body ended within a message.
+    #[error("the log ends within a message")]
+    Cut,
     /// There is no time where it must be.
     #[error("a message of the log does not begin with its time")]
     Time,
@@ -80,6 +90,8 @@ pub struct Decoder {
     scanned: usize,
     /// Terminal: the message was too long for one, and goes on under this time.
     carried: Option<i64>,
+    /// When the last bytes came.
+    now: i64,
     clock: Clock,
 }
 
@@ -88,11 +100,12 @@ impl Decoder {
     #[must_use]
     pub fn new(framing: Framing) -> Self {
         let clock = Clock::default();
-        Self { framing, buffer: Vec::new(), start: 0, scanned: 0, carried: None, clock }
+        Self { framing, buffer: Vec::new(), start: 0, scanned: 0, carried: None, now: 0, clock }
     }
 
-    /// The next bytes of the body.
-    pub fn push(&mut self, chunk: &[u8]) {
+    /// The next bytes of the body, which came at `now`, in nanoseconds since 1970.
+    pub fn push(&mut self, chunk: &[u8], now: i64) {
+        self.now = now;
         if self.start == self.buffer.len() {
             self.buffer.clear();
             self.start = 0;
@@ -111,11 +124,28 @@ impl Decoder {
         }
     }
 
-    /// After the body ended well: what a terminal left without a line end. To be called until it is `None`.
+    /// After the body ended: what a terminal left without a line end, or that the end is none. To be called until
+    /// it is `None`.
     pub fn finish(&mut self) -> Option<Result<Message<'_>, FrameError>> {
         match self.framing {
+            Framing::Multiplexed if self.is_cut() => {
+                self.start = self.buffer.len();
+                Some(Err(FrameError::Cut))
+            }
             Framing::Multiplexed => self.next_framed(),
             Framing::Terminal => self.next_of_terminal(true),
+        }
+    }
+
+    /// Whether what is left is the begin of a message only.
+    fn is_cut(&self) -> bool {
+        let rest = self.buffer.get(self.start..).unwrap_or_default();
+        match rest.split_first_chunk::<HEADER_BYTES>() {
+            Some(([.., a, b, c, d], rest)) => {
+                let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+                length <= MESSAGE_BYTES_MAX && rest.len() < length
+            }
+            None => !rest.is_empty(),
         }
     }
 
@@ -161,7 +191,7 @@ impl Decoder {
             },
         };
         let body = rest.get(prefix..)?;
-        let (length, is_whole) = match end_of_terminal(body, self.scanned, ts) {
+        let (length, is_whole) = match end_of_terminal(body, self.scanned, ts..=self.now) {
             Some(length) if length <= MESSAGE_BYTES_MAX => (length, true),
             _ if body.len() >= MESSAGE_BYTES_MAX => (MESSAGE_BYTES_MAX, false),
             _ if is_end => (body.len(), true),
@@ -180,8 +210,8 @@ impl Decoder {
 }
 
 /// Where the message that begins `body` ends: after its line feed, or where the next time begins. The first
-/// `scanned` bytes are known to have no end in them.
-fn end_of_terminal(body: &[u8], scanned: usize, ts: i64) -> Option<usize> {
+/// `scanned` bytes are known to have no end in them; the next time is one of `times`.
+fn end_of_terminal(body: &[u8], scanned: usize, times: RangeInclusive<i64>) -> Option<usize> {
     let fresh = body.get(scanned..)?;
     let line = memchr(b'\n', fresh).map(|at| scanned + at + 1);
     let text = body.get(scanned..line.unwrap_or(body.len()))?;
@@ -189,7 +219,9 @@ fn end_of_terminal(body: &[u8], scanned: usize, ts: i64) -> Option<usize> {
         let begin = (scanned + at + 1).checked_sub(time::STAMP_BYTES)?;
         let stamp = body.get(begin..scanned + at + 1)?;
         // With nothing before it, it is part of the text: no message of the engine is empty here.
-        (begin > 0 && time::parse(stamp)? >= ts).then_some(begin)
+        let ts = time::parse(stamp).filter(|_| begin > 0)?;
+        let is_next = times.contains(&ts) || (begin == PIECE_BYTES && ts >= *times.start());
+        is_next.then_some(begin)
     });
     next.or(line)
 }

@@ -106,17 +106,31 @@ pub struct Unzip {
     window: Vec<u8>,
     /// Offset of the window.
     start: u64,
+    /// The beginning, once it was passed: every proof needs it, and going back to it starts over.
+    head: Vec<u8>,
 }
 
 impl Unzip {
     fn new(file: Arc<File>) -> Self {
         let reader = BufReader::new(FromStart { file: file.clone(), offset: 0 });
-        Self { file, decoder: MultiGzDecoder::new(reader), window: Vec::new(), start: 0 }
+        Self {
+            file,
+            decoder: MultiGzDecoder::new(reader),
+            window: Vec::new(),
+            start: 0,
+            head: Vec::new(),
+        }
     }
 
     fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let in_head = usize::try_from(offset).ok().and_then(|from| self.head.get(from..));
+        if let Some(text) = in_head.and_then(|head| head.get(..buffer.len())) {
+            buffer.copy_from_slice(text);
+            return Ok(buffer.len());
+        }
         if offset < self.start {
-            *self = Self::new(self.file.clone());
+            let head = std::mem::take(&mut self.head);
+            *self = Self { head, ..Self::new(self.file.clone()) };
         }
         let wanted = offset + buffer.len() as u64;
         let mut piece = vec![0; PIECE_BYTES];
@@ -132,6 +146,9 @@ impl Unzip {
             let passed = usize::try_from(passed)
                 .map_or(self.window.len(), |passed| passed.min(self.window.len()));
             if passed > PIECE_BYTES {
+                if self.start == 0 {
+                    self.head = self.window.get(..HEAD_BYTES).unwrap_or_default().to_vec();
+                }
                 self.window.drain(..passed);
                 self.start += passed as u64;
             }

@@ -1,6 +1,6 @@
 //! One container: its log files in order, and how far they are read.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use chores_common::engine::Container;
 
+use crate::cursor::api::Seen;
 use crate::cursor::{Cursor, DirectCursor, FileCursor, FileIdentity, LastLine};
 use crate::intake::{Chunk, Intake, IntakeClosed, Message, Opened};
 use crate::proof::hash;
@@ -18,7 +19,7 @@ use crate::time::{self, SECOND};
 
 use super::ContainerPlan;
 use super::content::Content;
-use super::entry::{Decoder, ENTRY_BYTES_MAX, Format, Step};
+use super::entry::{Decoder, ENTRY_BYTES_MAX, Entry, Format, Step};
 use super::found::Found;
 use super::lines::Lines;
 use super::place::{self, LastSeen, Place, engine_text};
@@ -31,6 +32,10 @@ const STRETCH_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX + TURN_BYTES;
 
 /// Bytes before the place that are read again with every turn: they tell that the file is still what it was.
 const BACK_BYTES: usize = 64;
+
+/// Messages that are held back and remembered each by itself, at the most, before those of one read. More of them
+/// are dropped by the rate, and remembered by the last ones of each read.
+const BEYOND_MAX: usize = 8192;
 
 /// Silence of a container that does not run, in nanoseconds, after which its last run is over. The engine closes
 /// the log before it says that the container ended, but says late that it began.
@@ -71,7 +76,13 @@ pub struct Follow {
     offset: u64,
     /// The last of them.
     back: Vec<u8>,
+    /// The last message of each stream before the mark of the last cursor, in the order of the files.
     last: Vec<LastLine>,
+    /// Messages beyond it, each with the mark of its end: some of them are held back.
+    beyond: VecDeque<(u64, LastLine)>,
+    /// Messages behind the place that the API took, and the youngest time of them.
+    taken: HashMap<Seen, u32>,
+    taken_newest: i64,
     /// The mark at which reading began.
     began: u64,
     /// When something was read last, in nanoseconds since 1970.
@@ -90,13 +101,6 @@ struct Held {
     /// The mark of its first byte: marks count the bytes of all files together.
     start: u64,
     follows: bool,
-}
-
-/// Where the last message of each stream lies in the buffer.
-#[derive(Debug, Default)]
-struct LastRanges {
-    stdout: Option<Range<usize>>,
-    stderr: Option<Range<usize>>,
 }
 
 impl Follow {
@@ -132,6 +136,7 @@ impl Follow {
         for line in &last {
             lines.remember(line.stream, line.ts);
         }
+        let (taken, taken_newest) = place::taken_beyond(cursor.as_ref());
         if !place.is_proven {
             let is_exact = matches!(cursor, Some(Cursor::Direct(_)));
             lines.missing(GapReason::Rotated, None, is_exact);
@@ -147,6 +152,9 @@ impl Follow {
             offset: 0,
             back: Vec::new(),
             last,
+            beyond: VecDeque::new(),
+            taken,
+            taken_newest,
             began: place.offset,
             read_at: time::now(),
             is_running: container.running,
@@ -263,14 +271,18 @@ impl Follow {
             let is_whole = length < buffer.len();
             let is_end = is_final && is_whole;
             let mut at = back;
-            let mut last = LastRanges::default();
+            let mut entries = Vec::new();
             loop {
                 let bytes = buffer.get(at..length).unwrap_or_default();
                 let place = start + from + at as u64;
                 match self.decoder.step(bytes, is_end) {
                     Step::Entry(entry, used) => {
-                        self.lines.entry(&entry, place..place + used as u64);
-                        last.note(entry.stream, at..at + used);
+                        let was_taken = !self.taken.is_empty()
+                            && was_taken(&mut self.taken, self.taken_newest, &entry, &self.lines);
+                        if !was_taken {
+                            self.lines.entry(&entry, place..place + used as u64);
+                        }
+                        entries.push((entry.stream, at..at + used));
                         at += used;
                     }
                     Step::Corrupt(used) => {
@@ -292,7 +304,7 @@ impl Follow {
             let kept = at.saturating_sub(BACK_BYTES);
             self.back.clear();
             self.back.extend_from_slice(buffer.get(kept..at).unwrap_or_default());
-            self.note_last(&last, buffer);
+            self.note_last(&entries, start + from, buffer);
             if total > 0 {
                 let more = !is_whole || at < length;
                 break if let Err(closed) = self.send(intake) {
@@ -314,23 +326,42 @@ impl Follow {
         }
     }
 
-    /// Remembers the last message of each stream, to tell the API where to go on.
-    fn note_last(&mut self, last: &LastRanges, buffer: &[u8]) {
+    /// Remembers the last message of each stream, and those that are held back, to tell the API where to go on.
+    /// `base`: the mark of the first byte of `buffer`.
+    fn note_last(&mut self, entries: &[(Stream, Range<usize>)], base: u64, buffer: &[u8]) {
         let mut decoder = Decoder::new(self.format);
         let mut text = Vec::new();
-        let mut ranges: Vec<_> = [&last.stdout, &last.stderr].into_iter().flatten().collect();
-        ranges.sort_unstable_by_key(|range| range.start);
-        for range in ranges {
+        let safe = self.lines.safe_mark();
+        let finished = if self.beyond.len() < BEYOND_MAX {
+            entries.partition_point(|(_, range)| base + range.end as u64 <= safe)
+        } else {
+            entries.len()
+        };
+        // Of those that are not held back, only the last of each stream can be told of.
+        let (before, held) = entries.split_at_checked(finished).unwrap_or_default();
+        let last =
+            |is_err: bool| before.iter().rfind(|(stream, _)| (*stream == Stream::Stderr) == is_err);
+        let mut noted: Vec<_> = [last(false), last(true)].into_iter().flatten().collect();
+        noted.sort_unstable_by_key(|(_, range)| range.start);
+        noted.extend(held);
+        for (_, range) in noted {
             let bytes = buffer.get(range.clone()).unwrap_or_default();
             if let Step::Entry(entry, _) = decoder.step(bytes, true) {
                 engine_text(&entry, &mut text);
                 let stream = self.lines.shown(entry.stream);
                 let line = LastLine { stream, ts: entry.ts, hash: hash(&text) };
-                // In the order of the file: what comes last is the place.
-                self.last.retain(|known| known.stream != stream);
-                self.last.push(line);
+                self.beyond.push_back((base + range.end as u64, line));
             }
         }
+    }
+
+    /// The last message of each stream before a mark, in the order of the files: what comes last is the place.
+    fn last_before(&mut self, mark: u64) -> Vec<LastLine> {
+        while let Some((_, line)) = self.beyond.pop_front_if(|(end, _)| *end <= mark) {
+            self.last.retain(|known| known.stream != line.stream);
+            self.last.push(line);
+        }
+        self.last.clone()
     }
 
     fn next_file(&mut self) {
@@ -352,7 +383,7 @@ impl Follow {
     fn truncated(&mut self, size: u64) -> Turn {
         let Some(file) = self.files.get_mut(self.reading) else { return Turn::Read(0) };
         tracing::info!(path = %file.path.display(), read = self.offset, size, "a log file was cut");
-        // Unfinished lines are handed on with the gap; nothing before it is held back.
+        // Unfinished lines end here; groups and the rest of what is held back go before the gap.
         self.lines.end_run();
         self.lines.missing(GapReason::Truncated, None, true);
         file.start += self.offset;
@@ -381,6 +412,12 @@ impl Follow {
         }
     }
 
+    /// Hands over what is held back for what may follow: nobody reads on.
+    pub fn finish(&mut self, intake: &Intake) -> Result<(), IntakeClosed> {
+        self.lines.finish();
+        self.send(intake)
+    }
+
     fn end(&mut self) -> Turn {
         self.lines.end(time::now());
         Turn::Ended
@@ -392,7 +429,7 @@ impl Follow {
         // Without a message yet there is no mark.
         let mark = taken.mark.max(self.began);
         let at = self.cursor(mark);
-        let cursor = Cursor::Direct(DirectCursor { at, last: self.last.clone() });
+        let cursor = Cursor::Direct(DirectCursor { at, last: self.last_before(mark) });
         intake.send_blocking(Message::Chunk(Chunk {
             source: self.source,
             block: taken.block,
@@ -429,17 +466,30 @@ impl Follow {
     }
 }
 
+/// Whether the API took a message; one that is younger than all it took ends the question.
+fn was_taken(
+    taken: &mut HashMap<Seen, u32>,
+    newest: i64,
+    entry: &Entry<'_>,
+    lines: &Lines,
+) -> bool {
+    if entry.ts > newest {
+        taken.clear();
+        return false;
+    }
+    let mut text = Vec::new();
+    engine_text(entry, &mut text);
+    let seen = Seen::of(lines.shown(entry.stream), entry.ts, &text);
+    let Some(count) = taken.get_mut(&seen) else { return false };
+    *count -= 1;
+    if *count == 0 {
+        taken.remove(&seen);
+    }
+    true
+}
+
 impl Drop for Follow {
     fn drop(&mut self) {
         self.held.fetch_sub(self.files.len(), Ordering::Relaxed);
-    }
-}
-
-impl LastRanges {
-    fn note(&mut self, stream: Stream, range: Range<usize>) {
-        match stream {
-            Stream::Stderr => self.stderr = Some(range),
-            _ => self.stdout = Some(range),
-        }
     }
 }

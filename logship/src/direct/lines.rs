@@ -145,6 +145,13 @@ impl Lines {
         }
     }
 
+    /// Nothing more is read, whatever may come.
+    pub fn finish(&mut self) {
+        self.end_run();
+        self.end_gap(Stream::Stdout, None);
+        self.processor.flush();
+    }
+
     /// Nothing comes any more at all.
     pub fn end(&mut self, now: i64) {
         self.end_run();
@@ -163,6 +170,12 @@ impl Lines {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.processor.is_full()
+    }
+
+    /// See [`Processor`].
+    #[must_use]
+    pub fn safe_mark(&self) -> u64 {
+        self.processor.safe_mark()
     }
 
     /// The records so far.

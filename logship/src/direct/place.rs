@@ -1,7 +1,9 @@
 //! Where an earlier process stopped reading, found again in the files that are there now.
 
+use std::collections::HashMap;
 use std::io;
 
+use crate::cursor::api::Seen;
 use crate::cursor::{ApiCursor, Cursor, FileCursor, FileIdentity};
 use crate::proof::hash;
 use crate::record::Stream;
@@ -66,6 +68,20 @@ pub(super) fn last_of(cursor: &ApiCursor) -> Option<LastSeen> {
     Some(LastSeen { stream, ts: last.ts, hash: last.hash })
 }
 
+/// Messages behind the place of an API cursor that were taken nevertheless, and the youngest time of them.
+pub(super) fn taken_beyond(cursor: Option<&Cursor>) -> (HashMap<Seen, u32>, i64) {
+    let mut taken = HashMap::new();
+    let mut newest = i64::MIN;
+    if let Some(Cursor::Api(cursor)) = cursor {
+        for run in &cursor.ahead {
+            let count = taken.entry(run.seen).or_insert(0_u32);
+            *count = count.saturating_add(run.count);
+            newest = newest.max(run.seen.ts);
+        }
+    }
+    (taken, newest)
+}
+
 /// The file that has the cursor's identity, or its text: the engine may have compressed it, and devices have other
 /// numbers after a boot. The text before the place must be what it was.
 fn by_proof(files: &mut [(FileIdentity, Content)], at: &FileCursor) -> io::Result<Place> {
@@ -100,7 +116,14 @@ fn by_message(
         let mut decoder = Decoder::new(format);
         let mut offset = 0;
         loop {
-            let length = content.read_at(&mut buffer, offset)?;
+            let length = match content.read_at(&mut buffer, offset) {
+                Ok(length) => length,
+                // It may be in another one; what cannot be read here is told of when it is read.
+                Err(error) => {
+                    tracing::debug!(%error, "a log file of the engine cannot be read");
+                    break;
+                }
+            };
             let mut bytes = buffer.get(..length).unwrap_or_default();
             let before = offset;
             loop {

@@ -58,7 +58,8 @@ impl Reader {
             }
             self.turns(shutdown)?;
             if is_closed && self.follows.values().all(|scheduled| scheduled.is_drained) {
-                return Ok(());
+                let mut follows = self.follows.values_mut();
+                return follows.try_for_each(|scheduled| scheduled.follow.finish(&self.intake));
             }
             let now = Instant::now();
             let due = self.follows.values().map(|scheduled| scheduled.due).min();

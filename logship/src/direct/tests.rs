@@ -8,6 +8,7 @@ use flate2::write::GzEncoder;
 
 use super::*;
 use crate::cursor::Cursor;
+use crate::cursor::api::Seen;
 use crate::intake::{IntakeReceiver, Message, Sources, intake};
 use crate::record::{Control, Stream};
 use crate::source::{Origin, Parse, SourceKey};
@@ -350,4 +351,43 @@ fn what_the_engine_deleted_while_nobody_read_is_read_by_its_link_and_let_go_then
     pins.release(&formats);
     assert_eq!(count(), 1);
     assert!(rig.once_with(pin()).is_empty());
+}
+
+#[test]
+fn a_last_line_without_an_end_is_shipped_by_a_process_that_reads_once() {
+    let mut rig = Rig::new();
+    rig.write(&["a"]);
+    rig.append(br#"{"log":"no end","stream":"stdout","time":"1970-01-01T00:00:09Z"}"#);
+    rig.append(b"\n");
+    assert_eq!(rig.once(), [STARTED, "a", "no end"]);
+    assert!(rig.once().is_empty());
+}
+
+#[test]
+fn what_the_api_took_beyond_its_place_is_not_read_again() {
+    let mut rig = Rig::new();
+    rig.write(&["a", "left out", "b", "c"]);
+    let run = |second: i64, text: &str| crate::cursor::api::Run {
+        seen: Seen::of(Stream::Stdout, second * 1_000_000_000, text.as_bytes()),
+        count: 1,
+    };
+    let cursor = crate::cursor::ApiCursor {
+        recent: [run(1, "a\n")].into(),
+        ahead: [run(3, "b\n")].into(),
+        ..Default::default()
+    };
+    rig.cursor = Some(Cursor::Api(Box::new(cursor)));
+    assert_eq!(rig.once(), ["left out", "c"]);
+}
+
+#[test]
+fn the_last_line_of_a_cursor_is_before_its_place() {
+    let mut rig = Rig::new();
+    rig.write(&["a"]);
+    rig.append(br#"{"log":"open","stream":"stderr","time":"1970-01-01T00:00:09Z"}"#);
+    rig.append(b"\n");
+    rig.follow(2, |_, _| {});
+    let Some(Cursor::Direct(cursor)) = &rig.cursor else { panic!("{:?}", rig.cursor) };
+    let times: Vec<_> = cursor.last.iter().map(|line| line.ts).collect();
+    assert_eq!(times, [1_000_000_000]);
 }

@@ -133,6 +133,11 @@ impl Limiter {
     /// Whether a record may pass; it is counted as dropped if not.
     pub fn passes(&mut self, ts: i64, stream: Stream, bytes: usize, marks: &Range<u64>) -> bool {
         let Some(rate) = self.rate else { return true };
+        // The clock was set back: it must not count for nothing until it has caught up.
+        if self.last_ts.is_some_and(|last| ts < last.saturating_sub(RATE_WINDOW)) {
+            self.last_ts = Some(ts);
+            self.closed_until = None;
+        }
         let elapsed = self.last_ts.map_or(0, |last| ts.saturating_sub(last).max(0));
         self.last_ts = Some(self.last_ts.map_or(ts, |last| last.max(ts)));
         let earned = i128::from(elapsed) * i128::from(rate.records.get());

@@ -13,6 +13,9 @@ fn framed(kind: u8, text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// When the bytes came: a second after the lines.
+const NOW: i64 = FIRST + 1_000_000_000;
+
 type Owned = (Stream, i64, Vec<u8>);
 
 /// Everything in `body`, pushed in chunks of `step` bytes.
@@ -21,7 +24,7 @@ fn decoded(framing: Framing, body: &[u8], step: usize) -> (Vec<Owned>, Option<Fr
     let mut messages = Vec::new();
     let own = |message: Message<'_>| (message.stream, message.ts, message.bytes.to_vec());
     for chunk in body.chunks(step.max(1)) {
-        decoder.push(chunk);
+        decoder.push(chunk, NOW);
         while let Some(message) = decoder.message() {
             match message {
                 Ok(message) => messages.push(own(message)),
@@ -116,6 +119,26 @@ fn a_time_that_the_program_printed_stays_in_its_line() {
         (texts.join("|"), error),
         (format!("at {T1} it began\r\n|{T1} and went on\r\n"), None)
     );
+}
+
+#[test]
+fn a_time_to_come_stays_in_its_line() {
+    let future = "2099-11-24T10:20:30.000000001Z";
+    let body = format!("{T1} until {future} it holds\r\n{T2} next\r\n");
+    let wanted = vec![
+        (Stream::Console, FIRST, format!("until {future} it holds\r\n").into_bytes()),
+        (Stream::Console, FIRST + 1, b"next\r\n".to_vec()),
+    ];
+    assert_eq!(decoded(Framing::Terminal, body.as_bytes(), 7), (wanted, None));
+}
+
+#[test]
+fn a_body_that_ends_within_a_message_is_cut() {
+    let whole = framed(1, format!("{T1} out\n").as_bytes());
+    for kept in 1..whole.len() {
+        let (messages, error) = decoded(Framing::Multiplexed, &whole[..kept], 5);
+        assert_eq!((messages, error), (Vec::new(), Some(FrameError::Cut)), "{kept}");
+    }
 }
 
 #[test]

@@ -76,3 +76,18 @@ fn a_message_of_the_api_is_found_among_the_files() {
     assert_eq!(at(Stream::Stderr, 3, "x\n"), (1, 0, false));
     assert_eq!(at(Stream::Stdout, 0, "x\n"), (0, 0, false));
 }
+
+#[test]
+fn a_file_that_cannot_be_read_hides_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let [old, new] = two(directory.path());
+    let path = directory.path().join("damaged");
+    fs::write(&path, b"\x1f\x8b\x08 and no more").unwrap();
+    let file = Arc::new(File::open(&path).unwrap());
+    let found = Found { path, identity: old.0, file, is_compressed: true };
+    let damaged = (FileIdentity { device: 1, inode: 1, born: None }, Content::new(&found));
+    let last = LastSeen { stream: Stream::Stdout, ts: 4_000_000_000, hash: hash(b"c\n") as u32 };
+    let place = by_message(&mut [damaged, old, new], Format::JsonFile, &last).unwrap();
+    let offset = line("stdout", 4, "c").len() as u64;
+    assert_eq!(place, Place { file: 2, offset, is_proven: true });
+}

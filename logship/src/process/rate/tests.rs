@@ -72,3 +72,13 @@ fn what_was_dropped_is_told_even_if_nothing_follows() {
     assert_eq!(limiter.expire(6 * SECOND).unwrap().lines, 1);
     assert_eq!(limiter.deadline(), None);
 }
+
+#[test]
+fn a_clock_that_was_set_back_starves_nobody() {
+    let mut limiter = limiter("10/s");
+    let passed = |limiter: &mut Limiter, from: i64| {
+        (0..100).filter(|at| passes(limiter, from + at * 100 * MS, 0)).count()
+    };
+    assert_eq!(passed(&mut limiter, 3600 * SECOND), 100);
+    assert_eq!(passed(&mut limiter, 0), 100);
+}
