@@ -46,6 +46,11 @@ impl EngineError {
         self.kind
     }
 
+    /// The log of a container that the engine cannot read itself, or does not send as one.
+    pub fn unreadable_log(container: &str, reason: &str) -> Self {
+        Request::new("read the log of", "container", container).corrupt(reason)
+    }
+
     pub(super) fn bad_host(host: &str, reason: &str) -> Self {
         let kind = EngineErrorKind::Invalid;
         let shown = shown(host);

@@ -69,6 +69,9 @@ const LAST_SEND_TIME_MAX: Duration = Duration::from_secs(1);
 /// A container that does not run is looked at again after this time, should nobody tell of its start.
 const RECHECK_EVERY: Duration = Duration::from_secs(600);
 
+/// Attempts to read a log that is broken, when everything is to be read once.
+const BROKEN_ATTEMPTS_MAX: u32 = 3;
+
 /// Between attempts while the engine is away. There is no last attempt.
 const AWAY: Retry =
     Retry { attempts: u32::MAX, base: Duration::from_millis(500), cap: Duration::from_secs(15) };
@@ -190,6 +193,8 @@ pub async fn follow(followed: Followed) -> FollowEnd {
         last_picture: None,
         busy_until: None,
         log: Shown::default(),
+        readable: None,
+        is_corrupt: false,
     };
     follower.run(opened.cursor.is_none()).await
 }
@@ -219,6 +224,10 @@ struct Follower {
     busy_until: Option<Instant>,
     /// What the last picture was.
     log: Shown,
+    /// The engine cannot read more than so many messages of the end of the log, when so many were taken.
+    readable: Option<(u64, u64)>,
+    /// What is missing now is what the engine cannot read.
+    is_corrupt: bool,
 }
 
 impl Follower {
@@ -247,6 +256,15 @@ impl Follower {
                 Halt::Unreadable(error) => return FollowEnd::Unreadable(error),
                 Halt::Away(error) if self.followed.once => return FollowEnd::Failed(error),
                 Halt::Away(error) => error.to_string(),
+                Halt::Broken(error) if self.followed.once && failures >= BROKEN_ATTEMPTS_MAX => {
+                    // What came before is the log's nevertheless.
+                    self.processor.flush();
+                    if self.send().await.is_err() {
+                        return FollowEnd::Stopped;
+                    }
+                    let reason = error.to_string();
+                    return FollowEnd::Failed(EngineError::unreadable_log(self.name(), &reason));
+                }
                 Halt::Broken(error) => error.to_string(),
             };
             tracing::warn!(container = self.name(), "{reason}; trying again");
@@ -358,8 +376,9 @@ impl Follower {
     async fn catch_up(&mut self) -> Result<Shown, Halt> {
         let before = self.tracker.taken();
         let since = self.last_picture;
-        let mut extent = self.first_extent();
+        let mut extent = self.within_readable(self.first_extent());
         let mut is_rest = false;
+        let mut is_bounded = false;
         loop {
             self.last_picture = Some(Instant::now());
             let picture = if is_rest {
@@ -367,7 +386,21 @@ impl Follower {
             } else {
                 Picture::new(&self.tracker, extent)
             };
-            let (outcome, messages) = self.look(picture, extent).await?;
+            let (outcome, messages) = match self.look(picture, extent).await {
+                Err(Halt::Broken(FrameError::Engine(reason))) if !is_bounded => {
+                    let broken = Halt::Broken(FrameError::Engine(reason));
+                    let Some(readable) = self.find_readable().await? else { return Err(broken) };
+                    is_bounded = true;
+                    extent = Extent::Tail(readable);
+                    // Without a place there is none to be searched.
+                    is_rest = self.tracker.is_new();
+                    if is_rest {
+                        self.tell_corrupt();
+                    }
+                    continue;
+                }
+                looked => looked?,
+            };
             match outcome {
                 Outcome::Proven(told) => {
                     for (stream, control) in told {
@@ -375,6 +408,11 @@ impl Follower {
                     }
                 }
                 Outcome::Empty => {}
+                Outcome::TooShort if is_bounded => {
+                    self.is_corrupt = true;
+                    is_rest = true;
+                    continue;
+                }
                 Outcome::TooShort => {
                     extent = self.larger(extent);
                     continue;
@@ -385,6 +423,12 @@ impl Follower {
                     continue;
                 }
             }
+            self.is_corrupt = false;
+            self.readable = match (extent, is_bounded) {
+                (Extent::Tail(readable), true) => Some((readable, self.tracker.taken())),
+                (Extent::Tail(_), false) => self.readable,
+                (Extent::Everything, _) => None,
+            };
             self.unproven_bytes = 0;
             self.unproven_since = None;
             self.is_stalled = false;
@@ -405,6 +449,69 @@ impl Follower {
             self.send_full().await?;
             return Ok(self.log);
         }
+    }
+
+    /// The engine cannot read a message of its own log, and nothing it is asked for may reach back to it: how many
+    /// messages from the end can be read. `None`: not one.
+    async fn find_readable(&self) -> Result<Option<u64>, Halt> {
+        let (mut good, mut bad) = (0, 1);
+        while bad <= TAIL_MAX && self.is_readable(bad).await? {
+            good = bad;
+            bad *= 2;
+        }
+        while bad <= TAIL_MAX && bad - good > 1 {
+            let middle = good + (bad - good) / 2;
+            if self.is_readable(middle).await? {
+                good = middle;
+            } else {
+                bad = middle;
+            }
+        }
+        Ok((good > 0).then_some(good))
+    }
+
+    /// Whether the engine can read so many messages from the end.
+    async fn is_readable(&self, count: u64) -> Result<bool, Halt> {
+        let pictures = self.followed.gate.pictures.clone();
+        let stop = &self.followed.stop;
+        let _permit = stop.or(pictures.acquire_owned()).await.ok_or(Halt::Stopped)?;
+        let asked = self.followed.engine.raw_logs(&self.followed.id, LogTail::Last(count), false);
+        let mut logs = stop.or(asked).await.ok_or(Halt::Stopped)??;
+        let mut decoder = Decoder::new(self.framing);
+        let mut buffer = Vec::new();
+        loop {
+            buffer.clear();
+            let more = stop.or(logs.read(&mut buffer)).await.ok_or(Halt::Stopped)?;
+            let is_end = more.is_none();
+            more.transpose()?;
+            decoder.push(&buffer, time::now());
+            while let Some(message) = if is_end { decoder.finish() } else { decoder.message() } {
+                match message {
+                    Ok(_) => {}
+                    Err(FrameError::Engine(_)) => return Ok(false),
+                    Err(error) => return Err(Halt::Broken(error)),
+                }
+            }
+            if is_end {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// An extent that does not reach back to what the engine cannot read.
+    fn within_readable(&self, extent: Extent) -> Extent {
+        let Some((readable, taken)) = self.readable else { return extent };
+        let readable = readable + (self.tracker.taken() - taken);
+        match extent {
+            Extent::Tail(count) => Extent::Tail(count.min(readable)),
+            Extent::Everything => Extent::Tail(readable),
+        }
+    }
+
+    fn tell_corrupt(&mut self) {
+        let reason = GapReason::Corrupt;
+        let gap = Gap { reason, from: None, to: None, bytes: None, lines: None, exact: false };
+        self.control(Stream::Stdout, &Control::Gap(gap));
     }
 
     fn first_extent(&self) -> Extent {
@@ -486,6 +593,7 @@ impl Follower {
             let expected = self.rate.expected(Duration::from_secs(1));
             Extent::Tail(TAIL_DEFAULT.max(expected).min(TAIL_MAX))
         };
+        let extent = self.within_readable(extent);
         let tail = match extent {
             Extent::Everything => LogTail::All,
             Extent::Tail(count) => LogTail::Last(count),
@@ -656,6 +764,12 @@ impl Follower {
     }
 
     fn control_at(&mut self, ts: i64, stream: Stream, control: &Control) {
+        let control = &match control {
+            Control::Gap(gap) if self.is_corrupt && gap.reason == GapReason::Rotated => {
+                Control::Gap(Gap { reason: GapReason::Corrupt, exact: false, ..gap.clone() })
+            }
+            control => control.clone(),
+        };
         if let Control::Gap(gap) = control {
             let (from, to, exact) = (gap.from, gap.to, gap.exact);
             tracing::warn!(container = self.name(), from, to, exact, "log lines are lost");
