@@ -80,7 +80,7 @@ pub(super) struct Follow {
     /// Files that hold something back which time hands on.
     waiting: BTreeSet<SourceId>,
     /// Made, and not yet taken by the log. Nothing is read before it is empty.
-    outbox: VecDeque<Message>,
+    pub(super) outbox: VecDeque<Message>,
     buffer: Vec<u8>,
     open: usize,
 }
@@ -516,7 +516,9 @@ impl Follow {
         self.close(id);
         let Some(tailed) = self.files.remove(&id) else { return };
         for name in &tailed.names {
-            self.by_name.remove(name);
+            if self.by_name.get(name) == Some(&id) {
+                self.by_name.remove(name);
+            }
         }
         self.by_identity.remove(&tailed.identity);
         self.waiting.remove(&id);

@@ -1,6 +1,6 @@
 //! The beginning of a run: what was read by earlier ones is found again, what came and went in between too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use crate::files::follow::{Follow, gap};
 use crate::files::patterns::{self, Compression};
 use crate::files::siblings::{self, Candidate, Former};
 use crate::files::tailed::{Content, Tailed};
+use crate::intake::Message;
 use crate::proof::{FileFacts, head_len, holds, piece};
 use crate::record::{Control, GapReason};
 use crate::rule::{FileStart, Mode};
@@ -48,6 +49,13 @@ impl Follow {
     pub(super) fn resume(&mut self, listed: Vec<Candidate>) {
         let known = self.known();
         let is_first = known.is_empty();
+        let is_missing = |listed: &[Candidate]| {
+            let there: HashSet<FileIdentity> =
+                listed.iter().map(|candidate| candidate.facts.identity).collect();
+            known.iter().any(|known| !known.is_over && !there.contains(&known.cursor.file))
+        };
+        // A name that moves while a directory is read may be in neither place.
+        let listed = if is_missing(&listed) { self.list() } else { listed };
         let mut there: HashMap<FileIdentity, &Candidate> = HashMap::new();
         for candidate in listed.iter().filter(|candidate| candidate.facts.is_regular) {
             there.entry(candidate.facts.identity).or_insert(candidate);
@@ -67,6 +75,7 @@ impl Follow {
         // Only now all that is known is known: the rest may be copies. What vanished comes first, since a copy that
         // is gone itself was read further than the file it was of.
         let mut newest = newest(&known);
+        let ended = vanished.iter().chain(&changed).map(|known| known.id).collect();
         for known in vanished {
             let found = self.vanished(known);
             if let Some(newest) = newest.get_mut(&known.base)
@@ -84,7 +93,21 @@ impl Follow {
         }
         let over: Vec<Former> =
             known.iter().filter(|known| known.is_over).map(|known| former(&known.cursor)).collect();
+        // What continues a file is known to the log before that it does not hold it any more.
+        let late = self.set_aside(&ended);
         self.begin_unknown(listed, is_first, &newest, &over);
+        self.outbox.extend(late);
+    }
+
+    /// What was to be said of some sources.
+    fn set_aside(&mut self, of: &HashSet<SourceId>) -> VecDeque<Message> {
+        let is_of = |message: &Message| match message {
+            Message::Chunk(chunk) => of.contains(&chunk.source),
+            Message::End(id) => of.contains(id),
+        };
+        let (late, now) = std::mem::take(&mut self.outbox).into_iter().partition(is_of);
+        self.outbox = now;
+        late
     }
 
     /// The files of earlier runs that these patterns mean, the oldest source first.
@@ -146,11 +169,16 @@ impl Follow {
             is_directory: false,
         };
         let (id, base) = (known.id, &known.base);
+        // Its name may mean another file by now.
+        let named = self.by_name.remove(base);
         self.insert(id, base, &facts, base, Content::Closed, known.cursor, Vec::new());
         if let Some(tailed) = self.files.get_mut(&id) {
             tailed.names.clear();
         }
         self.by_name.remove(base);
+        if let Some(named) = named {
+            self.by_name.insert(base.clone(), named);
+        }
         if found.is_none() {
             let is_rotated = FileFacts::at(base).is_ok();
             let reason = if is_rotated { GapReason::Rotated } else { GapReason::Removed };

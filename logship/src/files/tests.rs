@@ -395,6 +395,23 @@ fn a_file_that_is_nowhere_is_a_gap() {
 }
 
 #[test]
+fn a_copy_is_known_although_the_file_of_that_name_was_another_one_before() {
+    let scene = Scene::new("a.log*");
+    scene.append("a.log", numbered(0..10));
+    scene.start_and_wait(10);
+    fs::remove_file(scene.path("a.log")).unwrap();
+    scene.append("a.log", numbered(10..20));
+    let running = scene.start();
+    scene.wait("second", |scene| scene.lines().len() == 20);
+    fs::copy(scene.path("a.log"), scene.path("a.log.1")).unwrap();
+    scene.append("a.log", numbered(20..30));
+    scene.wait("third", |scene| scene.lines().len() >= 30);
+    running.stop();
+    scene.start().stop();
+    scene.assert_each_once(30);
+}
+
+#[test]
 fn one_file_under_many_names_is_read_once() {
     let scene = Scene::new("*.log");
     scene.append("a.log", "1\n");

@@ -179,8 +179,8 @@ impl Follow {
             let Some(tailed) = self.files.get_mut(&id) else { return };
             if tailed.names.last().is_none_or(|name| name != path) {
                 tailed.add_name(path);
-                self.by_name.insert(path.to_owned(), id);
             }
+            self.by_name.insert(path.to_owned(), id);
             if facts.size != tailed.size || facts.modified != tailed.modified {
                 tailed.modified = facts.modified;
                 self.wake(id);
