@@ -94,8 +94,11 @@ impl Rig {
             sources.restore(*id, meta.clone(), cursor.clone());
         }
         let (intake, receiver) = intake(sources);
-        let settings =
-            EngineSettings { host: host.map(str::to_owned), ..EngineSettings::default() };
+        let settings = EngineSettings {
+            host: host.map(str::to_owned),
+            files: Some(CONTAINERS_DIRECTORY.into()),
+            ..EngineSettings::default()
+        };
         let (shutdown, table) = (Shutdown::new(), Arc::new(FollowedTable::default()));
         let reading = {
             let (shutdown, table) = (shutdown.clone(), table.clone());

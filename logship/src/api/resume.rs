@@ -743,8 +743,10 @@ impl Search {
         }
         match (self.current, self.pattern.split_last()) {
             (Some(current), Some((last, before)))
+                // Whole lines need no count: where times have whole seconds, hundreds of lines share one, and an
+                // answer may begin among them.
                 if current == *last
-                    && self.group_count == self.group_seen
+                    && (ends_line || self.group_count == self.group_seen)
                     && self.matches_before(before) =>
             {
                 Found::Last
