@@ -13,6 +13,8 @@ mod engine_volumes;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod logship_api;
+#[cfg(test)]
 mod logship_cli;
 #[cfg(test)]
 mod logship_crash;

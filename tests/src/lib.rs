@@ -17,6 +17,7 @@
 
 pub mod compare;
 pub mod engine;
+pub mod fake_engine;
 pub mod fake_s3;
 pub mod http_receiver;
 mod http_server;

@@ -183,6 +183,7 @@ pub async fn follow(followed: Followed) -> FollowEnd {
         framing: Framing::Multiplexed,
         rotation: Rotation { file_bytes: None, files: 1, pieces_share_time: false },
         open: [None; 3],
+        holds_return: false,
         gather_until: None,
         unproven_bytes: 0,
         unproven_since: None,
@@ -208,6 +209,8 @@ struct Follower {
     rotation: Rotation,
     /// Times of unfinished lines: standard output, standard error, terminal.
     open: [Option<i64>; 3],
+    /// The last piece of a terminal ended with a carriage return, which may be half of the line end.
+    holds_return: bool,
     /// When what is gathered is handed on.
     gather_until: Option<Instant>,
     /// Bytes that a follower gave since the last proof.
@@ -737,17 +740,25 @@ impl Follower {
             [bytes @ .., b'\n'] => (bytes, true),
             bytes => (bytes, false),
         };
-        if let Some(open) = self.open.get_mut(lane) {
-            *open = (!ends_line).then_some(message.ts);
+        let marks = end.saturating_sub(1)..end;
+        let (stream, ts) = (message.stream, message.ts);
+        // The end of a terminal's line has two bytes, and a piece may end between them.
+        let was_held = std::mem::take(&mut self.holds_return) && open == Some(ts);
+        if was_held && !(ends_line && bytes.is_empty()) {
+            let (bytes, marks) = (b"\r".as_slice(), marks.clone());
+            self.processor.piece(&Piece { stream, ts, bytes, ends_line: false, late, marks });
         }
-        self.processor.piece(&Piece {
-            stream: message.stream,
-            ts: message.ts,
-            bytes,
-            ends_line,
-            late,
-            marks: end.saturating_sub(1)..end,
-        });
+        let bytes = match bytes {
+            [bytes @ .., b'\r'] if stream == Stream::Console && !ends_line => {
+                self.holds_return = true;
+                bytes
+            }
+            bytes => bytes,
+        };
+        if let Some(open) = self.open.get_mut(lane) {
+            *open = (!ends_line).then_some(ts);
+        }
+        self.processor.piece(&Piece { stream, ts, bytes, ends_line, late, marks });
         self.gather_until.get_or_insert_with(|| Instant::now() + GATHER_TIME);
     }
 
