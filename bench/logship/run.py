@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import datetime
 import os
+import random
 import re
 import shutil
 import signal
@@ -96,12 +97,16 @@ def wait_until(done: Callable[[], bool], what: str, pause: float = 0.05) -> None
 def make_input(folder: Path, files: int, lines: int) -> int:
     """Numbered lines of LINE_BYTES, spread over `files` files. Bytes in all."""
     folder.mkdir(parents=True)
-    padding = b"x" * (LINE_BYTES - 22)
+    # Words as log lines have them: LZ4 makes a third of it.
+    random_of = random.Random(7)
+    words = ["".join(random_of.choices("abcdefghijklmnopqrstuvwxyz0123456789/=-", k=random_of.randint(3, 11)))
+             for _ in range(400)]
+    texts = [" ".join(random_of.choices(words, k=20)).encode()[: LINE_BYTES - 22] for _ in range(4001)]
     each = lines // files
     for number in range(files):
         with (folder / f"{number:03}.log").open("wb") as file:
             for start in range(0, each, 10_000):
-                file.write(b"".join(b"%08d %011d %s\n" % (number, at, padding)
+                file.write(b"".join(b"%08d %011d %s\n" % (number, at, texts[(at * 31 + number) % len(texts)])
                                     for at in range(start, min(start + 10_000, each))))
     return sum(file.stat().st_size for file in folder.iterdir())
 

