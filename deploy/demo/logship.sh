@@ -29,7 +29,7 @@ WRITE_FILE='n=0
 WRITE_STDOUT='n=0
     while [ $n -lt $LINES ]; do
         n=$((n + 1))
-        echo "GET /item/$n 200"
+        echo "200 GET /item/$n"
         [ $((n % 500)) -ne 0 ] || sleep 0.3
     done'
 # What logrotate does with `create` and no signal: the names move up by one.
@@ -38,7 +38,7 @@ ROTATE='for n in 3 2 1; do
     done
     mv catalina.log catalina.log.1'
 # How often each number came: lines, different numbers, smallest and largest.
-COUNT='sed -n "s/.*[ /]\([0-9][0-9]*\)\( 200\)*$/\1/p" | sort -n | awk "
+COUNT='sed -n "s/.*[ /]\([0-9][0-9]*\)$/\1/p" | sort -n | awk "
     { lines++; if (\$1 != last || NR == 1) different++; last = \$1; if (NR == 1) first = \$1 }
     END { print lines + 0, different + 0, first + 0, last + 0 }"'
 }
