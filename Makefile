@@ -1,5 +1,5 @@
 # The whole vocabulary. Each target first makes sure of what it needs: see deploy/ensure.sh.
-.PHONY: help demo test lint bench images soak
+.PHONY: help demo test lint bench fuzz images soak
 
 help: ## these lines
 	@sed -n 's/^\([a-z]*\):.* ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -18,9 +18,14 @@ lint: ## rustfmt, clippy, cargo-deny, shellcheck
 	cargo clippy --workspace --all-targets -- -D warnings
 	@deploy/lint.sh
 
-bench: ## backup beside tar+zstd, restic and borg; the table lands in bench/RESULTS.md
-	@deploy/ensure.sh build bench
+bench: ## backup beside tar+zstd, restic and borg, logship beside rsyslog; the tables land in bench/RESULTS.md
+	@deploy/ensure.sh build bench engine
 	bench/backup/run.py --usr
+	bench/logship/run.py
+
+fuzz: ## every decoder of logship for half a minute each, with cargo-fuzz
+	@deploy/ensure.sh build fuzz
+	deploy/fuzz.sh
 
 images: ## release binaries, static and stripped, and their images
 	@deploy/ensure.sh build engine

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what a make target needs is on this machine.
 #
-#   deploy/ensure.sh build|tests|demo|engine|lint|bench …
+#   deploy/ensure.sh build|tests|demo|engine|lint|bench|fuzz …
 #
 # As root on Debian or Ubuntu, missing packages are installed and an engine is started, and each act is
 # announced. Otherwise, or with CHORES_NO_INSTALL=1, what is missing is named with the way to get it.
@@ -78,13 +78,15 @@ missing_of() {
             if ! has dockerd && ! engine_answers; then echo docker.io; fi
             ;;
         lint) has shellcheck || echo shellcheck ;;
+        fuzz) has c++ || echo g++ ;;
         bench)
             has restic || echo restic
             has borg || echo borgbackup
             has zstd || echo zstd
             has python3 || echo python3
+            has rsyslogd || echo rsyslog
             ;;
-        *) fail "unknown need: $1 (one of build, tests, demo, engine, lint, bench)" ;;
+        *) fail "unknown need: $1 (one of build, tests, demo, engine, lint, bench, fuzz)" ;;
     esac
 }
 
@@ -175,6 +177,17 @@ ensure_cargo_deny() {
     cargo install --quiet --locked cargo-deny
 }
 
+ensure_cargo_fuzz() {
+    has c++ || ensure_packages fuzz || return 1
+    has cargo-fuzz && return
+    if [ "${CHORES_NO_INSTALL:-}" = 1 ]; then
+        say "missing for fuzz: cargo-fuzz (CHORES_NO_INSTALL=1 forbids installing it; by hand: cargo install --locked cargo-fuzz)"
+        return 1
+    fi
+    say "installing cargo-fuzz into cargo's bin folder; this takes some minutes, once"
+    cargo install --quiet --locked cargo-fuzz
+}
+
 # Whether going on without a need is wrong.
 required() {
     [ "$1" = build ] || [ "${CHORES_REQUIRE_ENGINE:-}" = 1 ]
@@ -186,6 +199,7 @@ for need in "$@"; do
         build) ensure_cargo && ensure_packages build || met=no ;;
         engine) ensure_engine || met=no ;;
         lint) ensure_packages lint && ensure_cargo_deny || met=no ;;
+        fuzz) ensure_cargo_fuzz || met=no ;;
         *) ensure_packages "$need" || met=no ;;
     esac
     if [ $met = no ] && required "$need"; then fail "cannot go on without what $need needs"; fi

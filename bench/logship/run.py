@@ -200,15 +200,15 @@ def container(image: str, *words: str) -> str:
 
 
 def judge(output: Path, lines: int) -> tuple[int, int]:
-    """Lost and repeated by the numbers of log-writer: `NAME NUMBER PADDING`."""
+    """Lost and repeated by the numbers of log-writer, from 1: `NAME NUMBER PADDING`."""
     number = re.compile(rb"^\S+ (\d+) ?")
     seen = bytearray(lines)
     repeated = 0
     with output.open("rb") as file:
         for line in file:
             found = number.match(line)
-            at = int(found.group(1)) if found else lines
-            if at < lines:
+            at = int(found.group(1)) - 1 if found else lines
+            if 0 <= at < lines:
                 repeated += seen[at]
                 seen[at] = 1
     return lines - sum(seen), repeated
