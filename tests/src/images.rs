@@ -53,6 +53,8 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        // A build of the same recipe would find its layers cached and, a moment later, gone.
+        let _no_build = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
         let (docker, name) = (self.engine.docker().clone(), self.name.clone());
         let options = RemoveImageOptions { force: true, ..Default::default() };
         let removed = wait(async move { docker.remove_image(&name, Some(options), None).await });
@@ -375,9 +377,11 @@ fn mirror_in(sources: &str) -> Option<String> {
     })
 }
 
+/// The images of this process by key. Held while one is built or removed.
+static IN_USE: LazyLock<Mutex<HashMap<String, Weak<Image>>>> = LazyLock::new(Mutex::default);
+
 /// Runs `make` unless an image of the same key is in use somewhere in this process.
 fn shared(key: &str, make: impl FnOnce() -> Image) -> Arc<Image> {
-    static IN_USE: LazyLock<Mutex<HashMap<String, Weak<Image>>>> = LazyLock::new(Mutex::default);
     let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(image) = in_use.get(key).and_then(Weak::upgrade) {
         return image;
