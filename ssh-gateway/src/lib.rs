@@ -1,5 +1,34 @@
 //! `ssh-gateway`: a door without a room behind it. This release of the suite contains `backup` only.
-#![forbid(unsafe_code)]
+
+// What the processes say to each other.
+pub mod wire;
+
+// From the client inwards.
+pub mod broker;
+pub mod net;
+
+pub mod authorized_keys;
+pub mod host_keys;
+pub mod login;
+pub mod policy;
+
+pub mod container;
+pub mod hop;
+
+// In and around the container.
+pub mod enter;
+pub mod spawner;
+pub mod task;
+
+pub mod portal;
+pub mod scp;
+pub mod sftp;
+
+// What was typed, what it means, and who does it.
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod doctor;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

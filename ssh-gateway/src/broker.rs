@@ -1,0 +1,1 @@
+//! Decides who may enter what, and has it done.

@@ -1,0 +1,1 @@
+//! What the engine and the runtime say about a container, and what confinement follows.

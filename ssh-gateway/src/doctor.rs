@@ -1,0 +1,1 @@
+//! What works on this machine, what is degraded, and what mends it.

@@ -1,0 +1,1 @@
+//! Enters a container the way the runtime's exec does.

@@ -1,0 +1,1 @@
+//! Has programs run in containers: the broker's side of spawner, tasks and portals.

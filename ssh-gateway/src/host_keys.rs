@@ -1,0 +1,1 @@
+//! Our own keys: made once, kept in the state directory.

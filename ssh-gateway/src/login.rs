@@ -1,0 +1,1 @@
+//! Login names: which containers a client means.

@@ -1,0 +1,1 @@
+//! Speaks SSH; decides nothing.

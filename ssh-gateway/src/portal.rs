@@ -1,0 +1,1 @@
+//! Opens sockets inside a container for forwards and agents.

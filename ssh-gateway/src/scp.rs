@@ -1,0 +1,1 @@
+//! The remote side of legacy scp, for containers without one.

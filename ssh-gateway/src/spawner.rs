@@ -1,0 +1,1 @@
+//! Forks tasks, and nothing else.
