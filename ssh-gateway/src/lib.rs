@@ -1,6 +1,7 @@
 //! `ssh-gateway`: a door without a room behind it. This release of the suite contains `backup` only.
 
 // What the processes say to each other.
+pub mod descriptor;
 pub mod wire;
 
 // From the client inwards.

@@ -15,13 +15,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg,
-    socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+    sendmsg, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::descriptor::watched;
 
 /// Longer messages travel in a memfd: a socket's buffer has no room for them. In bytes.
 const MESSAGE_INLINE_MAX: usize = 64 * 1024;
@@ -63,15 +65,15 @@ impl Socket {
 
     /// The same end for a process that may not block. Needs a tokio runtime with I/O.
     pub fn into_async(self) -> io::Result<AsyncSocket> {
-        rustix::io::ioctl_fionbio(&self.0, true)?;
-        Ok(AsyncSocket(AsyncFd::with_interest(
-            self.0,
-            Interest::READABLE.add(Interest::WRITABLE),
-        )?))
+        Ok(AsyncSocket(watched(self.0)?))
     }
 
     /// Sends one message; waits for room.
-    pub fn send<T: Serialize>(&self, message: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    pub fn send<T: Serialize>(
+        &self,
+        message: &T,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         Packet::of(message)?.send(&self.0, descriptors)
     }
 
@@ -171,12 +173,7 @@ fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> io::Result<Option<Received<
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::io::retry_on_intr(|| {
-        recvmsg(
-            socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )
+        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
     let mut descriptors = Vec::new();
     for part in control.drain() {
