@@ -1,1 +1,3 @@
-//! Enters a container the way the runtime's exec does.
+//! Entering a container: one file for each part of what makes a process one of the container.
+
+pub mod sys;

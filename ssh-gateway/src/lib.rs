@@ -15,6 +15,7 @@ pub mod policy;
 
 pub mod container;
 pub mod hop;
+pub mod role;
 
 // In and around the container.
 pub mod enter;
