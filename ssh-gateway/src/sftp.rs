@@ -27,7 +27,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::fcntl_setpipe_size;
 
+pub(crate) use accounts::Accounts;
 use buffer::Buffer;
+pub(crate) use protocol::reason;
 use protocol::{LENGTH_BYTES, PACKET_BYTES_MAX, Wrong};
 use server::Server;
 

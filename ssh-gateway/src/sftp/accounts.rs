@@ -21,7 +21,7 @@ const GROUPS: &str = "/etc/group";
 
 /// Both files, read when first needed.
 #[derive(Debug, Default)]
-pub(super) struct Accounts {
+pub(crate) struct Accounts {
     users: Option<Names>,
     groups: Option<Names>,
 }
@@ -46,7 +46,7 @@ impl Accounts {
     }
 
     /// The home directory of a user by name.
-    pub(super) fn home(&mut self, user: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn home(&mut self, user: &[u8]) -> Option<Vec<u8>> {
         self.users().homes.get(user).cloned()
     }
 

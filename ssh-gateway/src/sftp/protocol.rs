@@ -137,7 +137,7 @@ impl From<Errno> for Refusal {
 }
 
 /// The system's words for an error, without its number.
-fn reason(error: Errno) -> String {
+pub(crate) fn reason(error: Errno) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or_else(|| text.clone(), |(words, _)| words.to_owned())
 }
