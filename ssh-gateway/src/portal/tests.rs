@@ -372,8 +372,10 @@ fn an_order_that_means_nothing_ends_it() {
 fn child_of_the_test_of_signals() {
     let Some(home) = std::env::var_os(CHILD_HOME) else { return };
     let socket = io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+    let before = threads();
     let exit = run(Socket::from_descriptor(socket), Path::new(&home));
-    assert_eq!(exit, EXIT_DONE);
+    assert_eq!((exit, threads()), (EXIT_DONE, before));
 }
 
 fn start_child(home: &Path) -> (Child, Socket) {
@@ -389,16 +391,19 @@ fn start_child(home: &Path) -> (Child, Socket) {
 }
 
 #[test]
-fn a_signal_ends_it_and_nothing_of_it_is_left() {
+fn a_signal_ends_it_and_no_file_or_thread_of_it_is_left() {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         let home = TempDir::new().unwrap();
         let (mut child, socket) = start_child(home.path());
-        let mut paths = Vec::new();
-        let acts = [(1, Act::ListenUnix { path: b"socket".to_vec() }), (2, Act::ListenAgent)];
-        for (number, act) in acts {
+        let ask = |number: u64, act: Act| -> Report {
             socket.send(&Order { number, act }, &[]).unwrap();
-            let deadline = Instant::now() + PATIENCE;
-            let (report, _) = socket.receive_by::<Report>(deadline).unwrap().unwrap();
+            socket.receive_by(Instant::now() + PATIENCE).unwrap().expect("the portal has ended").0
+        };
+        ask(1, connect("localhost", 1));
+        let mut paths = Vec::new();
+        let acts = [(2, Act::ListenUnix { path: b"socket".to_vec() }), (3, Act::ListenAgent)];
+        for (number, act) in acts {
+            let report = ask(number, act);
             let Ok(Opened::ListeningUnix { path }) = report.result else { panic!("{report:?}") };
             paths.push(PathBuf::from(String::from_utf8(path).unwrap()));
         }
