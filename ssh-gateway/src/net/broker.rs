@@ -1,0 +1,226 @@
+//! The broker as `net` sees it: questions with numbers, answers with deadlines, news.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::lock;
+use crate::wire::Exit;
+use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, News, Question, Refusal, Word};
+use crate::wire::socket::AsyncSocket;
+
+/// Questions that wait for room in the socket.
+const QUEUE_MAX: usize = 1024;
+/// Questions that wait for an answer; more are refused at once.
+const PENDING_MAX: usize = 16_384;
+/// What a session ends with when the gateway itself is at fault (as ssh(1) does).
+const STATUS_GATEWAY: u8 = 255;
+
+/// An answer and the descriptors that came with it.
+pub(super) type Reply = (Answer, Vec<OwnedFd>);
+
+/// Asks and tells the broker.
+#[derive(Debug)]
+pub(super) struct Broker {
+    queue: mpsc::Sender<Ask>,
+    numbers: AtomicU64,
+    items: AtomicU64,
+    pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+    exits: Mutex<HashMap<ItemId, oneshot::Sender<Exit>>>,
+    connections: Mutex<HashMap<ConnectionId, mpsc::Sender<String>>>,
+    drain: CancellationToken,
+    gone: CancellationToken,
+}
+
+impl Broker {
+    /// Speaks with the broker at the other end. Needs a tokio runtime.
+    pub(super) fn new(socket: AsyncSocket) -> Arc<Self> {
+        let (queue, questions) = mpsc::channel(QUEUE_MAX);
+        let broker = Arc::new(Self {
+            queue,
+            numbers: AtomicU64::new(1),
+            items: AtomicU64::new(1),
+            pending: Mutex::default(),
+            exits: Mutex::default(),
+            connections: Mutex::default(),
+            drain: CancellationToken::new(),
+            gone: CancellationToken::new(),
+        });
+        let socket = Arc::new(socket);
+        tokio::spawn(send(Arc::clone(&socket), questions, broker.gone.clone()));
+        tokio::spawn(receive(socket, Arc::clone(&broker)));
+        broker
+    }
+
+    /// Cancelled when the broker wants no more connections to be accepted.
+    pub(super) fn drain(&self) -> &CancellationToken {
+        &self.drain
+    }
+
+    /// Cancelled when the broker is gone.
+    pub(super) fn gone(&self) -> &CancellationToken {
+        &self.gone
+    }
+
+    /// A number for a session, stream or listener.
+    pub(super) fn item(self: &Arc<Self>) -> Item {
+        Item { id: self.items.fetch_add(1, Ordering::Relaxed), broker: Arc::clone(self) }
+    }
+
+    /// Asks and waits; silence and overload are refusals too.
+    pub(super) async fn ask(&self, question: Question, patience: Duration) -> Reply {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        {
+            let mut pending = lock(&self.pending);
+            if pending.len() >= PENDING_MAX {
+                return refused("the gateway is too busy");
+            }
+            pending.insert(number, sender);
+        }
+        let _forget = Forget { broker: self, number };
+        let asked = async {
+            self.queue.send(Ask { number, question }).await.ok()?;
+            answer.await.ok()
+        };
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Some(reply)) => reply,
+            Ok(None) => refused("the gateway is stopping"),
+            Err(_) => refused("the gateway did not decide in time"),
+        }
+    }
+
+    /// Tells what needs no answer.
+    pub(super) fn tell(&self, question: Question) {
+        let ask = Ask { number: 0, question };
+        if let Err(mpsc::error::TrySendError::Full(ask)) = self.queue.try_send(ask) {
+            let queue = self.queue.clone();
+            tokio::spawn(async move {
+                // The queue is closed only when the process ends.
+                queue.send(ask).await.ok();
+            });
+        }
+    }
+
+    /// How this session's program ends; to be called before it is started.
+    pub(super) fn exit_of(&self, session: ItemId) -> oneshot::Receiver<Exit> {
+        let (sender, exit) = oneshot::channel();
+        lock(&self.exits).insert(session, sender);
+        exit
+    }
+
+    /// Reasons to close this connection.
+    pub(super) fn orders_for(&self, connection: ConnectionId) -> mpsc::Receiver<String> {
+        let (sender, orders) = mpsc::channel(1);
+        lock(&self.connections).insert(connection, sender);
+        orders
+    }
+
+    /// The connection is over.
+    pub(super) fn disconnected(&self, connection: ConnectionId, reason: String) {
+        lock(&self.connections).remove(&connection);
+        self.tell(Question::Disconnected { connection, reason });
+    }
+
+    fn hear(&self, word: Word, descriptors: Vec<OwnedFd>) {
+        match word {
+            Word::Begin(_) => tracing::warn!("the broker began twice"),
+            Word::Answer { number, answer } => {
+                if let Some(sender) = lock(&self.pending).remove(&number) {
+                    // Nobody waits any more: the descriptors are closed here, and whoever gave up has told
+                    // the broker so.
+                    sender.send((answer, descriptors)).ok();
+                }
+            }
+            Word::News(News::Exited { session, exit }) => {
+                if let Some(sender) = lock(&self.exits).remove(&session) {
+                    sender.send(exit).ok();
+                }
+            }
+            Word::News(News::Disconnect { connection, reason }) => {
+                if let Some(sender) = lock(&self.connections).get(&connection) {
+                    // One reason is enough.
+                    sender.try_send(reason).ok();
+                }
+            }
+            Word::News(News::Drain) => self.drain.cancel(),
+        }
+    }
+}
+
+/// A session, stream or listener of the broker's; dropped, it is closed there.
+#[derive(Debug)]
+pub(super) struct Item {
+    id: ItemId,
+    broker: Arc<Broker>,
+}
+
+impl Item {
+    /// Its number.
+    pub(super) fn id(&self) -> ItemId {
+        self.id
+    }
+}
+
+impl Drop for Item {
+    fn drop(&mut self) {
+        lock(&self.broker.exits).remove(&self.id);
+        self.broker.tell(Question::Close { item: self.id });
+    }
+}
+
+/// Removes a question that nobody waits for any more.
+struct Forget<'broker> {
+    broker: &'broker Broker,
+    number: u64,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        lock(&self.broker.pending).remove(&self.number);
+    }
+}
+
+fn refused(message: &str) -> Reply {
+    let refusal =
+        Refusal { message: message.to_owned(), status: STATUS_GATEWAY, prohibited: false };
+    (Answer::Refused(refusal), Vec::new())
+}
+
+async fn send(
+    socket: Arc<AsyncSocket>,
+    mut questions: mpsc::Receiver<Ask>,
+    gone: CancellationToken,
+) {
+    while let Some(ask) = questions.recv().await {
+        if let Err(error) = socket.send(&ask, &[]).await {
+            // Too long a question harms nobody but its asker, who waits in vain for an answer.
+            if error.kind() != io::ErrorKind::InvalidInput {
+                break;
+            }
+        }
+    }
+    gone.cancel();
+}
+
+async fn receive(socket: Arc<AsyncSocket>, broker: Arc<Broker>) {
+    loop {
+        match socket.receive::<Word>().await {
+            Ok(Some((word, descriptors))) => broker.hear(word, descriptors),
+            Ok(None) => break,
+            // A message whose descriptors found no room in this process: its asker's deadline ends the wait.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!("a message of the broker was lost: {error}");
+            }
+            Err(_) => break,
+        }
+    }
+    broker.gone.cancel();
+    lock(&broker.pending).clear();
+}

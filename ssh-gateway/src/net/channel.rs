@@ -1,0 +1,247 @@
+//! A session: a program with its three streams or its terminal, until both it and its output have ended.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::Sig;
+use russh::server::Handle;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::broker::Item;
+use super::connection::Connection;
+use super::forward;
+use super::output::{self, Out, STDERR};
+use super::spool::Spool;
+use super::stream::Stream;
+use crate::wire::net::{Answer, Question, Refusal};
+use crate::wire::{Exit, Opaque, Program, Terminal, WindowSize};
+
+/// How long a program may take to start: a container may be slow, and a portal may have to start first.
+const START_TIME: Duration = Duration::from_secs(60);
+
+/// What a client asked for before it started a program.
+#[derive(Debug, Default)]
+pub(super) struct Wishes {
+    /// A terminal.
+    pub(super) terminal: Option<Terminal>,
+    /// Variables.
+    pub(super) environment: Vec<(String, Opaque)>,
+    /// Its agent.
+    pub(super) agent: bool,
+}
+
+/// A session that is about to run.
+pub(super) struct Session {
+    /// Whose.
+    pub(super) connection: Arc<Connection>,
+    /// To open channels for its agent, and to tell how it ended.
+    pub(super) handle: Handle,
+    /// At the broker.
+    pub(super) item: Item,
+    /// To the client.
+    pub(super) out: Out,
+    /// From the client.
+    pub(super) spool: Arc<Spool>,
+    /// Cancelled when the client closes the channel.
+    pub(super) closed: CancellationToken,
+    /// Sizes of the terminal.
+    pub(super) size: watch::Receiver<WindowSize>,
+}
+
+/// How a program began.
+struct Started {
+    streams: Streams,
+    agent: Option<OwnedFd>,
+    degraded: Option<String>,
+}
+
+enum Streams {
+    Terminal(Arc<Stream>),
+    Pipes { input: Stream, output: Stream, error: Stream },
+}
+
+impl Session {
+    /// Runs a program to its end.
+    pub(super) async fn run(self, program: Program, wishes: Wishes) {
+        let closed = self.closed.clone();
+        tokio::select! {
+            biased;
+            () = closed.cancelled() => {}
+            () = self.serve(program, wishes) => {}
+        }
+        self.connection.remove(self.out.id());
+    }
+
+    async fn serve(&self, program: Program, wishes: Wishes) {
+        let exit = self.connection.broker.exit_of(self.item.id());
+        let question = Question::Start {
+            connection: self.connection.id,
+            session: self.item.id(),
+            program,
+            terminal: wishes.terminal,
+            environment: wishes.environment,
+            agent: wishes.agent,
+        };
+        let reply = self.connection.broker.ask(question, START_TIME).await;
+        // A client that is gone cannot be told.
+        let told = match started(reply) {
+            Ok(started) => self.attend(started, exit).await,
+            Err(refusal) => self.refuse(&refusal).await,
+        };
+        told.ok();
+    }
+
+    async fn refuse(&self, refusal: &Refusal) -> Result<(), russh::Error> {
+        output::tell(&self.out, &refusal.message).await;
+        self.out.eof().await?;
+        self.out.exit_status(refusal.status.into()).await?;
+        self.out.close().await
+    }
+
+    async fn attend(
+        &self,
+        started: Started,
+        exit: oneshot::Receiver<Exit>,
+    ) -> Result<(), russh::Error> {
+        if let Some(warning) = &started.degraded {
+            output::tell(&self.out, warning).await;
+        }
+        let _agent = started.agent.map(|listener| {
+            AbortOnDropHandle::new(tokio::spawn(forward::agent(
+                Arc::clone(&self.connection),
+                self.handle.clone(),
+                listener,
+            )))
+        });
+        match started.streams {
+            Streams::Terminal(terminal) => {
+                let _size = AbortOnDropHandle::new(tokio::spawn(resize(
+                    Arc::clone(&terminal),
+                    self.size.clone(),
+                )));
+                let _input = AbortOnDropHandle::new(tokio::spawn(feed_terminal(
+                    Arc::clone(&self.spool),
+                    Arc::clone(&terminal),
+                )));
+                let exit =
+                    output::copy_terminal(&terminal, &self.out, &self.connection, exit).await;
+                self.out.eof().await?;
+                self.leave(exit).await
+            }
+            Streams::Pipes { input, output, error } => {
+                let _input =
+                    AbortOnDropHandle::new(tokio::spawn(feed(Arc::clone(&self.spool), input)));
+                tokio::join!(
+                    output::copy(&output, &self.out, None, &self.connection),
+                    output::copy(&error, &self.out, Some(STDERR), &self.connection),
+                );
+                drop((output, error));
+                self.out.eof().await?;
+                self.leave(exit.await).await
+            }
+        }
+    }
+
+    async fn leave(
+        &self,
+        exit: Result<Exit, oneshot::error::RecvError>,
+    ) -> Result<(), russh::Error> {
+        match exit {
+            Ok(Exit::Status(status)) => self.out.exit_status(status.into()).await?,
+            Ok(Exit::Signal { number, core_dumped }) => {
+                let (handle, id) = (&self.handle, self.out.id());
+                let sent = handle
+                    .exit_signal_request(
+                        id,
+                        signal(number),
+                        core_dumped,
+                        String::new(),
+                        String::new(),
+                    )
+                    .await;
+                sent.map_err(|()| russh::Error::SendError)?;
+            }
+            // The broker is gone, and with it this process.
+            Err(_) => {}
+        }
+        self.out.close().await
+    }
+}
+
+fn started((answer, descriptors): (Answer, Vec<OwnedFd>)) -> Result<Started, Refusal> {
+    let fault = |what: String| Refusal {
+        message: format!("the session could not be connected: {what}"),
+        status: 255,
+        prohibited: false,
+    };
+    match answer {
+        Answer::Started { terminal, agent, degraded } => {
+            let mut descriptors = descriptors;
+            let agent = agent.then(|| descriptors.pop()).flatten();
+            let streams =
+                streams(terminal, descriptors).map_err(|error| fault(error.to_string()))?;
+            Ok(Started { streams, agent, degraded })
+        }
+        Answer::Refused(refusal) => Err(refusal),
+        Answer::Granted | Answer::Opened { .. } => Err(fault("a wrong answer".to_owned())),
+    }
+}
+
+fn streams(terminal: bool, descriptors: Vec<OwnedFd>) -> std::io::Result<Streams> {
+    let mut streams = descriptors.into_iter().map(Stream::new);
+    let mut next = || streams.next().unwrap_or_else(|| Err(std::io::Error::other("no descriptor")));
+    Ok(if terminal {
+        Streams::Terminal(Arc::new(next()?))
+    } else {
+        Streams::Pipes { input: next()?, output: next()?, error: next()? }
+    })
+}
+
+/// From the client to a program, until either end; dropping `input` is the program's end of file.
+async fn feed(spool: Arc<Spool>, input: Stream) {
+    while let Some(bytes) = spool.next().await {
+        // A program that reads no more, as sshd: the rest is dropped, and nobody is told.
+        if input.write_all(&bytes).await.is_err() {
+            spool.discard();
+        }
+    }
+}
+
+/// The same for a terminal, which has no end of file: as sshd, nothing is written for it.
+async fn feed_terminal(spool: Arc<Spool>, terminal: Arc<Stream>) {
+    while let Some(bytes) = spool.next().await {
+        if terminal.write_all(&bytes).await.is_err() {
+            spool.discard();
+        }
+    }
+}
+
+/// Tells a terminal every new size.
+async fn resize(terminal: Arc<Stream>, mut size: watch::Receiver<WindowSize>) {
+    while size.changed().await.is_ok() {
+        terminal.resize(*size.borrow_and_update());
+    }
+}
+
+/// The name of a signal, as sshd names it.
+fn signal(number: i32) -> Sig {
+    match number {
+        libc::SIGABRT => Sig::ABRT,
+        libc::SIGALRM => Sig::ALRM,
+        libc::SIGFPE => Sig::FPE,
+        libc::SIGHUP => Sig::HUP,
+        libc::SIGILL => Sig::ILL,
+        libc::SIGINT => Sig::INT,
+        libc::SIGKILL => Sig::KILL,
+        libc::SIGPIPE => Sig::PIPE,
+        libc::SIGQUIT => Sig::QUIT,
+        libc::SIGSEGV => Sig::SEGV,
+        libc::SIGTERM => Sig::TERM,
+        libc::SIGUSR1 => Sig::USR1,
+        libc::SIGUSR2 => Sig::Custom("USR2".to_owned()),
+        _ => Sig::Custom("SIG@openssh.com".to_owned()),
+    }
+}

@@ -1,0 +1,348 @@
+//! One client, from its first byte to its last: what its channels share, and the timers that russh lacks.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use russh::server::{Config, run_stream};
+use russh::{ChannelId, Disconnect};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::admission::Offence;
+use super::broker::Broker;
+use super::handler::Handler;
+use super::lock;
+use super::spool::{Bounds, Shelf, Spool};
+use super::transport::{Link, Transport, Wire};
+use crate::wire::WindowSize;
+use crate::wire::net::{Answer, ConnectionId, Limits, Question};
+
+/// From accept to the end of the client's identification string.
+const IDENTIFICATION_TIME: Duration = Duration::from_secs(10);
+/// From our last word to the end of the client's side.
+const FAREWELL_TIME: Duration = Duration::from_secs(3);
+/// How often idleness and stalled writes are looked at.
+const WATCH_TIME: Duration = Duration::from_secs(5);
+/// How long the broker may take to hand over a file.
+const FILE_TIME: Duration = Duration::from_secs(10);
+/// Bytes of a channel that wait in memory before a file is asked for.
+const SPOOL_MEMORY_BYTES: usize = 1024 * 1024;
+/// What a client may still send that obeys its windows: one that is open and one that was just refilled, and
+/// what drips while it is slowed. In bytes.
+const SPOOL_OVERRUN_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What the channels of a connection share.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Its number.
+    pub(super) id: ConnectionId,
+    /// The client's address.
+    pub(super) peer: SocketAddr,
+    /// Our own.
+    pub(super) local: SocketAddr,
+    /// Whom to ask.
+    pub(super) broker: Arc<Broker>,
+    /// Its bounds.
+    pub(super) limits: Limits,
+    /// Text shown before authentication.
+    pub(super) banner: Option<String>,
+    /// Its bytes.
+    pub(super) link: Arc<Link>,
+    /// Cancelled at its end.
+    pub(super) over: CancellationToken,
+    channels: Mutex<HashMap<ChannelId, Entry>>,
+    channel_permits: Arc<Semaphore>,
+    session_permits: Arc<Semaphore>,
+    authenticated: AtomicBool,
+    progress: Notify,
+    attempts: AtomicU32,
+    origin: Instant,
+    /// Milliseconds after `origin` when something last happened.
+    active: AtomicU64,
+    reason: Mutex<Option<String>>,
+}
+
+/// A channel as the session loop sees it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Where its bytes go.
+    pub(super) spool: Arc<Spool>,
+    /// Cancelled when the client closes it.
+    pub(super) closed: CancellationToken,
+    /// Where the sizes of its terminal go.
+    pub(super) size: watch::Sender<WindowSize>,
+    /// Room among the channels, and among the sessions.
+    pub(super) permits: Vec<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// A new one.
+    pub(super) fn new(
+        id: ConnectionId,
+        (peer, local): (SocketAddr, SocketAddr),
+        broker: Arc<Broker>,
+        limits: Limits,
+        banner: Option<String>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            peer,
+            local,
+            broker,
+            banner,
+            link: Link::new(),
+            over: CancellationToken::new(),
+            channels: Mutex::default(),
+            channel_permits: Arc::new(Semaphore::new(limits.channels as usize)),
+            session_permits: Arc::new(Semaphore::new(limits.sessions as usize)),
+            limits,
+            authenticated: AtomicBool::new(false),
+            progress: Notify::new(),
+            attempts: AtomicU32::new(0),
+            origin: Instant::now(),
+            active: AtomicU64::new(0),
+            reason: Mutex::default(),
+        })
+    }
+
+    /// Room for a channel.
+    pub(super) fn channel_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.channel_permits).try_acquire_owned().ok()
+    }
+
+    /// Room for a session.
+    pub(super) fn session_permit(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.session_permits).try_acquire_owned().ok()
+    }
+
+    /// Puts a channel on the list, so that its bytes have a place to go. One that is there already stays.
+    pub(super) fn add(&self, channel: ChannelId, permits: Vec<OwnedSemaphorePermit>) {
+        lock(&self.channels).entry(channel).or_insert_with(|| Entry {
+            spool: Arc::new(Spool::new(self.bounds(), Arc::clone(&self.link.brake))),
+            closed: self.over.child_token(),
+            size: watch::Sender::new(WindowSize::default()),
+            permits,
+        });
+    }
+
+    /// Looks at a channel.
+    pub(super) fn with<T>(
+        &self,
+        channel: ChannelId,
+        look: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
+        lock(&self.channels).get_mut(&channel).map(look)
+    }
+
+    /// Takes a channel off the list.
+    pub(super) fn remove(&self, channel: ChannelId) {
+        let removed = lock(&self.channels).remove(&channel);
+        if let Some(entry) = removed {
+            entry.closed.cancel();
+            entry.spool.discard();
+        }
+    }
+
+    /// Something happened that is not a keepalive.
+    pub(super) fn touch(&self) {
+        let now = u64::try_from(self.origin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.active.store(now, Ordering::Relaxed);
+    }
+
+    /// The client has authenticated.
+    pub(super) fn authenticate(&self) {
+        self.authenticated.store(true, Ordering::Release);
+        self.progress.notify_one();
+    }
+
+    /// One more attempt; how many there were.
+    pub(super) fn attempt(&self) -> u32 {
+        self.attempts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Notes why the connection ends; the first reason counts.
+    pub(super) fn note(&self, reason: impl Into<String>) {
+        lock(&self.reason).get_or_insert_with(|| reason.into());
+    }
+
+    fn is_authenticated(&self) -> bool {
+        self.authenticated.load(Ordering::Acquire)
+    }
+
+    fn idle_for(&self) -> Duration {
+        self.origin
+            .elapsed()
+            .saturating_sub(Duration::from_millis(self.active.load(Ordering::Relaxed)))
+    }
+
+    fn bounds(&self) -> Bounds {
+        let total = self.limits.spool_bytes;
+        Bounds {
+            memory: SPOOL_MEMORY_BYTES.min(usize::try_from(total).unwrap_or(usize::MAX)),
+            total,
+            overrun: SPOOL_OVERRUN_BYTES,
+        }
+    }
+
+    /// Why the client is to be sent away now, if it is.
+    fn overdue(&self) -> Option<&'static str> {
+        let limits = &self.limits;
+        let idle = Duration::from_secs(limits.idle_seconds.into());
+        if !idle.is_zero() && self.is_authenticated() && self.idle_for() >= idle {
+            return Some("idle for too long");
+        }
+        // russh asks for no sign of life while it waits to write.
+        let silence = Duration::from_secs(limits.keepalive_seconds.into())
+            * (limits.keepalive_count.saturating_add(1));
+        if !silence.is_zero() && self.link.stalled_for() >= silence {
+            return Some("the client takes nothing any more");
+        }
+        None
+    }
+}
+
+impl Shelf for Connection {
+    async fn file(&self) -> Option<File> {
+        let question = Question::Spool { connection: self.id };
+        match self.broker.ask(question, FILE_TIME).await {
+            (Answer::Opened { .. }, descriptors) => descriptors.into_iter().next().map(File::from),
+            _ => None,
+        }
+    }
+}
+
+/// A connection among those that have not authenticated.
+pub(super) trait Startup: Send {
+    /// It has; called at most once.
+    fn authenticated(&mut self);
+    /// It is over.
+    fn over(&mut self, offence: Option<Offence>);
+}
+
+/// How russh ended.
+enum End {
+    /// The session is over.
+    Over(Option<russh::Error>),
+    /// It panicked.
+    Crashed,
+}
+
+/// Serves one client to its end. Whatever happens here ends this connection only.
+pub(super) async fn serve(
+    wire: impl Wire,
+    config: Arc<Config>,
+    connection: Arc<Connection>,
+    mut startup: impl Startup,
+) {
+    let mut orders = connection.broker.orders_for(connection.id);
+    let mut grace_exceeded = false;
+    let transport = Transport::new(wire, Arc::clone(&connection.link));
+    let handler = Handler::new(Arc::clone(&connection));
+    let started = run_stream(config, transport, handler);
+    let end = match tokio::time::timeout(IDENTIFICATION_TIME, started).await {
+        Err(_) => {
+            grace_exceeded = true;
+            connection.note("no identification string in time");
+            End::Over(None)
+        }
+        Ok(Err(error)) => End::Over(Some(error)),
+        Ok(Ok(mut session)) => {
+            let grace = connection.origin
+                + Duration::from_secs(connection.limits.login_grace_seconds.into());
+            let handle = session.handle();
+            let mut watch = tokio::time::interval(WATCH_TIME);
+            let mut farewell: Option<Instant> = None;
+            loop {
+                let dismissal = tokio::select! {
+                    result = &mut session => break match result {
+                        Ok(()) => End::Over(None),
+                        // Nobody aborts it.
+                        Err(russh::Error::Join(_)) => End::Crashed,
+                        Err(error) => End::Over(Some(error)),
+                    },
+                    () = connection.progress.notified() => {
+                        startup.authenticated();
+                        connection.touch();
+                        continue;
+                    }
+                    () = tokio::time::sleep_until(grace),
+                        if !grace_exceeded && !connection.is_authenticated() =>
+                    {
+                        grace_exceeded = true;
+                        connection.note("did not authenticate in time");
+                        connection.link.cut();
+                        continue;
+                    }
+                    Some(reason) = orders.recv(), if farewell.is_none() => Some(reason),
+                    () = connection.over.cancelled(), if farewell.is_none() => {
+                        Some(lock(&connection.reason).clone().unwrap_or_default())
+                    }
+                    () = connection.broker.gone().cancelled() => {
+                        connection.link.cut();
+                        break End::Over(None);
+                    }
+                    _ = watch.tick() => {
+                        let shut = connection.link.is_shut();
+                        farewell = farewell.or_else(|| shut.then(|| Instant::now() + FAREWELL_TIME));
+                        match farewell {
+                            None => connection.overdue().map(str::to_owned),
+                            Some(_) => None,
+                        }
+                    }
+                    () = sleep_until(farewell), if farewell.is_some() => {
+                        connection.link.cut();
+                        farewell = Some(Instant::now() + FAREWELL_TIME);
+                        continue;
+                    }
+                };
+                if let Some(reason) = dismissal {
+                    connection.note(reason.clone());
+                    farewell = Some(Instant::now() + FAREWELL_TIME);
+                    let message =
+                        handle.disconnect(Disconnect::ByApplication, reason, String::new());
+                    // A session that is not listening is cut off after the farewell.
+                    tokio::time::timeout(FAREWELL_TIME, message).await.ok();
+                }
+            }
+        }
+    };
+    connection.over.cancel();
+    finish(&connection, &mut startup, &end, grace_exceeded);
+}
+
+fn finish(connection: &Connection, startup: &mut impl Startup, end: &End, grace_exceeded: bool) {
+    let offence = match end {
+        End::Crashed => Some(Offence::Crash),
+        _ if grace_exceeded => Some(Offence::Grace),
+        _ if connection.is_authenticated() => None,
+        _ if connection.attempts.load(Ordering::Relaxed) > 0 => Some(Offence::Failed),
+        _ => Some(Offence::NoAttempt),
+    };
+    match end {
+        End::Crashed => connection.note("an error of the gateway itself"),
+        End::Over(Some(error)) => connection.note(error.to_string()),
+        End::Over(None) => connection.note("closed by the client"),
+    }
+    let entries: Vec<_> = lock(&connection.channels).drain().collect();
+    for (_, entry) in entries {
+        entry.closed.cancel();
+        entry.spool.discard();
+    }
+    startup.over(offence);
+    let reason = lock(&connection.reason).clone().unwrap_or_default();
+    let (read, written) = connection.link.traffic();
+    tracing::debug!(connection = connection.id, read, written, "connection over: {reason}");
+    connection.broker.disconnected(connection.id, reason);
+}
+
+async fn sleep_until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,145 @@
+//! Accepts clients. Nothing of what a client does is waited for here.
+
+use std::net::TcpListener as StdListener;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use russh::server::Config;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+use super::admission::{Admission, Offence, Source};
+use super::broker::Broker;
+use super::connection::{self, Connection, Startup};
+use super::lock;
+use crate::wire::net::Limits;
+
+/// After an accept that failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Takes clients in.
+#[derive(Debug)]
+pub(super) struct Door {
+    broker: Arc<Broker>,
+    config: Arc<Config>,
+    limits: Limits,
+    banner: Option<String>,
+    admission: Mutex<Admission>,
+    numbers: AtomicU64,
+    connections: AtomicUsize,
+    connections_max: usize,
+    left: Notify,
+}
+
+impl Door {
+    /// With nobody inside.
+    pub(super) fn new(
+        broker: Arc<Broker>,
+        config: Config,
+        limits: Limits,
+        banner: Option<String>,
+        connections_max: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            broker,
+            config: Arc::new(config),
+            admission: Mutex::new(Admission::new(&limits)),
+            limits,
+            banner,
+            numbers: AtomicU64::new(1),
+            connections: AtomicUsize::new(0),
+            connections_max,
+            left: Notify::new(),
+        })
+    }
+
+    /// Accepts until the broker drains.
+    pub(super) async fn open(self: Arc<Self>, listener: StdListener) -> std::io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let drain = self.broker.drain().clone();
+        loop {
+            let accepted = tokio::select! {
+                () = drain.cancelled() => return Ok(()),
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, _)) => self.welcome(socket),
+                // Of one client that is gone already, or of this process: neither is a reason to stop.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
+    }
+
+    /// Returns when nobody is inside.
+    pub(super) async fn emptied(&self) {
+        loop {
+            let left = self.left.notified();
+            if self.connections.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn welcome(self: &Arc<Self>, socket: TcpStream) {
+        let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else { return };
+        let source = Source::from(peer.ip());
+        if self.connections.load(Ordering::Acquire) >= self.connections_max {
+            tracing::debug!(%peer, "refused: there are too many connections");
+            return;
+        }
+        if let Err(refused) = lock(&self.admission).enter(Instant::now(), source, dice()) {
+            tracing::debug!(%peer, "refused: {refused}");
+            return;
+        }
+        self.connections.fetch_add(1, Ordering::AcqRel);
+        let guest = Guest { door: Arc::clone(self), source, waiting: true };
+        // Without it a key press waits for the acknowledgement of the one before.
+        socket.set_nodelay(true).ok();
+        let connection = Connection::new(
+            self.numbers.fetch_add(1, Ordering::Relaxed),
+            (peer, local),
+            Arc::clone(&self.broker),
+            self.limits.clone(),
+            self.banner.clone(),
+        );
+        tokio::spawn(connection::serve(socket, Arc::clone(&self.config), connection, guest));
+    }
+}
+
+/// A connection among those that are counted.
+struct Guest {
+    door: Arc<Door>,
+    source: Source,
+    /// It has not authenticated.
+    waiting: bool,
+}
+
+impl Startup for Guest {
+    fn authenticated(&mut self) {
+        if std::mem::take(&mut self.waiting) {
+            lock(&self.door.admission).leave(self.source);
+        }
+    }
+
+    fn over(&mut self, offence: Option<Offence>) {
+        if let Some(offence) = offence {
+            lock(&self.door.admission).punish(Instant::now(), self.source, offence);
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.authenticated();
+        self.door.connections.fetch_sub(1, Ordering::AcqRel);
+        self.door.left.notify_one();
+    }
+}
+
+/// A number below 100 by chance; without chance, the one that lets in.
+fn dice() -> u32 {
+    getrandom::u32().map_or(99, |number| number % 100)
+}

@@ -1,0 +1,351 @@
+//! Bytes on their way from the client to a program that may be slow.
+//!
+//! russh refills a channel's window as soon as bytes arrive, and would stop the whole connection while one
+//! channel's queue is full. So nothing may ever wait for a program here: bytes that it does not take are kept
+//! in memory, then in a file without a name. At the limit the [`Brake`] makes the client send slowly.
+//!
+//! ```text
+//! push → tail → file (a ring) → head → next
+//!          └───────────────────↗          while there is nothing in the file
+//! ```
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::Notify;
+
+use super::lock;
+
+/// What is written to and read from the file at once. In bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+/// A file that held more than this is given up once it is empty, to free the disk. In bytes.
+const KEEP_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// In memory, before a file is asked for. In bytes.
+    pub(super) memory: usize,
+    /// In all, before the brake is put on. In bytes.
+    pub(super) total: u64,
+    /// Beyond `total`: what a client may still send that obeys its windows. In bytes.
+    pub(super) overrun: u64,
+}
+
+/// Where files come from.
+pub(super) trait Shelf: Send + Sync {
+    /// An empty file for reading and writing, or none.
+    fn file(&self) -> impl Future<Output = Option<File>> + Send;
+}
+
+/// Counts the spools of a connection that are full.
+#[derive(Debug, Default)]
+pub(super) struct Brake(AtomicUsize);
+
+impl Brake {
+    /// Whether one is.
+    pub(super) fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// The client sent more than its window allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client sends more than its window allows")]
+pub(super) struct Overrun;
+
+/// A queue of bytes that never makes its writer wait for its reader.
+#[derive(Debug)]
+pub(super) struct Spool {
+    bounds: Bounds,
+    brake: Arc<Brake>,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    head: BytesMut,
+    ring: Ring,
+    /// A batch is being written to the file: what is in `tail` comes after it.
+    spilling: usize,
+    tail: BytesMut,
+    /// No file can be had, or it takes no more.
+    memory_only: bool,
+    full: bool,
+    ended: bool,
+    discarded: bool,
+}
+
+/// The part of the file in use; positions only grow, and are taken modulo the size of the ring.
+#[derive(Debug, Default)]
+struct Ring {
+    file: Option<Arc<File>>,
+    read_at: u64,
+    write_at: u64,
+}
+
+/// What the reader does next.
+enum Step {
+    Give(Bytes),
+    Fetch(Arc<File>, u64, usize),
+    Wait,
+    End,
+}
+
+impl Spool {
+    /// An empty one.
+    pub(super) fn new(bounds: Bounds, brake: Arc<Brake>) -> Self {
+        Self { bounds, brake, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Keeps these bytes. Waits for the disk at most, never for the reader.
+    pub(super) async fn push(&self, bytes: &[u8], shelf: &impl Shelf) -> Result<(), Overrun> {
+        let batch = {
+            let mut state = lock(&self.state);
+            if state.ended || state.discarded {
+                return Ok(());
+            }
+            if state.backlog() + bytes.len() as u64 > self.limit(&state) + self.bounds.overrun {
+                return Err(Overrun);
+            }
+            let direct = state.ring.is_empty() && state.tail.is_empty();
+            if direct && state.head.len() + bytes.len() <= self.bounds.memory {
+                state.head.extend_from_slice(bytes);
+            } else {
+                state.tail.extend_from_slice(bytes);
+            }
+            self.weigh(&mut state);
+            let spill = state.tail.len() >= BATCH_BYTES && !state.memory_only;
+            spill.then(|| {
+                let batch = state.tail.split().freeze();
+                state.spilling = batch.len();
+                batch
+            })
+        };
+        self.changed.notify_one();
+        if let Some(batch) = batch {
+            self.spill(batch, shelf).await;
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Nothing more comes.
+    pub(super) fn end(&self) {
+        lock(&self.state).ended = true;
+        self.changed.notify_one();
+    }
+
+    /// Nobody reads any more: what is left, and what comes, is dropped.
+    pub(super) fn discard(&self) {
+        let mut state = lock(&self.state);
+        state.discarded = true;
+        state.head = BytesMut::new();
+        state.tail = BytesMut::new();
+        state.ring = Ring::default();
+        self.weigh(&mut state);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The next bytes; `None` at the end. For one reader at a time.
+    pub(super) async fn next(&self) -> Option<Bytes> {
+        loop {
+            let changed = self.changed.notified();
+            let step = {
+                let mut state = lock(&self.state);
+                let step = state.step(self.bounds.ring());
+                self.weigh(&mut state);
+                step
+            };
+            match step {
+                Step::Give(bytes) => return Some(bytes),
+                Step::Fetch(file, at, length) => {
+                    if let Some(bytes) = self.fetch(file, at, length).await {
+                        return Some(bytes);
+                    }
+                }
+                Step::Wait => changed.await,
+                Step::End => return None,
+            }
+        }
+    }
+
+    async fn spill(&self, batch: Bytes, shelf: &impl Shelf) {
+        let have = lock(&self.state).ring.file.clone();
+        let file = match have {
+            Some(file) => Some(file),
+            None => shelf.file().await.map(Arc::new),
+        };
+        let (at, ring) = (lock(&self.state).ring.write_at, self.bounds.ring());
+        let kept = match &file {
+            Some(file) => {
+                let (file, batch) = (Arc::clone(file), batch.clone());
+                blocking(move || write_ring(&file, ring, at, &batch)).await.is_ok()
+            }
+            None => false,
+        };
+        let mut state = lock(&self.state);
+        state.spilling = 0;
+        if state.discarded {
+            return;
+        }
+        if kept {
+            state.ring.file = file;
+            state.ring.write_at += batch.len() as u64;
+        } else {
+            let later = std::mem::replace(&mut state.tail, BytesMut::from(&*batch));
+            state.tail.extend_from_slice(&later);
+            state.memory_only = true;
+        }
+        self.weigh(&mut state);
+    }
+
+    async fn fetch(&self, file: Arc<File>, at: u64, length: usize) -> Option<Bytes> {
+        let ring = self.bounds.ring();
+        let read = {
+            let file = Arc::clone(&file);
+            blocking(move || read_ring(&file, ring, at, length)).await
+        };
+        let mut state = lock(&self.state);
+        if state.discarded {
+            return None;
+        }
+        let bytes = match read {
+            Ok(bytes) => {
+                state.ring.read_at += length as u64;
+                Some(bytes)
+            }
+            Err(error) => {
+                // A program must not get a stream with a hole in it.
+                tracing::warn!("bytes for a program are lost: its spool cannot be read: {error}");
+                state.discarded = true;
+                state.ring = Ring::default();
+                None
+            }
+        };
+        if state.ring.is_empty() && state.spilling == 0 {
+            let held = state.ring.write_at;
+            state.ring.read_at = 0;
+            state.ring.write_at = 0;
+            if held > KEEP_FILE_BYTES {
+                state.ring.file = None;
+            }
+        }
+        self.weigh(&mut state);
+        drop(state);
+        // The last owner frees the file's blocks, which takes time.
+        tokio::task::spawn_blocking(move || drop(file));
+        bytes
+    }
+
+    fn limit(&self, state: &State) -> u64 {
+        if state.memory_only { self.bounds.memory as u64 } else { self.bounds.total }
+    }
+
+    /// Puts the brake on at the limit, and releases it when half is gone.
+    fn weigh(&self, state: &mut State) {
+        let (backlog, limit) = (state.backlog(), self.limit(state));
+        if !state.full && backlog >= limit {
+            state.full = true;
+            self.brake.0.fetch_add(1, Ordering::Relaxed);
+        } else if state.full && backlog <= limit / 2 {
+            state.full = false;
+            self.brake.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        if lock(&self.state).full {
+            self.brake.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl State {
+    fn backlog(&self) -> u64 {
+        (self.head.len() + self.tail.len() + self.spilling) as u64 + self.ring.length()
+    }
+
+    fn step(&mut self, ring: u64) -> Step {
+        if self.discarded {
+            return Step::End;
+        }
+        if let Some(bytes) = take(&mut self.head) {
+            return Step::Give(bytes);
+        }
+        if let Some(file) = &self.ring.file
+            && !self.ring.is_empty()
+        {
+            let length = self.ring.length().min(BATCH_BYTES as u64) as usize;
+            return Step::Fetch(Arc::clone(file), self.ring.read_at % ring, length);
+        }
+        if self.spilling > 0 {
+            return Step::Wait;
+        }
+        if let Some(bytes) = take(&mut self.tail) {
+            return Step::Give(bytes);
+        }
+        if self.ended { Step::End } else { Step::Wait }
+    }
+}
+
+/// The first bytes of a buffer; an emptied buffer keeps no memory.
+fn take(buffer: &mut BytesMut) -> Option<Bytes> {
+    match buffer.len() {
+        0 => None,
+        1..=BATCH_BYTES => Some(std::mem::take(buffer).freeze()),
+        _ => Some(buffer.split_to(BATCH_BYTES).freeze()),
+    }
+}
+
+impl Ring {
+    fn length(&self) -> u64 {
+        self.write_at - self.read_at
+    }
+
+    fn is_empty(&self) -> bool {
+        self.length() == 0
+    }
+}
+
+impl Bounds {
+    /// Size of the file: it never has to hold more.
+    fn ring(&self) -> u64 {
+        self.total + self.overrun + BATCH_BYTES as u64
+    }
+}
+
+fn write_ring(file: &File, ring: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+    let at = at % ring;
+    let before_end = bytes.len().min(usize::try_from(ring - at).unwrap_or(usize::MAX));
+    let (first, second) = bytes.split_at(before_end);
+    file.write_all_at(first, at)?;
+    file.write_all_at(second, 0)
+}
+
+fn read_ring(file: &File, ring: u64, at: u64, length: usize) -> io::Result<Bytes> {
+    let at = at % ring;
+    let mut bytes = vec![0; length];
+    let before_end = length.min(usize::try_from(ring - at).unwrap_or(usize::MAX));
+    let (first, second) = bytes.split_at_mut(before_end);
+    file.read_exact_at(first, at)?;
+    file.read_exact_at(second, 0)?;
+    Ok(bytes.into())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Gives files, as many as it has.
+struct Files(AtomicUsize);
+
+impl Shelf for Files {
+    async fn file(&self) -> Option<File> {
+        let some = self.0.load(Ordering::Relaxed) > 0;
+        some.then(|| {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+            tempfile::tempfile().unwrap()
+        })
+    }
+}
+
+const SMALL: Bounds = Bounds { memory: 1024, total: 1024 * 1024, overrun: 1024 * 1024 };
+
+fn spool(bounds: Bounds) -> (Arc<Brake>, Spool) {
+    let brake = Arc::new(Brake::default());
+    (Arc::clone(&brake), Spool::new(bounds, brake))
+}
+
+async fn rest(spool: &Spool) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(bytes) = spool.next().await {
+        all.extend_from_slice(&bytes);
+    }
+    all
+}
+
+fn counted(from: u64, length: usize) -> Vec<u8> {
+    (from..).flat_map(u64::to_le_bytes).take(length).collect()
+}
+
+#[tokio::test]
+async fn bytes_come_out_as_they_went_in_through_memory_and_file() {
+    let (brake, spool) = spool(SMALL);
+    let files = Files(AtomicUsize::new(1));
+    let all = counted(0, 900_000);
+    for part in all.chunks(30_000) {
+        spool.push(part, &files).await.unwrap();
+    }
+    assert_eq!(files.0.load(Ordering::Relaxed), 0, "no file was asked for");
+    assert!(!brake.is_on());
+    spool.end();
+    assert!(rest(&spool).await == all);
+}
+
+#[tokio::test]
+async fn the_ring_goes_round_without_a_hole() {
+    let (_, spool) = spool(SMALL);
+    let files = Files(AtomicUsize::new(1));
+    let (mut sent, mut got) = (Vec::new(), Vec::new());
+    for turn in 0..40 {
+        let part = counted(turn * 1_000_000, 300_000);
+        spool.push(&part, &files).await.unwrap();
+        sent.extend(part);
+        // Something always stays behind.
+        while sent.len() - got.len() > 500_000 {
+            got.extend_from_slice(&spool.next().await.unwrap());
+        }
+    }
+    spool.end();
+    got.extend(rest(&spool).await);
+    assert!(sent == got);
+    assert_eq!(files.0.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn the_brake_is_on_from_the_limit_to_half_of_it() {
+    let (brake, spool) = spool(SMALL);
+    let files = Files(AtomicUsize::new(9));
+    let part = vec![7; 64 * 1024];
+    let mut sent = 0;
+    while !brake.is_on() {
+        spool.push(&part, &files).await.unwrap();
+        sent += part.len();
+    }
+    assert_eq!(sent as u64, SMALL.total);
+    let mut got = 0;
+    while brake.is_on() {
+        got += spool.next().await.unwrap().len();
+    }
+    assert!(got >= sent / 2 && got < sent, "{got} of {sent}");
+    // One that goes away takes its foot off.
+    while !brake.is_on() {
+        spool.push(&part, &files).await.unwrap();
+    }
+    drop(spool);
+    assert!(!brake.is_on());
+}
+
+#[tokio::test]
+async fn a_client_that_ignores_its_windows_is_found_out() {
+    let (_, spool) = spool(SMALL);
+    let files = Files(AtomicUsize::new(1));
+    let part = vec![7; 64 * 1024];
+    let mut sent = 0;
+    while spool.push(&part, &files).await.is_ok() {
+        sent += part.len() as u64;
+    }
+    assert_eq!(sent, SMALL.total + SMALL.overrun);
+}
+
+#[tokio::test]
+async fn without_a_file_the_brake_is_on_early_and_nothing_is_lost() {
+    let (brake, spool) = spool(SMALL);
+    let files = Files(AtomicUsize::new(0));
+    let all = counted(0, 600_000);
+    for part in all.chunks(10_000) {
+        spool.push(part, &files).await.unwrap();
+    }
+    assert!(brake.is_on());
+    spool.end();
+    assert!(rest(&spool).await == all);
+    assert!(!brake.is_on());
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing() {
+    struct Full;
+    impl Shelf for Full {
+        async fn file(&self) -> Option<File> {
+            File::options().read(true).write(true).open("/dev/full").ok()
+        }
+    }
+    let (_, spool) = spool(SMALL);
+    let all = counted(0, 600_000);
+    for part in all.chunks(10_000) {
+        spool.push(part, &Full).await.unwrap();
+    }
+    spool.end();
+    assert!(rest(&spool).await == all);
+}
+
+#[tokio::test]
+async fn what_is_discarded_is_gone_and_wakes_the_reader() {
+    let (brake, spool) = spool(SMALL);
+    let spool = Arc::new(spool);
+    let reader = tokio::spawn({
+        let spool = Arc::clone(&spool);
+        async move { spool.next().await }
+    });
+    tokio::task::yield_now().await;
+    spool.discard();
+    assert_eq!(reader.await.unwrap(), None);
+    let files = Files(AtomicUsize::new(1));
+    spool.push(&vec![1; 3_000_000], &files).await.unwrap();
+    assert!(!brake.is_on());
+    assert_eq!(spool.next().await, None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn order_is_kept(acts in prop::collection::vec((any::<bool>(), 1_usize..200_000), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let bounds = Bounds { memory: 4096, total: 600_000, overrun: 20_000_000 };
+            let (brake, spool) = spool(bounds);
+            let files = Files(AtomicUsize::new(100));
+            let (mut sent, mut got) = (Vec::new(), Vec::new());
+            for (push, length) in acts {
+                if push {
+                    let part = counted(sent.len() as u64, length);
+                    spool.push(&part, &files).await.unwrap();
+                    sent.extend(part);
+                } else if got.len() < sent.len() {
+                    got.extend_from_slice(&spool.next().await.unwrap());
+                }
+                let backlog = (sent.len() - got.len()) as u64;
+                prop_assert!(backlog < bounds.total || brake.is_on());
+                prop_assert!(backlog > bounds.total / 2 || !brake.is_on());
+            }
+            spool.end();
+            got.extend(rest(&spool).await);
+            prop_assert!(sent == got);
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,265 @@
+//! A broker that grants one key and runs programs on this machine.
+
+use std::collections::HashMap;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::Winsize;
+use tempfile::TempDir;
+
+use crate::wire::net::{Answer, Ask, ItemId, News, Place, Question, Refusal, Settings, Word};
+use crate::wire::socket::Socket;
+use crate::wire::{Exit, Program, Terminal};
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(super) struct Double {
+    socket: Socket,
+    key: Vec<u8>,
+    questions: Mutex<Vec<Question>>,
+    asked: Condvar,
+    running: Mutex<HashMap<ItemId, rustix::process::Pid>>,
+    directory: TempDir,
+}
+
+impl Double {
+    /// The double and the end of `net`.
+    pub(super) fn start(key: Vec<u8>) -> (Arc<Self>, Socket) {
+        let (socket, theirs) = Socket::pair().unwrap();
+        let double = Arc::new(Self {
+            socket,
+            key,
+            questions: Mutex::default(),
+            asked: Condvar::new(),
+            running: Mutex::default(),
+            directory: TempDir::new().unwrap(),
+        });
+        let hearing = Arc::clone(&double);
+        std::thread::spawn(move || {
+            while let Ok(Some((ask, _))) = hearing.socket.receive::<Ask>() {
+                hearing.hear(ask);
+            }
+        });
+        (double, theirs)
+    }
+
+    /// The first word.
+    pub(super) fn begin(&self, settings: Settings, listener: &TcpListener) {
+        let word = Word::Begin(Box::new(settings));
+        self.socket.send(&word, &[listener.as_fd()]).unwrap();
+    }
+
+    pub(super) fn say(&self, news: News) {
+        self.socket.send(&Word::News(news), &[]).unwrap();
+    }
+
+    /// The first question that `look` wants, as soon as it was asked.
+    pub(super) fn wait<T>(&self, look: impl Fn(&Question) -> Option<T>) -> T {
+        let questions = self.questions.lock().unwrap();
+        let (questions, _) = self
+            .asked
+            .wait_timeout_while(questions, PATIENCE, |questions| {
+                !questions.iter().any(|q| look(q).is_some())
+            })
+            .unwrap();
+        questions.iter().find_map(look).unwrap_or_else(|| panic!("not asked: {questions:?}"))
+    }
+
+    pub(super) fn asked(&self, look: impl Fn(&Question) -> bool) -> usize {
+        self.questions.lock().unwrap().iter().filter(|question| look(question)).count()
+    }
+
+    fn hear(self: &Arc<Self>, ask: Ask) {
+        let Ask { number, question } = ask;
+        self.questions.lock().unwrap().push(question.clone());
+        self.asked.notify_all();
+        let answer = match question {
+            Question::Offer { key, .. } => self.judge(&key),
+            Question::Authenticate { key, user, .. } if user != "nobody" => self.judge(&key),
+            Question::Authenticate { .. } => refused("no"),
+            Question::Start { session, program, terminal, environment, agent, .. } => {
+                let mut descriptors = Vec::new();
+                let script = match program {
+                    Program::Shell => "exec sh".to_owned(),
+                    Program::Command(command) => String::from_utf8_lossy(&command).into_owned(),
+                    Program::Sftp => "exec /usr/lib/openssh/sftp-server".to_owned(),
+                    _ => unreachable!(),
+                };
+                if script == "refused" {
+                    return self.answer(
+                        number,
+                        Answer::Refused(Refusal {
+                            message: "you may not enter web".to_owned(),
+                            status: 77,
+                            prohibited: true,
+                        }),
+                        &[],
+                    );
+                }
+                let degraded =
+                    (script == "degraded").then(|| "not as confined as it should be".to_owned());
+                let mut command = Command::new("setsid");
+                if terminal.is_some() {
+                    command.arg("-c");
+                }
+                command.args(["sh", "-c", &script]);
+                for (name, value) in environment {
+                    command.env(name, String::from_utf8(value.0).unwrap());
+                }
+                let listener = agent.then(|| {
+                    let path = self.directory.path().join(format!("agent-{session}"));
+                    command.env("SSH_AUTH_SOCK", &path);
+                    OwnedFd::from(UnixListener::bind(path).unwrap())
+                });
+                let child = start(&mut command, terminal.as_ref(), &mut descriptors);
+                descriptors.extend(listener);
+                self.running
+                    .lock()
+                    .unwrap()
+                    .insert(session, rustix::process::Pid::from_child(&child));
+                let answer = Answer::Started { terminal: terminal.is_some(), agent, degraded };
+                self.answer(number, answer, &descriptors);
+                let double = Arc::clone(self);
+                std::thread::spawn(move || double.bury(session, child));
+                return;
+            }
+            Question::Signal { session, name } => {
+                if let Some(pid) = self.running.lock().unwrap().get(&session) {
+                    let signal = match &*name {
+                        "TERM" => rustix::process::Signal::TERM,
+                        "USR1" => rustix::process::Signal::USR1,
+                        _ => rustix::process::Signal::INT,
+                    };
+                    rustix::process::kill_process_group(*pid, signal).ok();
+                }
+                return;
+            }
+            Question::Close { item } => {
+                if let Some(pid) = self.running.lock().unwrap().remove(&item) {
+                    rustix::process::kill_process_group(pid, rustix::process::Signal::KILL).ok();
+                }
+                return;
+            }
+            Question::Connect { to, .. } => {
+                let opened = match to {
+                    Place::Tcp { host, .. } if host == "forbidden" => {
+                        return self.answer(
+                            number,
+                            Answer::Refused(Refusal {
+                                message: "not there".to_owned(),
+                                status: 255,
+                                prohibited: true,
+                            }),
+                            &[],
+                        );
+                    }
+                    Place::Tcp { host, port } => {
+                        TcpStream::connect((host, port)).map(OwnedFd::from)
+                    }
+                    Place::Unix { path } => {
+                        UnixStream::connect(String::from_utf8(path).unwrap()).map(OwnedFd::from)
+                    }
+                };
+                return self.opened(number, opened.map(|descriptor| (descriptor, None)));
+            }
+            Question::Listen { at, .. } => {
+                let opened = match at {
+                    Place::Tcp { port, .. } => {
+                        TcpListener::bind(("127.0.0.1", port)).map(|listener| {
+                            let port = listener.local_addr().unwrap().port();
+                            (OwnedFd::from(listener), Some(port))
+                        })
+                    }
+                    Place::Unix { path } => UnixListener::bind(String::from_utf8(path).unwrap())
+                        .map(|listener| (OwnedFd::from(listener), None)),
+                };
+                return self.opened(number, opened);
+            }
+            Question::Spool { .. } => {
+                let file = tempfile::tempfile().map(|file| (OwnedFd::from(file), None));
+                return self.opened(number, file);
+            }
+            Question::Prepare { .. } | Question::Disconnected { .. } => return,
+        };
+        self.answer(number, answer, &[]);
+    }
+
+    fn judge(&self, key: &[u8]) -> Answer {
+        if key == self.key { Answer::Granted } else { refused("no") }
+    }
+
+    fn opened(&self, number: u64, opened: std::io::Result<(OwnedFd, Option<u16>)>) {
+        match opened {
+            Ok((descriptor, port)) => self.answer(number, Answer::Opened { port }, &[descriptor]),
+            Err(error) => self.answer(number, refused(&error.to_string()), &[]),
+        }
+    }
+
+    fn answer(&self, number: u64, answer: Answer, descriptors: &[OwnedFd]) {
+        let descriptors: Vec<_> = descriptors.iter().map(OwnedFd::as_fd).collect();
+        self.socket.send(&Word::Answer { number, answer }, &descriptors).ok();
+    }
+
+    fn bury(&self, session: ItemId, mut child: Child) {
+        let exit = exit(child.wait().unwrap());
+        self.socket.send(&Word::News(News::Exited { session, exit }), &[]).ok();
+    }
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Status(u8::try_from(code).unwrap()),
+        (None, Some(number)) => Exit::Signal { number, core_dumped: status.core_dumped() },
+        (None, None) => unreachable!(),
+    }
+}
+
+fn refused(message: &str) -> Answer {
+    Answer::Refused(Refusal { message: message.to_owned(), status: 255, prohibited: false })
+}
+
+fn start(command: &mut Command, terminal: Option<&Terminal>, ends: &mut Vec<OwnedFd>) -> Child {
+    match terminal {
+        Some(terminal) => {
+            command.env("TERM", &terminal.term);
+            let master =
+                openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+            grantpt(&master).unwrap();
+            unlockpt(&master).unwrap();
+            let name = ptsname(&master, Vec::new()).unwrap();
+            let slave = std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open(name.to_str().unwrap())
+                .unwrap();
+            let size = Winsize {
+                ws_row: terminal.size.rows,
+                ws_col: terminal.size.columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            rustix::termios::tcsetwinsize(&master, size).unwrap();
+            let (one, other) = (slave.try_clone().unwrap(), slave.try_clone().unwrap());
+            let child = command.stdin(one).stdout(other).stderr(slave).spawn().unwrap();
+            // The copies in the command would keep the terminal open.
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            ends.push(master);
+            child
+        }
+        None => {
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            ends.push(child.stdin.take().unwrap().into());
+            ends.push(child.stdout.take().unwrap().into());
+            ends.push(child.stderr.take().unwrap().into());
+            child
+        }
+    }
+}
