@@ -72,6 +72,7 @@ async fn first(addresses: Vec<IpAddr>, port: u16) -> io::Result<OwnedFd> {
     let mut waiting = addresses.into_iter().map(|address| SocketAddr::new(address, port));
     let mut trying = FuturesUnordered::new();
     let mut failure = io::Error::from(Errno::ADDRNOTAVAIL);
+    let mut is_telling = false;
     loop {
         let next = waiting.next();
         let is_last = next.is_none();
@@ -79,13 +80,25 @@ async fn first(addresses: Vec<IpAddr>, port: u16) -> io::Result<OwnedFd> {
         tokio::select! {
             tried = trying.next() => match tried {
                 Some(Ok(descriptor)) => return Ok(descriptor),
-                Some(Err(error)) => failure = error,
+                Some(Err(error)) if is_telling && is_of_family(&error) => {}
+                Some(Err(error)) => {
+                    is_telling |= !is_of_family(&error);
+                    failure = error;
+                }
                 None if is_last => return Err(failure),
                 None => {}
             },
             () = sleep(HEAD_START), if !is_last => {}
         }
     }
+}
+
+/// Whether an error only says that the container has nothing of this family.
+fn is_of_family(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::NETUNREACH | Errno::AFNOSUPPORT)
+    )
 }
 
 async fn address(to: SocketAddr) -> io::Result<OwnedFd> {
@@ -95,3 +108,6 @@ async fn address(to: SocketAddr) -> io::Result<OwnedFd> {
     stream.set_nodelay(true)?;
     Ok(stream.into_std()?.into())
 }
+
+#[cfg(test)]
+mod tests;
