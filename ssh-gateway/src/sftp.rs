@@ -32,6 +32,7 @@ use buffer::Buffer;
 pub(crate) use protocol::reason;
 use protocol::{LENGTH_BYTES, PACKET_BYTES_MAX, Wrong};
 use server::Server;
+pub(crate) use server::close;
 
 /// Done: the client closed its end.
 const EXIT_DONE: u8 = 0;
@@ -51,8 +52,9 @@ const INPUT_STEP: usize = 64 * 1024;
 /// From this on the rest of a request is read by itself, so that it ends where the buffer does and nothing
 /// has to be moved. In bytes.
 const INPUT_ALONE: usize = 16 * 1024;
-/// Asked of the pipes to standard input and output; the kernel may refuse (pipe(7)). In bytes.
-const PIPE_BYTES: usize = 1024 * 1024;
+/// Asked of the pipes to standard input and output: about one read or write. Not more, since what a user's
+/// pipes may take together is bounded (`pipe-user-pages-soft`, pipe(7)). In bytes.
+const PIPE_BYTES: usize = 256 * 1024;
 
 /// Serves standard input and output until the client closes its end. Returns the exit status of the process.
 ///
@@ -61,7 +63,16 @@ const PIPE_BYTES: usize = 1024 * 1024;
 pub fn serve(home: &Path) -> u8 {
     // A home directory that is missing is no reason to serve nothing.
     let _stay = rustix::process::chdir(home);
-    match serve_on(&io::stdin(), &io::stdout(), home) {
+    serve_between(&io::stdin(), &io::stdout(), home)
+}
+
+/// Serves a client that writes to `input` and reads from `output`, until it closes its end. Both become
+/// non-blocking. Returns the exit status that says how it ended.
+///
+/// Relative paths mean the current directory, `~` means `home`.
+#[must_use]
+pub fn serve_between(input: &impl AsFd, output: &impl AsFd, home: &Path) -> u8 {
+    match serve_on(input, output, home) {
         Ok(()) => EXIT_DONE,
         Err(Ended::Gone) => EXIT_FAILED,
         Err(ended) => {

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
+use crate::sftp::close;
+
 use super::DEPTH_MAX;
 use super::command::Options;
 use super::peer::{Ended, Peer};
@@ -215,7 +217,7 @@ impl Sink<'_, '_> {
             })?;
         }
         let finished = failure.map_or_else(|| self.finish(&file, new, mode, size, times), Err);
-        drop(file);
+        let finished = finished.and(close(file));
         // A source that had no good bytes says so here, and still waits for our word.
         self.peer.accepted()?;
         match finished {

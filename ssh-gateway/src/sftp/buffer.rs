@@ -67,3 +67,6 @@ impl Buffer {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,13 @@
 //! One request, one answer.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
+
+use crate::enter::sys;
 
 use super::accounts::Accounts;
 use super::attributes::{Attributes, Named, Opened};
@@ -157,8 +160,10 @@ impl Server {
     }
 
     fn close(&mut self, handle: &[u8]) -> Result<Done, Refusal> {
-        drop(self.handles.remove(handle)?);
-        Ok(Done::Yes)
+        match self.handles.remove(handle)? {
+            Handle::File(file) => done(close(file)),
+            Handle::Directory(_) => Ok(Done::Yes),
+        }
     }
 
     /// Reads straight into what is sent.
@@ -281,6 +286,18 @@ fn open_flags(flags: u32) -> OFlags {
     opened.set(OFlags::TRUNC, has(open_flag::TRUNC));
     opened.set(OFlags::EXCL, has(open_flag::EXCL));
     opened | OFlags::CLOEXEC | OFlags::NOCTTY
+}
+
+/// Closes a file; some file systems only say now what they could not write.
+pub(crate) fn close(file: OwnedFd) -> Result<(), Errno> {
+    match sys::close(file) {
+        Ok(()) => Ok(()),
+        Err(error) => match Errno::from_io_error(&error) {
+            // The descriptor is closed all the same (close(2)).
+            Some(Errno::INTR) => Ok(()),
+            error => Err(error.unwrap_or(Errno::IO)),
+        },
+    }
 }
 
 /// Never over something that is there (draft 02, 6.5): `posix-rename@openssh.com` does that.

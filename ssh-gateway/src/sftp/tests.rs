@@ -345,6 +345,14 @@ fn directories() {
 
     assert_eq!(client.status(Request::of(15).path(&directory)), FAILURE);
     assert_eq!(client.status(Request::of(13).path(&directory)), FAILURE);
+    // The longest names there are.
+    let long = "\u{e9}".repeat(127);
+    for number in 0..9 {
+        fs::write(directory.join(format!("{long}{number}")), "x").expect("a file");
+    }
+    let handle = client.handle(Request::of(11).path(&directory));
+    let (kind, _, rest) = client.ask(Request::of(12).string(&handle));
+    assert_eq!((kind, &rest[..4]), (104, 100u32.to_be_bytes().as_slice()));
     fs::remove_dir_all(&directory).expect("removed");
     assert_eq!(client.status(Request::of(11).path(&directory)), NO_SUCH_FILE);
     fs::create_dir(&directory).expect("a directory");
