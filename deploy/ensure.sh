@@ -46,6 +46,10 @@ has_rsyslog_tls() {
     return 1
 }
 
+has_python_venv() {
+    has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null
+}
+
 # The Debian packages a group of needs lacks, one per line.
 missing_of() {
     case $1 in
@@ -71,6 +75,15 @@ missing_of() {
             has openssl || echo openssl
             has rsyslogd || echo rsyslog
             has_rsyslog_tls || echo rsyslog-gnutls
+            has ssh ssh-keygen ssh-agent sftp scp || echo openssh-client
+            has dbclient || echo dropbear-bin
+            has plink psftp puttygen || echo putty-tools
+            has rsync || echo rsync
+            has git || echo git
+            has sshfs || echo sshfs
+            has ansible || echo ansible-core
+            has tmux || echo tmux
+            has_python_venv || echo python3-venv
             ;;
         demo) has_static_busybox || echo busybox-static ;;
         engine)
@@ -188,6 +201,24 @@ ensure_cargo_fuzz() {
     cargo install --quiet --locked cargo-fuzz
 }
 
+# SSH clients of PyPI, in a virtual environment of their own that the harness looks for.
+ensure_python_clients() {
+    local wanted cache=${CHORES_CACHE:-$HOME/.cache/chores}
+    local clients=$cache/ssh-clients
+    wanted=$(dirname "$0")/../tests/testdata/ssh-clients.txt
+    cmp -s "$wanted" "$clients/made-of.txt" && return
+    if [ "${CHORES_NO_INSTALL:-}" = 1 ]; then
+        say "missing for tests: $clients with the Python packages of $wanted (CHORES_NO_INSTALL=1 forbids making it)"
+        return 1
+    fi
+    say "installing $(paste -sd ' ' "$wanted") from PyPI into $clients"
+    mkdir -p "$cache"
+    rm -rf "$clients"
+    python3 -m venv "$clients" || return 1
+    "$clients/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" || return 1
+    cp "$wanted" "$clients/made-of.txt"
+}
+
 # Whether going on without a need is wrong.
 required() {
     [ "$1" = build ] || [ "${CHORES_REQUIRE_ENGINE:-}" = 1 ]
@@ -199,6 +230,7 @@ for need in "$@"; do
         build) ensure_cargo && ensure_packages build || met=no ;;
         engine) ensure_engine || met=no ;;
         lint) ensure_packages lint && ensure_cargo_deny || met=no ;;
+        tests) ensure_packages tests && ensure_python_clients || met=no ;;
         fuzz) ensure_cargo_fuzz || met=no ;;
         *) ensure_packages "$need" || met=no ;;
     esac

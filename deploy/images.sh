@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 BINARY_BYTES_MAX=25000000
-PROGRAMS=(backup logship)
+PROGRAMS=(backup logship ssh-gateway)
 
 # shellcheck source=deploy/say.sh
 . deploy/say.sh

@@ -39,6 +39,24 @@ mod salvage;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]
+mod ssh;
+#[cfg(test)]
+mod ssh_clients;
+#[cfg(test)]
+mod ssh_deploy;
+#[cfg(test)]
+mod ssh_files;
+#[cfg(test)]
+mod ssh_flow;
+#[cfg(test)]
+mod ssh_forwards;
+#[cfg(test)]
+mod ssh_hostile;
+#[cfg(test)]
+mod ssh_oracle;
+#[cfg(test)]
+mod ssh_sessions;
+#[cfg(test)]
 mod stores;
 #[cfg(test)]
 mod tidy;

@@ -16,8 +16,8 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, KillContainerOptions, LogsOptions,
-    RemoveContainerOptions, RemoveVolumeOptions, StartContainerOptions, StopContainerOptions,
-    WaitContainerOptions,
+    RemoveContainerOptions, RemoveVolumeOptions, RestartContainerOptions, StartContainerOptions,
+    StopContainerOptions, WaitContainerOptions,
 };
 use futures_util::{Stream, StreamExt as _};
 
@@ -30,6 +30,9 @@ pub const REQUIRE_VARIABLE: &str = "CHORES_REQUIRE_ENGINE";
 
 /// Seconds a container gets between SIGTERM and SIGKILL.
 const STOP_SECONDS: i32 = 5;
+
+/// Seconds an engine gets for one answer.
+const CONNECT_SECONDS: u64 = 120;
 
 /// A connection to the container engine.
 #[derive(Clone, Debug)]
@@ -65,6 +68,21 @@ pub fn connect() -> Option<Engine> {
     }
 }
 
+/// Connects to another engine than the machine's own one, by the path of its socket.
+///
+/// # Errors
+/// The reason, when it does not answer.
+pub fn connect_to(socket: &Path) -> Result<Engine, String> {
+    let socket = socket.to_string_lossy().into_owned();
+    wait(async move {
+        let docker =
+            Docker::connect_with_unix(&socket, CONNECT_SECONDS, bollard::API_DEFAULT_VERSION)
+                .map_err(|error| error.to_string())?;
+        let docker = docker.negotiate_version().await.map_err(|error| error.to_string())?;
+        Ok(Engine { docker })
+    })
+}
+
 /// What to run in a container.
 #[derive(Clone, Debug, Default)]
 pub struct Spec {
@@ -94,6 +112,10 @@ pub struct Spec {
     pub terminal: bool,
     /// Whether the engine removes it at its end (`--rm`).
     pub auto_remove: bool,
+    /// `--user`.
+    pub user: Option<String>,
+    /// Everything else that `docker run` has flags for; the fields above win.
+    pub host: HostConfig,
 }
 
 impl Spec {
@@ -126,6 +148,7 @@ impl Spec {
             working_dir: self.working_directory,
             labels: Some(labels),
             tty: Some(self.terminal),
+            user: self.user,
             host_config: Some(HostConfig {
                 binds: Some(self.binds),
                 volumes_from: Some(self.volumes_from),
@@ -136,7 +159,7 @@ impl Spec {
                     typ: Some(driver),
                     config: Some(options),
                 }),
-                ..HostConfig::default()
+                ..self.host
             }),
             ..ContainerCreateBody::default()
         }
@@ -437,23 +460,66 @@ impl Container {
             .unwrap_or_else(|error| panic!("cannot read the logs of {}: {error}", self.name))
     }
 
+    /// Freezes it.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn pause(&self) {
+        let (docker, id) = (self.engine.docker.clone(), self.id.clone());
+        wait(async move { docker.pause_container(&id).await })
+            .unwrap_or_else(|error| panic!("cannot pause the container {}: {error}", self.name));
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn unpause(&self) {
+        let (docker, id) = (self.engine.docker.clone(), self.id.clone());
+        wait(async move { docker.unpause_container(&id).await })
+            .unwrap_or_else(|error| panic!("cannot unpause the container {}: {error}", self.name));
+    }
+
+    /// Kills it and starts it again.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    pub fn restart_hard(&self) {
+        let (docker, id) = (self.engine.docker.clone(), self.id.clone());
+        let options = RestartContainerOptions { t: Some(0), ..Default::default() };
+        wait(async move { docker.restart_container(&id, Some(options)).await })
+            .unwrap_or_else(|error| panic!("cannot restart the container {}: {error}", self.name));
+    }
+
     /// Runs a command inside it to its end.
     ///
     /// # Panics
     /// When the engine refuses.
     #[must_use]
     pub fn exec<S: Into<String>>(&self, command: impl IntoIterator<Item = S>) -> Output {
+        self.exec_with(CreateExecOptions {
+            cmd: Some(command.into_iter().map(Into::into).collect()),
+            ..CreateExecOptions::default()
+        })
+    }
+
+    /// The same with any options of `docker exec`; its output is always attached.
+    ///
+    /// # Panics
+    /// When the engine refuses.
+    #[must_use]
+    pub fn exec_with(&self, options: CreateExecOptions<String>) -> Output {
         let (docker, id) = (self.engine.docker.clone(), self.id.clone());
         let options = CreateExecOptions::<String> {
             attach_stdout: Some(true),
             attach_stderr: Some(true),
-            cmd: Some(command.into_iter().map(Into::into).collect()),
-            ..CreateExecOptions::default()
+            ..options
         };
         let outcome = wait(async move {
             let exec = docker.create_exec(&id, options).await?.id;
             let (stdout, stderr) = match docker.start_exec(&exec, None).await? {
-                StartExecResults::Attached { output, .. } => gather(output).await?,
+                // Its standard input stays open until it has ended.
+                StartExecResults::Attached { output, input: _input } => gather(output).await?,
                 StartExecResults::Detached => Default::default(),
             };
             let code = docker.inspect_exec(&exec).await?.exit_code.unwrap_or(-1);

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -188,6 +189,91 @@ pub fn busybox(engine: &Engine) -> Option<Arc<Image>> {
     Some(build(engine, dockerfile, &[file]))
 }
 
+/// Accounts of the images that sessions enter: `www` (1000) belongs to the group `extra` (2000) too.
+const ACCOUNTS: [(&str, &str); 2] = [
+    (
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/sh\nwww:x:1000:1000:www:/home/www:/bin/sh\nodd:x:1001:1001::/nowhere:/bin/nothing\n",
+    ),
+    ("etc/group", "root:x:0:\nwww:x:1000:\nextra:x:2000:www\n"),
+];
+
+/// What SSH sessions enter: every applet of a static busybox, two accounts, and `/probe`; one layer. `None`,
+/// with the reason on stderr, when this machine has no static busybox.
+///
+/// # Panics
+/// When the engine refuses.
+#[must_use]
+pub fn ssh_target(engine: &Engine, probe: &Path) -> Option<Arc<Image>> {
+    let busybox = static_busybox()?;
+    let applets = Run::new(&busybox).arg("--list-full").succeed().stdout_text();
+    let mut archive = tar::Builder::new(Vec::new());
+    let header = |kind: tar::EntryType, mode: u32, owner: u64, size: usize| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_size(size as u64);
+        header
+    };
+    for (path, mode, owner) in [
+        ("bin", 0o755, 0),
+        ("sbin", 0o755, 0),
+        ("usr/bin", 0o755, 0),
+        ("usr/sbin", 0o755, 0),
+        ("etc", 0o755, 0),
+        ("root", 0o700, 0),
+        ("home/www", 0o755, 1000),
+        ("tmp", 0o1777, 0),
+    ] {
+        let mut header = header(tar::EntryType::Directory, mode, owner, 0);
+        archive.append_data(&mut header, path, io::empty()).expect("an archive in memory");
+    }
+    let programs =
+        [("bin/busybox", crate::engine::read_program(&busybox)), ("probe", stripped(probe))];
+    for (path, content) in &programs {
+        let mut header = header(tar::EntryType::Regular, 0o755, 0, content.len());
+        archive.append_data(&mut header, path, content.as_slice()).expect("an archive in memory");
+    }
+    for (path, content) in ACCOUNTS {
+        let mut header = header(tar::EntryType::Regular, 0o644, 0, content.len());
+        archive.append_data(&mut header, path, content.as_bytes()).expect("an archive in memory");
+    }
+    for path in applets.lines().filter(|path| *path != "bin/busybox") {
+        let mut header = header(tar::EntryType::Symlink, 0o777, 0, 0);
+        archive.append_link(&mut header, path, "/bin/busybox").expect("an archive in memory");
+    }
+    let content = archive.into_inner().expect("an archive in memory");
+    let file = ImageFile { path: "rootfs.tar".to_owned(), mode: 0o644, content };
+    let dockerfile = "FROM scratch\nADD rootfs.tar /\nENV PATH=/bin:/usr/bin:/sbin:/usr/sbin IMAGE_WORD=\"two words\"\n\
+        CMD [\"/probe\", \"hold\"]\n";
+    Some(build(engine, dockerfile, &[file]))
+}
+
+/// A Debian that SSH sessions enter, with git, OpenSSH's clients, Python and rsync, and `/probe`. `None`, with
+/// the reason on stderr, when its base cannot be made.
+///
+/// # Panics
+/// When the engine refuses.
+#[must_use]
+pub fn ssh_debian(engine: &Engine, probe: &Path) -> Option<Arc<Image>> {
+    let base = debian(engine, &["git", "openssh-client", "python3", "rsync"])?;
+    let file = ImageFile { path: "probe".to_owned(), mode: 0o755, content: stripped(probe) };
+    let dockerfile = format!(
+        "FROM {base}\nCOPY probe /probe\n\
+         RUN useradd --uid 1000 --create-home --shell /bin/bash www\nCMD [\"/probe\", \"hold\"]\n"
+    );
+    Some(build(engine, &dockerfile, &[file]))
+}
+
+/// An image with `/probe` and nothing else.
+#[must_use]
+pub fn ssh_scratch(engine: &Engine, probe: &Path) -> Arc<Image> {
+    let file = ImageFile { path: "probe".to_owned(), mode: 0o755, content: stripped(probe) };
+    build(engine, "FROM scratch\nCOPY probe /probe\nCMD [\"/probe\", \"hold\"]\n", &[file])
+}
+
 /// A static busybox of this machine, installed if need be.
 fn static_busybox() -> Option<PathBuf> {
     let is_static = |path: &PathBuf| fs::read(path).is_ok_and(|bytes| is_static_elf(&bytes));
@@ -328,7 +414,7 @@ fn debian_archive(suite: &str, mirror: &str, packages: &[&str], hash: &str) -> O
     Some(archive)
 }
 
-fn cache_directory() -> PathBuf {
+pub(crate) fn cache_directory() -> PathBuf {
     if let Some(directory) = std::env::var_os(CACHE_VARIABLE).filter(|value| !value.is_empty()) {
         return PathBuf::from(directory);
     }

@@ -33,6 +33,7 @@ pub mod rsyslog;
 pub mod runtime;
 pub mod sandbox;
 pub mod sequence;
+pub mod ssh_gateway;
 pub mod tree;
 pub mod wal;
 pub mod zoo;

@@ -19,7 +19,7 @@ use serde_json::Value;
 const DEADLINE_SECONDS: u64 = 120;
 
 /// Variables of the developer's own machine that must not reach a program under test.
-const SCRUBBED_PREFIXES: [&str; 4] = ["AWS_", "BACKUP_", "CHORES_", "LOGSHIP_"];
+const SCRUBBED_PREFIXES: [&str; 5] = ["AWS_", "BACKUP_", "CHORES_", "LOGSHIP_", "SSH_"];
 
 /// A command to run.
 #[derive(Clone, Debug)]

@@ -1,0 +1,9 @@
+# One static binary and nothing else. The context is a folder with the binary in it: deploy/images.sh makes it.
+FROM scratch
+ARG VERSION
+LABEL org.opencontainers.image.title="chores/ssh-gateway" \
+      org.opencontainers.image.description="Shells, files and port forwards of running containers over SSH, confined as the containers are" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY ssh-gateway /ssh-gateway
+ENTRYPOINT ["/ssh-gateway"]

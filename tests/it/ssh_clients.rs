@@ -1,0 +1,205 @@
+//! Other clients than OpenSSH's, and what an auditor says.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use e2e::process::Run;
+use e2e::ssh_gateway::{MAIN_KEY, program, python};
+use serde_json::Value;
+
+use crate::ssh::{ANSWER_TIME_MAX, Scene, line};
+
+#[test]
+fn dropbear_runs_commands() {
+    let (Some(dbclient), Some(convert)) =
+        (program("dbclient", "dropbear-bin"), program("dropbearconvert", "dropbear-bin"))
+    else {
+        return;
+    };
+    let Some(scene) = Scene::busybox() else { return };
+    let key = scene.gateway.sandbox().path("dropbear-key");
+    Run::new(convert)
+        .args(["openssh", "dropbear"])
+        .arg(scene.gateway.key_file(MAIN_KEY))
+        .arg(&key)
+        .succeed();
+    // Its known hosts have no port.
+    let home = scene.gateway.sandbox().directory("home/.ssh");
+    let known = std::fs::read_to_string(scene.gateway.known_hosts()).expect("the known hosts");
+    let known = known.replace(&format!("[127.0.0.1]:{}", scene.gateway.port()), "127.0.0.1");
+    std::fs::write(home.join("known_hosts"), known).expect("writes the known hosts");
+    let run = |flags: &[&str], command: &str| {
+        Run::new(&dbclient)
+            .args(["-p", &scene.gateway.port().to_string(), "-i"])
+            .arg(&key)
+            .args(flags.iter().copied())
+            .args([&format!("{}@127.0.0.1", scene.container.name()), command])
+            .env("HOME", scene.gateway.sandbox().path("home"))
+            .deadline(ANSWER_TIME_MAX)
+    };
+    let said = run(&[], "echo out; echo err >&2; exit 5").finish();
+    assert_eq!((said.code(), said.stdout_text().as_str()), (Some(5), "out\n"), "{said}");
+    assert!(said.stderr_text().contains("err"), "{said}");
+    let noise = e2e::random::Random::new(3).bytes(3_000_000);
+    let said = run(&[], "cat").stdin(noise.clone()).finish();
+    assert!(
+        said.code() == Some(0) && said.stdout == noise,
+        "{} bytes came back",
+        said.stdout.len()
+    );
+    let said = run(&["-t"], "tty; stty size").finish();
+    assert!(said.stdout_text().contains("/dev/pts/0"), "{said}");
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+/// The main key in PuTTY's own form, and the flags that its programs share.
+fn putty(scene: &Scene) -> Option<(PathBuf, Vec<String>)> {
+    let puttygen = program("puttygen", "putty-tools")?;
+    let key = scene.gateway.sandbox().path("key.ppk");
+    Run::new(puttygen)
+        .arg(scene.gateway.key_file(MAIN_KEY))
+        .args(["-O", "private", "-o"])
+        .arg(&key)
+        .succeed();
+    let known = std::fs::read_to_string(scene.gateway.known_hosts()).expect("the known hosts");
+    let public = known.lines().filter_map(|line| line.split_once(' ')).map(|(_, key)| key);
+    let file = scene
+        .gateway
+        .sandbox()
+        .file("host.pub", public.map(|key| format!("{key}\n")).collect::<String>());
+    let prints = Run::new("ssh-keygen").arg("-lf").arg(file).succeed().stdout_text();
+    let mut flags = vec!["-batch".to_owned(), "-P".to_owned(), scene.gateway.port().to_string()];
+    for print in prints.lines().filter_map(|line| line.split(' ').nth(1)) {
+        flags.extend(["-hostkey".to_owned(), print.to_owned()]);
+    }
+    Some((key, flags))
+}
+
+#[test]
+fn putty_runs_commands_and_moves_files() {
+    let (Some(plink), Some(psftp)) =
+        (program("plink", "putty-tools"), program("psftp", "putty-tools"))
+    else {
+        return;
+    };
+    let Some(scene) = Scene::busybox() else { return };
+    let Some((key, flags)) = putty(&scene) else { return };
+    let home = scene.gateway.sandbox().directory("home");
+    let run = |program: &PathBuf| {
+        let run = Run::new(program).args(flags.iter().map(String::as_str)).arg("-i").arg(&key);
+        run.env("HOME", &home).deadline(Duration::from_secs(120))
+    };
+    let login = format!("{}@127.0.0.1", scene.container.name());
+    let said = run(&plink).args(["-ssh", "-T", &login, "echo out; echo err >&2; exit 5"]).finish();
+    assert_eq!((said.code(), said.stdout_text().as_str()), (Some(5), "out\n"), "{said}");
+    assert!(said.stderr_text().contains("err"), "{said}");
+    let said = run(&plink).args(["-ssh", "-t", &login, "tty"]).finish();
+    assert!(said.stdout_text().contains("/dev/pts/0"), "{said}");
+    let noise = e2e::random::Random::new(4).bytes(5_000_000);
+    let said = run(&plink).args(["-ssh", "-T", &login, "cat"]).stdin(noise.clone()).finish();
+    assert!(
+        said.code() == Some(0) && said.stdout == noise,
+        "{} bytes came back",
+        said.stdout.len()
+    );
+    let file = scene.gateway.sandbox().file("noise", &noise);
+    let back = scene.gateway.sandbox().path("back");
+    let commands = scene.gateway.sandbox().file(
+        "commands",
+        format!(
+            "put {} /tmp/up\nget /tmp/up {}\nls /tmp\nmkdir /tmp/d\nquit\n",
+            file.display(),
+            back.display()
+        ),
+    );
+    let said = run(&psftp).arg(&login).arg("-b").arg(commands).finish();
+    assert_eq!(said.code(), Some(0), "{said}");
+    assert!(std::fs::read(back).expect("the file came back") == noise);
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+#[test]
+fn the_clients_of_python_run_commands_and_forward() {
+    let Some(scene) = Scene::busybox() else { return };
+    scene.container.sh("nc -ll -s 127.0.0.1 -p 7000 -e cat >/dev/null 2>&1 </dev/null &");
+    for script in ["asyncssh_sessions.py", "paramiko_sessions.py"] {
+        let Some(run) = scene.python(script, &[]) else { return };
+        let said = run.finish();
+        assert_eq!(line(&said), "done", "{said}");
+    }
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+#[test]
+fn ansible_manages_containers() {
+    let Some(ansible) = program("ansible", "ansible-core") else { return };
+    let Some(scene) = Scene::debian(|setup| setup) else { return };
+    let home = scene.gateway.sandbox().directory("ansible");
+    let inventory = scene.gateway.sandbox().file(
+        "inventory",
+        format!(
+            "box ansible_host=gateway ansible_user={} ansible_ssh_common_args='-F {}' \
+             ansible_python_interpreter=/usr/bin/python3\n",
+            scene.container.name(),
+            scene.gateway.config(MAIN_KEY).display()
+        ),
+    );
+    for (pipelining, transfer) in [("True", "smart"), ("False", "sftp"), ("False", "piped")] {
+        let said = Run::new(&ansible)
+            .args(["all", "-m", "copy", "-a", "content=hello dest=/tmp/ansible", "-i"])
+            .arg(&inventory)
+            .env("HOME", &home)
+            .env("ANSIBLE_PIPELINING", pipelining)
+            .env("ANSIBLE_SSH_TRANSFER_METHOD", transfer)
+            .env("ANSIBLE_SSH_CONTROL_PATH_DIR", home.join("cp"))
+            .env("ANSIBLE_SSH_ARGS", "-o ControlMaster=no")
+            .env("ANSIBLE_NOCOLOR", "1")
+            .finish();
+        assert_eq!(said.code(), Some(0), "{pipelining} {transfer}: {said}");
+        assert_eq!(scene.container.sh("cat /tmp/ansible; rm /tmp/ansible").stdout_text(), "hello");
+    }
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+/// What an auditor may say although all is well, each with the reason.
+const AUDIT_EXCEPTIONS: &[(&str, &str)] = &[(
+    "curve25519",
+    "no post-quantum key exchange: clients before OpenSSH 9.9 have none that we speak; mlkem768 comes first",
+)];
+
+#[test]
+fn an_auditor_finds_nothing_to_blame() {
+    let Some(python) = python() else { return };
+    let Some(scene) = Scene::busybox() else { return };
+    let said = Run::new(python)
+        .args(["-m", "ssh_audit.ssh_audit", "--json", "--skip-rate-test", "-p"])
+        .arg(scene.gateway.port().to_string())
+        .arg("127.0.0.1")
+        .finish();
+    let report: Value =
+        serde_json::from_slice(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let mut blamed = Vec::new();
+    for kind in ["kex", "key", "enc", "mac"] {
+        let algorithms = report[kind].as_array().cloned().unwrap_or_default();
+        assert!(!algorithms.is_empty(), "no {kind}: {report}");
+        for algorithm in algorithms {
+            let name = algorithm["algorithm"].as_str().unwrap_or_default().to_owned();
+            let is_excepted = AUDIT_EXCEPTIONS.iter().any(|(start, _)| name.starts_with(start));
+            for level in ["fail", "warn"] {
+                for note in algorithm["notes"][level].as_array().into_iter().flatten() {
+                    if !(is_excepted
+                        && level == "warn"
+                        && note.as_str().is_some_and(|note| note.contains("post-quantum")))
+                    {
+                        blamed.push(format!("{level}: {name}: {note}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(blamed.is_empty(), "{blamed:#?}");
+    assert_eq!(report["cves"].as_array().map_or(0, Vec::len), 0, "{report}");
+    let first = &report["kex"][0]["algorithm"];
+    assert_eq!(first, "mlkem768x25519-sha256", "{report}");
+    assert_eq!(report["compression"], serde_json::json!(["none"]), "{report}");
+}
