@@ -8,7 +8,7 @@ use std::time::Duration;
 use e2e::engine::{Container, Engine, Spec, connect};
 use e2e::images::{self, Image};
 use e2e::process::{Finished, Run};
-use e2e::ssh_gateway::{Gateway, MAIN_KEY, Setup, python};
+use e2e::ssh_gateway::{Gateway, MAIN_KEY, Setup, python, source_address};
 
 /// The gateway of this very build.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_ssh-gateway-under-test");
@@ -92,6 +92,7 @@ impl Scene {
         command
             .arg("-F")
             .arg(self.gateway.config(MAIN_KEY))
+            .args(["-b", &source_address()])
             .arg(format!("{}@gateway", self.container.name()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

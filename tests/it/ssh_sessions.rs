@@ -334,7 +334,7 @@ fn options_of_keys_bind_their_sessions() {
                 .key("no-pty", "no-pty")
                 .key("near", "from=\"127.0.0.0/8\"")
                 .key("far", "from=\"192.0.2.0/24\"")
-                .key("not-here", "from=\"!127.0.0.1,*\"")
+                .key("not-here", "from=\"!127.0.0.0/8,*\"")
                 .key("old", "expiry-time=\"20200101\"")
                 .key("fresh", "expiry-time=\"29990101\"")
                 .key("odd", "no-such-option")
@@ -386,6 +386,22 @@ fn a_key_that_is_not_authorized_gets_nothing() {
         unknown.stderr_text().replace("no-such-container", "X"),
         known.stderr_text().replace(scene.container.name(), "X")
     );
+}
+
+#[test]
+fn a_source_that_fails_again_and_again_is_kept_out() {
+    let Some(scene) = Scene::new(|spec| spec, |setup| setup.stranger("stranger")) else { return };
+    let attempt = |key: &str, source: &str| {
+        let run = Run::new("ssh").arg("-F").arg(scene.gateway.config(key)).args(["-b", source]);
+        run.args([&format!("{}@gateway", scene.container.name()), "echo in"]).finish()
+    };
+    for _ in 0..4 {
+        assert_eq!(attempt("stranger", "127.0.0.7").code(), Some(SSH_FAILED));
+    }
+    let said = attempt(MAIN_KEY, "127.0.0.7");
+    assert_eq!(said.code(), Some(SSH_FAILED), "{said}");
+    assert!(!said.stderr_text().contains("Permission denied"), "{said}");
+    assert_eq!(line(&attempt(MAIN_KEY, "127.0.0.8")), "in");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -240,7 +241,8 @@ impl Gateway {
     /// The same with another key.
     #[must_use]
     pub fn ssh_as(&self, key: &str, login: &str) -> Run {
-        Run::new("ssh").arg("-F").arg(self.config(key)).arg(format!("{login}@{HOST}"))
+        let run = Run::new("ssh").arg("-F").arg(self.config(key)).args(["-b", &source_address()]);
+        run.arg(format!("{login}@{HOST}"))
     }
 
     /// Another client of OpenSSH (`scp`, `sftp`), whose targets are `LOGIN@gateway…`.
@@ -406,6 +408,20 @@ impl Drop for Gateway {
         }
         self.stop_now();
     }
+}
+
+/// An address of this machine that no client came from yet: what one test does wrong is not held against
+/// the next.
+///
+/// # Panics
+/// After four million of them.
+#[must_use]
+pub fn source_address() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(number < 63 << 16, "no source address is left");
+    let [_, high, middle, low] = number.to_be_bytes();
+    format!("127.{}.{middle}.{low}", 192 + high)
 }
 
 /// The Python of the virtual environment with the SSH clients of PyPI, made by `deploy/ensure.sh tests`.
