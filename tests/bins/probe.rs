@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         ["hold"] => loop {
             std::thread::sleep(Duration::from_secs(3600));
         },
-        ["status", code] => code.parse().map(ExitCode::from).map_err(Into::into),
+        ["status", code] => code.parse::<u8>().map(ExitCode::from).map_err(Into::into),
         ["agent"] => agent(),
         ["spy", seconds] => seconds.parse().map_err(Into::into).and_then(spy),
         ["stop", seconds] => seconds.parse().map_err(Into::into).and_then(stop_all),

@@ -121,7 +121,7 @@ fn putty_runs_commands_and_moves_files() {
 #[test]
 fn the_clients_of_python_run_commands_and_forward() {
     let Some(scene) = Scene::busybox() else { return };
-    scene.container.sh("nc -ll -s 127.0.0.1 -p 7000 -e cat >/dev/null 2>&1 </dev/null &");
+    scene.container.sh("nc -ll -p 7000 -e cat >/dev/null 2>&1 </dev/null &");
     for script in ["asyncssh_sessions.py", "paramiko_sessions.py"] {
         let Some(run) = scene.python(script, &[]) else { return };
         let said = run.finish();

@@ -17,11 +17,11 @@ use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE, Scene, line, soak};
 /// Bytes that go through a forward and come back; `CHORES_SOAK` multiplies them.
 const ECHO_BYTES: usize = 24 << 20;
 
-/// An echo server in the container at this port of this address.
-fn start_echo(container: &Container, address: &str, port: u16) {
+/// An echo server in the container, at every address of it.
+fn start_echo(container: &Container, port: u16) {
     container.sh(&format!(
-        "nc -ll -s {address} -p {port} -e cat >/dev/null 2>&1 </dev/null & \
-         while ! grep -qi ':{port:04X} 00000000:0000 0A' /proc/net/tcp; do sleep 0.01; done"
+        "nc -ll -p {port} -e cat >/dev/null 2>&1 </dev/null & \
+         while ! grep -q ':{port:04X} 0*:0000 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.01; done"
     ));
 }
 
@@ -87,8 +87,8 @@ fn neighbours() -> Option<(Scene, Container, Network)> {
 #[test]
 fn local_forwards_resolve_names_as_the_container_does() {
     let Some((scene, neighbour, _network)) = neighbours() else { return };
-    start_echo(&neighbour, "0.0.0.0", 7000);
-    start_echo(&scene.container, "127.0.0.1", 7001);
+    start_echo(&neighbour, 7000);
+    start_echo(&scene.container, 7001);
     let (by_name, by_loopback) = (free_port(), free_port());
     let client = forward(
         &scene,
@@ -122,8 +122,8 @@ fn stdio_forward(scene: &Scene, key: &str, target: &str, stdin: &str) -> Finishe
 #[test]
 fn standard_input_and_output_are_forwarded_and_rules_hold() {
     let Some((scene, neighbour, _network)) = neighbours() else { return };
-    start_echo(&neighbour, "0.0.0.0", 7000);
-    start_echo(&neighbour, "0.0.0.0", 7002);
+    start_echo(&neighbour, 7000);
+    start_echo(&neighbour, 7002);
     let to = |port: u16| format!("{}:{port}", neighbour.name());
     assert_eq!(line(&stdio_forward(&scene, MAIN_KEY, &to(7002), "hello\n")), "hello");
     assert_eq!(line(&stdio_forward(&scene, "permitted", &to(7000), "hello\n")), "hello");

@@ -11,6 +11,7 @@ use e2e::images;
 use e2e::process::{Run, Running, find_program};
 use e2e::sandbox::Sandbox;
 use e2e::ssh_gateway::{Gateway, Setup};
+use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE, Scene};
@@ -397,7 +398,11 @@ fn user_namespaces_of_containers_are_entered() {
     let container = engine.start(Spec::new(image.name(), ["/probe", "hold"]));
     let map = container.sh("cat /proc/self/uid_map").stdout_text();
     assert!(map.contains(&SUBORDINATE_ID.to_string()), "user namespaces are not in use: {map}");
-    let gateway = setup.env("DOCKER_HOST", &format!("unix://{}", second.socket)).start();
+    let gateway = setup
+        .env("DOCKER_HOST", &format!("unix://{}", second.socket))
+        .arg("--bundles")
+        .arg(&second.bundles)
+        .start();
     Case::of(&gateway, &container).assert_equal();
     Case { user: Some("www"), ..Case::of(&gateway, &container) }.assert_equal();
     gateway.assert_idle(&[&container]);
@@ -412,10 +417,20 @@ const ENGINE_START_TIME_MAX: Duration = Duration::from_secs(60);
 /// Another engine of this machine, with `--userns-remap`, in a mount namespace of its own where the files
 /// of subordinate ids are ours.
 struct SecondEngine {
-    // Dropped in this order.
     engine: Engine,
     socket: String,
-    _running: Running,
+    /// Where it keeps the specifications of its containers.
+    bundles: String,
+    running: Option<Running>,
+}
+
+impl Drop for SecondEngine {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.signal(Signal::TERM);
+            drop(running.wait());
+        }
+    }
 }
 
 impl SecondEngine {
@@ -445,6 +460,8 @@ impl SecondEngine {
             .arg(&ids)
             .arg(&log)
             .arg(dockerd)
+            .arg("--config-file")
+            .arg(sandbox.file("daemon.json", "{}"))
             .args(["--userns-remap", "nobody:nogroup", "--bridge", "none", "--iptables=false"])
             .args(["--storage-driver", "vfs", "--host", &format!("unix://{socket}")])
             .args([
@@ -468,7 +485,8 @@ impl SecondEngine {
             engine = connect_to(Path::new(&socket)).ok();
             std::thread::sleep(Duration::from_millis(50));
         }
-        engine.map(|engine| Self { engine, socket, _running: running })
+        let bundles = path("run/containerd/daemon/io.containerd.runtime.v2.task/moby");
+        engine.map(|engine| Self { engine, socket, bundles, running: Some(running) })
     }
 }
 
