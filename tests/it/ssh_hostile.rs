@@ -184,7 +184,7 @@ fn nothing_of_the_host_shows_during_the_hop() {
             let harmless = |what: &&str| {
                 what.starts_with("exe /memfd:") || what.starts_with("memory of /memfd:")
             };
-            assert!(foreign.iter().all(|what| harmless(what)), "{seen}");
+            assert!(foreign.iter().all(harmless), "{seen}");
         }
         scene.gateway.assert_idle(&[&scene.container]);
     }

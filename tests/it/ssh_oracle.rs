@@ -414,7 +414,8 @@ const SUBORDINATE_ID: u32 = 700_000;
 /// How long the second engine may take to answer.
 const ENGINE_START_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Another engine of this machine, with `--userns-remap`, in a mount namespace of its own where the files
+/// Another engine of this machine, with `--userns-remap`, in a network namespace of its own (it would remove the
+/// bridge of the first one) and a mount namespace where the files
 /// of subordinate ids are ours.
 struct SecondEngine {
     engine: Engine,
@@ -456,7 +457,7 @@ impl SecondEngine {
             }
         }
         let running = Run::new(unshare)
-            .args(["--mount", "/bin/sh", "-c", script, "sh"])
+            .args(["--mount", "--net", "/bin/sh", "-c", script, "sh"])
             .arg(&ids)
             .arg(&log)
             .arg(dockerd)

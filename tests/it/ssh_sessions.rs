@@ -19,12 +19,17 @@ fn control_path(scene: &Scene) -> String {
     format!("ControlPath={}", scene.gateway.sandbox().path("control").display())
 }
 
+/// What a container calls itself, and the shortest form of its id that is a login name.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or_default()
+}
+
 #[test]
 fn a_command_runs_in_the_container_with_its_environment() {
     let Some(scene) = Scene::busybox() else { return };
     let said = scene
         .sh("echo \"$IMAGE_WORD\"; id -u; id -g; pwd; echo $HOME $USER $LOGNAME $SHELL; hostname");
-    let hostname = &scene.container.id()[..12];
+    let hostname = short(scene.container.id());
     assert_eq!(
         line(&said),
         format!("two words\n0\n0\n/root\n/root root root /bin/sh\n{hostname}"),
@@ -440,10 +445,10 @@ fn login_names_mean_one_container_or_none() {
         (format!("chores.test.tier={project}-2"), &second_id, "0"),
         (format!("chores.test.all={project},chores.test.tier={project}-1"), &first_id, "0"),
         (second_id.clone(), &second_id, "0"),
-        (second_id[..12].to_owned(), &second_id, "0"),
+        (short(&second_id).to_owned(), &second_id, "0"),
         (second.name().to_owned(), &second_id, "0"),
     ] {
-        assert_eq!(line(&ask(&login)), format!("{}\n{user}", &id[..12]), "{login}");
+        assert_eq!(line(&ask(&login)), format!("{}\n{user}", short(id)), "{login}");
     }
     for login in [format!("{project}~web"), format!("chores.test.all={project}")] {
         let said = ask(&login);

@@ -468,7 +468,7 @@ pub fn wait_until(limit: Duration, what: &str, mut is_so: impl FnMut() -> Result
         match is_so() {
             Ok(()) => return,
             Err(reason) => {
-                assert!(Instant::now() < deadline, "{what}: not after {limit:?}: {reason}")
+                assert!(Instant::now() < deadline, "{what}: not after {limit:?}: {reason}");
             }
         }
         std::thread::sleep(Duration::from_millis(20));
