@@ -23,7 +23,7 @@ bench: ## backup beside tar+zstd, restic and borg, logship beside rsyslog; the t
 	bench/backup/run.py --usr
 	bench/logship/run.py
 
-fuzz: ## every decoder of logship for half a minute each, with cargo-fuzz
+fuzz: ## every decoder of logship and ssh-gateway for half a minute each, with cargo-fuzz
 	@deploy/ensure.sh build fuzz
 	deploy/fuzz.sh
 

@@ -29,8 +29,9 @@ use rustix::pipe::fcntl_setpipe_size;
 
 pub(crate) use accounts::Accounts;
 use buffer::Buffer;
+pub use protocol::Wrong;
 pub(crate) use protocol::reason;
-use protocol::{LENGTH_BYTES, PACKET_BYTES_MAX, Wrong};
+use protocol::{LENGTH_BYTES, PACKET_BYTES_MAX};
 use server::Server;
 pub(crate) use server::close;
 
@@ -63,16 +64,7 @@ const PIPE_BYTES: usize = 256 * 1024;
 pub fn serve(home: &Path) -> u8 {
     // A home directory that is missing is no reason to serve nothing.
     let _stay = rustix::process::chdir(home);
-    serve_between(&io::stdin(), &io::stdout(), home)
-}
-
-/// Serves a client that writes to `input` and reads from `output`, until it closes its end. Both become
-/// non-blocking. Returns the exit status that says how it ended.
-///
-/// Relative paths mean the current directory, `~` means `home`.
-#[must_use]
-pub fn serve_between(input: &impl AsFd, output: &impl AsFd, home: &Path) -> u8 {
-    match serve_on(input, output, home) {
+    match serve_between(&io::stdin(), &io::stdout(), home) {
         Ok(()) => EXIT_DONE,
         Err(Ended::Gone) => EXIT_FAILED,
         Err(ended) => {
@@ -85,16 +77,23 @@ pub fn serve_between(input: &impl AsFd, output: &impl AsFd, home: &Path) -> u8 {
 
 /// Why a conversation ended before the client's end of input.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub enum Ended {
+    /// The client does not speak SFTP.
     #[error("{0}")]
     Wrong(#[from] Wrong),
+    /// It does not listen any more.
     #[error("the client is gone")]
     Gone,
+    /// A descriptor failed.
     #[error("cannot read from or write to the client: {0}")]
     Io(#[from] Errno),
 }
 
-fn serve_on(input: &impl AsFd, output: &impl AsFd, home: &Path) -> Result<(), Ended> {
+/// Serves a client that writes to `input` and reads from `output`, until it closes its end. Both become
+/// non-blocking.
+///
+/// Relative paths mean the current directory, `~` means `home`.
+pub fn serve_between(input: &impl AsFd, output: &impl AsFd, home: &Path) -> Result<(), Ended> {
     for stream in [input.as_fd(), output.as_fd()] {
         // Larger pipes mean fewer turns; sockets have none.
         let _as_it_is = fcntl_setpipe_size(stream, PIPE_BYTES);

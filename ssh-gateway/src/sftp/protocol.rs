@@ -62,7 +62,7 @@ pub(super) mod open_flag {
 
 /// The client does not speak the protocol: there is nothing to answer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Wrong {
+pub enum Wrong {
     /// The stream cannot be cut into packets any more.
     #[error("a packet cannot be {0} bytes long; the most is {PACKET_BYTES_MAX}")]
     Length(u32),

@@ -33,7 +33,7 @@ impl Client {
         let (from, output) = io::pipe().expect("a pipe");
         let directory = tempfile::tempdir().expect("a directory");
         let home = directory.path().to_owned();
-        let server = thread::spawn(move || serve_on(&input, &output, &home));
+        let server = thread::spawn(move || serve_between(&input, &output, &home));
         Self { to: Some(to), from, server: Some(server), directory }
     }
 
@@ -692,7 +692,7 @@ fn a_server_for_an_outside_client() {
     if let Some(home) = std::env::var_os(SERVER_VARIABLE) {
         let home = PathBuf::from(home);
         rustix::process::chdir(&home).expect("a home directory");
-        serve_on(&io::stdin(), &io::stderr(), &home).expect("quietly");
+        serve_between(&io::stdin(), &io::stderr(), &home).expect("quietly");
     }
 }
 
