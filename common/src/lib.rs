@@ -18,10 +18,15 @@ pub mod exit;
 pub mod object;
 /// What a long run has done so far, for a terminal, a log or a machine.
 pub mod progress;
+/// Sizes and durations as people write them.
+pub mod quantity;
 /// How long to wait before trying again.
 pub mod retry;
 /// Text that must not be printed and does not stay in memory.
 pub mod secret;
+/// Configuration files in TOML, with the place of every fault.
+#[cfg(feature = "settings")]
+pub mod settings;
 /// Signals into one cancellation token; a good first process.
 pub mod shutdown;
 /// Diagnostics to standard error.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use chores_common::settings::one_of;
+
 use crate::process::multiline::Multiline;
 use crate::process::rate::Rate;
 use crate::source::Parse;
@@ -134,14 +136,4 @@ fn fields(text: &str) -> Result<BTreeMap<String, String>, String> {
         }
     });
     pairs.collect()
-}
-
-/// `x is none of a, b and c`.
-#[must_use]
-pub fn one_of(text: &str, allowed: &[&str]) -> String {
-    let allowed = match allowed.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
-        _ => allowed.join(""),
-    };
-    format!("{text:?} is none of {allowed}")
 }

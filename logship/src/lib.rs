@@ -18,7 +18,7 @@ use commands::{CommandError, Context, print};
 use rule::Mode;
 
 // What travels.
-pub mod quantity;
+pub use chores_common::quantity;
 pub mod time;
 
 pub mod record;

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chores_common::engine::Container;
+use chores_common::settings::one_of;
 
 use crate::labels::{self, LabelFault, Overrides, PREFIX};
 use crate::process::ProcessSettings;
@@ -172,7 +173,7 @@ pub fn redaction(
             None => {
                 let mut allowed = redact::presets().to_vec();
                 allowed.extend(own.keys().map(String::as_str));
-                return Err(labels::one_of(name, &allowed));
+                return Err(one_of(name, &allowed));
             }
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chores_common::exit::{ExitCode, chain};
 use chores_common::object::S3Settings;
+use chores_common::settings::one_of;
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::{CommandError, Context};
@@ -18,7 +19,6 @@ use crate::cli::{CatArgs, Credentials, FilterArgs, GrepArgs, TailArgs};
 use crate::config;
 use crate::encode::Controls;
 use crate::encode::ndjson::Ndjson;
-use crate::labels::one_of;
 use crate::process::multiline::PATTERN_BYTES_MAX;
 use crate::record::{Control, Stream, control_line};
 use crate::rule::Patterns;

@@ -1,37 +1,26 @@
-//! The configuration file: TOML, read to its end, so that all of its faults are told at once, each with its line,
-//! its column, its key and what would be right.
+//! The configuration file: what it may set, and what that means.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io::Read as _;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use chores_common::settings::{Item, Kind, Table, one_of};
 
 use super::{EngineConfig, SinkConfig, WalCodec, WalConfig, path_fault, sink_name_fault};
-use crate::labels::{self, one_of};
+use crate::labels;
 use crate::plan;
 use crate::process::multiline::{GROUP_BYTES_MAX_LIMIT, GROUP_LINES_MAX_LIMIT, Multiline, presets};
 use crate::process::rate::Rate;
 use crate::process::redact::{Redaction, Rule};
 use crate::process::{LINE_BYTES_MAX_LIMIT, ProcessSettings};
-use crate::quantity;
 use crate::rule::{EngineRule, FIELDS_MAX, FileStart, FilesRule, LineRule, Patterns, SourceRule};
+
+pub use chores_common::settings::{Fault, FileFaults, Place};
 
 #[cfg(test)]
 mod tests;
-
-/// Largest file, in bytes.
-const FILE_BYTES_MAX: u64 = 1 << 20;
-
-/// Faults that are told; more of them would hide the first.
-const FAULTS_MAX: usize = 50;
 
 /// Keys of sinks whose value may be `${NAME}`, a variable of the environment; so may those that end in `_file`.
 const SECRET_KEYS: [&str; 5] = ["token", "password", "access_key", "secret_key", "session_token"];
@@ -59,73 +48,10 @@ pub struct FileConfig {
     pub sinks: Vec<SinkConfig>,
 }
 
-/// A place in the file: line and column, from 1; a column is a character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// From 1.
-    pub line: usize,
-    /// From 1.
-    pub column: usize,
-}
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Where; `None` when it is no matter of one place.
-    pub place: Option<Place>,
-    /// Which key: `source[2].rate`; empty when it is no TOML.
-    pub key: String,
-    /// What is wrong with it, and what would be right.
-    pub message: String,
-}
-
-/// All that is wrong with a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileFaults {
-    /// The file.
-    pub path: PathBuf,
-    /// In the order of the file; never empty.
-    pub faults: Vec<Fault>,
-}
-
-impl fmt::Display for FileFaults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, fault) in self.faults.iter().enumerate() {
-            if at > 0 {
-                f.write_str("\n")?;
-            }
-            write!(f, "{}", self.path.display())?;
-            if let Some(place) = fault.place {
-                write!(f, ":{}:{}", place.line, place.column)?;
-            }
-            f.write_str(": ")?;
-            if !fault.key.is_empty() {
-                write!(f, "{}: ", fault.key)?;
-            }
-            f.write_str(&fault.message)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for FileFaults {}
-
 /// Reads a file.
 pub fn read(path: &Path) -> Result<FileConfig, FileFaults> {
-    let fail = |message: String| FileFaults {
-        path: path.to_owned(),
-        faults: vec![Fault { place: None, key: String::new(), message }],
-    };
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| fail(format!("the configuration cannot be read: {error}")))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(fail(format!("it is larger than {FILE_BYTES_MAX} bytes")));
-    }
-    let text = String::from_utf8(bytes).map_err(|_| fail("it is no UTF-8 text".to_owned()))?;
     let variable = |name: &str| std::env::var(name).ok();
-    parse(&text, &variable).map_err(|faults| FileFaults { path: path.to_owned(), faults })
+    chores_common::settings::read(path, |text| parse(text, &variable))
 }
 
 /// Reads the text of a file; `variable` is the environment.
@@ -133,297 +59,100 @@ pub fn parse(
     text: &str,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<FileConfig, Vec<Fault>> {
-    let (root, errors) = DeTable::parse_recoverable(text);
-    let reader = Reader { text, variable, faults: RefCell::default() };
-    for error in errors {
-        reader.fault(&error.span().unwrap_or_default(), "", error.message());
-    }
-    // What a broken text seems to say would only add faults that are none.
-    let is_toml = reader.faults.borrow().is_empty();
-    let config =
-        is_toml.then(|| reader.config(&Table::new(&reader, String::new(), root.get_ref())));
-    let mut faults = reader.faults.into_inner();
-    if let Some(config) = config.filter(|_| faults.is_empty()) {
-        return Ok(config);
-    }
-    faults.sort_by_key(|fault| fault.place);
-    faults.truncate(FAULTS_MAX);
-    Err(faults)
+    chores_common::settings::parse(text, |root| config(root, variable))
 }
 
-struct Reader<'a> {
-    text: &'a str,
-    variable: &'a dyn Fn(&str) -> Option<String>,
-    faults: RefCell<Vec<Fault>>,
-}
-
-/// A value with the key it stands under.
-#[derive(Clone)]
-struct Item<'a> {
-    reader: &'a Reader<'a>,
-    key: String,
-    span: Range<usize>,
-    value: &'a DeValue<'a>,
-}
-
-/// A table whose keys are asked for by name; those that nobody asked for are faults.
-struct Table<'a> {
-    reader: &'a Reader<'a>,
-    key: String,
-    table: &'a DeTable<'a>,
-    asked: RefCell<Vec<&'static str>>,
-}
-
-impl<'a> Table<'a> {
-    fn new(reader: &'a Reader<'a>, key: String, table: &'a DeTable<'a>) -> Self {
-        Self { reader, key, table, asked: RefCell::default() }
+fn config(root: &Table<'_>, variable: &dyn Fn(&str) -> Option<String>) -> FileConfig {
+    let mut config = FileConfig {
+        host: root.get("host").and_then(|item| item.string()),
+        state: root.get("state").and_then(|item| item.string()).map(PathBuf::from),
+        drain: root.get("drain").and_then(|item| item.duration()),
+        ..FileConfig::default()
+    };
+    if let Some(table) = root.get("wal").and_then(|item| item.table()) {
+        config.wal = wal(&table);
     }
-
-    fn path(&self, name: &str) -> String {
-        if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) }
+    if let Some(table) = root.get("engine").and_then(|item| item.table()) {
+        config.engine = engine(&table);
     }
-
-    fn get(&self, name: &'static str) -> Option<Item<'a>> {
-        self.asked.borrow_mut().push(name);
-        self.table.get(name).map(|value| self.item(name, value))
-    }
-
-    fn item(&self, name: &str, value: &'a Spanned<DeValue<'a>>) -> Item<'a> {
-        let (reader, key) = (self.reader, self.path(name));
-        Item { reader, key, span: value.span(), value: value.get_ref() }
-    }
-
-    /// Every key with its value.
-    fn items(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> {
-        self.table.iter().map(|(name, value)| {
-            let name: &str = name.get_ref();
-            (name, self.item(name, value))
-        })
-    }
-
-    /// Nothing else may be there.
-    fn end(&self) {
-        let asked = self.asked.borrow();
-        for name in self.table.keys() {
-            let text: &str = name.get_ref();
-            if !asked.contains(&text) {
-                let allowed = asked.join(", ");
-                let fault = format!("there is no such key here; there are {allowed}");
-                self.reader.fault(&name.span(), &self.path(text), &fault);
-            }
-        }
-    }
-}
-
-impl<'a> Item<'a> {
-    fn fault(&self, message: &str) {
-        self.reader.fault(&self.span, &self.key, message);
-    }
-
-    fn is_not<T>(&self, wanted: &str) -> Option<T> {
-        let is = match self.value {
-            DeValue::String(_) => "a text",
-            DeValue::Integer(_) => "a whole number",
-            DeValue::Float(_) => "a number",
-            DeValue::Boolean(_) => "a boolean",
-            DeValue::Datetime(_) => "a time",
-            DeValue::Array(_) => "a list",
-            DeValue::Table(_) => "a table",
-        };
-        self.fault(&format!("it is {is}; give {wanted}"));
-        None
-    }
-
-    /// What `read` makes of the text.
-    fn text<T, E: ToString>(
-        &self,
-        wanted: &str,
-        read: impl FnOnce(&'a str) -> Result<T, E>,
-    ) -> Option<T> {
-        let DeValue::String(text) = self.value else { return self.is_not(wanted) };
-        match read(text) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.fault(&error.to_string());
-                None
-            }
-        }
-    }
-
-    fn string(&self) -> Option<String> {
-        self.text("a text", |text| match text {
-            "" => Err("it is empty"),
-            text => Ok(text.to_owned()),
-        })
-    }
-
-    fn boolean(&self) -> Option<bool> {
-        match self.value {
-            DeValue::Boolean(value) => Some(*value),
-            _ => self.is_not("true or false"),
-        }
-    }
-
-    fn size(&self) -> Option<u64> {
-        match self.value {
-            DeValue::Integer(_) => self.integer(0..=i64::MAX.cast_unsigned()),
-            _ => self.text("a size such as \"100MB\" or \"1GiB\"", quantity::size),
-        }
-    }
-
-    fn duration(&self) -> Option<Duration> {
-        self.text("a time such as \"500ms\" or \"5m\"", quantity::duration)
-    }
-
-    fn integer(&self, range: std::ops::RangeInclusive<u64>) -> Option<u64> {
-        let DeValue::Integer(number) = self.value else { return self.is_not("a whole number") };
-        let value = u64::from_str_radix(number.as_str(), number.radix()).ok();
-        let value = value.filter(|value| range.contains(value));
-        if value.is_none() {
-            self.fault(&format!("it is out of range: give {} to {}", range.start(), range.end()));
-        }
-        value
-    }
-
-    fn table(&self) -> Option<Table<'a>> {
-        match self.value {
-            DeValue::Table(table) => Some(Table::new(self.reader, self.key.clone(), table)),
-            _ => self.is_not("a table"),
-        }
-    }
-
-    /// The tables of `[[name]]`.
-    fn tables(&self) -> Vec<(Range<usize>, Table<'a>)> {
-        let items = match self.value {
-            DeValue::Array(_) => self.items(),
-            _ => {
-                self.is_not::<()>(&format!("[[{}]]", self.key));
-                return Vec::new();
-            }
-        };
-        items.iter().filter_map(|item| Some((item.span.clone(), item.table()?))).collect()
-    }
-
-    /// The elements of a list; something else counts as a list of one.
-    fn items(&self) -> Vec<Item<'a>> {
-        let DeValue::Array(array) = self.value else { return vec![self.clone()] };
-        let items = array.iter().enumerate().map(|(at, value)| Item {
-            reader: self.reader,
-            key: format!("{}[{}]", self.key, at + 1),
-            span: value.span(),
-            value: value.get_ref(),
+    if let Some(table) = root.get("metrics").and_then(|item| item.table()) {
+        config.metrics = table.get("listen").and_then(|item| {
+            item.text("an address", |text| {
+                text.parse()
+                    .map_err(|_| format!("{text:?} is no address: give for example 127.0.0.1:9464"))
+            })
         });
-        items.collect()
+        table.end();
     }
-
-    fn strings(&self) -> Vec<String> {
-        self.items().iter().filter_map(Item::string).collect()
+    if let Some(table) = root.get("redact").and_then(|item| item.table()) {
+        config.secrets = secrets(&table);
     }
+    if let Some(item) = root.get("sink") {
+        for table in item.tables() {
+            config.sinks.extend(sink(&table, variable, &config.sinks));
+        }
+    }
+    if let Some(item) = root.get("source") {
+        let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        for (at, table) in item.tables().iter().enumerate() {
+            let source = source(at + 1, table, &names, &config.secrets);
+            config.sources.extend(source);
+        }
+    }
+    root.end();
+    config
 }
 
-impl Reader<'_> {
-    fn fault(&self, span: &Range<usize>, key: &str, message: &str) {
-        let place = Some(place(self.text, span.start));
-        let message = message.replace('\n', " ");
-        self.faults.borrow_mut().push(Fault { place, key: key.to_owned(), message });
+fn sink(
+    table: &Table<'_>,
+    variable: &dyn Fn(&str) -> Option<String>,
+    others: &[SinkConfig],
+) -> Option<SinkConfig> {
+    let name = table.get("name");
+    let url = table.get("url");
+    let has_url = url.is_some();
+    let url = url.and_then(|item| item.string());
+    let mut options = BTreeMap::new();
+    for (key, item) in table.items() {
+        if !["name", "url"].contains(&key) {
+            options.extend(option(key, &item, variable).map(|value| (key.to_owned(), value)));
+        }
     }
+    let Some(name) = name else {
+        table.missing("name", "it is missing: cursors are kept by it");
+        return None;
+    };
+    let text = name.string()?;
+    if let Some(fault) = sink_name_fault(&text) {
+        name.fault(&fault);
+    } else if others.iter().any(|other| other.name == text) {
+        name.fault(&format!("another sink is named {text} too"));
+    }
+    if !has_url {
+        table.missing("url", "it is missing: give for example \"stdout:\"");
+    }
+    Some(SinkConfig { name: text, url: url?, options, place: Some(table.place()) })
+}
 
-    fn config(&self, root: &Table<'_>) -> FileConfig {
-        let mut config = FileConfig {
-            host: root.get("host").and_then(|item| item.string()),
-            state: root.get("state").and_then(|item| item.string()).map(PathBuf::from),
-            drain: root.get("drain").and_then(|item| item.duration()),
-            ..FileConfig::default()
-        };
-        if let Some(table) = root.get("wal").and_then(|item| item.table()) {
-            config.wal = wal(&table);
-        }
-        if let Some(table) = root.get("engine").and_then(|item| item.table()) {
-            config.engine = engine(&table);
-        }
-        if let Some(table) = root.get("metrics").and_then(|item| item.table()) {
-            config.metrics = table.get("listen").and_then(|item| {
-                item.text("an address", |text| {
-                    text.parse().map_err(|_| {
-                        format!("{text:?} is no address: give for example 127.0.0.1:9464")
-                    })
-                })
-            });
-            table.end();
-        }
-        if let Some(table) = root.get("redact").and_then(|item| item.table()) {
-            config.secrets = secrets(&table);
-        }
-        if let Some(item) = root.get("sink") {
-            for (span, table) in item.tables() {
-                config.sinks.extend(self.sink(&span, &table, &config.sinks));
-            }
-        }
-        if let Some(item) = root.get("source") {
-            let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
-            for (at, (span, table)) in item.tables().into_iter().enumerate() {
-                let source = source(at + 1, &span, &table, &names, &config.secrets);
-                config.sources.extend(source);
-            }
-        }
-        root.end();
-        config
+/// A finer key of a sink, as text. The sink knows which there are.
+fn option(key: &str, item: &Item<'_>, variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    if item.kind() == Kind::List {
+        return Some(item.strings().join(","));
     }
-
-    fn sink(
-        &self,
-        span: &Range<usize>,
-        table: &Table<'_>,
-        others: &[SinkConfig],
-    ) -> Option<SinkConfig> {
-        let name = table.get("name");
-        let url = table.get("url").and_then(|item| item.string());
-        let mut options = BTreeMap::new();
-        for (key, item) in table.items() {
-            if !["name", "url"].contains(&key) {
-                options.extend(self.option(key, &item).map(|value| (key.to_owned(), value)));
-            }
-        }
-        let Some(name) = name else {
-            self.fault(span, &table.path("name"), "it is missing: cursors are kept by it");
-            return None;
-        };
-        let text = name.string()?;
-        if let Some(fault) = sink_name_fault(&text) {
-            name.fault(&fault);
-        } else if others.iter().any(|other| other.name == text) {
-            name.fault(&format!("another sink is named {text} too"));
-        }
-        if table.table.get("url").is_none() {
-            self.fault(span, &table.path("url"), "it is missing: give for example \"stdout:\"");
-        }
-        let place = Some(place(self.text, span.start));
-        Some(SinkConfig { name: text, url: url?, options, place })
+    let Some(text) = item.scalar() else {
+        return item.is_not("a text, a number, true, false, or a list of texts");
+    };
+    let may_be_variable =
+        item.kind() == Kind::Text && (SECRET_KEYS.contains(&key) || key.ends_with("_file"));
+    let name = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
+    let Some(name) = name.filter(|_| may_be_variable) else {
+        return Some(text);
+    };
+    let value = variable(name);
+    if value.is_none() {
+        item.fault(&format!("the environment has no variable {name}"));
     }
-
-    /// A finer key of a sink, as text. The sink knows which there are.
-    fn option(&self, key: &str, item: &Item<'_>) -> Option<String> {
-        let wanted = "a text, a number, true, false, or a list of texts";
-        match item.value {
-            DeValue::String(text) => {
-                let may_be_variable = SECRET_KEYS.contains(&key) || key.ends_with("_file");
-                let name = text.strip_prefix("${").and_then(|text| text.strip_suffix('}'));
-                let Some(name) = name.filter(|_| may_be_variable) else {
-                    return Some(text.to_string());
-                };
-                let value = (self.variable)(name);
-                if value.is_none() {
-                    item.fault(&format!("the environment has no variable {name}"));
-                }
-                value
-            }
-            DeValue::Integer(number) => Some(number.to_string()),
-            DeValue::Float(number) => Some(number.to_string()),
-            DeValue::Boolean(value) => Some(value.to_string()),
-            DeValue::Array(_) => Some(item.strings().join(",")),
-            DeValue::Datetime(_) | DeValue::Table(_) => item.is_not(wanted),
-        }
-    }
+    value
 }
 
 fn wal(table: &Table<'_>) -> WalConfig {
@@ -478,7 +207,6 @@ fn secrets(table: &Table<'_>) -> BTreeMap<String, Rule> {
 
 fn source(
     number: usize,
-    span: &Range<usize>,
     table: &Table<'_>,
     sinks: &[&str],
     secrets: &BTreeMap<String, Rule>,
@@ -487,7 +215,7 @@ fn source(
     let lines = lines(table, sinks, secrets);
     let Some(kind) = table.get("type") else {
         let fault = "it is missing: give \"engine\" or \"files\"";
-        table.reader.fault(span, &table.path("type"), fault);
+        table.missing("type", fault);
         return None;
     };
     let kind = kind.text("\"engine\" or \"files\"", |text| match text {
@@ -511,7 +239,7 @@ fn source(
         let paths = table.get("paths");
         if paths.is_none() {
             let fault = "it is missing: give for example [\"/logs/*.log\"]";
-            table.reader.fault(span, &table.path("paths"), fault);
+            table.missing("paths", fault);
         }
         let start = |text: &str| match text {
             "beginning" => Ok(FileStart::Beginning),
@@ -639,10 +367,10 @@ fn sink_names(item: &Item<'_>, known: &[&str]) -> Vec<String> {
 }
 
 fn multiline(item: &Item<'_>) -> Option<Multiline> {
-    let DeValue::Table(_) = item.value else {
+    if item.kind() != Kind::Table {
         let wanted = "a preset, a pattern, or a table with start or continue";
         return item.text(wanted, labels::multiline).flatten();
-    };
+    }
     let table = item.table()?;
     let text = |name| table.get(name).and_then(|item| item.string());
     let (preset, start, continues) = (text("preset"), text("start"), text("continue"));
@@ -681,12 +409,4 @@ fn multiline(item: &Item<'_>) -> Option<Multiline> {
     multiline.bytes_max = bytes_max.unwrap_or(multiline.bytes_max);
     multiline.age = age.and_then(|age| i64::try_from(age.as_nanos()).ok()).unwrap_or(multiline.age);
     Some(multiline)
-}
-
-/// The line and column of a byte.
-fn place(text: &str, at: usize) -> Place {
-    let before = text.get(..at).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 1;
-    Place { line, column }
 }

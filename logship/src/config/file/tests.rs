@@ -272,10 +272,3 @@ fn what_is_no_toml_has_its_place_too() {
     let said = faults("host = \"ä\"\nhost = \"b\"\n");
     assert!(said.starts_with("f.toml:2:1: ") && said.contains("duplicate"), "{said}");
 }
-
-#[test]
-fn a_place_counts_characters() {
-    let text = "a\nää b";
-    assert_eq!(place(text, text.find('b').unwrap()), Place { line: 2, column: 4 });
-    assert_eq!(place(text, 1_000), Place { line: 2, column: 5 });
-}
