@@ -1,1 +1,182 @@
-//! What was typed: flags and their environment variables.
+//! What was typed: flags, arguments and their environment variables. What it means is [`crate::config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use chores_common::telemetry::{LogFormat, Verbosity};
+use clap::{ArgAction, Args, Parser, Subcommand};
+
+#[cfg(test)]
+mod tests;
+
+/// Shells, files and port forwards of running containers over SSH, confined as the containers are.
+#[derive(Debug, Parser)]
+#[command(name = "ssh-gateway", version, about, long_about = None, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
+    3 done with warnings, 130 interrupted.\n\
+    Keys can also come as the text of SSH_GATEWAY_AUTHORIZED_KEYS, or in the file that \
+    SSH_GATEWAY_AUTHORIZED_KEYS_FILE names.\n\
+    Certificates, rules for groups and recordings are not in this release.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Where and how.
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+impl Cli {
+    /// How much is said.
+    #[must_use]
+    pub fn verbosity(&self) -> Verbosity {
+        Verbosity { verbose: self.common.verbose, quiet: self.common.quiet }
+    }
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common options")]
+pub struct CommonArgs {
+    /// The configuration file (TOML); flags win over it.
+    #[arg(long, global = true, env = "SSH_GATEWAY_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the host keys are kept; /state by default, if it exists.
+    #[arg(long, global = true, env = "SSH_GATEWAY_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// The container engine; /var/run/docker.sock by default.
+    #[arg(long, global = true, env = "DOCKER_HOST", value_name = "URL")]
+    pub engine: Option<String>,
+    /// Answer in JSON, on standard output.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Say more; twice for everything.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say less: only warnings; twice for errors only.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// Form of the messages on standard error: auto, text or json.
+    #[arg(
+        long,
+        global = true,
+        env = "SSH_GATEWAY_LOG_FORMAT",
+        value_name = "FORM",
+        default_value = "auto"
+    )]
+    pub log_format: LogFormat,
+}
+
+/// The commands, in the order an operator meets them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Let SSH clients into containers until told to stop.
+    Serve(ServeArgs),
+    /// Test the surroundings: what is native, what is degraded, why, and the flag that mends it.
+    Doctor(DoctorArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page in roff form, or that of a command.
+    Man {
+        /// The command; all of them in one page when absent.
+        command: Option<String>,
+    },
+}
+
+/// How containers are entered.
+#[derive(Debug, Args, Default)]
+pub struct EnterArgs {
+    /// native: as the design has it, or not at all; engine: by the engine's exec, degraded; auto: native
+    /// where it is possible, else degraded [default: auto].
+    #[arg(long, env = "SSH_GATEWAY_MODE", value_name = "MODE")]
+    pub mode: Option<String>,
+    /// Where the directories of containers with their config.json are [default: where engines keep them,
+    /// or /bundles]; may be repeated.
+    #[arg(long, env = "SSH_GATEWAY_BUNDLES", value_name = "DIR", value_delimiter = ',')]
+    pub bundles: Vec<PathBuf>,
+    /// Where the host's cgroup hierarchies are [default: /host/cgroup or /sys/fs/cgroup].
+    #[arg(long, env = "SSH_GATEWAY_CGROUP_ROOT", value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
+}
+
+/// `serve`.
+#[derive(Debug, Args, Default)]
+pub struct ServeArgs {
+    /// Listen here; may be repeated [default: 0.0.0.0:2222].
+    #[arg(long, env = "SSH_GATEWAY_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
+    pub listen: Vec<SocketAddr>,
+    /// Let these keys in: a file in the format of sshd's authorized_keys; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub authorized_keys: Vec<PathBuf>,
+    /// Show the text of this file before authentication.
+    #[arg(long, env = "SSH_GATEWAY_BANNER", value_name = "FILE")]
+    pub banner: Option<PathBuf>,
+    #[command(flatten)]
+    pub enter: EnterArgs,
+}
+
+/// `doctor`.
+#[derive(Debug, Args, Default)]
+pub struct DoctorArgs {
+    /// Enter this container too, and compare what a program finds there with what the engine's exec gives it.
+    #[arg(value_name = "CONTAINER")]
+    pub container: Option<String>,
+    #[command(flatten)]
+    pub enter: EnterArgs,
+}
+
+/// Settings that come from the environment without a flag: what is in arguments is visible to every user of
+/// the host.
+pub struct Environment {
+    /// `SSH_GATEWAY_AUTHORIZED_KEYS`, and the file that `SSH_GATEWAY_AUTHORIZED_KEYS_FILE` names.
+    pub authorized_keys: (Option<String>, Option<PathBuf>),
+}
+
+/// Variable with the text of an authorized_keys file.
+pub const AUTHORIZED_KEYS: &str = "SSH_GATEWAY_AUTHORIZED_KEYS";
+
+/// Its twin.
+pub const AUTHORIZED_KEYS_FILE: &str = "SSH_GATEWAY_AUTHORIZED_KEYS_FILE";
+
+impl Environment {
+    /// Reads the environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        // What is no UTF-8 is no key, and said so where keys are read.
+        let text = std::env::var_os(AUTHORIZED_KEYS);
+        let text = text.map(|value| value.to_string_lossy().into_owned());
+        Self { authorized_keys: (text, std::env::var_os(AUTHORIZED_KEYS_FILE).map(PathBuf::from)) }
+    }
+}
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Environment(…)")
+    }
+}
+
+/// Names of environment variables that look like settings of this program and are none: most likely
+/// misspelt. What container engines and clusters set for a neighbour called `ssh-gateway` is left out.
+#[must_use]
+pub fn unknown_variables() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    names.filter(|name| is_unknown(name)).collect()
+}
+
+fn is_unknown(name: &str) -> bool {
+    let command = <Cli as clap::CommandFactory>::command();
+    let mut commands = std::iter::once(&command).chain(command.get_subcommands());
+    let is_known = [AUTHORIZED_KEYS, AUTHORIZED_KEYS_FILE].contains(&name)
+        || commands.any(|command| {
+            command
+                .get_arguments()
+                .filter_map(|argument| argument.get_env())
+                .any(|variable| variable.to_str() == Some(name))
+        });
+    let is_of_neighbour =
+        || ["_PORT", "_SERVICE_", "_NAME", "_ENV_"].iter().any(|part| name.contains(part));
+    name.starts_with("SSH_GATEWAY_") && !is_known && !is_of_neighbour()
+}

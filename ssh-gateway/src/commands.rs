@@ -1,1 +1,79 @@
-//! One function a command.
+//! One function a command: settings in, work done by the modules, an answer out.
+
+pub mod doctor;
+pub mod serve;
+
+use std::io::{self, Write};
+
+use chores_common::exit::ExitCode;
+use chores_common::shutdown::Shutdown;
+
+use crate::authorized_keys::KeysError;
+use crate::config::SettingError;
+use crate::host_keys::HostKeyError;
+
+/// Why a command failed, with its exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The words on the command line or in the file make no sense.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// Nobody could come in, or anybody.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The gateway has no keys of its own.
+    #[error(transparent)]
+    HostKey(#[from] HostKeyError),
+    /// Wrong usage that another module found.
+    #[error(transparent)]
+    Usage(Box<dyn std::error::Error + Send + Sync>),
+    /// Anything else that failed.
+    #[error(transparent)]
+    Failed(Box<dyn std::error::Error + Send + Sync>),
+    /// SIGINT or SIGTERM; the text says what is left.
+    #[error(transparent)]
+    Interrupted(Box<dyn std::error::Error + Send + Sync>),
+    /// The answer cannot be written.
+    #[error("cannot write the answer to standard output")]
+    Answer(#[source] io::Error),
+}
+
+impl CommandError {
+    /// Wraps an error that means wrong usage.
+    pub fn usage(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Usage(Box::new(error))
+    }
+
+    /// Wraps an error that means failure.
+    pub fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Failed(Box::new(error))
+    }
+
+    /// The same, as the consequence of the request to stop where that was made: requests are given up then.
+    #[must_use]
+    pub fn after(self, shutdown: &Shutdown) -> Self {
+        if shutdown.is_requested() && self.exit_code() == ExitCode::Failed {
+            Self::Interrupted(Box::new(self))
+        } else {
+            self
+        }
+    }
+
+    /// The code the process ends with.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Setting(_) | Self::Keys(_) | Self::Usage(_) => ExitCode::Usage,
+            Self::HostKey(HostKeyError::Unusable { .. }) => ExitCode::Usage,
+            Self::Interrupted(_) => ExitCode::Interrupted,
+            Self::HostKey(_) | Self::Failed(_) | Self::Answer(_) => ExitCode::Failed,
+        }
+    }
+}
+
+/// Writes bytes as the answer.
+pub fn print(text: &[u8]) -> Result<ExitCode, CommandError> {
+    let mut out = io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush()).map_err(CommandError::Answer)?;
+    Ok(ExitCode::Done)
+}

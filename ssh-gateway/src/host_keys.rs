@@ -1,1 +1,261 @@
-//! Our own keys: made once, kept in the state directory.
+//! The gateway's own keys, by which clients know it again. Made once, kept in the state directory, and never replaced
+//! in silence: a key that cannot be used is an error.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use chores_common::durable::{self, DurableError};
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::{KeypairData, RsaKeypair};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey, ssh_key};
+use rustix::fs::{FlockOperation, OFlags};
+use zeroize::Zeroizing;
+
+use crate::wire::Opaque;
+
+#[cfg(test)]
+mod tests;
+
+/// The directory of the keys in the state directory.
+const DIRECTORY: &str = "host_keys";
+
+/// Largest file of a key, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Bits of an RSA key that is made, and fewest of one that is found.
+const RSA_BITS: usize = 3072;
+
+/// Bits of a mode that let others read or change a key.
+const OPEN_TO_OTHERS: u32 = 0o077;
+
+const KEY_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// A kind of key, and the name of its file, as sshd has it.
+const KINDS: [(Kind, &str); 3] = [
+    (Kind::Ed25519, "ssh_host_ed25519_key"),
+    (Kind::Ecdsa, "ssh_host_ecdsa_key"),
+    (Kind::Rsa, "ssh_host_rsa_key"),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ed25519,
+    Ecdsa,
+    Rsa,
+}
+
+/// The keys, the preferred one first.
+pub struct HostKeys {
+    keys: Vec<PrivateKey>,
+    made: Vec<PathBuf>,
+}
+
+impl std::fmt::Debug for HostKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HostKeys({:?})", self.fingerprints())
+    }
+}
+
+/// Why there are no host keys.
+#[derive(Debug, thiserror::Error)]
+pub enum HostKeyError {
+    /// The system refused something.
+    #[error("cannot {act} {}", path.display())]
+    System {
+        /// What.
+        act: &'static str,
+        /// Of what.
+        path: PathBuf,
+        /// What it answered.
+        source: io::Error,
+    },
+    /// A key cannot be written.
+    #[error("cannot keep a host key")]
+    Keep(#[from] DurableError),
+    /// What is there cannot be used, and is not replaced.
+    #[error(
+        "the host key {} cannot be used: {fault}; no other one is made in its place: put the right one there, or \
+         remove it and tell your users that the gateway gets a new one", path.display()
+    )]
+    Unusable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// A key cannot be made.
+    #[error("cannot make a host key")]
+    Make(#[from] ssh_key::Error),
+}
+
+impl HostKeys {
+    /// Reads the keys in the state directory; makes those that are not there. Blocks, for seconds when an RSA key is
+    /// made.
+    pub fn load_or_make(state: &Path) -> Result<Self, HostKeyError> {
+        let directory = state.join(DIRECTORY);
+        let system = |act, path: &Path| {
+            let path = path.to_owned();
+            move |source| HostKeyError::System { act, path, source }
+        };
+        durable::create_directories(state, DIRECTORY_MODE)?;
+        match std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(&directory) {
+            Ok(()) => durable::sync_directory(state)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(system("create the directory", &directory)(error)),
+        }
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlags::DIRECTORY | OFlags::NOFOLLOW).bits().cast_signed())
+            .open(&directory)
+            .map_err(system("open the directory", &directory))?;
+        check_owner(&directory, &opened.metadata().map_err(system("look at", &directory))?)?;
+        // Two gateways that start at once on one state must not each make a key.
+        rustix::fs::flock(&opened, FlockOperation::LockExclusive)
+            .map_err(io::Error::from)
+            .map_err(system("lock", &directory))?;
+        let mut keys = Vec::new();
+        let mut made = Vec::new();
+        for (kind, name) in KINDS {
+            let path = directory.join(name);
+            keys.push(match read(&path)? {
+                Some(bytes) => parse(kind, &bytes).map_err(|fault| unusable(&path, fault))?,
+                None => {
+                    let key = make(kind)?;
+                    let text = key.to_openssh(LineEnding::LF)?;
+                    durable::write(&path, text.as_bytes(), KEY_MODE)?;
+                    made.push(path);
+                    key
+                }
+            });
+        }
+        Ok(Self { keys, made })
+    }
+
+    /// The files that were not there before.
+    #[must_use]
+    pub fn made(&self) -> &[PathBuf] {
+        &self.made
+    }
+
+    /// `ssh-ed25519 SHA256:…`, for the start of the log: what clients are shown.
+    #[must_use]
+    pub fn fingerprints(&self) -> Vec<String> {
+        let shown = self.keys.iter().map(|key| {
+            format!("{} {}", key.algorithm().as_str(), key.fingerprint(HashAlg::Sha256))
+        });
+        shown.collect()
+    }
+
+    /// Public keys in the form of known_hosts and authorized_keys.
+    pub fn public(&self) -> Result<Vec<String>, HostKeyError> {
+        let keys = self.keys.iter().map(|key| key.public_key().to_openssh());
+        keys.collect::<Result<_, _>>().map_err(HostKeyError::Make)
+    }
+
+    /// The private keys in OpenSSH's format, for the process that speaks SSH.
+    pub fn to_wire(&self) -> Result<Vec<Opaque>, HostKeyError> {
+        let texts = self.keys.iter().map(|key| key.to_openssh(LineEnding::LF));
+        let texts = texts.map(|text| text.map(|text| Opaque(text.as_bytes().to_vec())));
+        texts.collect::<Result<_, _>>().map_err(HostKeyError::Make)
+    }
+}
+
+fn unusable(path: &Path, fault: impl Into<String>) -> HostKeyError {
+    HostKeyError::Unusable { path: path.to_owned(), fault: fault.into() }
+}
+
+/// The bytes of a key's file; `None` when there is none.
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, HostKeyError> {
+    let system = |act| {
+        let path = path.to_owned();
+        move |source| HostKeyError::System { act, path, source }
+    };
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            return Err(unusable(path, "it is a symbolic link"));
+        }
+        Err(error) => return Err(system("open the host key")(error)),
+    };
+    let metadata = file.metadata().map_err(system("look at the host key"))?;
+    if !metadata.is_file() {
+        return Err(unusable(path, "it is no regular file"));
+    }
+    check_owner(path, &metadata)?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    take(file, &mut bytes).map_err(system("read the host key"))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(unusable(path, format!("it is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    Ok(Some(bytes))
+}
+
+fn take(file: File, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    file.take(FILE_BYTES_MAX + 1).read_to_end(bytes)
+}
+
+/// Only its owner may read or change it, and that is root or whoever runs this.
+fn check_owner(path: &Path, metadata: &std::fs::Metadata) -> Result<(), HostKeyError> {
+    let (mode, owner) = (metadata.mode() & 0o7777, metadata.uid());
+    let own = rustix::process::geteuid().as_raw();
+    if mode & OPEN_TO_OTHERS != 0 {
+        let fault = format!("its mode is {mode:04o}, so others may use it: chmod go-rwx it");
+        return Err(unusable(path, fault));
+    }
+    if owner != own && owner != 0 {
+        return Err(unusable(path, format!("it belongs to the user {owner}, not to {own}")));
+    }
+    Ok(())
+}
+
+fn parse(kind: Kind, bytes: &[u8]) -> Result<PrivateKey, String> {
+    let key = PrivateKey::from_openssh(bytes)
+        .map_err(|_| "it is damaged, or no private key in OpenSSH's format".to_owned())?;
+    if key.is_encrypted() {
+        return Err("it has a passphrase, which nobody could give at the start".to_owned());
+    }
+    let is_right = match (kind, key.key_data()) {
+        (Kind::Ed25519, KeypairData::Ed25519(_)) => true,
+        (Kind::Ecdsa, KeypairData::Ecdsa(_)) => true,
+        (Kind::Rsa, KeypairData::Rsa(rsa)) => rsa.key_size() as usize >= RSA_BITS,
+        _ => false,
+    };
+    if !is_right {
+        let wanted = match kind {
+            Kind::Ed25519 => "an ed25519 key",
+            Kind::Ecdsa => "an ecdsa key",
+            Kind::Rsa => "an RSA key of 3072 bits or more",
+        };
+        return Err(format!("it is {}, and must be {wanted}", key.algorithm().as_str()));
+    }
+    Ok(key)
+}
+
+fn make(kind: Kind) -> Result<PrivateKey, ssh_key::Error> {
+    let mut random = russh::keys::key::safe_rng();
+    let started = Instant::now();
+    let key = match kind {
+        Kind::Ed25519 => PrivateKey::random(&mut random, Algorithm::Ed25519),
+        Kind::Ecdsa => {
+            let curve = EcdsaCurve::NistP256;
+            PrivateKey::random(&mut random, Algorithm::Ecdsa { curve })
+        }
+        Kind::Rsa => {
+            tracing::info!("making an RSA host key of {RSA_BITS} bits; this takes a while, once");
+            let pair = RsaKeypair::random(&mut random, RSA_BITS)?;
+            PrivateKey::new(KeypairData::from(pair), "")
+        }
+    }?;
+    tracing::debug!(
+        algorithm = key.algorithm().as_str(),
+        seconds = started.elapsed().as_secs_f32(),
+        "made a host key"
+    );
+    Ok(key)
+}

@@ -1,4 +1,4 @@
-//! `ssh-gateway`: a door without a room behind it. This release of the suite contains `backup` only.
+//! `ssh-gateway`: lets SSH clients into running containers, confined as the containers are.
 
 // What the processes say to each other.
 pub mod descriptor;
@@ -32,53 +32,80 @@ pub mod commands;
 pub mod config;
 pub mod doctor;
 
-use std::ffi::OsString;
-use std::io::{self, Write as _};
-use std::process::ExitCode;
+use std::io::Write;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use chores_common::exit::{ExitCode, chain};
+use chores_common::telemetry;
+use clap::{CommandFactory, Parser};
 
-/// Wrong usage or configuration, as in every binary of the suite.
-const EXIT_USAGE: u8 = 2;
+use cli::{Cli, Command};
+use commands::{CommandError, print};
 
-/// The one answer to any use, since there is nothing to use.
-const NOT_YET: &str =
-    "ssh-gateway cannot accept connections yet: this release contains backup only; see README";
-
-/// Shells, files and port forwards of running containers over SSH (not in this release).
-#[derive(Debug, Parser)]
-#[command(name = "ssh-gateway", version)]
-struct Cli {}
-
-/// What goes out and how the process ends: standard output for 0, standard error otherwise.
-#[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    text: String,
-    exit: u8,
-}
-
-/// Answers the command line of this process.
-pub fn main() -> ExitCode {
-    let answer = answer(std::env::args_os());
-    let written = match answer.exit {
-        0 => io::stdout().write_all(answer.text.as_bytes()),
-        _ => io::stderr().write_all(answer.text.as_bytes()),
-    };
-    // A closed pipe leaves nobody to tell.
-    ExitCode::from(if written.is_ok() { answer.exit } else { 1 })
-}
-
-fn answer(arguments: impl IntoIterator<Item = OsString>) -> Answer {
-    match Cli::try_parse_from(arguments) {
-        Err(asked)
-            if matches!(asked.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
-        {
-            Answer { text: asked.to_string(), exit: 0 }
+/// The program: parses, sets up, runs one command, and says how it ended.
+#[must_use]
+pub fn main() -> std::process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => {
+            // Help and version are answers on standard output, the rest is wrong usage.
+            let code = if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
+            return if answer.print().is_ok() { code.into() } else { ExitCode::Failed.into() };
         }
-        Ok(Cli {}) | Err(_) => Answer { text: format!("{NOT_YET}\n"), exit: EXIT_USAGE },
+    };
+    let outcome = telemetry::start(cli.common.log_format, cli.verbosity())
+        .map_err(CommandError::failed)
+        .and_then(|()| run(&cli));
+    outcome.map_or_else(|error| report(&error), Into::into)
+}
+
+/// The table of contents.
+fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
+    for name in cli::unknown_variables() {
+        tracing::warn!(
+            "{name} is set, but is no setting of this program; see `ssh-gateway --help`"
+        );
+    }
+    match &cli.command {
+        Command::Serve(args) => commands::serve::run(&cli.common, args),
+        Command::Doctor(args) => commands::doctor::run(&cli.common, args),
+        Command::Completions { shell } => completions(*shell),
+        Command::Man { command } => manual(command.as_deref()),
     }
 }
 
-#[cfg(test)]
-mod tests;
+fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CommandError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ssh-gateway", &mut script);
+    print(&script)
+}
+
+fn manual(wanted: Option<&str>) -> Result<ExitCode, CommandError> {
+    let mut page = Vec::new();
+    let command = Cli::command();
+    let chosen: Vec<_> = match wanted {
+        None => std::iter::once(&command).chain(command.get_subcommands()).cloned().collect(),
+        Some(wanted) => command
+            .get_subcommands()
+            .filter(|command| command.get_name() == wanted)
+            .cloned()
+            .collect(),
+    };
+    if chosen.is_empty() {
+        return Err(CommandError::usage(NoSuchCommand(wanted.unwrap_or_default().to_owned())));
+    }
+    for command in chosen {
+        clap_mangen::Man::new(command).render(&mut page).map_err(CommandError::Answer)?;
+    }
+    print(&page)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("there is no command {0}: `ssh-gateway --help` lists them")]
+struct NoSuchCommand(String);
+
+/// The one place where a failure is told.
+fn report(error: &CommandError) -> std::process::ExitCode {
+    // When even standard error is gone, the code is all that is left.
+    drop(writeln!(std::io::stderr(), "ssh-gateway: {}", chain(error)));
+    error.exit_code().into()
+}

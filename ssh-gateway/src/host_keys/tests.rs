@@ -1,0 +1,131 @@
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use super::*;
+
+fn path(state: &tempfile::TempDir, name: &str) -> PathBuf {
+    state.path().join(DIRECTORY).join(name)
+}
+
+fn put(state: &tempfile::TempDir, name: &str, bytes: &[u8], mode: u32) {
+    let path = path(state, name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::set_permissions(path.parent().unwrap(), PermissionsExt::from_mode(0o700)).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+fn text(kind: Kind) -> Zeroizing<String> {
+    make(kind).unwrap().to_openssh(LineEnding::LF).unwrap()
+}
+
+fn fault(state: &tempfile::TempDir) -> String {
+    chores_common::exit::chain(&HostKeys::load_or_make(state.path()).unwrap_err())
+}
+
+#[test]
+fn keys_are_made_once_and_found_again() {
+    let state = tempfile::tempdir().unwrap();
+    let first = HostKeys::load_or_make(&state.path().join("deep")).unwrap();
+    let names: Vec<_> =
+        first.made().iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["ssh_host_ed25519_key", "ssh_host_ecdsa_key", "ssh_host_rsa_key"]);
+    for made in first.made() {
+        assert_eq!(made.metadata().unwrap().mode() & 0o7777, 0o600, "{}", made.display());
+    }
+    let directory = state.path().join("deep").join(DIRECTORY);
+    assert_eq!(directory.metadata().unwrap().mode() & 0o7777, 0o700);
+    assert_eq!(std::fs::read_dir(directory).unwrap().count(), 3);
+
+    let again = HostKeys::load_or_make(&state.path().join("deep")).unwrap();
+    assert_eq!((again.made().len(), again.fingerprints()), (0, first.fingerprints()));
+    let kinds: Vec<_> = again.fingerprints();
+    assert!(kinds[0].starts_with("ssh-ed25519 SHA256:"), "{kinds:?}");
+    assert!(kinds[1].starts_with("ecdsa-sha2-nistp256 SHA256:"), "{kinds:?}");
+    assert!(kinds[2].starts_with("ssh-rsa SHA256:"), "{kinds:?}");
+    let wire = again.to_wire().unwrap();
+    assert!(wire.iter().all(|key| key.0.starts_with(b"-----BEGIN OPENSSH PRIVATE KEY-----")));
+    assert!(!format!("{again:?}").contains("PRIVATE"));
+}
+
+#[test]
+fn ssh_keygen_reads_what_was_made_and_we_read_what_it_makes() {
+    if Command::new("ssh-keygen").arg("-?").output().is_err() {
+        println!("skipped: there is no ssh-keygen here");
+        return;
+    }
+    let state = tempfile::tempdir().unwrap();
+    for (kind, name) in KINDS {
+        put(&state, name, text(kind).as_bytes(), 0o600);
+        let read = Command::new("ssh-keygen").arg("-lf").arg(path(&state, name)).output().unwrap();
+        let said = String::from_utf8(read.stdout).unwrap();
+        let bits = if kind == Kind::Rsa { "3072 SHA256:" } else { "256 SHA256:" };
+        assert!(said.starts_with(bits), "{said}");
+    }
+    for (kind, name, arguments) in [
+        (Kind::Ed25519, "a", &["-t", "ed25519"][..]),
+        (Kind::Ecdsa, "b", &["-t", "ecdsa", "-b", "521"]),
+        (Kind::Rsa, "c", &["-t", "rsa", "-b", "3072"]),
+    ] {
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-N", "", "-f"])
+            .arg(path(&state, name))
+            .args(arguments)
+            .status();
+        assert!(made.unwrap().success());
+        parse(kind, &read(&path(&state, name)).unwrap().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn what_cannot_be_used_is_told_and_never_replaced() {
+    let ed25519 = "ssh_host_ed25519_key";
+    let good = text(Kind::Ed25519);
+    let cases: [(&str, &[u8], u32, &str); 7] = [
+        (ed25519, b"", 0o600, "it is damaged, or no private key in OpenSSH's format"),
+        (ed25519, &good.as_bytes()[..200], 0o600, "it is damaged"),
+        (ed25519, &vec![b'x'; 1 + FILE_BYTES_MAX as usize], 0o600, "it is larger than 65536 bytes"),
+        (ed25519, good.as_bytes(), 0o640, "its mode is 0640, so others may use it"),
+        (ed25519, good.as_bytes(), 0o604, "its mode is 0604"),
+        (
+            "ssh_host_ecdsa_key",
+            good.as_bytes(),
+            0o600,
+            "it is ssh-ed25519, and must be an ecdsa key",
+        ),
+        ("ssh_host_rsa_key", good.as_bytes(), 0o600, "it is ssh-ed25519, and must be an RSA key"),
+    ];
+    for (name, bytes, mode, said) in cases {
+        let state = tempfile::tempdir().unwrap();
+        put(&state, ed25519, good.as_bytes(), 0o600);
+        put(&state, "ssh_host_ecdsa_key", text(Kind::Ecdsa).as_bytes(), 0o600);
+        put(&state, name, bytes, mode);
+        let told = fault(&state);
+        let named = format!("the host key {} cannot be used: {said}", path(&state, name).display());
+        assert!(told.starts_with(&named), "{told}");
+        assert_eq!(std::fs::read(path(&state, name)).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn links_pipes_and_open_directories_are_refused() {
+    let state = tempfile::tempdir().unwrap();
+    put(&state, "elsewhere", text(Kind::Ed25519).as_bytes(), 0o600);
+    let name = "ssh_host_ed25519_key";
+    std::os::unix::fs::symlink(path(&state, "elsewhere"), path(&state, name)).unwrap();
+    assert!(fault(&state).contains("it is a symbolic link"));
+    std::fs::remove_file(path(&state, name)).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path(&state, name),
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    assert!(fault(&state).contains("it is no regular file"));
+    std::fs::remove_file(path(&state, name)).unwrap();
+    let directory = state.path().join(DIRECTORY);
+    std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(fault(&state).contains("its mode is 0755"));
+}
