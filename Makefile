@@ -18,10 +18,11 @@ lint: ## rustfmt, clippy, cargo-deny, shellcheck
 	cargo clippy --workspace --all-targets -- -D warnings
 	@deploy/lint.sh
 
-bench: ## backup beside tar+zstd, restic and borg, logship beside rsyslog; the tables land in bench/RESULTS.md
+bench: ## backup beside tar+zstd, restic and borg, logship beside rsyslog, ssh-gateway beside sshd; the tables land in bench/RESULTS.md
 	@deploy/ensure.sh build bench engine
 	bench/backup/run.py --usr
 	bench/logship/run.py
+	bench/ssh/run.py
 
 fuzz: ## every decoder of logship and ssh-gateway for half a minute each, with cargo-fuzz
 	@deploy/ensure.sh build fuzz

@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 . deploy/demo/backup.sh
 # shellcheck source=deploy/demo/logship.sh
 . deploy/demo/logship.sh
+# shellcheck source=deploy/demo/ssh-gateway.sh
+. deploy/demo/ssh-gateway.sh
 
 clean_up() {
     local code=$?
@@ -17,6 +19,7 @@ clean_up() {
     if [ -n "${with_engine:-}" ]; then
         clean_up_backup
         clean_up_logship
+        clean_up_ssh_gateway
         docker rmi --force "$target_image" >/dev/null 2>&1 || true
     fi
     rm -rf "$scratch"
@@ -33,9 +36,10 @@ if command -v docker >/dev/null && timeout 20 docker version >/dev/null 2>&1; th
     build_target_image
     demo_of_a_volume
     demo_of_logs
+    demo_of_a_gateway
 else
-    say "no container engine answers: the parts without containers are played"
-    binary=$(deploy/images.sh --binary | head -n 1)
+    say "no container engine answers: the parts without containers are played; ssh-gateway has none"
+    binary=$(deploy/images.sh --binary backup logship | head -n 1)
     PATH=$(realpath "$(dirname "$binary")"):$PATH
     demo_of_a_folder
     demo_of_log_files

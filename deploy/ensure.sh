@@ -85,7 +85,10 @@ missing_of() {
             has tmux || echo tmux
             has_python_venv || echo python3-venv
             ;;
-        demo) has_static_busybox || echo busybox-static ;;
+        demo)
+            has_static_busybox || echo busybox-static
+            has ssh sftp ssh-keygen || echo openssh-client
+            ;;
         engine)
             has docker || echo docker.io
             if ! has dockerd && ! engine_answers; then echo docker.io; fi
@@ -98,6 +101,10 @@ missing_of() {
             has zstd || echo zstd
             has python3 || echo python3
             has rsyslogd || echo rsyslog
+            has_static_busybox || echo busybox-static
+            has nsenter || echo util-linux
+            has ssh sftp ssh-keygen || echo openssh-client
+            has sshd || echo openssh-server
             ;;
         *) fail "unknown need: $1 (one of build, tests, demo, engine, lint, bench, fuzz)" ;;
     esac
