@@ -7,6 +7,7 @@
 mod container;
 mod error;
 mod events;
+mod exec;
 mod host;
 mod image;
 mod logs;
@@ -20,10 +21,12 @@ use std::time::Duration;
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 pub use container::{
-    Container, ContainerFilter, ContainerState, ListedContainer, LogConfig, Mount, MountKind,
+    Container, ContainerFilter, ContainerState, Isolation, ListedContainer, LogConfig, Mount,
+    MountKind,
 };
 pub use error::{EngineError, EngineErrorKind};
 pub use events::{ContainerAction, ContainerEvent, EventStream};
+pub use exec::{Exec, ExecInput, ExecOutput, ExecSpec, ExecState};
 pub use host::{DEFAULT_SOCKET, Host};
 pub use image::ListedImage;
 pub use logs::{LogFrame, LogSource, LogStream};

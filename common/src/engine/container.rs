@@ -63,6 +63,23 @@ pub struct Container {
     pub auto_remove: bool,
     /// Where its output goes.
     pub log: LogConfig,
+    /// `--group-add`: names or numbers.
+    pub group_add: Vec<String>,
+    /// Its user as the image or the operator wrote it; empty is root.
+    pub user: String,
+    /// How its processes are confined by the engine, beside what the runtime does.
+    pub isolation: Isolation,
+}
+
+/// Parts of a container's confinement that the engine tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Isolation {
+    /// Everything is allowed.
+    pub privileged: bool,
+    /// The AppArmor profile, if it has one.
+    pub apparmor: Option<String>,
+    /// The SELinux label, if it has one.
+    pub selinux: Option<String>,
 }
 
 /// What the engine does with the output of a container.
@@ -298,6 +315,13 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
             driver: log_config.typ.unwrap_or_default(),
             options: log_config.config.unwrap_or_default().into_iter().collect(),
             path: answer.log_path.filter(|path| !path.is_empty()).map(PathBuf::from),
+        },
+        group_add: host_config.group_add.unwrap_or_default(),
+        user: config.user.unwrap_or_default(),
+        isolation: Isolation {
+            privileged: host_config.privileged.unwrap_or(false),
+            apparmor: answer.app_armor_profile.filter(|name| !name.is_empty()),
+            selinux: answer.process_label.filter(|label| !label.is_empty()),
         },
     }
 }

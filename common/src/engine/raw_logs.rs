@@ -227,13 +227,13 @@ impl RawLogs {
 }
 
 /// A connection to the engine.
-enum Socket {
+pub(super) enum Socket {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
 
 impl Socket {
-    async fn connect(host: &Host) -> io::Result<Self> {
+    pub(super) async fn connect(host: &Host) -> io::Result<Self> {
         match host {
             Host::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
             Host::Tcp(address) => {
