@@ -57,6 +57,9 @@ impl std::str::FromStr for LogFormat {
     }
 }
 
+/// The target of events that say who did what.
+pub const AUDIT: &str = "audit";
+
 /// How much is said: `-v` and `-q` as counted on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Verbosity {
@@ -111,7 +114,7 @@ fn is_json(format: LogFormat, is_terminal: bool) -> bool {
 fn targets(verbosity: Verbosity) -> Targets {
     let own = level(verbosity);
     let foreign = if own == LevelFilter::TRACE { own } else { own.min(LevelFilter::WARN) };
-    ["backup", "logship", "ssh_gateway", "chores_common"]
+    ["backup", "logship", "ssh_gateway", "chores_common", AUDIT]
         .into_iter()
         .fold(Targets::new().with_default(foreign), |targets, target| {
             targets.with_target(target, own)

@@ -35,15 +35,46 @@ pub mod doctor;
 use std::io::Write;
 
 use chores_common::exit::{ExitCode, chain};
-use chores_common::telemetry;
+use chores_common::telemetry::{self, LogFormat};
 use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use commands::{CommandError, print};
+use role::Role;
+
+/// `role NAME`.
+const WORDS_OF_ROLE: usize = 2;
 
 /// The program: parses, sets up, runs one command, and says how it ended.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).take(WORDS_OF_ROLE + 1).collect();
+    match words.as_slice() {
+        [word, name] if word == role::WORD => start_role(name.to_str().and_then(Role::of_name)),
+        // A copy of ours is never what somebody has typed.
+        _ if role::runs_from_memory() => std::process::ExitCode::from(role::EXIT_REFUSED),
+        _ => obey(),
+    }
+}
+
+/// One of our own processes, if it is one.
+fn start_role(role: Option<Role>) -> std::process::ExitCode {
+    let (Some(role), Some(socket)) = (role, role::control_socket()) else {
+        return std::process::ExitCode::from(role::EXIT_REFUSED);
+    };
+    match role {
+        Role::Spawner => spawner::run(socket).into(),
+        Role::Nursery => broker::nursery::run(&socket).into(),
+        Role::Net => {
+            // What it says is read, and said again, by the broker.
+            let said = telemetry::start(LogFormat::Text, telemetry::Verbosity::default());
+            if said.is_err() { ExitCode::Failed.into() } else { net::run(socket) }
+        }
+    }
+}
+
+/// What was typed.
+fn obey() -> std::process::ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => {

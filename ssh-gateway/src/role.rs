@@ -17,6 +17,8 @@ use crate::wire::socket::Socket;
 
 /// Where a role finds the socket of the broker.
 pub const CONTROL_DESCRIPTOR: i32 = 3;
+/// The word before the name of a role on the command line.
+pub const WORD: &str = "role";
 /// The exit status of a role that is not started by us.
 pub const EXIT_REFUSED: u8 = 126;
 /// How `/proc/self/exe` of a process begins that runs from a memory file (memfd_create(2)).
@@ -29,6 +31,8 @@ const IMAGE_MODE: Mode = Mode::from_raw_mode(0o511);
 pub enum Role {
     /// Forks tasks: see [`crate::spawner`].
     Spawner,
+    /// Starts net, and again when it must.
+    Nursery,
     /// Speaks SSH: see [`crate::net`].
     Net,
 }
@@ -39,6 +43,7 @@ impl Role {
     pub fn name(self) -> &'static str {
         match self {
             Self::Spawner => "spawner",
+            Self::Nursery => "nursery",
             Self::Net => "net",
         }
     }
@@ -46,7 +51,7 @@ impl Role {
     /// The role of this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Spawner, Self::Net].into_iter().find(|role| role.name() == name)
+        [Self::Spawner, Self::Nursery, Self::Net].into_iter().find(|role| role.name() == name)
     }
 }
 
@@ -81,12 +86,18 @@ impl Image {
         Ok(Self(reading))
     }
 
+    /// The memory file that this process runs from already.
+    pub fn of_this_role() -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open("/proc/self/exe", flags, Mode::empty())?))
+    }
+
     /// Starts a role with an empty environment, `/dev/null` as input and output, our standard error, and the
     /// other end of the returned socket as [`CONTROL_DESCRIPTOR`]; nothing else.
     pub fn start(&self, role: Role) -> io::Result<(Socket, Process)> {
         let (ours, its) = Socket::pair()?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let words = ["ssh-gateway", "role", role.name()];
+        let words = ["ssh-gateway", WORD, role.name()];
         let words: Vec<CString> =
             words.iter().map(|word| CString::new(*word)).collect::<Result<_, _>>()?;
         match sys::fork()? {

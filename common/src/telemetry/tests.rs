@@ -22,6 +22,7 @@ fn foreign_libraries_are_heard_from_warnings_upwards_until_everything_is_asked_f
     };
     assert!(would_say(0, "backup::create", tracing::Level::INFO));
     assert!(!would_say(0, "backup::create", tracing::Level::DEBUG));
+    assert!(would_say(0, AUDIT, tracing::Level::INFO));
     assert!(would_say(1, "chores_common::object", tracing::Level::DEBUG));
     assert!(!would_say(1, "hyper_util::client", tracing::Level::INFO));
     assert!(would_say(1, "hyper_util::client", tracing::Level::WARN));

@@ -1,20 +1,50 @@
 //! `serve`: letting clients in.
 
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
 use chores_common::exit::ExitCode;
+use chores_common::shutdown::Shutdown;
+use rustix::fs::FlockOperation;
+use tokio::runtime::Builder;
 
 use super::CommandError;
 use crate::authorized_keys::AuthorizedKeys;
+use crate::broker::{self, Parts, confine, sweep};
 use crate::cli::{CommonArgs, Environment, ServeArgs};
 use crate::config::Config;
+use crate::container::bundle::Bundles;
 use crate::host_keys::HostKeys;
 use crate::policy;
+use crate::role::{Image, Role};
+
+/// Threads of the broker: it decides and waits, bytes go past it.
+const THREADS: usize = 2;
+
+/// Why it does not start.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot listen at {address}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("cannot lock the state directory {}", path.display())]
+    Lock { path: PathBuf, source: io::Error },
+    #[error(
+        "another gateway uses the state directory {}: give each its own with --state", path.display()
+    )]
+    InUse { path: PathBuf },
+    #[error("cannot {act}")]
+    System { act: &'static str, source: io::Error },
+}
 
 /// Serves until told to stop.
 pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandError> {
     let config = Config::for_serve(common, args, Environment::of_process())?;
-    let accepted = config.accept_environment.clone();
-    let accepts = move |name: &str| policy::accepts_variable(&accepted, name);
-    let keys = AuthorizedKeys::load(&config.keys, &accepts)?;
+    let accepted = &config.accept_environment;
+    let keys =
+        AuthorizedKeys::load(&config.keys, &|name| policy::accepts_variable(accepted, name))?;
     for fault in keys.faults() {
         tracing::warn!("{fault}");
     }
@@ -22,9 +52,79 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
     for fingerprint in host_keys.fingerprints() {
         tracing::info!("host key {fingerprint}");
     }
-    Err(CommandError::failed(NotYet))
+    let lock = lock(&config.state).map_err(CommandError::failed)?;
+    let cgroup_prefix = cgroup_prefix(&lock).map_err(failed("look at the state directory"))?;
+    let listeners = listen(&config.listen).map_err(CommandError::failed)?;
+    let bundles = Bundles::open(&config.enter.bundles);
+    let cgroup_root = cgroup_root(&config.enter.cgroup_roots);
+    // While there is one thread, and while there are rights to give away.
+    let image = Image::of_ourselves().map_err(failed("make a sealed copy of this program"))?;
+    let (spawner, _spawner) = image.start(Role::Spawner).map_err(failed("start the spawner"))?;
+    let (nursery, _nursery) = image.start(Role::Nursery).map_err(failed("start the nursery"))?;
+    drop(image);
+    let left = sweep::sweep(&cgroup_root, &cgroup_prefix);
+    if left > 0 {
+        tracing::info!("{left} cgroups of sessions that a former gateway left were removed");
+    }
+    confine::keep_little().map_err(failed("give up capabilities"))?;
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .map_err(CommandError::failed)?;
+    let parts = Parts {
+        config,
+        keys,
+        host_keys,
+        listeners,
+        bundles,
+        cgroup_root,
+        cgroup_prefix,
+        spawner,
+        nursery,
+    };
+    let served = runtime.block_on(async {
+        let shutdown = Shutdown::on_signals().map_err(CommandError::failed)?;
+        broker::serve(parts, &shutdown).await.map_err(CommandError::failed)
+    });
+    // Requests that nobody waits for any more must not hold up the end.
+    runtime.shutdown_background();
+    served.map(|()| ExitCode::Done)
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("ssh-gateway cannot accept connections yet")]
-struct NotYet;
+fn failed(act: &'static str) -> impl Fn(io::Error) -> CommandError {
+    move |source| CommandError::failed(ServeError::System { act, source })
+}
+
+/// Keeps other gateways away from this state as long as the file is open: they would end each other's sessions.
+fn lock(state: &Path) -> Result<File, ServeError> {
+    let path = || state.to_owned();
+    let directory =
+        File::open(state).map_err(|source| ServeError::Lock { path: path(), source })?;
+    match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(directory),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::InUse { path: path() }),
+        Err(error) => Err(ServeError::Lock { path: path(), source: error.into() }),
+    }
+}
+
+/// How the names of our sessions' cgroups begin: by the state directory, so that gateways on one host leave each
+/// other's alone, and this one knows those of its former life.
+fn cgroup_prefix(state: &File) -> io::Result<String> {
+    let data = state.metadata()?;
+    Ok(format!("ssh-{:x}-{:x}-", data.dev(), data.ino()))
+}
+
+fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
+    let one = |address: &SocketAddr| {
+        let address = *address;
+        TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })
+    };
+    addresses.iter().map(one).collect()
+}
+
+/// The first that is there.
+fn cgroup_root(roots: &[PathBuf]) -> PathBuf {
+    let there = roots.iter().find(|path| path.is_dir()).or(roots.first());
+    there.cloned().unwrap_or_default()
+}

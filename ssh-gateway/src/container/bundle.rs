@@ -23,8 +23,6 @@ const PLACES: [&str; 2] = [
 ];
 /// What follows a root of the engine's own runtime files (`dockerd --exec-root`).
 const BELOW_EXEC_ROOT: &str = "containerd/daemon/io.containerd.runtime.v2.task/moby";
-/// Where it is mounted into our own container, by convention.
-const MOUNTED: &str = "/bundles";
 /// Names of the processes that see the host's files.
 const ENGINES: [&str; 2] = ["dockerd", "containerd"];
 /// Longest command line of an engine that is looked at, in bytes.
@@ -70,40 +68,26 @@ pub enum BundleError {
         /// What the system answered.
         source: io::Error,
     },
-    /// The directory that the operator named.
-    #[error("cannot open {}, the directory of bundles", path.display())]
-    Directory {
-        /// As named.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
     /// This cannot be the id of a container.
     #[error("the engine named a container whose id is none")]
     NotAnId,
 }
 
 impl Bundles {
-    /// The directory `named` by the operator only, or else every place that is known.
-    pub fn open(named: Option<&Path>) -> Result<Self, BundleError> {
-        if let Some(path) = named {
-            let root = directory(path)
-                .map_err(|source| BundleError::Directory { path: path.to_owned(), source })?;
-            let name = path.display().to_string();
-            return Ok(Self { places: vec![Place { name, root, below: PathBuf::from(".") }] });
-        }
-        let mut places = Vec::new();
-        if let Ok(root) = directory(Path::new(MOUNTED)) {
-            places.push(Place { name: MOUNTED.to_owned(), root, below: PathBuf::from(".") });
-        }
-        places.extend(PLACES.into_iter().filter_map(|below| place(Path::new("/"), below)));
+    /// These directories, and where running engines keep theirs. What is not there yet is looked for each time.
+    #[must_use]
+    pub fn open(directories: &[PathBuf]) -> Self {
+        let root = Path::new("/");
+        let named =
+            directories.iter().filter_map(|path| Some((root, path.strip_prefix(root).ok()?)));
+        let mut places: Vec<Place> = named.filter_map(|(root, below)| place(root, below)).collect();
         for (root, exec_root) in engines() {
             let own = exec_root.map(|path| path.join(BELOW_EXEC_ROOT));
             let known = PLACES.into_iter().map(PathBuf::from);
             let below = own.into_iter().chain(known);
             places.extend(below.filter_map(|below| place(&root, &below)));
         }
-        Ok(Self { places })
+        Self { places }
     }
 
     /// The `config.json` of a container.

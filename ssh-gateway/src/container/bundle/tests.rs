@@ -3,22 +3,21 @@ use super::*;
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 #[test]
-fn a_named_directory_is_the_only_one() {
+fn it_is_looked_for_each_time() {
     let directory = tempfile::tempdir().unwrap();
-    let bundles = Bundles::open(Some(directory.path())).unwrap();
+    let bundles = Bundles::open(&[directory.path().to_owned()]);
     assert!(matches!(bundles.read(ID), Err(BundleError::Nowhere { .. })));
     std::fs::create_dir(directory.path().join(ID)).unwrap();
     std::fs::write(directory.path().join(ID).join("config.json"), "{}").unwrap();
     assert_eq!(bundles.read(ID).unwrap(), b"{}");
-    let error = Bundles::open(Some(Path::new("/nowhere"))).unwrap_err();
-    assert!(error.to_string().contains("/nowhere"), "{error}");
 }
 
 #[test]
 fn an_id_is_no_path() {
     let directory = tempfile::tempdir().unwrap();
-    let bundles = Bundles::open(Some(directory.path())).unwrap();
-    for id in ["", "..", "a/b", &"../".repeat(22)[..64], &ID[1..], &ID.to_uppercase()] {
+    let bundles = Bundles::open(&[directory.path().to_owned()]);
+    for id in ["", "..", "a/b", &"/../".repeat(16), ID.trim_start_matches('0'), &ID.to_uppercase()]
+    {
         assert!(matches!(bundles.read(id), Err(BundleError::NotAnId)), "{id}");
     }
 }
@@ -26,7 +25,7 @@ fn an_id_is_no_path() {
 #[test]
 fn only_a_regular_file_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    let bundles = Bundles::open(Some(directory.path())).unwrap();
+    let bundles = Bundles::open(&[directory.path().to_owned()]);
     let path = directory.path().join(ID).join("config.json");
     std::fs::create_dir_all(&path).unwrap();
     assert!(matches!(bundles.read(ID), Err(BundleError::Unreadable { .. })));

@@ -1,0 +1,270 @@
+//! One connection of a client that has proved who it is: what it may do, and what it has open.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use chores_common::engine::{Container, ContainerState, ListedContainer};
+use jiff::Timestamp;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::Shared;
+use super::containers::{Plan, failure, pin};
+use super::portals::Portal;
+use super::refusal::{self, failure_of};
+use super::words::Words;
+use crate::hop::{HopError, Started, Task};
+use crate::login::{self, Login, Resolution};
+use crate::policy::{Access, Denial, Identity, Reserved};
+use crate::wire::net::{ConnectionId, Refusal};
+use crate::wire::task::{Failure, FailureKind, Start, Target, User};
+use crate::wire::{Opaque, Program};
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) shared: Arc<Shared>,
+    pub(super) words: Words,
+    pub(super) identity: Identity,
+    /// The login name.
+    pub(super) login: String,
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+    /// What none of its forwards may reach.
+    pub(super) reserved: Reserved,
+    /// Found once: the same container for every session and forward of the connection.
+    choice: OnceCell<Arc<Choice>>,
+    portal: Mutex<Option<Arc<Portal>>>,
+}
+
+/// The container of a connection.
+#[derive(Debug)]
+pub(super) struct Choice {
+    /// As inspected.
+    pub(super) container: Container,
+    /// What the client may do there, and as whom.
+    pub(super) access: Access,
+}
+
+/// Why there is no container.
+#[derive(Debug)]
+pub(super) enum NoChoice {
+    /// The client may choose one of these on a terminal; elsewhere it is told the sentence.
+    Choose {
+        /// One sentence.
+        reason: String,
+        /// What it may enter.
+        among: Vec<ListedContainer>,
+    },
+    /// The engine did not answer, or the container is gone.
+    Failed(Failure),
+    /// Not with this key.
+    Denied(Denial),
+}
+
+impl NoChoice {
+    /// What the client is told where it cannot choose.
+    pub(super) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Choose { reason, .. } => refusal::prohibited(reason.clone()),
+            Self::Failed(failure) => refusal::of_failure(failure),
+            Self::Denied(denial) => refusal::prohibited(denial.to_string()),
+        }
+    }
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: ConnectionId,
+        shared: Arc<Shared>,
+        words: Words,
+        identity: Identity,
+        login: String,
+        addresses: (SocketAddr, SocketAddr),
+    ) -> Self {
+        let (peer, local) = addresses;
+        let mut own = shared.listening.clone();
+        own.push(local);
+        let reserved = Reserved::new(own);
+        let (choice, portal) = (OnceCell::new(), Mutex::default());
+        Self { id, shared, words, identity, login, peer, local, reserved, choice, portal }
+    }
+
+    /// The container that the login name means; found again only as long as it is not found.
+    pub(super) async fn choice(&self) -> Result<Arc<Choice>, NoChoice> {
+        self.choice.get_or_try_init(|| self.find()).await.cloned()
+    }
+
+    /// The container that was chosen from a list.
+    pub(super) async fn choose(&self, chosen: &ListedContainer) -> Result<Arc<Choice>, NoChoice> {
+        // The user that was asked for still counts, if the name makes any sense.
+        let user = Login::parse(&self.login).ok().and_then(|login| login.user);
+        self.choice.get_or_try_init(|| self.enterable(chosen, user.as_ref())).await.cloned()
+    }
+
+    async fn find(&self) -> Result<Arc<Choice>, NoChoice> {
+        let listed = self.shared.containers.list().await.map_err(NoChoice::Failed)?;
+        // What this key may not enter does not exist for it.
+        let listed: Vec<_> =
+            listed.into_iter().filter(|container| self.identity.may_enter(container)).collect();
+        let login = match Login::parse(&self.login) {
+            Ok(login) => login,
+            Err(error) => return Err(choose(error.to_string(), running(&listed))),
+        };
+        let resolution = login::resolve(&login.selector, &listed);
+        let reason = login::explain(&login.selector, &resolution).unwrap_or_default();
+        match resolution {
+            Resolution::One(container) => self.enterable(container, login.user.as_ref()).await,
+            Resolution::Many(many) => Err(choose(reason, many.into_iter().cloned().collect())),
+            Resolution::None(_) => Err(choose(reason, running(&listed))),
+            Resolution::Stopped(_) => Err(NoChoice::Choose { reason, among: Vec::new() }),
+        }
+    }
+
+    async fn enterable(
+        &self,
+        listed: &ListedContainer,
+        user: Option<&login::UserName>,
+    ) -> Result<Arc<Choice>, NoChoice> {
+        let container =
+            self.shared.containers.inspect(&listed.id).await.map_err(NoChoice::Failed)?;
+        // By what was inspected, and not by what was listed before.
+        let state = match (container.running, container.paused) {
+            (true, false) => ContainerState::Running,
+            (true, true) => ContainerState::Paused,
+            (false, _) => ContainerState::NotRunning,
+        };
+        let inspected = ListedContainer {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            image_ref: container.image_ref.clone(),
+            labels: container.labels.clone(),
+            state,
+        };
+        let access = self.identity.access(&inspected, user, Timestamp::now());
+        let access = access.map_err(NoChoice::Denied)?;
+        match state {
+            ContainerState::Running => Ok(Arc::new(Choice { container, access })),
+            ContainerState::Paused => {
+                Err(NoChoice::Failed(failure(FailureKind::TargetPaused, "the container is paused")))
+            }
+            ContainerState::NotRunning => Err(NoChoice::Failed(failure(
+                FailureKind::TargetGone,
+                "the container is not running",
+            ))),
+        }
+    }
+
+    /// A task that has entered the container, or is about to.
+    pub(super) async fn enter(&self, choice: &Choice) -> Result<(Arc<Plan>, Task), Failure> {
+        let shared = &self.shared;
+        let plan = shared.containers.plan(&choice.container).await?;
+        let target = Target {
+            pin: pin(&choice.container)?,
+            cgroup_root: shared.cgroup_root.clone(),
+            session_cgroup: shared.session_cgroup(),
+            confinement: plan.confinement.clone(),
+        };
+        let task = shared.spawner.task().await.map_err(|error| failure_of(&error))?;
+        task.enter(target).await.map_err(|error| failure_of(&error))?;
+        Ok((plan, task))
+    }
+
+    /// What a program of this connection is started with.
+    pub(super) fn start(
+        &self,
+        choice: &Choice,
+        plan: &Plan,
+        program: Program,
+        session_environment: Vec<Opaque>,
+    ) -> Start {
+        let specification = &plan.specification;
+        Start {
+            program,
+            user: User {
+                name: choice.access.user().map(str::to_owned),
+                container_uid: specification.uid,
+                container_gid: specification.gid,
+                container_groups: specification.groups.clone(),
+                group_add: choice.container.group_add.clone(),
+            },
+            terminal: None,
+            container_environment: specification.environment.clone(),
+            session_environment,
+            directory: None,
+            as_engine_exec: false,
+        }
+    }
+
+    /// The portal into the container; started when it is needed first. The error is for the client.
+    pub(super) async fn portal(&self) -> Result<Arc<Portal>, Refusal> {
+        let mut portal = self.portal.lock().await;
+        if let Some(portal) = portal.as_ref().filter(|portal| !portal.is_gone()) {
+            return Ok(Arc::clone(portal));
+        }
+        let choice = self.choice().await.map_err(|none| none.refusal())?;
+        if self.shared.config.enter.mode == crate::config::Mode::Engine {
+            return Err(refusal::failed("forwards need more than the engine's exec"));
+        }
+        let opened = self.open_portal(&choice).await.map_err(|failure| {
+            tracing::warn!(
+                connection = self.id,
+                container = choice.container.name,
+                "cannot start what forwards need: {}",
+                failure.reason
+            );
+            refusal::of_failure(&failure)
+        })?;
+        Ok(Arc::clone(portal.insert(opened)))
+    }
+
+    async fn open_portal(&self, choice: &Choice) -> Result<Arc<Portal>, Failure> {
+        let (plan, task) = self.enter(choice).await?;
+        let start = self.start(choice, &plan, Program::Portal, Vec::new());
+        match task.start(start).await {
+            Ok(Started::Portal(socket)) => Portal::over(task, socket)
+                .map_err(|error| failure(FailureKind::Other, error.to_string())),
+            Ok(_) => Err(failure_of(&HopError::Unexpected { doing: "start a portal" })),
+            Err(error) => Err(failure_of(&error)),
+        }
+    }
+
+    /// The portal, if there is one.
+    pub(super) async fn existing_portal(&self) -> Option<Arc<Portal>> {
+        self.portal.lock().await.clone()
+    }
+
+    /// Ends what the sessions have in common. They have ended.
+    pub(super) async fn end(&self) {
+        let portal = self.portal.lock().await.take();
+        if let Some(portal) = portal {
+            portal.end().await;
+        }
+    }
+
+    /// Says no to one question.
+    pub(super) async fn refuse(&self, number: u64, refusal: Refusal) {
+        self.words.refuse(number, refusal).await;
+    }
+}
+
+fn running(listed: &[ListedContainer]) -> Vec<ListedContainer> {
+    let is_running = |container: &&ListedContainer| container.state == ContainerState::Running;
+    let mut running: Vec<_> = listed.iter().filter(is_running).cloned().collect();
+    running.sort_by(|one, other| one.name.cmp(&other.name));
+    running
+}
+
+fn choose(reason: String, among: Vec<ListedContainer>) -> NoChoice {
+    NoChoice::Choose { reason, among }
+}
+
+/// Descriptors of a program, in the order in which net gets them.
+pub(super) fn descriptors(started: Started) -> Vec<OwnedFd> {
+    match started {
+        Started::Terminal { master } => vec![master],
+        Started::Pipes { stdin, stdout, stderr } => vec![stdin, stdout, stderr],
+        Started::Portal(socket) => vec![socket.into_descriptor()],
+    }
+}

@@ -1,0 +1,123 @@
+//! Forwards: sockets that a portal opens in the container, by what the key allows.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+
+use super::audit;
+use super::connection::Connection;
+use super::refusal;
+use crate::login::shown;
+use crate::policy::Denial;
+use crate::wire::net::{Answer, ItemId, Place, Refusal};
+use crate::wire::portal::{Act, Opened};
+
+/// Opens a stream, and answers.
+pub(super) async fn connect(connection: &Connection, number: u64, to: Place) {
+    let outcome = connected(connection, &to).await;
+    audit::forward(connection, "connect", &to, outcome.as_ref().err());
+    match outcome {
+        Ok(socket) => {
+            connection.words.answer(number, Answer::Opened { port: None }, vec![socket]).await;
+        }
+        Err(refusal) => connection.refuse(number, refusal).await,
+    }
+}
+
+async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refusal> {
+    let choice = connection.choice().await.map_err(|none| none.refusal())?;
+    let denied = |denial: Denial| refusal::prohibited(denial.to_string());
+    choice.access.check(Timestamp::now()).map_err(denied)?;
+    choice.access.connect(to).map_err(denied)?;
+    let act = match to.clone() {
+        Place::Tcp { host, port } => {
+            // A name is looked at again when it has led somewhere.
+            if let Ok(address) = host.parse() {
+                connection.reserved.check(SocketAddr::new(address, port)).map_err(denied)?;
+            }
+            Act::Connect { host, port }
+        }
+        Place::Unix { path } => Act::ConnectUnix { path },
+    };
+    let portal = connection.portal().await?;
+    let (_, opened, socket) =
+        portal.order(act).await.map_err(|reason| refusal::failed(shown(&reason)))?;
+    let (Opened::Connected, Some(socket)) = (opened, socket) else {
+        return Err(refusal::failed("the forward could not be opened"));
+    };
+    if matches!(to, Place::Tcp { .. }) {
+        let led_to = rustix::net::getpeername(socket.as_fd())
+            .ok()
+            .and_then(|address| address.and_then(|address| SocketAddr::try_from(address).ok()));
+        match led_to {
+            Some(address) => connection.reserved.check(address).map_err(denied)?,
+            None => return Err(refusal::failed("the forward was closed at once")),
+        }
+    }
+    Ok(socket)
+}
+
+/// Listens, and answers; stops when `closed` comes.
+pub(super) async fn listen(
+    connection: &Connection,
+    number: u64,
+    item: ItemId,
+    at: Place,
+    closed: oneshot::Receiver<()>,
+) {
+    let outcome = listening(connection, &at).await;
+    audit::forward(connection, "listen", &at, outcome.as_ref().err());
+    let listener = match outcome {
+        Ok((listener, port, socket)) => {
+            connection.words.answer(number, Answer::Opened { port }, vec![socket]).await;
+            listener
+        }
+        Err(refusal) => return connection.refuse(number, refusal).await,
+    };
+    // An error is the end of the connection.
+    drop(closed.await);
+    if let Some(portal) = connection.existing_portal().await
+        && let Err(reason) = portal.order(Act::Unlisten { number: listener }).await
+    {
+        tracing::debug!(
+            connection = connection.id,
+            item,
+            "a listener is not removed: {}",
+            shown(&reason)
+        );
+    }
+}
+
+async fn listening(
+    connection: &Connection,
+    at: &Place,
+) -> Result<(u64, Option<u16>, OwnedFd), Refusal> {
+    let choice = connection.choice().await.map_err(|none| none.refusal())?;
+    let denied = |denial: Denial| refusal::prohibited(denial.to_string());
+    choice.access.check(Timestamp::now()).map_err(denied)?;
+    choice.access.listen(at).map_err(denied)?;
+    let act = match at.clone() {
+        Place::Tcp { host, port } => Act::Listen { host, port },
+        Place::Unix { path } => Act::ListenUnix { path },
+    };
+    let portal = connection.portal().await?;
+    let opened = portal.order(act).await.map_err(|reason| refusal::failed(shown(&reason)))?;
+    match opened {
+        (listener, Opened::Listening { port }, Some(socket)) => Ok((listener, Some(port), socket)),
+        (listener, Opened::ListeningUnix { .. }, Some(socket)) => Ok((listener, None, socket)),
+        _ => Err(refusal::failed("the listener could not be opened")),
+    }
+}
+
+/// A listening socket for an agent, and its path inside.
+pub(super) async fn agent(connection: &Connection) -> Result<(Vec<u8>, OwnedFd), Refusal> {
+    let portal = connection.portal().await?;
+    let opened =
+        portal.order(Act::ListenAgent).await.map_err(|reason| refusal::failed(shown(&reason)))?;
+    match opened {
+        (_, Opened::ListeningUnix { path }, Some(socket)) => Ok((path, socket)),
+        _ => Err(refusal::failed("the agent's socket could not be made")),
+    }
+}

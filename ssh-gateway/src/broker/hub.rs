@@ -1,0 +1,357 @@
+//! Hears one net: decides what can be decided at once, and hands the rest to the tasks of connections and sessions.
+//! Nothing here waits for a container, the engine or a client.
+//!
+//! Every question may come from a net that was taken over: what it names is looked up, what it sends is counted.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::connection::Connection;
+use super::refusal;
+use super::session::{self, ORDERS_MAX, Order, Wanted};
+use super::words::{Unheard, Words};
+use super::{Shared, audit, forward, signals, spool};
+use crate::policy;
+use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, Question, Refusal};
+
+/// Connections of one net.
+const CONNECTIONS_MAX: usize = 65_536;
+/// Streams of one connection, beside what its limits allow: net closes them when it has seen their end.
+const ITEMS_SLACK: usize = 64;
+/// Files for waiting bytes that one connection may ask for in its life.
+const SPOOLS_MAX: u64 = 1_000_000;
+
+/// What one net has open.
+#[derive(Debug)]
+pub(super) struct Hub {
+    shared: Arc<Shared>,
+    words: Words,
+    connections: HashMap<ConnectionId, Open>,
+    items: HashMap<ItemId, Item>,
+}
+
+#[derive(Debug)]
+struct Open {
+    connection: Arc<Connection>,
+    /// Sessions and forwards that run; the connection is over when they are.
+    tasks: JoinSet<()>,
+    sessions: usize,
+    items: usize,
+    spools: u64,
+}
+
+#[derive(Debug)]
+struct Item {
+    owner: ConnectionId,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Session { orders: mpsc::Sender<Order>, is_started: bool },
+    Stream,
+    Listener { _closed: oneshot::Sender<()> },
+}
+
+/// Net has said what an honest one does not say, or does not listen: it is stopped.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("net does not take its answers")]
+    Unheard,
+    #[error("net breaks the rules: {0}")]
+    Rule(&'static str),
+}
+
+impl From<Unheard> for Broken {
+    fn from(Unheard: Unheard) -> Self {
+        Self::Unheard
+    }
+}
+
+impl Hub {
+    pub(super) fn new(shared: Arc<Shared>, words: Words) -> Self {
+        Self { shared, words, connections: HashMap::new(), items: HashMap::new() }
+    }
+
+    /// Hears one question.
+    pub(super) fn hear(&mut self, ask: Ask) -> Result<(), Broken> {
+        let number = ask.number;
+        match ask.question {
+            Question::Offer { peer, key, .. } => self.offer(number, peer, &key),
+            Question::Authenticate { connection, peer, local, user, key, client } => {
+                let asked = Authentication { peer, local, user, key, client };
+                self.authenticate(number, connection, asked)
+            }
+            Question::Prepare { connection, session } => self.prepare(connection, session),
+            Question::Start { connection, session, program, terminal, environment, agent } => {
+                let wanted = Wanted { number, program, terminal, environment, agent };
+                self.start(connection, session, wanted)
+            }
+            Question::Signal { session, name } => {
+                self.signal(session, &name);
+                Ok(())
+            }
+            Question::Close { item } => {
+                self.close(item);
+                Ok(())
+            }
+            Question::Connect { connection, item, to } => {
+                let Some(open) = self.add(number, connection, item, Kind::Stream)? else {
+                    return Ok(());
+                };
+                let connection = Arc::clone(&open.connection);
+                open.tasks.spawn(async move { forward::connect(&connection, number, to).await });
+                Ok(())
+            }
+            Question::Listen { connection, item, at } => {
+                let (closing, closed) = oneshot::channel();
+                let kind = Kind::Listener { _closed: closing };
+                let Some(open) = self.add(number, connection, item, kind)? else { return Ok(()) };
+                let connection = Arc::clone(&open.connection);
+                open.tasks.spawn(async move {
+                    forward::listen(&connection, number, item, at, closed).await;
+                });
+                Ok(())
+            }
+            Question::Spool { connection } => self.spool(number, connection),
+            Question::Disconnected { connection, reason } => {
+                self.disconnected(connection, &reason);
+                Ok(())
+            }
+        }
+    }
+
+    /// The connections that are open.
+    pub(super) fn connections(&self) -> Vec<ConnectionId> {
+        self.connections.keys().copied().collect()
+    }
+
+    /// Tells every session and forward to end.
+    pub(super) fn end_sessions(&mut self) {
+        let items: Vec<_> = self.items.keys().copied().collect();
+        for item in items {
+            self.close(item);
+        }
+    }
+
+    /// Whether nothing runs any more.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.connections.values_mut().all(|open| {
+            while open.tasks.try_join_next().is_some() {}
+            open.tasks.is_empty()
+        })
+    }
+
+    /// Ends everything that is left.
+    pub(super) fn end(mut self, reason: &str) {
+        for connection in self.connections() {
+            self.disconnected(connection, reason);
+        }
+    }
+
+    fn offer(&self, number: u64, peer: SocketAddr, key: &[u8]) -> Result<(), Broken> {
+        let admitted =
+            policy::admit(&self.shared.keys(), key, peer.ip().to_canonical(), Timestamp::now());
+        let answer = match admitted {
+            Ok(_) => Answer::Granted,
+            Err(_) => Answer::Refused(not_authorized()),
+        };
+        Ok(self.words.answer_now(number, answer, Vec::new())?)
+    }
+
+    fn authenticate(
+        &mut self,
+        number: u64,
+        id: ConnectionId,
+        asked: Authentication,
+    ) -> Result<(), Broken> {
+        let Authentication { peer, local, user, key, client } = asked;
+        if self.connections.contains_key(&id) {
+            return Err(Broken::Rule("a connection is authenticated twice"));
+        }
+        if self.connections.len() >= CONNECTIONS_MAX {
+            let answer = Answer::Refused(refusal::failed("the gateway has too many connections"));
+            return Ok(self.words.answer_now(number, answer, Vec::new())?);
+        }
+        let keys = self.shared.keys();
+        let identity = match policy::admit(&keys, &key, peer.ip().to_canonical(), Timestamp::now())
+        {
+            Ok(identity) => identity,
+            Err(denial) => {
+                audit::denied(id, &denial, &user, peer);
+                let answer = Answer::Refused(not_authorized());
+                return Ok(self.words.answer_now(number, answer, Vec::new())?);
+            }
+        };
+        audit::login(id, &identity, &user, &client, peer);
+        let (shared, words) = (Arc::clone(&self.shared), self.words.clone());
+        let connection = Connection::new(id, shared, words, identity, user, (peer, local));
+        let open = Open {
+            connection: Arc::new(connection),
+            tasks: JoinSet::new(),
+            sessions: 0,
+            items: 0,
+            spools: 0,
+        };
+        self.connections.insert(id, open);
+        Ok(self.words.answer_now(number, Answer::Granted, Vec::new())?)
+    }
+
+    fn prepare(&mut self, connection: ConnectionId, session: ItemId) -> Result<(), Broken> {
+        let (orders, receiver) = mpsc::channel(ORDERS_MAX);
+        let kind = Kind::Session { orders, is_started: false };
+        // Nobody waits for an answer: too many sessions are refused when they are started.
+        let Some(open) = self.add(0, connection, session, kind)? else { return Ok(()) };
+        open.sessions += 1;
+        open.tasks.spawn(session::run(Arc::clone(&open.connection), session, receiver));
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        owner: ConnectionId,
+        session: ItemId,
+        wanted: Wanted,
+    ) -> Result<(), Broken> {
+        let number = wanted.number;
+        if !self.items.contains_key(&session) {
+            self.prepare(owner, session)?;
+        }
+        match self.items.get_mut(&session) {
+            Some(Item { owner: its, kind: Kind::Session { orders, is_started } })
+                if *its == owner =>
+            {
+                if std::mem::replace(is_started, true) {
+                    return Err(Broken::Rule("a session is started twice"));
+                }
+                if orders.try_send(Order::Start(Box::new(wanted))).is_err() {
+                    return self.refuse(number, refusal::failed("the session has ended"));
+                }
+                Ok(())
+            }
+            Some(_) => Err(Broken::Rule("a session is started that is another's")),
+            None => self.refuse(number, refusal::failed("there are too many sessions")),
+        }
+    }
+
+    fn signal(&mut self, session: ItemId, name: &str) {
+        let Some(Item { kind: Kind::Session { orders, .. }, .. }) = self.items.get(&session) else {
+            return;
+        };
+        if let Some(number) = signals::number(name)
+            && orders.try_send(Order::Signal(number)).is_err()
+        {
+            tracing::debug!(session, "a signal is lost");
+        }
+    }
+
+    fn close(&mut self, item: ItemId) {
+        let Some(Item { owner, kind }) = self.items.remove(&item) else { return };
+        if let Some(open) = self.connections.get_mut(&owner) {
+            open.items = open.items.saturating_sub(1);
+            if matches!(kind, Kind::Session { .. }) {
+                open.sessions = open.sessions.saturating_sub(1);
+            }
+            while open.tasks.try_join_next().is_some() {}
+        }
+        // With what was removed the sender of a session's orders is dropped, which ends it.
+    }
+
+    fn spool(&mut self, number: u64, connection: ConnectionId) -> Result<(), Broken> {
+        let Some(open) = self.connections.get_mut(&connection) else {
+            return self.refuse(number, refusal::failed("there is no such connection"));
+        };
+        open.spools += 1;
+        if open.spools > SPOOLS_MAX {
+            return self.refuse(number, refusal::failed("there are too many waiting bytes"));
+        }
+        match spool::file(&self.shared.config.state) {
+            Ok(file) => {
+                let answer = Answer::Opened { port: None };
+                Ok(self.words.answer_now(number, answer, vec![file])?)
+            }
+            Err(error) => {
+                tracing::error!("cannot make a file for waiting bytes: {error}");
+                self.refuse(number, refusal::failed("the gateway has no room for waiting bytes"))
+            }
+        }
+    }
+
+    fn disconnected(&mut self, id: ConnectionId, reason: &str) {
+        let Some(Open { connection, mut tasks, .. }) = self.connections.remove(&id) else { return };
+        self.items.retain(|_, item| item.owner != id);
+        let (running, reason) = (self.shared.running.clone(), reason.to_owned());
+        running.spawn(async move {
+            while tasks.join_next().await.is_some() {}
+            connection.end().await;
+            audit::logout(&connection, &reason);
+        });
+    }
+
+    /// Adds what net has numbered; `None` when it was refused.
+    fn add(
+        &mut self,
+        number: u64,
+        owner: ConnectionId,
+        item: ItemId,
+        kind: Kind,
+    ) -> Result<Option<&mut Open>, Broken> {
+        let limits = &self.shared.config.limits;
+        let items_max = usize::try_from(limits.channels.saturating_add(limits.listeners))
+            .unwrap_or(usize::MAX)
+            .saturating_add(ITEMS_SLACK);
+        let sessions_max = usize::try_from(limits.sessions).unwrap_or(usize::MAX);
+        let is_session = matches!(kind, Kind::Session { .. });
+        let fault = match self.connections.get(&owner) {
+            None => Some("there is no such connection"),
+            Some(open) if open.items >= items_max => Some("there are too many channels"),
+            Some(open) if is_session && open.sessions >= sessions_max => {
+                Some("there are too many sessions")
+            }
+            Some(_) => None,
+        };
+        if let Some(fault) = fault {
+            self.refuse(number, refusal::failed(fault))?;
+            return Ok(None);
+        }
+        match self.items.entry(item) {
+            Entry::Occupied(_) => return Err(Broken::Rule("a number is used twice")),
+            Entry::Vacant(entry) => {
+                entry.insert(Item { owner, kind });
+            }
+        }
+        let mut open = self.connections.get_mut(&owner);
+        if let Some(open) = open.as_deref_mut() {
+            open.items += 1;
+        }
+        Ok(open)
+    }
+
+    fn refuse(&self, number: u64, refusal: Refusal) -> Result<(), Broken> {
+        // Nobody waits for an answer to 0.
+        if number == 0 {
+            return Ok(());
+        }
+        Ok(self.words.answer_now(number, Answer::Refused(refusal), Vec::new())?)
+    }
+}
+
+/// What a client has signed, and how it came.
+struct Authentication {
+    peer: SocketAddr,
+    local: SocketAddr,
+    user: String,
+    key: Vec<u8>,
+    client: String,
+}
+
+/// The same for every reason.
+fn not_authorized() -> Refusal {
+    refusal::prohibited("the key is not authorized")
+}

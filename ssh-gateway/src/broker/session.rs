@@ -1,0 +1,477 @@
+//! One session: prepared while its client still talks, started, watched, ended.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::connection::{Choice, Connection, NoChoice, descriptors};
+use super::containers::Plan;
+use super::engine_exec::{self, EngineProgram};
+use super::environment::{Facts, of_connection};
+use super::refusal::{self, failure_of};
+use super::terminal::{self, Terminal};
+use super::{audit, forward, picker};
+use crate::config::Mode;
+use crate::hop::{Event, Started, Task};
+use crate::wire::net::{Answer, ItemId, News, Refusal};
+use crate::wire::task::{Failure, FailureKind};
+use crate::wire::{self, Exit, Opaque, Program};
+
+/// Orders that wait for a session; a client that sends more signals loses some.
+pub(super) const ORDERS_MAX: usize = 32;
+/// A container is kept ready for a program that nobody starts for this long.
+const READY_TIME_MAX: Duration = Duration::from_secs(60);
+/// Beyond its grace, a session has this long to end.
+const END_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What a session is told; the end of the orders is the order to end.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// To start; once.
+    Start(Box<Wanted>),
+    /// To send a signal, by its number.
+    Signal(i32),
+}
+
+/// What the client wants.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// The question to answer.
+    pub(super) number: u64,
+    pub(super) program: Program,
+    pub(super) terminal: Option<wire::Terminal>,
+    pub(super) environment: Vec<(String, Opaque)>,
+    pub(super) agent: bool,
+}
+
+/// How a container is entered.
+enum Entry {
+    Native { plan: Arc<Plan>, task: Task },
+    Engine { reason: String },
+}
+
+/// A container that is chosen, and entered as far as possible.
+struct Ready {
+    choice: Arc<Choice>,
+    entry: Entry,
+}
+
+/// How far getting ready is.
+enum Prepared {
+    NotYet,
+    Done(Result<Ready, Unready>),
+    /// It was done so long ago that it was given up.
+    TooEarly,
+}
+
+/// What is not ready.
+enum Unready {
+    NoChoice(NoChoice),
+    Failed(Failure),
+}
+
+impl Unready {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::NoChoice(none) => none.refusal(),
+            Self::Failed(failure) => refusal::of_failure(failure),
+        }
+    }
+}
+
+/// A program that runs.
+enum Way {
+    Native(Task),
+    Engine(EngineProgram),
+}
+
+/// A session from its channel's opening to its end. Ends when its orders do.
+pub(super) async fn run(
+    connection: Arc<Connection>,
+    session: ItemId,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    let Some((wanted, ready)) = prepare(&connection, &mut orders).await else { return };
+    let number = wanted.number;
+    let begun = Instant::now();
+    let begin = begin(&connection, session, *wanted, ready);
+    let outcome = tokio::select! {
+        outcome = begin => outcome,
+        // What was begun is dropped, and ends with that.
+        () = closed(&mut orders) => return,
+    };
+    match outcome {
+        Ok(way) => watch(&connection, session, way, begun, orders).await,
+        Err(refusal) => {
+            audit::refused(&connection, session, &refusal);
+            connection.refuse(number, refusal).await;
+        }
+    }
+}
+
+/// Waits for the start, and gets ready meanwhile.
+async fn prepare(
+    connection: &Connection,
+    orders: &mut mpsc::Receiver<Order>,
+) -> Option<(Box<Wanted>, Result<Ready, Unready>)> {
+    let mut preparing = std::pin::pin!(ready(connection));
+    let mut prepared = Prepared::NotYet;
+    let wanted = loop {
+        tokio::select! {
+            result = &mut preparing, if matches!(prepared, Prepared::NotYet) => {
+                prepared = Prepared::Done(result);
+            }
+            order = orders.recv() => match order {
+                Some(Order::Start(wanted)) => break wanted,
+                Some(Order::Signal(_)) => {}
+                None => return None,
+            },
+            () = sleep(READY_TIME_MAX), if matches!(prepared, Prepared::Done(_)) => {
+                prepared = Prepared::TooEarly;
+            }
+        }
+    };
+    let result = async {
+        match prepared {
+            Prepared::Done(result) => result,
+            Prepared::NotYet => preparing.await,
+            Prepared::TooEarly => ready(connection).await,
+        }
+    };
+    tokio::select! {
+        result = result => Some((wanted, result)),
+        () = closed(orders) => None,
+    }
+}
+
+/// Waits until the session is to end.
+async fn closed(orders: &mut mpsc::Receiver<Order>) {
+    while orders.recv().await.is_some() {}
+}
+
+async fn ready(connection: &Connection) -> Result<Ready, Unready> {
+    let choice = connection.choice().await.map_err(Unready::NoChoice)?;
+    enter(connection, choice).await.map_err(Unready::Failed)
+}
+
+async fn enter(connection: &Connection, choice: Arc<Choice>) -> Result<Ready, Failure> {
+    let mode = connection.shared.config.enter.mode;
+    if mode == Mode::Engine {
+        let reason = "the gateway is told to use it".to_owned();
+        return Ok(Ready { choice, entry: Entry::Engine { reason } });
+    }
+    match connection.enter(&choice).await {
+        Ok((plan, task)) => Ok(Ready { choice, entry: Entry::Native { plan, task } }),
+        Err(failure) if may_fall_back(mode, &failure) => {
+            Ok(Ready { choice, entry: Entry::Engine { reason: failure.reason } })
+        }
+        Err(failure) => {
+            let container = &choice.container.name;
+            tracing::warn!(
+                connection = connection.id,
+                container,
+                "cannot enter: {}",
+                failure.reason
+            );
+            Err(failure)
+        }
+    }
+}
+
+/// The engine's exec confines as it must be done, so it may take our place where we cannot do it. Not where the
+/// confinement could not be proved: then somebody may be at work who is to be found.
+fn may_fall_back(mode: Mode, failure: &Failure) -> bool {
+    mode == Mode::Auto && failure.kind == FailureKind::NotNative
+}
+
+/// Starts the program and answers; the error is the refusal that is still to be sent.
+async fn begin(
+    connection: &Connection,
+    session: ItemId,
+    wanted: Wanted,
+    ready: Result<Ready, Unready>,
+) -> Result<Way, Refusal> {
+    match ready {
+        Ok(ready) => {
+            let number = wanted.number;
+            let begun = start(connection, session, wanted, ready).await?;
+            connection.words.answer(number, begun.answer, begun.descriptors).await;
+            Ok(begun.way)
+        }
+        Err(Unready::NoChoice(NoChoice::Choose { reason, among }))
+            if !among.is_empty()
+                && matches!(wanted.program, Program::Shell)
+                && wanted.terminal.is_some() =>
+        {
+            pick_and_start(connection, session, wanted, &reason, &among).await
+        }
+        Err(unready) => Err(unready.refusal()),
+    }
+}
+
+/// A program that runs, and what net is told.
+struct Begun {
+    way: Way,
+    answer: Answer,
+    descriptors: Vec<OwnedFd>,
+}
+
+async fn start(
+    connection: &Connection,
+    session: ItemId,
+    wanted: Wanted,
+    ready: Ready,
+) -> Result<Begun, Refusal> {
+    let Ready { choice, entry } = ready;
+    let access = &choice.access;
+    access.check(Timestamp::now()).map_err(|denial| refusal::prohibited(denial.to_string()))?;
+    if wanted.terminal.is_some() && !access.may_have_terminal() {
+        return Err(refusal::prohibited("this key may have no terminal"));
+    }
+    let chosen = access.program(wanted.program.clone());
+    let has_terminal = wanted.terminal.is_some();
+    audit::session(
+        connection,
+        session,
+        &choice.container,
+        access.user(),
+        &chosen.program,
+        has_terminal,
+    );
+    let agent = match (&entry, wanted.agent && access.may_forward_agent()) {
+        (Entry::Native { .. }, true) => match forward::agent(connection).await {
+            Ok(agent) => Some(agent),
+            // As sshd does: the session is had without an agent.
+            Err(refusal) => {
+                tracing::warn!(
+                    connection = connection.id,
+                    session,
+                    "no agent: {}",
+                    refusal.message
+                );
+                None
+            }
+        },
+        _ => None,
+    };
+    let mut environment =
+        access.environment(&connection.shared.config.accept_environment, &wanted.environment);
+    environment.extend(of_connection(&Facts {
+        peer: connection.peer,
+        local: connection.local,
+        original: chosen.original.as_deref(),
+        agent: agent.as_ref().map(|(path, _)| path.as_slice()),
+    }));
+    match entry {
+        Entry::Native { plan, task } => {
+            let mut start =
+                connection.start(&choice, &plan, chosen.program.clone(), environment.clone());
+            start.terminal = wanted.terminal.clone();
+            match task.start(start).await {
+                Ok(started) => Ok(native(task, started, agent.map(|(_, socket)| socket))),
+                Err(error) => {
+                    let failure = failure_of(&error);
+                    if may_fall_back(connection.shared.config.enter.mode, &failure) {
+                        return by_engine(
+                            connection,
+                            session,
+                            &choice,
+                            &chosen.program,
+                            &wanted,
+                            environment,
+                            &failure.reason,
+                        )
+                        .await;
+                    }
+                    tracing::warn!(
+                        connection = connection.id,
+                        session,
+                        "cannot start: {}",
+                        failure.reason
+                    );
+                    Err(refusal::of_failure(&failure))
+                }
+            }
+        }
+        Entry::Engine { reason } => {
+            by_engine(connection, session, &choice, &chosen.program, &wanted, environment, &reason)
+                .await
+        }
+    }
+}
+
+fn native(task: Task, started: Started, agent: Option<OwnedFd>) -> Begun {
+    let terminal = matches!(started, Started::Terminal { .. });
+    let answer = Answer::Started { terminal, agent: agent.is_some(), degraded: None };
+    let mut descriptors = descriptors(started);
+    descriptors.extend(agent);
+    Begun { way: Way::Native(task), answer, descriptors }
+}
+
+async fn by_engine(
+    connection: &Connection,
+    session: ItemId,
+    choice: &Choice,
+    program: &Program,
+    wanted: &Wanted,
+    environment: Vec<Opaque>,
+    reason: &str,
+) -> Result<Begun, Refusal> {
+    audit::degraded(connection, session, reason);
+    let engine = &connection.shared.containers.engine;
+    let user = choice.access.user();
+    let terminal = wanted.terminal.as_ref();
+    let started =
+        engine_exec::start(engine, &choice.container.id, user, program, terminal, environment)
+            .await;
+    let (running, descriptors) = started.map_err(|reason| {
+        tracing::warn!(connection = connection.id, session, "the engine's exec failed: {reason}");
+        refusal::failed("the program could not be started by the container engine")
+    })?;
+    let answer = Answer::Started {
+        terminal: terminal.is_some(),
+        agent: false,
+        degraded: Some(engine_exec::NOTICE.to_owned()),
+    };
+    Ok(Begun { way: Way::Engine(running), answer, descriptors })
+}
+
+/// Asks on a terminal of our own which container it shall be, and then carries bytes between that and the real one.
+async fn pick_and_start(
+    connection: &Connection,
+    session: ItemId,
+    mut wanted: Wanted,
+    reason: &str,
+    among: &[chores_common::engine::ListedContainer],
+) -> Result<Way, Refusal> {
+    let broken = |_| refusal::failed("the gateway has no terminal to ask on");
+    let size = wanted.terminal.as_ref().map(|terminal| terminal.size).unwrap_or_default();
+    let (ours, master) = Terminal::new(size).map_err(broken)?;
+    let answer = Answer::Started { terminal: true, agent: false, degraded: None };
+    connection.words.answer(wanted.number, answer, vec![master]).await;
+    // From here on there is a session: what fails is said on the terminal.
+    let shown = async {
+        let chosen = picker::pick(&ours, reason, among).await.ok().flatten();
+        let chosen = chosen.ok_or_else(|| refusal::failed("no container was chosen"))?;
+        let choice = connection.choose(&chosen).await.map_err(|none| none.refusal())?;
+        let ready = enter(connection, choice).await;
+        let ready = ready.map_err(|failure| refusal::of_failure(&failure))?;
+        if let Some(terminal) = wanted.terminal.as_mut() {
+            terminal.size = ours.size().map_err(broken)?;
+        }
+        ours.make_raw().map_err(broken)?;
+        start(connection, session, wanted, ready).await
+    };
+    let begun = match shown.await {
+        Ok(begun) => begun,
+        Err(refusal) => {
+            audit::refused(connection, session, &refusal);
+            let line = format!("{}\r\n", refusal.message);
+            drop(timeout(END_TIME_MAX, ours.write(line.as_bytes())).await);
+            return Ok(Way::Engine(EngineProgram::ended(Exit::Status(refusal.status))));
+        }
+    };
+    if let Answer::Started { degraded: Some(notice), .. } = &begun.answer {
+        drop(timeout(END_TIME_MAX, ours.write(format!("{notice}\r\n").as_bytes())).await);
+    }
+    let mut descriptors = begun.descriptors.into_iter();
+    if let Some(master) = descriptors.next() {
+        tokio::spawn(async move {
+            if let Err(error) = terminal::join(&ours, master).await {
+                tracing::debug!("a terminal broke: {error}");
+            }
+        });
+    }
+    Ok(begun.way)
+}
+
+/// Tells how the program ends, hands on signals, and ends what is left when the session is closed.
+async fn watch(
+    connection: &Connection,
+    session: ItemId,
+    mut way: Way,
+    begun: Instant,
+    mut orders: mpsc::Receiver<Order>,
+) {
+    let mut has_exited = false;
+    loop {
+        let event = async {
+            match &mut way {
+                Way::Native(task) => task.next_event().await,
+                // Nothing more is heard of it.
+                Way::Engine(_) if has_exited => std::future::pending().await,
+                Way::Engine(program) => Ok(Event::Exited(program.exit().await)),
+            }
+        };
+        tokio::select! {
+            event = event => match event {
+                Ok(Event::Exited(exit)) => {
+                    has_exited = true;
+                    audit::exited(connection, session, exit, begun.elapsed());
+                    connection.words.news(News::Exited { session, exit }).await;
+                }
+                Ok(Event::Gone) => break,
+                Err(error) => {
+                    tracing::warn!(connection = connection.id, session, "a session is lost: {error}");
+                    break;
+                }
+            },
+            order = orders.recv() => match order {
+                Some(Order::Signal(number)) => signal(&way, number).await,
+                Some(Order::Start(_)) => {}
+                None => {
+                    end(connection, session, way, begun, has_exited).await;
+                    return;
+                }
+            },
+        }
+    }
+    if !has_exited {
+        // Its end was not seen: it was killed with everything else.
+        let exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
+        audit::exited(connection, session, exit, begun.elapsed());
+        connection.words.news(News::Exited { session, exit }).await;
+    }
+}
+
+async fn signal(way: &Way, number: i32) {
+    match way {
+        Way::Native(task) => {
+            if let Err(error) = task.signal(number).await {
+                tracing::debug!("a signal is lost: {error}");
+            }
+        }
+        // The engine has no such request.
+        Way::Engine(_) => {}
+    }
+}
+
+async fn end(connection: &Connection, session: ItemId, way: Way, begun: Instant, has_exited: bool) {
+    let Way::Native(task) = way else { return };
+    let grace = connection.shared.config.stop_grace;
+    let ended = timeout(grace + END_TIME_MAX, async {
+        if let Err(error) = task.end(grace).await {
+            tracing::debug!(connection = connection.id, session, "cannot be told to end: {error}");
+        }
+        let mut exit = None;
+        loop {
+            match task.next_event().await {
+                Ok(Event::Exited(how)) => exit = Some(how),
+                Ok(Event::Gone) | Err(_) => return exit,
+            }
+        }
+    });
+    match ended.await {
+        Ok(Some(exit)) if !has_exited => audit::exited(connection, session, exit, begun.elapsed()),
+        Ok(_) => {}
+        Err(_) => tracing::error!(
+            connection = connection.id,
+            session,
+            "a session does not end; its task is left to itself"
+        ),
+    }
+}

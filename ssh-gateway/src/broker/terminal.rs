@@ -1,0 +1,152 @@
+//! A terminal of our own between net and something that has none, or not yet: the picker, and programs that the
+//! engine runs. Net changes its size as that of any other; nobody tells us, so we look.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Winsize, tcgetattr, tcgetwinsize,
+    tcsetattr, tcsetwinsize,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::descriptor::watched;
+use crate::wire::WindowSize;
+
+/// How often the size is looked at.
+const SIZE_PERIOD: Duration = Duration::from_millis(200);
+/// The key that gives up: Control-C.
+const GIVE_UP: u8 = 3;
+
+/// The end at which a program would be.
+#[derive(Debug)]
+pub(super) struct Terminal(AsyncFd<OwnedFd>);
+
+impl Terminal {
+    /// A terminal of this size in which lines are edited and echoed, and its master for net. Needs a tokio runtime.
+    pub(super) fn new(size: WindowSize) -> io::Result<(Self, OwnedFd)> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags)?;
+        grantpt(&master)?;
+        unlockpt(&master)?;
+        let slave = ioctl_tiocgptpeer(&master, flags)?;
+        tcsetwinsize(&slave, winsize(size))?;
+        let mut attributes = tcgetattr(&slave)?;
+        // Nobody gets signals of this terminal: the key ends a line instead, and is in it.
+        attributes.local_modes -= LocalModes::ISIG;
+        attributes.input_modes |= InputModes::IUTF8;
+        attributes.special_codes[SpecialCodeIndex::VEOL] = GIVE_UP;
+        tcsetattr(&slave, OptionalActions::Now, &attributes)?;
+        Ok((Self(watched(slave)?), master))
+    }
+
+    /// From now on bytes go through as they are.
+    pub(super) fn make_raw(&self) -> io::Result<()> {
+        let mut attributes = tcgetattr(self.0.get_ref())?;
+        attributes.make_raw();
+        Ok(tcsetattr(self.0.get_ref(), OptionalActions::Now, &attributes)?)
+    }
+
+    /// Its size.
+    pub(super) fn size(&self) -> io::Result<WindowSize> {
+        let size = tcgetwinsize(self.0.get_ref())?;
+        Ok(WindowSize {
+            columns: size.ws_col,
+            rows: size.ws_row,
+            width: size.ws_xpixel,
+            height: size.ws_ypixel,
+        })
+    }
+
+    /// Waits until its size is another one than `known`.
+    pub(super) async fn resized(&self, known: WindowSize) -> io::Result<WindowSize> {
+        loop {
+            tokio::time::sleep(SIZE_PERIOD).await;
+            let size = self.size()?;
+            if size != known {
+                return Ok(size);
+            }
+        }
+    }
+
+    /// What was typed; 0 when the other end is closed.
+    pub(super) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        read(&self.0, bytes).await
+    }
+
+    /// Shows all of it.
+    pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        write(&self.0, bytes).await
+    }
+}
+
+/// Carries bytes and sizes between our terminal and that of a program until one of them is closed.
+pub(super) async fn join(ours: &Terminal, master: OwnedFd) -> io::Result<()> {
+    let theirs = watched(master)?;
+    let into = async {
+        let mut bytes = vec![0; READ_BYTES];
+        loop {
+            match ours.read(&mut bytes).await? {
+                0 => return Ok(()),
+                length => write(&theirs, bytes.get(..length).unwrap_or_default()).await?,
+            }
+        }
+    };
+    let out = async {
+        let mut bytes = vec![0; READ_BYTES];
+        loop {
+            match read(&theirs, &mut bytes).await? {
+                0 => return Ok(()),
+                length => ours.write(bytes.get(..length).unwrap_or_default()).await?,
+            }
+        }
+    };
+    let sizes = async {
+        let mut known = WindowSize::default();
+        loop {
+            known = ours.resized(known).await?;
+            tcsetwinsize(theirs.get_ref(), winsize(known))?;
+        }
+    };
+    tokio::select! {
+        ended = into => ended,
+        ended = out => ended,
+        ended = sizes => ended,
+    }
+}
+
+/// Bytes that are carried together.
+const READ_BYTES: usize = 16 * 1024;
+
+async fn read(from: &AsyncFd<OwnedFd>, bytes: &mut [u8]) -> io::Result<usize> {
+    let read = from
+        .async_io(Interest::READABLE, |descriptor| Ok(rustix::io::read(descriptor, &mut *bytes)?))
+        .await;
+    match read {
+        // So the kernel says that the other end of a terminal is closed.
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
+        other => other,
+    }
+}
+
+async fn write(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = to
+            .async_io(Interest::WRITABLE, |descriptor| Ok(rustix::io::write(descriptor, bytes)?))
+            .await?;
+        bytes = bytes.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn winsize(size: WindowSize) -> Winsize {
+    Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: size.width,
+        ws_ypixel: size.height,
+    }
+}
