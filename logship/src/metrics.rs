@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::files::FilesCounts;
 use crate::followed::{EngineAway, Way};
 use crate::sink::stats::SinkReport;
 use crate::source::Origin;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub followed: Vec<Way>,
     /// The engine does not answer.
     pub engine_away: Option<EngineAway>,
+    /// Log files.
+    pub files: FilesCounts,
 }
 
 /// What is wrong, a sentence each; empty when all is well.
@@ -152,6 +155,9 @@ impl Snapshot {
         writer.gauges("containers", "Containers that are read, by the way", ways)?;
         let away = f64::from(u8::from(self.engine_away.is_some()));
         writer.gauge("engine_away", "The engine does not answer", away)?;
+        let FilesCounts { refused, outside } = self.files;
+        writer.counter("files_refused", "Paths that are meant and could not be read", refused)?;
+        writer.counter("links_refused", "Of those, links that lead out of their directory", outside)?;
         if shown.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::config::{Config, WalCodec};
 use crate::deliver::{DeliverError, Delivering, Delivery};
 use crate::engine_source::{self, EngineSettings, EngineSourceError};
-use crate::files::{self, FilesError, FilesSettings};
+use crate::files::{self, FilesError, FilesSettings, FilesStats};
 use crate::followed::FollowedTable;
 use crate::intake::{Intake, intake};
 use crate::rule::{FilesRule, Mode};
@@ -87,10 +87,11 @@ pub fn run(
         .collect::<Result<_, _>>()?;
     let watched = delivering.iter().map(|sink| (sink.name().to_owned(), sink.stats().clone()));
     let table = Arc::new(FollowedTable::default());
-    let watched = Watched::new(&log, watched.collect(), table.clone());
+    let files = Arc::new(FilesStats::default());
+    let watched = Watched::new(&log, watched.collect(), table.clone(), files.clone());
     let status = Status::start(config.metrics, watched, runtime)?;
     let stop = Shutdown::new();
-    let mut reading = Reading::start(config, intake, mode, runtime, &stop, table)?;
+    let mut reading = Reading::start(config, intake, mode, runtime, &stop, table, &files)?;
 
     let mut sinks = Sinks::new(delivering);
     let ended = reading.watch(&log, &mut sinks, shutdown);
@@ -151,11 +152,13 @@ impl Reading {
         runtime: &Handle,
         stop: &Shutdown,
         table: Arc<FollowedTable>,
+        stats: &Arc<FilesStats>,
     ) -> Result<Self, PipelineError> {
         let sources = config.files().count() + usize::from(config.has_engine());
         let (done, ended) = sync_channel(sources.max(1));
         for (number, rule) in config.files().enumerate() {
-            let settings = files_settings(config, rule, number);
+            let stats = stats.clone();
+            let settings = FilesSettings { stats, ..files_settings(config, rule, number) };
             let (intake, stop) = (intake.clone(), stop.clone());
             spawn(format!("files-{number}"), done.clone(), move || {
                 Ok(files::run(settings, intake, &stop, mode)?.refused)

@@ -4,6 +4,7 @@ mod copies;
 mod names;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,8 +13,8 @@ use std::time::{Duration, Instant};
 use chores_common::shutdown::Shutdown;
 
 use crate::cursor::{FileCursor, FileIdentity};
-use crate::files::patterns::{self, Patterns};
-use crate::files::siblings;
+use crate::files::patterns::Patterns;
+use crate::files::reach;
 use crate::files::tailed::{BUFFER_BYTES, Content, Tailed, Turn};
 use crate::files::{FilesReport, FilesSettings};
 use crate::intake::{Intake, IntakeClosed, Message};
@@ -76,6 +77,8 @@ pub(super) struct Follow {
     /// Rotated files that were there before anything was read.
     pub(super) ignored: HashSet<FileIdentity>,
     warned: HashSet<PathBuf>,
+    /// Paths of which it was told that they lead out of their directory.
+    strayed: HashSet<PathBuf>,
     ready: VecDeque<SourceId>,
     /// Files that hold something back which time hands on.
     waiting: BTreeSet<SourceId>,
@@ -120,6 +123,7 @@ impl Follow {
             suspects: HashMap::new(),
             ignored: HashSet::new(),
             warned: HashSet::new(),
+            strayed: HashSet::new(),
             ready: VecDeque::new(),
             waiting: BTreeSet::new(),
             outbox: VecDeque::new(),
@@ -390,13 +394,13 @@ impl Follow {
         let identity = tailed.identity;
         // Half of a rename may be on its way: a look tells more than the names do.
         let beside =
-            tailed.base.parent().map(|directory| (directory, patterns::names_in(directory)));
+            tailed.base.parent().map(|directory| (directory, self.patterns.names_in(directory)));
         let beside = beside.into_iter().flat_map(|(directory, names)| {
             names.unwrap_or_default().into_iter().map(|name| directory.join(name))
         });
         let names = tailed.names.iter().rev().cloned().chain(beside);
         let mut opened =
-            names.filter_map(|name| Some((siblings::open(&name, identity).ok()?, name)));
+            names.filter_map(|name| Some((self.patterns.open(&name, identity).ok()?, name)));
         if let Some((file, name)) = opened.next() {
             drop(opened);
             let Some(tailed) = self.files.get_mut(&id) else { return false };
@@ -548,15 +552,31 @@ impl Follow {
 
     fn warn_once(&mut self, id: SourceId, error: &io::Error) {
         if let Some(path) = self.files.get(&id).map(|tailed| tailed.path().to_owned()) {
-            self.warn_path(&path, error);
+            self.warn_error(&path, error);
         }
     }
 
-    pub(super) fn warn_path(&mut self, path: &Path, reason: &dyn std::fmt::Display) {
-        if self.warned.len() < WARNED_MAX && self.warned.insert(path.to_owned()) {
-            self.report.refused += 1;
-            tracing::warn!(path = %path.display(), %reason, "cannot read");
+    pub(super) fn warn_error(&mut self, path: &Path, error: &io::Error) {
+        if !reach::is_outside(error) {
+            return self.warn_path(path, error);
         }
+        // Told once, whatever the name means in between: whoever may write there could go on for ever.
+        if self.strayed.len() < WARNED_MAX && self.strayed.insert(path.to_owned()) {
+            self.settings.stats.outside();
+            self.refused(path, error);
+        }
+    }
+
+    pub(super) fn warn_path(&mut self, path: &Path, reason: &dyn Display) {
+        if self.warned.len() < WARNED_MAX && self.warned.insert(path.to_owned()) {
+            self.refused(path, reason);
+        }
+    }
+
+    fn refused(&mut self, path: &Path, reason: &dyn Display) {
+        self.report.refused += 1;
+        self.settings.stats.refused();
+        tracing::warn!(path = %path.display(), %reason, "cannot read");
     }
 }
 

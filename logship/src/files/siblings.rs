@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::cursor::{ContentProof, FileIdentity};
+use crate::cursor::ContentProof;
 use crate::files::compressed::Decompressed;
-use crate::files::patterns::{self, Compression};
+use crate::files::patterns::{self, Compression, Patterns};
 use crate::proof::{FileFacts, HEAD_BYTES, hash, head_len, piece, proof, tail_len};
 
 #[cfg(test)]
@@ -61,31 +61,23 @@ pub(super) enum Readable {
     Compressed(Box<Decompressed>),
 }
 
-/// Opens a file that is the one that was meant, for reading only and without waiting.
-pub(super) fn open(path: &Path, wanted: FileIdentity) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let nonblock = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let flags = i32::try_from(nonblock.bits()).unwrap_or(0);
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    if FileFacts::of(&file)?.identity != wanted {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it is another file now"));
-    }
-    Ok(file)
-}
-
 /// The candidates that hold what was read. What cannot be read is none. Uncompressed ones are opened first: one that
 /// is gone by then was compressed, and the compressed one is whole.
 #[must_use]
-pub(super) fn search(former: &Former, candidates: Vec<Candidate>) -> Vec<Found> {
+pub(super) fn search(
+    patterns: &Patterns,
+    former: &Former,
+    candidates: Vec<Candidate>,
+) -> Vec<Found> {
     let mut candidates = candidates;
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.facts.modified));
     candidates.truncate(SEARCH_FILES_MAX);
     candidates.sort_by_key(|candidate| patterns::is_compressed(&candidate.path));
-    candidates.into_iter().filter_map(|candidate| find(former, candidate)).collect()
+    candidates.into_iter().filter_map(|candidate| find(patterns, former, candidate)).collect()
 }
 
-fn find(former: &Former, candidate: Candidate) -> Option<Found> {
-    let compared = compare(former, &candidate);
+fn find(patterns: &Patterns, former: &Former, candidate: Candidate) -> Option<Found> {
+    let compared = compare(patterns, former, &candidate);
     match compared {
         Ok(found) => {
             let (from, content, head, proof) = found?;
@@ -100,11 +92,15 @@ fn find(former: &Former, candidate: Candidate) -> Option<Found> {
 
 type Same = (u64, Readable, Vec<u8>, ContentProof);
 
-fn compare(former: &Former, candidate: &Candidate) -> io::Result<Option<Same>> {
+fn compare(
+    patterns: &Patterns,
+    former: &Former,
+    candidate: &Candidate,
+) -> io::Result<Option<Same>> {
     if former.offset == 0 {
         return Ok(None);
     }
-    let file = open(&candidate.path, candidate.facts.identity)?;
+    let file = patterns.open(&candidate.path, candidate.facts.identity)?;
     match patterns::compression_of(&candidate.path) {
         None => compare_plain(former, file),
         Some(compression) => compare_compressed(former, file, compression),

@@ -463,6 +463,42 @@ fn what_is_no_file_is_refused_and_hurts_nobody() {
 }
 
 #[test]
+fn what_links_lead_to_outside_is_never_shipped() {
+    let scene = Scene::new("logs/**");
+    let secret = scene.path("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::create_dir(scene.path("logs")).unwrap();
+    fs::write(secret.join("key"), "secret\n").unwrap();
+    let link = |target: &Path, name: &str| {
+        std::os::unix::fs::symlink(target, scene.path(name)).unwrap();
+    };
+    link(&secret.join("key"), "logs/absolute.log");
+    link(Path::new("../secret/key"), "logs/relative.log");
+    link(Path::new("app.1.log"), "logs/current.log");
+    link(&scene.path("logs/app.2.log"), "logs/absolute-in.log");
+    scene.append("logs/app.1.log", "1\n");
+    scene.append("logs/app.2.log", "2\n");
+    let running = scene.start();
+    scene.wait_for(&["1", "2"]);
+    // While it runs, too: a new name, one that is followed already, and what looks like a rotation of it.
+    link(&secret.join("key"), "logs/later.log");
+    fs::remove_file(scene.path("logs/app.1.log")).unwrap();
+    link(&secret.join("key"), "logs/app.1.log");
+    link(&secret.join("key"), "logs/app.log.1");
+    scene.append("logs/app.2.log", "3\n");
+    scene.wait_for(&["1", "2", "3"]);
+    thread::sleep(3 * scene.settings.scan_every);
+    let report = running.stop();
+    assert_eq!(scene.sorted(), ["1", "2", "3"]);
+    // All but `app.1.log` and `current.log` were links out from the start; each is told once, however often it is
+    // looked at.
+    let counts = scene.settings.stats.counts();
+    assert_eq!((report.refused, counts), (6, FilesCounts { refused: 6, outside: 6 }));
+    assert_eq!(scene.once().refused, 6);
+    assert_eq!(scene.sorted(), ["1", "2", "3"]);
+}
+
+#[test]
 fn the_first_start_may_begin_at_the_end_and_later_files_at_their_beginning() {
     let mut scene = Scene::new("*.log");
     scene.settings.start = FileStart::End;

@@ -48,6 +48,7 @@ fn snapshot() -> Snapshot {
         sinks: vec![("archive".to_owned(), report)],
         followed: vec![Way::Api, Way::Direct, Way::Api],
         engine_away: None,
+        files: FilesCounts { refused: 3, outside: 2 },
     }
 }
 
@@ -68,6 +69,8 @@ fn sums_sources_and_sinks_have_their_numbers() {
         ("logship_sources ", "logship_sources 1.0"),
         (r#"logship_containers{way="api"}"#, r#"logship_containers{way="api"} 2.0"#),
         ("logship_engine_away", "logship_engine_away 0.0"),
+        ("logship_files_refused_total", "logship_files_refused_total 3"),
+        ("logship_links_refused_total", "logship_links_refused_total 2"),
         (
             "logship_source_records_total",
             r#"logship_source_records_total{source="engine:a",name="a \"quoted\"",type="engine"} 10"#,

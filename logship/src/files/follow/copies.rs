@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Follow, Suspect, gap};
 use crate::cursor::{FileCursor, FileIdentity};
-use crate::files::patterns;
+use crate::files::patterns::{self, Patterns};
 use crate::files::siblings::{self, Candidate, Former, Found, Readable};
 use crate::files::tailed::{Content, Tailed};
 use crate::proof::{FileFacts, proof_of};
@@ -33,7 +33,7 @@ impl Follow {
         let (path, identity) = (tailed.path().to_owned(), tailed.identity);
         let found = self.continue_copies(&former, identity, &path, &base);
         let is_found = found.is_some();
-        let size = FileFacts::at(&path).map_or(0, |facts| facts.size);
+        let size = self.patterns.facts(&path).map_or(0, |facts| facts.size);
         self.suspects.retain(|_, suspect| suspect.original != id);
         let tailed = self.files.get_mut(&id)?;
         if !is_found {
@@ -62,11 +62,11 @@ impl Follow {
         path: &Path,
         base: &Path,
     ) -> Option<FileFacts> {
-        let mut candidates = candidates_beside(original, path);
+        let mut candidates = candidates_beside(&self.patterns, original, path);
         if path.parent() != base.parent() {
-            candidates.extend(candidates_beside(original, base));
+            candidates.extend(candidates_beside(&self.patterns, original, base));
         }
-        let mut found = siblings::search(former, candidates);
+        let mut found = siblings::search(&self.patterns, former, candidates);
         let is_known = |copy: &Found| self.by_identity.contains_key(&copy.candidate.facts.identity);
         let known = found.iter().find(|copy| is_known(copy)).map(|copy| copy.candidate.facts);
         found.retain(|copy| !is_known(copy));
@@ -128,7 +128,7 @@ impl Follow {
             self.rewritten_now(original);
             return self.by_identity.contains_key(&identity);
         }
-        let alike = siblings::open(path, identity).and_then(|copy| {
+        let alike = self.patterns.open(path, identity).and_then(|copy| {
             if facts.size == 0 {
                 // A copy that has just been begun, or nothing to lose.
                 return Ok(Some(true));
@@ -170,13 +170,13 @@ impl Follow {
         let of_it = self.suspects.extract_if(|_, suspect| suspect.original == original);
         let of_it: Vec<(FileIdentity, Suspect)> = of_it.collect();
         for (identity, suspect) in of_it {
-            let Ok(facts) = FileFacts::at(&suspect.path) else { continue };
+            let Ok(facts) = self.patterns.facts(&suspect.path) else { continue };
             if facts.identity != identity {
                 continue;
             }
             let candidate = Candidate { path: suspect.path.clone(), facts };
             let base = self.patterns.base_of(&suspect.path).unwrap_or(suspect.path.clone());
-            match siblings::search(&former, vec![candidate]).pop() {
+            match siblings::search(&self.patterns, &former, vec![candidate]).pop() {
                 Some(copy) => self.adopt_copy(copy, &base, true),
                 None => self.begin(&suspect.path, &facts, &base, 0),
             }
@@ -198,13 +198,14 @@ fn is_of_one_family(a: &Path, b: &Path) -> bool {
 }
 
 /// Files beside `path`, other than `original`, that may hold what it held.
-fn candidates_beside(original: FileIdentity, path: &Path) -> Vec<Candidate> {
+fn candidates_beside(patterns: &Patterns, original: FileIdentity, path: &Path) -> Vec<Candidate> {
     let Some(directory) = path.parent() else { return Vec::new() };
-    let names = patterns::names_in(directory).unwrap_or_default().into_iter();
-    let paths = names.map(|name| directory.join(name));
-    let family = paths.filter(|candidate| is_of_one_family(path, candidate));
-    let candidates = family.filter_map(|path| {
-        let facts = FileFacts::at(&path).ok()?;
+    let names = patterns.names_in(directory).unwrap_or_default();
+    let family = names.iter().map(OsString::as_os_str);
+    let family = family.filter(|name| is_of_one_family(path, Path::new(name)));
+    let facts = patterns.facts_in(directory, family).unwrap_or_default().into_iter();
+    let candidates = facts.filter_map(|(path, facts)| {
+        let facts = facts.ok()?;
         let may_be = facts.is_regular && facts.identity != original;
         may_be.then_some(Candidate { path, facts })
     });

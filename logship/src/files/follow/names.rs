@@ -8,7 +8,7 @@ use super::Follow;
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
 use crate::files::compressed::Decompressed;
 use crate::files::patterns;
-use crate::files::siblings::{self, Candidate};
+use crate::files::siblings::Candidate;
 use crate::files::tailed::Content;
 use crate::proof::{FileFacts, head_len, holds, piece, proof, proof_of};
 use crate::source::SourceId;
@@ -22,20 +22,20 @@ impl Follow {
             self.warn_path(Path::new("/"), &"too many directories: not all of them are looked at");
         }
         for (directory, reason) in &listing.refused {
-            self.warn_path(directory, reason);
+            self.warn_error(directory, reason);
         }
         for directory in listing.directories.keys() {
             self.watch_directory(directory);
         }
         let mut found = Vec::new();
         for (directory, names) in listing.directories {
-            for name in names {
-                let path = directory.join(name);
-                match FileFacts::at(&path) {
+            let names = names.iter().map(|named| named.name.as_os_str());
+            // It was there a moment ago.
+            let Ok(all) = self.patterns.facts_in(&directory, names) else { continue };
+            for (path, facts) in all {
+                match facts {
                     Ok(facts) => found.push(Candidate { path, facts }),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) if self.patterns.is_meant(&path) => self.warn_path(&path, &error),
-                    Err(_) => {}
+                    Err(error) => self.cannot_look(&path, &error),
                 }
             }
         }
@@ -54,7 +54,7 @@ impl Follow {
             }
             Err(error) => {
                 self.has_unwatched = true;
-                self.warn_path(directory, &error);
+                self.warn_error(directory, &error);
             }
         }
     }
@@ -148,7 +148,7 @@ impl Follow {
 
     /// Finds out what a name means now.
     pub(in crate::files) fn look(&mut self, path: &Path) {
-        match FileFacts::at(path) {
+        match self.patterns.facts(path) {
             Ok(facts) if facts.is_directory => {
                 if !self.watched.contains_key(path) {
                     // Perhaps one of a pattern.
@@ -156,9 +156,14 @@ impl Follow {
                 }
             }
             Ok(facts) => self.seen(path, &facts),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if self.patterns.is_meant(path) => self.warn_path(path, &error),
-            Err(_) => {}
+            Err(error) => self.cannot_look(path, &error),
+        }
+    }
+
+    /// A name of which nothing can be known: only one that is meant is worth a word.
+    fn cannot_look(&mut self, path: &Path, error: &io::Error) {
+        if error.kind() != io::ErrorKind::NotFound && self.patterns.is_meant(path) {
+            self.warn_error(path, error);
         }
     }
 
@@ -222,7 +227,7 @@ impl Follow {
             self.warn_path(path, &"too many files are read already");
             return;
         }
-        let opened = siblings::open(path, facts.identity).and_then(|file| {
+        let opened = self.patterns.open(path, facts.identity).and_then(|file| {
             let cursor = match self.intake.open(self.meta(facts.identity, base)).cursor {
                 Some(Cursor::File(known))
                     if known.file == facts.identity
@@ -244,7 +249,7 @@ impl Follow {
                 self.add(path, facts, base, Content::Plain(file), cursor, head);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.warn_path(path, &error),
+            Err(error) => self.warn_error(path, &error),
         }
     }
 
@@ -256,7 +261,7 @@ impl Follow {
         base: &Path,
     ) {
         let Some(compression) = patterns::compression_of(path) else { return };
-        let stream = siblings::open(path, facts.identity)
+        let stream = self.patterns.open(path, facts.identity)
             .and_then(|file| Decompressed::new(file, compression));
         match stream {
             Ok(stream) => {
@@ -264,7 +269,7 @@ impl Follow {
                 let content = Content::Compressed(Box::new(stream));
                 self.add(path, facts, base, content, cursor, Vec::new());
             }
-            Err(error) => self.warn_path(path, &error),
+            Err(error) => self.warn_error(path, &error),
         }
     }
 }

@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
 use super::*;
 
@@ -21,11 +22,17 @@ fn former(content: &[u8], offset: usize, step: usize, is_restarted: bool) -> For
 
 fn candidate(path: &Path, content: &[u8]) -> Candidate {
     fs::write(path, content).unwrap();
-    Candidate { path: path.to_owned(), facts: FileFacts::at(path).unwrap() }
+    let facts = FileFacts::of(&File::open(path).unwrap()).unwrap();
+    Candidate { path: path.to_owned(), facts }
+}
+
+fn patterns(directory: &Path) -> Patterns {
+    Patterns::new(&[directory.join("*").to_str().unwrap().to_owned()], &[]).unwrap()
 }
 
 fn from(former: &Former, path: &Path, content: &[u8]) -> Option<u64> {
-    search(former, vec![candidate(path, content)]).first().map(|found| found.from)
+    let patterns = patterns(path.parent().unwrap());
+    search(&patterns, former, vec![candidate(path, content)]).first().map(|found| found.from)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
