@@ -197,25 +197,30 @@ fn is_head_enough(former: &Former, until: u64) -> bool {
     is_all || (until >= HEAD_BYTES as u64 && former.proof.head_len as usize >= HEAD_BYTES)
 }
 
-/// Whether two files begin alike as far as both go, by samples of what they hold now: `None` when one of them is
-/// empty.
-pub(super) fn is_prefix(a: &File, b: &File) -> io::Result<Option<bool>> {
+/// Whether a file may be a copy of another one that is still being made, by samples of what both hold now: `None`
+/// when one of them is empty. A copy is never longer than what it is made of.
+pub(super) fn is_copy(copy: &File, original: &File) -> io::Result<Option<bool>> {
     /// Places that are compared.
     const SAMPLES: u64 = 16;
-    let common = FileFacts::of(a)?.size.min(FileFacts::of(b)?.size);
-    if common == 0 {
+    // In this order: the original may grow in between, and the copy after it.
+    let length = FileFacts::of(copy)?.size;
+    let whole = FileFacts::of(original)?.size;
+    if length == 0 || whole == 0 {
         return Ok(None);
     }
-    let head = head_len(common);
-    if piece(a, 0, head)? != piece(b, 0, head)? {
+    if length > whole {
         return Ok(Some(false));
     }
-    let step = (common / SAMPLES).max(1);
+    let head = head_len(length);
+    if piece(copy, 0, head)? != piece(original, 0, head)? {
+        return Ok(Some(false));
+    }
+    let step = (length / SAMPLES).max(1);
     for sample in 1..=SAMPLES {
-        let end = common.saturating_sub(step * (SAMPLES - sample));
+        let end = length.saturating_sub(step * (SAMPLES - sample));
         let length = tail_len(end);
         let from = end - length as u64;
-        if piece(a, from, length)? != piece(b, from, length)? {
+        if piece(copy, from, length)? != piece(original, from, length)? {
             return Ok(Some(false));
         }
     }

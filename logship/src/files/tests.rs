@@ -443,6 +443,21 @@ fn files_that_begin_alike_are_all_shipped() {
 }
 
 #[test]
+fn a_rotated_file_that_is_longer_than_the_one_it_is_named_after_is_no_copy_of_it() {
+    let scene = Scene::new("*");
+    scene.append("app.log", "=== started ===\n");
+    scene.append("app.log.1", "=== started ===\n1\n");
+    let running = scene.start();
+    scene.wait("three", |scene| scene.lines().len() == 3);
+    scene.append("app.log.2", "=== started ===\n2\n");
+    scene.wait("five", |scene| scene.lines().len() == 5);
+    running.stop();
+    let mut expected = ["=== started ==="; 3].to_vec();
+    expected.splice(0..0, ["1", "2"]);
+    assert_eq!(scene.sorted(), expected);
+}
+
+#[test]
 fn what_is_no_file_is_refused_and_hurts_nobody() {
     let scene = Scene::new("*.log");
     let fifo = scene.path("fifo.log");

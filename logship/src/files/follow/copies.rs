@@ -133,12 +133,17 @@ impl Follow {
                 // A copy that has just been begun, or nothing to lose.
                 return Ok(Some(true));
             }
-            siblings::is_prefix(&copy, file)
+            siblings::is_copy(&copy, file)
         });
         match alike {
             Ok(Some(true)) => {
                 self.suspects.insert(identity, Suspect { path: path.to_owned(), original });
                 true
+            }
+            Ok(_) if !tailed.is_intact() => {
+                // It was cut while it was compared.
+                self.rewritten_now(original);
+                self.by_identity.contains_key(&identity)
             }
             Ok(_) => {
                 self.suspects.remove(&identity);

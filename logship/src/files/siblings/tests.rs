@@ -89,7 +89,7 @@ fn a_file_that_only_begins_alike_is_another_one() {
 }
 
 #[test]
-fn prefixes_are_told_by_samples() {
+fn copies_are_told_by_samples() {
     let directory = tempfile::tempdir().unwrap();
     let all = text(0..40_000);
     let mut torn = all.clone();
@@ -99,8 +99,15 @@ fn prefixes_are_told_by_samples() {
         File::open(directory.path().join(name)).unwrap()
     };
     let whole = file("whole", &all);
-    assert_eq!(is_prefix(&whole, &file("part", &all[..100_000])).unwrap(), Some(true));
-    assert_eq!(is_prefix(&file("tiny", b"t"), &whole).unwrap(), Some(true));
-    assert_eq!(is_prefix(&file("torn", &torn), &whole).unwrap(), Some(false));
-    assert_eq!(is_prefix(&file("empty", b""), &whole).unwrap(), None);
+    for (name, content, expected) in [
+        ("part", &all[..100_000], Some(true)),
+        ("tiny", b"t", Some(true)),
+        ("same", &all, Some(true)),
+        ("torn", &torn, Some(false)),
+        ("empty", b"", None),
+        ("longer", &[all.as_slice(), b"more\n"].concat(), Some(false)),
+    ] {
+        assert_eq!(is_copy(&file(name, content), &whole).unwrap(), expected, "{name}");
+    }
+    assert_eq!(is_copy(&whole, &file("cut", b"")).unwrap(), None);
 }
