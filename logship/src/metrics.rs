@@ -157,7 +157,11 @@ impl Snapshot {
         writer.gauge("engine_away", "The engine does not answer", away)?;
         let FilesCounts { refused, outside } = self.files;
         writer.counter("files_refused", "Paths that are meant and could not be read", refused)?;
-        writer.counter("links_refused", "Of those, links that lead out of their directory", outside)?;
+        writer.counter(
+            "links_refused",
+            "Of those, links that lead out of their directory",
+            outside,
+        )?;
         if shown.is_empty() {
             return Ok(());
         }
@@ -186,13 +190,15 @@ impl Snapshot {
             return Ok(());
         }
         let sinks = || self.sinks.iter().map(|(name, report)| ([("sink", name.as_str())], report));
-        let counters: [Counted<SinkReport>; 6] = [
+        let counters: [Counted<SinkReport>; 8] = [
             ("sink_records", "Records delivered", |report| report.records),
             ("sink_bytes", "Bytes sent", |report| report.bytes),
             ("sink_deliveries", "Batches delivered", |report| report.deliveries),
             ("sink_retries", "Attempts after the first", |report| report.retries),
             ("sink_failures", "Attempts that failed", |report| report.failures),
             ("sink_dropped_records", "Records refused and let go", |report| report.dropped),
+            ("sink_skipped_records", "Records lost behind its bound", |report| report.skipped),
+            ("sink_gaps", "Holes that are this sink's alone", |report| report.gaps),
         ];
         for (name, help, value) in counters {
             writer.counters(name, help, sinks().map(|(labels, report)| (labels, value(report))))?;

@@ -250,7 +250,8 @@ impl Follow {
         if self.settings.start == FileStart::Beginning || self.mode == Mode::Once {
             return 0;
         }
-        self.patterns.open(path, facts.identity)
+        self.patterns
+            .open(path, facts.identity)
             .and_then(|file| {
                 let from = facts.size.saturating_sub(LAST_LINE_BYTES);
                 let length = usize::try_from(facts.size - from).unwrap_or(0);

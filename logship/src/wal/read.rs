@@ -38,6 +38,15 @@ pub enum Next {
     Closed,
 }
 
+/// What a reader did not find any more, because its sink fell behind its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Skipped {
+    /// Holes that nobody had found before.
+    pub gaps: u64,
+    /// Records in them, as far as they can be counted.
+    pub records: u64,
+}
+
 /// See [`super::Log::reader`].
 #[derive(Debug)]
 pub struct Reader {
@@ -57,6 +66,7 @@ pub struct Reader {
     knows_all: bool,
     /// The log was taken away before this place, because the sink fell behind its bound.
     is_behind: bool,
+    skipped: Skipped,
     pending: VecDeque<Frame>,
 }
 
@@ -92,6 +102,7 @@ impl Reader {
             metas: HashMap::new(),
             knows_all: false,
             is_behind: false,
+            skipped: Skipped::default(),
             pending: VecDeque::new(),
         }
     }
@@ -387,7 +398,7 @@ impl Reader {
 
     /// A frame in the place of records that are missing.
     fn gap(
-        &self,
+        &mut self,
         id: SourceId,
         meta: &Arc<SourceMeta>,
         seq: u64,
@@ -411,13 +422,21 @@ impl Reader {
             sink,
             gap: gap.clone(),
         };
-        self.shared.found_gap(&entry);
+        if self.shared.found_gap(&entry) && self.is_behind {
+            self.skipped.gaps += 1;
+            self.skipped.records += lines.unwrap_or(0);
+        }
         let mut builder = BlockBuilder::default();
         let flags = Flags::new(Stream::File).control();
         builder.push(ts, flags, &control_line(&Control::Gap(gap)));
         let block = builder.finish()?;
         let (start, end) = (place.start, place.end);
         Some(Frame { start, end, source: id, meta: meta.clone(), first_seq: seq, block })
+    }
+
+    /// What was skipped since this was last asked.
+    pub fn take_skipped(&mut self) -> Skipped {
+        std::mem::take(&mut self.skipped)
     }
 
     /// What the reader knows of the numbers of each source: the next one it expects.

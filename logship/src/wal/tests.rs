@@ -308,9 +308,12 @@ fn an_optional_sink_that_is_too_slow_is_told_what_it_lost() {
     }
     assert_eq!(expected, 500);
     assert!(lost > 0);
+    let skipped = reader.take_skipped();
+    assert_eq!(skipped.records, lost);
     let entries = crate::ledger::read(state.path()).unwrap();
     assert_eq!(entries.iter().map(|entry| entry.gap.lines.unwrap()).sum::<u64>(), lost);
     assert_eq!(entries[0].sink.as_deref(), Some("lossy"));
+    assert_eq!(skipped.gaps, entries.len() as u64);
     assert_eq!(log.stats().sources.values().map(|source| source.totals.gaps).sum::<u64>(), 0);
 }
 

@@ -261,7 +261,9 @@ impl Follow {
         base: &Path,
     ) {
         let Some(compression) = patterns::compression_of(path) else { return };
-        let stream = self.patterns.open(path, facts.identity)
+        let stream = self
+            .patterns
+            .open(path, facts.identity)
             .and_then(|file| Decompressed::new(file, compression));
         match stream {
             Ok(stream) => {
