@@ -57,6 +57,9 @@ pub fn ailments(snapshot: &Snapshot) -> Vec<String> {
     if snapshot.log.pressure == Pressure::DiskFull {
         ailments.push("the disk of the log is full".to_owned());
     }
+    if snapshot.log.pressure == Pressure::Descriptors {
+        ailments.push("the log waits for a file descriptor".to_owned());
+    }
     if let Some(away) = &snapshot.engine_away {
         let age = snapshot.now.saturating_sub(away.since);
         if age >= FAILING_TOLERATED {
@@ -139,6 +142,8 @@ impl Snapshot {
         let is = |pressure| f64::from(u8::from(log.pressure == pressure));
         writer.gauge("wal_full", "The log waits for its slowest sink", is(Pressure::Sinks))?;
         writer.gauge("disk_full", "The log waits for space", is(Pressure::DiskFull))?;
+        let is_out = is(Pressure::Descriptors);
+        writer.gauge("descriptors_exhausted", "The log waits for a file descriptor", is_out)?;
         let failed = f64::from(u8::from(log.failed.is_some()));
         writer.gauge("wal_failed", "The log takes nothing any more", failed)
     }

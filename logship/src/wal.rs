@@ -255,6 +255,8 @@ pub enum Pressure {
     Sinks,
     /// The disk is full.
     DiskFull,
+    /// The process may open no more files.
+    Descriptors,
 }
 
 /// How a log is doing.

@@ -160,6 +160,8 @@ impl Follow {
             &known.base,
             &known.base,
         );
+        // The gap that is told then is one that may be none: it is never exact.
+        let found = found.unwrap_or_default();
         let facts = FileFacts {
             identity: known.cursor.file,
             size: known.cursor.offset,
@@ -283,7 +285,7 @@ fn former(cursor: &FileCursor) -> Former {
 }
 
 fn holds_all(patterns: &Patterns, former: &Former, candidate: &Candidate) -> bool {
-    !siblings::search(patterns, former, vec![candidate.clone()]).is_empty()
+    siblings::search(patterns, former, vec![candidate.clone()]).is_ok_and(|found| !found.is_empty())
 }
 
 fn newest(known: &[Known]) -> HashMap<PathBuf, Newest> {

@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::cursor::ContentProof;
+use crate::descriptors::is_exhausted;
 use crate::files::compressed::Decompressed;
 use crate::files::patterns::{self, Compression, Patterns};
 use crate::proof::{FileFacts, HEAD_BYTES, hash, head_len, piece, proof, tail_len};
@@ -61,31 +62,36 @@ pub(super) enum Readable {
     Compressed(Box<Decompressed>),
 }
 
-/// The candidates that hold what was read. What cannot be read is none. Uncompressed ones are opened first: one that
-/// is gone by then was compressed, and the compressed one is whole.
-#[must_use]
+/// The candidates that hold what was read. What cannot be read is none, unless nothing can be opened now: then it
+/// fails. Uncompressed ones are opened first: one that is gone by then was compressed, and the compressed one is
+/// whole.
 pub(super) fn search(
     patterns: &Patterns,
     former: &Former,
     candidates: Vec<Candidate>,
-) -> Vec<Found> {
+) -> io::Result<Vec<Found>> {
     let mut candidates = candidates;
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.facts.modified));
     candidates.truncate(SEARCH_FILES_MAX);
     candidates.sort_by_key(|candidate| patterns::is_compressed(&candidate.path));
-    candidates.into_iter().filter_map(|candidate| find(patterns, former, candidate)).collect()
+    let found = candidates.into_iter().map(|candidate| find(patterns, former, candidate));
+    found.filter_map(Result::transpose).collect()
 }
 
-fn find(patterns: &Patterns, former: &Former, candidate: Candidate) -> Option<Found> {
+fn find(patterns: &Patterns, former: &Former, candidate: Candidate) -> io::Result<Option<Found>> {
     let compared = compare(patterns, former, &candidate);
     match compared {
-        Ok(found) => {
-            let (from, content, head, proof) = found?;
-            Some(Found { candidate, from, content, head, proof })
-        }
+        Ok(found) => Ok(found.map(|(from, content, head, proof)| Found {
+            candidate,
+            from,
+            content,
+            head,
+            proof,
+        })),
+        Err(error) if is_exhausted(&error) => Err(error),
         Err(error) => {
             tracing::debug!(path = %candidate.path.display(), %error, "cannot compare");
-            None
+            Ok(None)
         }
     }
 }

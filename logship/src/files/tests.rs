@@ -458,6 +458,31 @@ fn a_rotated_file_that_is_longer_than_the_one_it_is_named_after_is_no_copy_of_it
 }
 
 #[test]
+fn a_file_that_cannot_be_opened_again_now_is_not_gone() {
+    use crate::descriptors::tests::{alone, exhaust};
+    alone("files::tests::a_file_that_cannot_be_opened_again_now_is_not_gone", || {
+        let mut scene = Scene::new("*.log");
+        scene.settings.descriptors_max = 1;
+        scene.append("a.log", "1\n");
+        scene.append("b.log", "2\n");
+        let open = |name: &str| OpenOptions::new().append(true).open(scene.path(name)).unwrap();
+        let (mut a, mut b) = (open("a.log"), open("b.log"));
+        let running = scene.start();
+        scene.wait_for(&["1", "2"]);
+        let held = exhaust();
+        a.write_all(b"3\n").unwrap();
+        b.write_all(b"4\n").unwrap();
+        // Looked at again and again, by every clock there is.
+        thread::sleep(Duration::from_millis(2500));
+        assert!(scene.lines().len() < 4);
+        drop(held);
+        scene.wait_for(&["1", "2", "3", "4"]);
+        assert_eq!(running.stop().refused, 0);
+        assert_eq!((scene.gaps(), scene.came.lock().unwrap().ended.len()), (Vec::new(), 0));
+    });
+}
+
+#[test]
 fn what_is_no_file_is_refused_and_hurts_nobody() {
     let scene = Scene::new("*.log");
     let fifo = scene.path("fifo.log");

@@ -72,6 +72,7 @@ fn sums_sources_and_sinks_have_their_numbers() {
         ("logship_sources ", "logship_sources 1.0"),
         (r#"logship_containers{way="api"}"#, r#"logship_containers{way="api"} 2.0"#),
         ("logship_engine_away", "logship_engine_away 0.0"),
+        ("logship_descriptors_exhausted", "logship_descriptors_exhausted 0.0"),
         ("logship_files_refused_total", "logship_files_refused_total 3"),
         ("logship_links_refused_total", "logship_links_refused_total 2"),
         (

@@ -11,8 +11,10 @@ use super::segment::{Found, Segment};
 use super::shared::{ReaderPlace, Shared};
 use super::sink_cursor::Role;
 use super::state::{LogState, damage};
+use super::write::NO_ROOM_WAIT;
 use super::{Frame, Position, WalError};
 use crate::block::{Block, BlockBuilder};
+use crate::descriptors::is_exhausted;
 use crate::ledger::LedgerEntry;
 use crate::record::{Control, Flags, Gap, GapReason, Stream, control_line};
 use crate::source::{SourceId, SourceMeta};
@@ -110,6 +112,17 @@ impl Reader {
     /// The next frame; waits at most `wait` for one. Where the log lost records, a frame with one control
     /// record comes in their place.
     pub fn next(&mut self, wait: Duration) -> Result<Next, WalError> {
+        match self.find(wait) {
+            // The segment is there, and it may be opened a moment later.
+            Err(WalError::Io { source, .. }) if is_exhausted(&source) => {
+                std::thread::sleep(NO_ROOM_WAIT);
+                Ok(Next::Nothing)
+            }
+            found => found,
+        }
+    }
+
+    fn find(&mut self, wait: Duration) -> Result<Next, WalError> {
         let deadline = Instant::now() + wait;
         if !self.is_prepared {
             self.prepare()?;

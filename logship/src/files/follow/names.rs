@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Follow;
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
+use crate::descriptors::is_exhausted;
 use crate::files::compressed::Decompressed;
 use crate::files::patterns;
 use crate::files::siblings::Candidate;
@@ -30,8 +31,16 @@ impl Follow {
         let mut found = Vec::new();
         for (directory, names) in listing.directories {
             let names = names.iter().map(|named| named.name.as_os_str());
-            // It was there a moment ago.
-            let Ok(all) = self.patterns.facts_in(&directory, names) else { continue };
+            let all = match self.patterns.facts_in(&directory, names) {
+                Ok(all) => all,
+                // It was there a moment ago.
+                Err(error) => {
+                    if is_exhausted(&error) {
+                        self.starve_new();
+                    }
+                    continue;
+                }
+            };
             for (path, facts) in all {
                 match facts {
                     Ok(facts) => found.push(Candidate { path, facts }),
@@ -73,7 +82,13 @@ impl Follow {
 
     /// Looks at everything.
     pub(in crate::files) fn scan(&mut self) {
+        let was_starved = std::mem::take(&mut self.is_starved);
         let listed = self.list();
+        if self.is_starved {
+            // What is not in the list may be there all the same.
+            return;
+        }
+        self.is_starved = was_starved;
         let mut names: HashMap<SourceId, Vec<&Path>> = HashMap::new();
         for candidate in &listed {
             if let Some(id) = self.by_identity.get(&candidate.facts.identity) {
@@ -162,7 +177,9 @@ impl Follow {
 
     /// A name of which nothing can be known: only one that is meant is worth a word.
     fn cannot_look(&mut self, path: &Path, error: &io::Error) {
-        if error.kind() != io::ErrorKind::NotFound && self.patterns.is_meant(path) {
+        if is_exhausted(error) {
+            self.starve_new();
+        } else if error.kind() != io::ErrorKind::NotFound && self.patterns.is_meant(path) {
             self.warn_error(path, error);
         }
     }

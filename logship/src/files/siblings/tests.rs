@@ -32,7 +32,10 @@ fn patterns(directory: &Path) -> Patterns {
 
 fn from(former: &Former, path: &Path, content: &[u8]) -> Option<u64> {
     let patterns = patterns(path.parent().unwrap());
-    search(&patterns, former, vec![candidate(path, content)]).first().map(|found| found.from)
+    search(&patterns, former, vec![candidate(path, content)])
+        .unwrap()
+        .first()
+        .map(|found| found.from)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
