@@ -20,8 +20,11 @@ const QUIET_PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Longest pause while a container does not run.
 const ENDED_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Shortest sleep, so that many quiet containers are looked at together.
+/// Shortest sleep, so that many busy containers are looked at together.
 const SLEEP_MIN: Duration = Duration::from_millis(5);
+
+#[cfg(test)]
+mod tests;
 
 /// The reading thread.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub struct Reader {
     intake: Intake,
     follows: BTreeMap<String, Scheduled>,
     buffer: Vec<u8>,
+    began: Instant,
 }
 
 #[derive(Debug)]
@@ -45,7 +49,8 @@ impl Reader {
     /// Nothing is read yet.
     #[must_use]
     pub fn new(mailbox: Arc<Mailbox>, intake: Intake) -> Self {
-        Self { mailbox, intake, follows: BTreeMap::new(), buffer: vec![0; TURN_BYTES] }
+        let (follows, buffer) = (BTreeMap::new(), vec![0; TURN_BYTES]);
+        Self { mailbox, intake, follows, buffer, began: Instant::now() }
     }
 
     /// Reads until the shutdown, or, when nothing is posted any more, to the end of what there is.
@@ -119,7 +124,11 @@ impl Reader {
                         ENDED_PAUSE_MAX
                     };
                     scheduled.pause = (scheduled.pause * 2).min(max);
-                    scheduled.due = now + scheduled.pause;
+                    scheduled.due = if scheduled.pause == max {
+                        together(self.began, now + max, max)
+                    } else {
+                        now + scheduled.pause
+                    };
                 }
                 Turn::Read(_) => {
                     scheduled.is_drained = true;
@@ -137,6 +146,14 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// The last moment up to `at` that is a multiple of `step` after `began`: the silent ones are looked at together, a
+/// few times a second, instead of each at its own time.
+fn together(began: Instant, at: Instant, step: Duration) -> Instant {
+    let since = at.saturating_duration_since(began).as_nanos();
+    let over = since.checked_rem(step.as_nanos()).and_then(|over| u64::try_from(over).ok());
+    at.checked_sub(Duration::from_nanos(over.unwrap_or(0))).unwrap_or(at)
 }
 
 impl Scheduled {
