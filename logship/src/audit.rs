@@ -16,7 +16,7 @@ use crate::wal::{self, Damage, Position, Retained, Totals, VerifiedSink, WalErro
 #[cfg(test)]
 mod tests;
 
-/// Gaps of one source that the text lists; JSON has all of them.
+/// Gaps of one source or sink that the text lists; JSON has all of them.
 const GAPS_LISTED_MAX: usize = 20;
 
 /// Places of damage that the text lists.
@@ -175,8 +175,10 @@ pub struct AuditSink {
     /// Where it is.
     #[serde(flatten)]
     pub place: VerifiedSink,
-    /// What it alone did not get, because it fell behind its bound; as far as the ledger has it in detail.
+    /// What it alone did not get, as far as the ledger has it in detail.
     pub lost: Lost,
+    /// The same, hole by hole.
+    pub gaps: Vec<LedgerEntry>,
 }
 
 /// Looks at a state directory, and changes nothing there. Another process may be using it.
@@ -237,14 +239,15 @@ pub fn audit(state: &Path, request: &AuditRequest) -> Result<AuditReport, AuditE
         .sinks
         .into_iter()
         .map(|place| {
-            let mut lost = Lost::default();
             let mine = entries.iter().filter(|entry| {
                 entry.sink.as_ref() == Some(&place.name)
                     && (request.source.is_none()
                         || sources.iter().any(|source| source.key == entry.source))
             });
-            mine.for_each(|entry| lost.add(entry));
-            AuditSink { place, lost }
+            let gaps: Vec<LedgerEntry> = mine.cloned().collect();
+            let mut lost = Lost::default();
+            gaps.iter().for_each(|entry| lost.add(entry));
+            AuditSink { place, lost, gaps }
         })
         .collect();
     let is_all = request.source.is_none() && request.since.is_none();
@@ -344,7 +347,13 @@ impl std::fmt::Display for AuditReport {
             let Position { frame, record } = place.position;
             writeln!(out, "  at {frame}.{record}, {} bytes behind", place.lag_bytes)?;
             if sink.lost.gaps > 0 {
-                writeln!(out, "  {} by falling behind its bound", sink.lost)?;
+                writeln!(out, "  {} for this sink alone", sink.lost)?;
+            }
+            for entry in sink.gaps.iter().take(GAPS_LISTED_MAX) {
+                writeln!(out, "    {}: {}", entry.name, gap_line(entry, &mut time))?;
+            }
+            if sink.gaps.len() > GAPS_LISTED_MAX {
+                writeln!(out, "    and {} more", sink.gaps.len() - GAPS_LISTED_MAX)?;
             }
         }
         if !self.damage.is_empty() {
@@ -371,8 +380,11 @@ fn gap_line(entry: &LedgerEntry, time: &mut dyn FnMut(i64) -> String) -> String 
     let reason = serde_json::to_value(gap.reason).ok();
     let reason = reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or("unknown");
     let mut line = format!("{} at record {}: {}", time(entry.at), entry.seq, reason);
-    let lines =
-        gap.lines.map_or_else(|| "lines not counted".to_owned(), |it| format!("{it} lines"));
+    let lines = match gap.lines {
+        None => "lines not counted".to_owned(),
+        Some(1) => "1 line".to_owned(),
+        Some(lines) => format!("{lines} lines"),
+    };
     line.push_str(", ");
     line.push_str(&lines);
     if let Some(bytes) = gap.bytes {

@@ -1,8 +1,10 @@
 //! What was typed: flags, arguments and their environment variables. What it means is [`crate::config`].
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chores_common::secret::Secret;
 use chores_common::telemetry::{LogFormat, Verbosity};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
@@ -169,8 +171,15 @@ pub struct SourceArgs {
     #[arg(long, env = "LOGSHIP_FILES", value_name = "GLOB")]
     pub files: Vec<String>,
     /// Where to ship to; may be repeated [default: stdout:].
-    #[arg(long, env = "LOGSHIP_SINK", value_name = "URL")]
-    pub sink: Vec<String>,
+    // A URL may hold a key: neither `--help` nor `Debug` shows what was given.
+    #[arg(
+        long,
+        env = "LOGSHIP_SINK",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = |url: &str| Ok::<_, Infallible>(Secret::new(url.to_owned()))
+    )]
+    pub sink: Vec<Secret>,
     /// Only containers whose name or image matches; may be repeated.
     #[arg(long, value_name = "GLOB")]
     pub include: Vec<String>,

@@ -3,6 +3,7 @@
 //! unusable is an error, never a default.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use chores_common::config::{ConfigError, secret_from};
 use chores_common::exit::chain;
 use chores_common::object::S3Settings;
+use chores_common::secret::Secret;
 
 use crate::cli::{CommonArgs, Credentials, RunArgs, SourceArgs};
 use crate::plan::Planner;
@@ -100,8 +102,8 @@ pub struct EngineConfig {
     pub api_only: bool,
 }
 
-/// One sink, as it was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One sink, as it was written. Its URL and options may hold secrets: `Debug` shows none.
+#[derive(Clone, PartialEq, Eq)]
 pub struct SinkConfig {
     /// Names its cursor: the same after a restart.
     pub name: String,
@@ -111,6 +113,17 @@ pub struct SinkConfig {
     pub options: BTreeMap<String, String>,
     /// Where it stands in the file.
     pub place: Option<file::Place>,
+}
+
+impl fmt::Debug for SinkConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SinkConfig")
+            .field("name", &self.name)
+            .field("url", &shown(&self.url))
+            .field("options", &self.options.keys())
+            .field("place", &self.place)
+            .finish()
+    }
 }
 
 /// A setting that cannot be used: exit code 2.
@@ -199,7 +212,7 @@ impl Config {
             config.sources.iter_mut().for_each(|source| source.lines_mut().sinks = None);
             config.sinks = typed;
         } else if config.sinks.is_empty() {
-            config.sinks = typed_sinks(&["stdout:".to_owned()])?;
+            config.sinks = typed_sinks(&[Secret::new("stdout:".to_owned())])?;
         }
         if config.sinks.len() > SINKS_MAX {
             return Err(SettingError::TooManySinks);
@@ -370,16 +383,16 @@ const NAME_HASH_DIGITS: usize = 8;
 
 /// Sinks of URLs alone. The only one of its kind is named after it; with others of its kind, its place is in the
 /// name, so that none takes over the cursor of another when one of them goes.
-fn typed_sinks(urls: &[String]) -> Result<Vec<SinkConfig>, SettingError> {
+fn typed_sinks(urls: &[Secret]) -> Result<Vec<SinkConfig>, SettingError> {
     let mut sinks: Vec<SinkConfig> = Vec::new();
-    for url in urls {
+    for url in urls.iter().map(Secret::expose) {
         let kind_of = |url: &str| url.split(':').next().unwrap_or_default().replace('+', "-");
         let kind = kind_of(url);
         if !url.contains(':') || sink_name_fault(&kind).is_some() {
             let fault = "it is no URL: give for example stdout: or file:///logs/{name}.log";
             return Err(SettingError::flag("--sink", &shown(url), &fault));
         }
-        let name = if urls.iter().filter(|other| kind_of(other) == kind).count() == 1 {
+        let name = if urls.iter().filter(|other| kind_of(other.expose()) == kind).count() == 1 {
             kind
         } else {
             let place = url.split('?').next().unwrap_or_default();
@@ -387,9 +400,10 @@ fn typed_sinks(urls: &[String]) -> Result<Vec<SinkConfig>, SettingError> {
             format!("{kind}-{}", hash.get(..NAME_HASH_DIGITS).unwrap_or_default())
         };
         if sinks.iter().any(|sink| sink.name == name) {
-            return Err(SettingError::flag("--sink", url, &"it is given twice"));
+            return Err(SettingError::flag("--sink", &shown(url), &"it is given twice"));
         }
-        sinks.push(SinkConfig { name, url: url.clone(), options: BTreeMap::new(), place: None });
+        let (url, options) = (url.to_owned(), BTreeMap::new());
+        sinks.push(SinkConfig { name, url, options, place: None });
     }
     Ok(sinks)
 }

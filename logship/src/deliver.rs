@@ -11,12 +11,14 @@ use chores_common::shutdown::Shutdown;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
+use crate::ledger::LedgerEntry;
+use crate::record::{Gap, GapReason};
 use crate::sink::failure::SinkFailure;
 use crate::sink::settings::SinkSettings;
 use crate::sink::stats::SinkStats;
-use crate::sink::{Context, Pace, Sink};
+use crate::sink::{Context, Pace, Refused, Sink};
 use crate::time;
-use crate::wal::{Frame, Log, Next, Position, Reader, Role, SinkCursor, Upto, WalError};
+use crate::wal::{Frame, Log, Next, Position, Reader, Role, SinkCursor, Skipped, Upto, WalError};
 
 #[cfg(test)]
 mod tests;
@@ -256,6 +258,9 @@ impl Worker {
                 return Err(DeliverError::Stopped(self.name.clone()));
             }
             let next = self.reader.next(self.wait());
+            let Skipped { gaps, records } = self.reader.take_skipped();
+            self.stats.gaps(gaps);
+            self.stats.skipped(records);
             match next.map_err(|error| self.log_error(error))? {
                 Next::Frame(frame, skip) => self.take(&frame, skip)?,
                 Next::Nothing
@@ -388,12 +393,38 @@ impl Worker {
             Context { range: batch.from..self.at, committed, stop, runtime, keep: &mut keep };
         let sent = sink.deliver(&mut context)?;
         self.works();
-        self.stats.delivered(batch.records.saturating_sub(sent.dropped), sent.bytes, batch.ts);
-        self.stats.dropped(sent.dropped);
+        let dropped = self.note_refused(&sent.refused);
+        self.stats.delivered(batch.records.saturating_sub(dropped), sent.bytes, batch.ts);
+        self.stats.dropped(dropped);
         self.batch = None;
         self.delivered = self.at;
         self.has_news = true;
         Ok(())
+    }
+
+    /// Puts what the peer refused for good into the ledger, before the cursor moves behind it. The number of records.
+    fn note_refused(&self, refused: &[Refused]) -> u64 {
+        for Refused { meta, first_seq, records } in refused {
+            let gap = Gap {
+                reason: GapReason::Refused,
+                from: None,
+                to: None,
+                bytes: None,
+                lines: Some(*records),
+                exact: true,
+            };
+            let entry = LedgerEntry {
+                at: time::now(),
+                source: meta.key.clone(),
+                name: meta.origin.name().to_owned(),
+                seq: *first_seq,
+                sink: Some(self.name.clone()),
+                in_log: false,
+                gap,
+            };
+            self.stats.gaps(u64::from(self.log.note_gap(&entry)));
+        }
+        refused.iter().map(|refused| refused.records).sum()
     }
 
     /// Moves the cursor when it is time for it. `false`: what was not committed comes again.

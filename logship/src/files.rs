@@ -18,12 +18,14 @@ mod encoding;
 mod follow;
 mod marks;
 pub mod patterns;
+pub mod reach;
 mod resume;
 mod siblings;
 mod tailed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chores_common::shutdown::Shutdown;
@@ -81,6 +83,8 @@ pub struct FilesSettings {
     pub files_max: usize,
     /// See [`DESCRIPTORS_MAX_DEFAULT`]. Those written to least recently are closed when there are more.
     pub descriptors_max: usize,
+    /// What is counted while it runs; several runs may share it.
+    pub stats: Arc<FilesStats>,
 }
 
 impl FilesSettings {
@@ -102,6 +106,44 @@ impl FilesSettings {
             over_after: OVER_AFTER_DEFAULT,
             files_max: FILES_MAX_DEFAULT,
             descriptors_max: DESCRIPTORS_MAX_DEFAULT,
+            stats: Arc::default(),
+        }
+    }
+}
+
+/// What is counted while files are read.
+#[derive(Debug, Default)]
+pub struct FilesStats {
+    refused: AtomicU64,
+    outside: AtomicU64,
+}
+
+/// The same at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FilesCounts {
+    /// Paths that are meant and could not be read.
+    pub refused: u64,
+    /// Those among them that lead out of their directory.
+    pub outside: u64,
+}
+
+impl FilesStats {
+    /// A path that is meant cannot be read.
+    pub fn refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It leads out of its directory.
+    pub fn outside(&self) {
+        self.outside.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So far.
+    #[must_use]
+    pub fn counts(&self) -> FilesCounts {
+        FilesCounts {
+            refused: self.refused.load(Ordering::Relaxed),
+            outside: self.outside.load(Ordering::Relaxed),
         }
     }
 }

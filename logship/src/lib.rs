@@ -30,6 +30,9 @@ pub mod source;
 pub mod cursor;
 pub mod proof;
 
+// What the process may have.
+pub mod descriptors;
+
 // From the sources into the log.
 pub mod process;
 pub mod watch;
@@ -102,6 +105,7 @@ pub fn main() -> std::process::ExitCode {
     };
     let outcome = telemetry::start(cli.common.log_format, cli.verbosity())
         .map_err(CommandError::failed)
+        .inspect(|()| descriptors::raise())
         .and_then(|()| start_and_run(&cli));
     outcome.map_or_else(|error| report(&error), Into::into)
 }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::files::FilesCounts;
 use crate::followed::{EngineAway, Way};
 use crate::sink::stats::SinkReport;
 use crate::source::Origin;
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub followed: Vec<Way>,
     /// The engine does not answer.
     pub engine_away: Option<EngineAway>,
+    /// Log files.
+    pub files: FilesCounts,
 }
 
 /// What is wrong, a sentence each; empty when all is well.
@@ -53,6 +56,9 @@ pub fn ailments(snapshot: &Snapshot) -> Vec<String> {
     }
     if snapshot.log.pressure == Pressure::DiskFull {
         ailments.push("the disk of the log is full".to_owned());
+    }
+    if snapshot.log.pressure == Pressure::Descriptors {
+        ailments.push("the log waits for a file descriptor".to_owned());
     }
     if let Some(away) = &snapshot.engine_away {
         let age = snapshot.now.saturating_sub(away.since);
@@ -136,6 +142,8 @@ impl Snapshot {
         let is = |pressure| f64::from(u8::from(log.pressure == pressure));
         writer.gauge("wal_full", "The log waits for its slowest sink", is(Pressure::Sinks))?;
         writer.gauge("disk_full", "The log waits for space", is(Pressure::DiskFull))?;
+        let is_out = is(Pressure::Descriptors);
+        writer.gauge("descriptors_exhausted", "The log waits for a file descriptor", is_out)?;
         let failed = f64::from(u8::from(log.failed.is_some()));
         writer.gauge("wal_failed", "The log takes nothing any more", failed)
     }
@@ -152,6 +160,13 @@ impl Snapshot {
         writer.gauges("containers", "Containers that are read, by the way", ways)?;
         let away = f64::from(u8::from(self.engine_away.is_some()));
         writer.gauge("engine_away", "The engine does not answer", away)?;
+        let FilesCounts { refused, outside } = self.files;
+        writer.counter("files_refused", "Paths that are meant and could not be read", refused)?;
+        writer.counter(
+            "links_refused",
+            "Of those, links that lead out of their directory",
+            outside,
+        )?;
         if shown.is_empty() {
             return Ok(());
         }
@@ -180,13 +195,15 @@ impl Snapshot {
             return Ok(());
         }
         let sinks = || self.sinks.iter().map(|(name, report)| ([("sink", name.as_str())], report));
-        let counters: [Counted<SinkReport>; 6] = [
+        let counters: [Counted<SinkReport>; 8] = [
             ("sink_records", "Records delivered", |report| report.records),
             ("sink_bytes", "Bytes sent", |report| report.bytes),
             ("sink_deliveries", "Batches delivered", |report| report.deliveries),
             ("sink_retries", "Attempts after the first", |report| report.retries),
             ("sink_failures", "Attempts that failed", |report| report.failures),
             ("sink_dropped_records", "Records refused and let go", |report| report.dropped),
+            ("sink_skipped_records", "Records lost behind its bound", |report| report.skipped),
+            ("sink_gaps", "Holes that are this sink's alone", |report| report.gaps),
         ];
         for (name, help, value) in counters {
             writer.counters(name, help, sinks().map(|(labels, report)| (labels, value(report))))?;

@@ -10,13 +10,17 @@ use tokio::runtime::Handle;
 use crate::config::{Config, WalCodec};
 use crate::deliver::{DeliverError, Delivering, Delivery};
 use crate::engine_source::{self, EngineSettings, EngineSourceError};
-use crate::files::{self, FilesError, FilesSettings};
+use crate::files::{self, FilesError, FilesSettings, FilesStats};
 use crate::followed::FollowedTable;
 use crate::intake::{Intake, intake};
 use crate::rule::{FilesRule, Mode};
 use crate::sink::settings::SinkSettings;
+use crate::sink::stats::SinkStats;
 use crate::status::{Status, StatusError, Watched};
 use crate::wal::{Codec, Log, LogSettings, WalError};
+
+#[cfg(test)]
+mod tests;
 
 /// How often a run looks whether a part of it has failed.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -31,8 +35,18 @@ pub struct Outcome {
     pub is_drained: bool,
     /// Holes that were found while it ran.
     pub gaps: u64,
+    /// Holes that single sinks have beside them: what was refused, and what they fell too far behind for.
+    pub sink_gaps: u64,
     /// Files and containers that are meant and could not be read.
     pub refused: u64,
+}
+
+impl Outcome {
+    /// Everything that was meant arrived, everywhere.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.is_drained && self.gaps == 0 && self.sink_gaps == 0 && self.refused == 0
+    }
 }
 
 /// Why a run failed.
@@ -85,12 +99,14 @@ pub fn run(
         .into_iter()
         .map(|delivery| delivery.start(runtime.clone()))
         .collect::<Result<_, _>>()?;
+    let stats: Vec<Arc<SinkStats>> = delivering.iter().map(|sink| sink.stats().clone()).collect();
     let watched = delivering.iter().map(|sink| (sink.name().to_owned(), sink.stats().clone()));
     let table = Arc::new(FollowedTable::default());
-    let watched = Watched::new(&log, watched.collect(), table.clone());
+    let files = Arc::new(FilesStats::default());
+    let watched = Watched::new(&log, watched.collect(), table.clone(), files.clone());
     let status = Status::start(config.metrics, watched, runtime)?;
     let stop = Shutdown::new();
-    let mut reading = Reading::start(config, intake, mode, runtime, &stop, table)?;
+    let mut reading = Reading::start(config, intake, mode, runtime, &stop, table, &files)?;
 
     let mut sinks = Sinks::new(delivering);
     let ended = reading.watch(&log, &mut sinks, shutdown);
@@ -106,7 +122,9 @@ pub fn run(
     ended?;
     written?;
     let (is_drained, refused) = (delivered?, refused?);
-    Ok(Outcome { is_drained, gaps: gaps(&log).saturating_sub(gaps_before), refused })
+    let gaps = gaps(&log).saturating_sub(gaps_before);
+    let sink_gaps = stats.iter().map(|stats| stats.report().gaps).sum();
+    Ok(Outcome { is_drained, gaps, sink_gaps, refused })
 }
 
 fn log_settings(config: &Config) -> LogSettings {
@@ -151,11 +169,13 @@ impl Reading {
         runtime: &Handle,
         stop: &Shutdown,
         table: Arc<FollowedTable>,
+        stats: &Arc<FilesStats>,
     ) -> Result<Self, PipelineError> {
         let sources = config.files().count() + usize::from(config.has_engine());
         let (done, ended) = sync_channel(sources.max(1));
         for (number, rule) in config.files().enumerate() {
-            let settings = files_settings(config, rule, number);
+            let stats = stats.clone();
+            let settings = FilesSettings { stats, ..files_settings(config, rule, number) };
             let (intake, stop) = (intake.clone(), stop.clone());
             spawn(format!("files-{number}"), done.clone(), move || {
                 Ok(files::run(settings, intake, &stop, mode)?.refused)

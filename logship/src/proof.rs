@@ -1,12 +1,12 @@
 //! What a file is and what it holds: the facts by which a file is known again.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Statx, StatxFlags, makedev, statx};
+use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, makedev, statx};
 use twox_hash::XxHash3_64;
 
 use crate::cursor::{ContentProof, FileIdentity};
@@ -39,14 +39,16 @@ pub struct FileFacts {
 }
 
 impl FileFacts {
-    /// Of what `path` leads to; symbolic links are followed.
-    pub fn at(path: &Path) -> io::Result<Self> {
-        Ok(statx(CWD, path, AtFlags::empty(), wanted())?.into())
+    /// Of an open file, or of one that a handle only names.
+    pub fn of(file: &impl AsFd) -> io::Result<Self> {
+        Ok(statx(file.as_fd(), c"", AtFlags::EMPTY_PATH, wanted())?.into())
     }
 
-    /// Of an open file.
-    pub fn of(file: &File) -> io::Result<Self> {
-        Ok(statx(file.as_fd(), c"", AtFlags::EMPTY_PATH, wanted())?.into())
+    /// Of what a name in a directory is; `None` when it is a symbolic link.
+    pub fn named(directory: &impl AsFd, name: &OsStr) -> io::Result<Option<Self>> {
+        let told = statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted())?;
+        let is_link = FileType::from_raw_mode(told.stx_mode.into()) == FileType::Symlink;
+        Ok((!is_link).then(|| told.into()))
     }
 }
 

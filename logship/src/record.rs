@@ -176,6 +176,8 @@ pub enum GapReason {
     SinkBound,
     /// The engine was not there for so long that nobody can tell.
     Unreachable,
+    /// The peer of a sink refused them for good, and the settings let them go.
+    Refused,
 }
 
 /// A hole in a source: everything that is known of it.

@@ -2,12 +2,14 @@
 //! [`settings::Target`].
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chores_common::shutdown::Shutdown;
 use serde_json::Value;
 use tokio::runtime::Handle;
 
+use crate::source::SourceMeta;
 use crate::wal::{Frame, Position};
 
 pub mod failure;
@@ -66,12 +68,23 @@ impl std::fmt::Debug for Context<'_> {
 }
 
 /// A batch that arrived.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sent {
     /// Bytes on the wire.
     pub bytes: u64,
-    /// Records among them that the peer refused for good and the settings let go.
-    pub dropped: u64,
+    /// What of it the peer refused for good and the settings let go.
+    pub refused: Vec<Refused>,
+}
+
+/// Records of one source, one behind the other, that a peer refused for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Of which source.
+    pub meta: Arc<SourceMeta>,
+    /// The number of the first of them.
+    pub first_seq: u64,
+    /// How many.
+    pub records: u64,
 }
 
 /// When a sink wants to do what.

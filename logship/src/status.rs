@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+use crate::files::FilesStats;
 use crate::followed::FollowedTable;
 use crate::metrics::{self, Snapshot};
 use crate::sink::stats::SinkStats;
@@ -81,17 +82,19 @@ pub struct Watched {
     log: Log,
     sinks: Vec<(String, Arc<SinkStats>)>,
     followed: Arc<FollowedTable>,
+    files: Arc<FilesStats>,
 }
 
 impl Watched {
-    /// A log, its sinks by name, and the containers that are read, from now on.
+    /// A log, its sinks by name, and the containers and files that are read, from now on.
     #[must_use]
     pub fn new(
         log: &Log,
         sinks: Vec<(String, Arc<SinkStats>)>,
         followed: Arc<FollowedTable>,
+        files: Arc<FilesStats>,
     ) -> Self {
-        Self { started: time::now(), log: log.clone(), sinks, followed }
+        Self { started: time::now(), log: log.clone(), sinks, followed, files }
     }
 
     /// Everything now.
@@ -105,6 +108,7 @@ impl Watched {
             sinks: sinks.collect(),
             followed: self.followed.snapshot().into_values().map(|one| one.way).collect(),
             engine_away: self.followed.away(),
+            files: self.files.counts(),
         }
     }
 }

@@ -27,9 +27,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::Block;
 use crate::intake::{IntakeReceiver, Sources};
+use crate::ledger::LedgerEntry;
 use crate::source::{SourceId, SourceMeta};
 
-pub use read::{Next, Reader, Upto};
+pub use read::{Next, Reader, Skipped, Upto};
 pub use sink_cursor::{Role, SinkCursor};
 pub use spectate::{Spectator, Start};
 pub use state::{LogState, SourceState, Totals};
@@ -254,6 +255,8 @@ pub enum Pressure {
     Sinks,
     /// The disk is full.
     DiskFull,
+    /// The process may open no more files.
+    Descriptors,
 }
 
 /// How a log is doing.
@@ -325,6 +328,12 @@ impl Log {
                 && sink.position.frame < inner.written
         };
         Ok(sinks.into_iter().filter(is_abandoned).map(|sink| sink.sink).collect())
+    }
+
+    /// Keeps a hole that is one sink's alone in the ledger; whether it is new there.
+    #[must_use]
+    pub fn note_gap(&self, entry: &LedgerEntry) -> bool {
+        self.shared.found_gap(entry)
     }
 
     /// Every source that is known.

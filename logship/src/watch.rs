@@ -1,9 +1,10 @@
 //! What changes in directories, from the kernel (`inotify(7)`), by name.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::Duration;
@@ -33,7 +34,7 @@ pub enum Change {
         /// What about it.
         what: What,
     },
-    /// The directory itself is gone; it is not watched any more.
+    /// The directory itself is gone, or the file of [`Watch::add_once`] has changed; it is not watched any more.
     DirectoryGone(WatchId),
     /// The kernel dropped events: everything may have changed.
     Overflow,
@@ -84,6 +85,13 @@ impl Watch {
     /// The same, for what names mean only: a busy writer makes no event.
     pub fn add_names(&self, directory: &Path) -> io::Result<WatchId> {
         Ok(WatchId(inotify::add_watch(&self.inotify, directory, names())?))
+    }
+
+    /// Tells once of the next change of what an open file holds, or of its end, whatever its name is by then.
+    pub fn add_once(&self, file: &File) -> io::Result<WatchId> {
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let flags = WatchFlags::MODIFY | WatchFlags::ONESHOT;
+        Ok(WatchId(inotify::add_watch(&self.inotify, path, flags)?))
     }
 
     /// Watches it no more. One that is gone already is no error.

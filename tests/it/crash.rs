@@ -1,6 +1,8 @@
 //! Death at every moment: what was committed restores byte for byte, and the repository goes on.
 
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -200,7 +202,7 @@ fn a_run_killed_at_any_moment_leaves_a_sound_repository() {
         file.set_modified(two_days_ago).unwrap();
     }
     repo.create([&source]);
-    assert_eq!(leftovers(repo.path()), Vec::<String>::new(), "temporary files pile up");
+    assert_eq!(leftovers(repo.path()), Vec::<PathBuf>::new(), "temporary files pile up");
 }
 
 /// New content of about 2 MB in files of all sizes.
@@ -213,13 +215,17 @@ fn change(source: &Path, random: &mut Random) {
     }
 }
 
-/// Files of a repository that are none of its objects.
-fn leftovers(repo: &Path) -> Vec<String> {
+/// Files of a repository that are none of its objects and no cache.
+fn leftovers(repo: &Path) -> Vec<PathBuf> {
     let is_object = |path: &[u8]| {
         let path = String::from_utf8_lossy(path);
-        path == "repo.json" || [".tar.zst", ".idx", ".json"].iter().any(|end| path.ends_with(end))
+        path == "repo.json"
+            || [".tar.zst", ".idx", ".json", ".cache"].iter().any(|end| path.ends_with(end))
     };
     let files =
         tree::read(repo).into_iter().filter(|(_, node)| matches!(node.kind, tree::Kind::File(_)));
-    files.filter(|(path, _)| !is_object(path)).map(|(path, _)| tree::shown(&path)).collect()
+    files
+        .filter(|(path, _)| !is_object(path))
+        .map(|(path, _)| PathBuf::from(OsString::from_vec(path)))
+        .collect()
 }

@@ -13,6 +13,7 @@ use crate::cli::CheckArgs;
 use crate::config::Config;
 use crate::direct::{CONTAINERS_DIRECTORY, sees};
 use crate::files::patterns::{Patterns, is_compressed};
+use crate::files::reach::is_outside;
 use crate::labels::LabelFault;
 use crate::plan::{Plan, Verdict};
 use crate::process::ProcessSettings;
@@ -127,14 +128,21 @@ fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
         return Ok(row);
     }
     let listing = patterns.list();
+    let mut refused = listing.refused;
     for (directory, names) in &listing.directories {
-        let paths = names.iter().map(|name| directory.join(name));
-        let meant = paths
-            .filter(|path| patterns.is_meant(path) && !is_compressed(path) && path.is_file())
-            .map(|path| path.display().to_string());
-        row.files.extend(meant);
+        let names = names.iter().map(|named| named.name.as_os_str());
+        // It was there a moment ago.
+        let Ok(all) = patterns.facts_in(directory, names) else { continue };
+        for (path, facts) in all {
+            match facts {
+                _ if !patterns.is_meant(&path) || is_compressed(&path) => {}
+                Ok(facts) if facts.is_regular => row.files.push(path.display().to_string()),
+                Err(error) if is_outside(&error) => refused.push((path, error)),
+                Ok(_) | Err(_) => {}
+            }
+        }
     }
-    let refused = listing.refused.iter();
+    let refused = refused.iter();
     row.refused = refused.map(|(path, why)| format!("{}: {why}", path.display())).collect();
     Ok(row)
 }

@@ -27,9 +27,9 @@ pub fn run(context: &Context<'_>, args: &RunArgs, mode: Mode) -> Result<ExitCode
     if mode == Mode::Once && context.shutdown.is_requested() {
         return Ok(ExitCode::Interrupted);
     }
-    if outcome.gaps > 0 {
-        tracing::warn!(gaps = outcome.gaps, "lines are missing; `logship audit` says which");
+    let gaps = outcome.gaps + outcome.sink_gaps;
+    if gaps > 0 {
+        tracing::warn!(gaps, "lines are missing; `logship audit` says which");
     }
-    let is_clean = outcome.is_drained && outcome.gaps == 0 && outcome.refused == 0;
-    Ok(if is_clean { ExitCode::Done } else { ExitCode::Warnings })
+    Ok(if outcome.is_clean() { ExitCode::Done } else { ExitCode::Warnings })
 }

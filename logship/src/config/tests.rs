@@ -174,3 +174,26 @@ fn filters_that_would_change_nothing_are_refused() {
     let fault = config(&["--config", &path, "--exclude", "secret-*"]).unwrap_err();
     assert!(fault.contains("write them there"), "{fault}");
 }
+
+#[test]
+fn what_is_printed_for_people_who_look_for_faults_has_no_secrets() {
+    let url = "https://user:hunter2@h.example/in?token=hunter2&header.x-key=hunter2";
+    let cli = Cli::try_parse_from(["logship", "run", "--sink", url, "--sink", url]).unwrap();
+    assert!(!format!("{cli:?}").contains("hunter2"), "{cli:?}");
+    let fault = config(&["--sink", url, "--sink", url]).unwrap_err();
+    assert!(fault.contains("given twice") && !fault.contains("hunter2"), "{fault}");
+    let typed = config(&["--sink", url]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let text = "[[sink]]\nname = \"a\"\nurl = \"https://h.example/in?password=hunter2\"\n\
+                token = \"hunter2\"\n";
+    let read = config(&["--config", &written(&directory, text)]).unwrap();
+    for config in [typed, read] {
+        let shown = format!("{config:?}");
+        assert!(shown.contains("h.example/in") && !shown.contains("hunter2"), "{shown}");
+    }
+    let fault = config(&["--sink", url]).unwrap().sink_settings().unwrap_err();
+    assert!(!format!("{fault:?} {}", chain(&fault)).contains("hunter2"), "{fault:?}");
+    let good = "https://h.example/in?token=hunter2&query=key%3Dhunter2&header.x-key=hunter2";
+    let settings = config(&["--sink", good]).unwrap().sink_settings().unwrap();
+    assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+}

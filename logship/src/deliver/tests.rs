@@ -193,3 +193,80 @@ proptest! {
         prop_assert_eq!(text, plain);
     }
 }
+
+/// A server that answers 400 to whatever has `poison` in it.
+fn picky_server() -> (String, std::thread::JoinHandle<()>) {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/in", listener.local_addr().unwrap());
+    let serving = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                if stream.read_line(&mut line).unwrap() == 0 {
+                    // A connection without a request is the end.
+                    return;
+                }
+                let line = line.trim().to_ascii_lowercase();
+                if let Some(value) = line.strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let is_poison = body.windows(6).any(|window| window == b"poison");
+            let status = if is_poison { "400 Bad Request" } else { "200 OK" };
+            let answer =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    (url, serving)
+}
+
+#[test]
+fn what_a_peer_refuses_for_good_stands_in_the_ledger() {
+    let state = tempfile::tempdir().unwrap();
+    let (url, serving) = picky_server();
+    let address = url.trim_start_matches("http://").trim_end_matches("/in").to_owned();
+    let options = "?poison=drop&compress=none&age=10ms";
+    let process = Process::start(state.path(), &[("out", format!("{url}{options}"))]);
+    let stats = process.sinks[0].stats().clone();
+    let mut of_a = lines(0..40);
+    for number in [3, 20, 21, 22] {
+        of_a[number] = "poison".to_owned();
+    }
+    process.send(meta("a", None), &of_a);
+    process.send(meta("b", None), &["poison".to_owned(), "fine".to_owned()]);
+    assert!(process.finish().into_iter().all(|ended| ended.is_ok()));
+    let report = stats.report();
+    assert_eq!((report.records, report.dropped, report.skipped), (37, 5, 0));
+    let entries = crate::ledger::read(state.path()).unwrap();
+    let mut told: Vec<_> = entries
+        .iter()
+        .map(|entry| {
+            assert_eq!(
+                (entry.gap.reason, entry.sink.as_deref()),
+                (GapReason::Refused, Some("out"))
+            );
+            (entry.name.as_str(), entry.seq, entry.gap.lines)
+        })
+        .collect();
+    told.sort_unstable();
+    let (a, b) = ("/var/log/a", "/var/log/b");
+    assert_eq!(told, [(a, 3, Some(1)), (a, 20, Some(3)), (b, 0, Some(1))]);
+    assert_eq!(report.gaps, 3);
+    let audit = crate::audit::audit(state.path(), &crate::audit::AuditRequest::default()).unwrap();
+    assert_eq!(audit.exit_code(), chores_common::exit::ExitCode::Warnings);
+    assert_eq!((audit.sinks[0].lost.lines, audit.lost.lines), (5, 5));
+    let text = audit.text();
+    assert!(text.contains("  5 lines lost in 3 gaps for this sink alone\n"), "{text}");
+    assert!(text.contains(" at record 20: refused, 3 lines\n"), "{text}");
+    drop(std::net::TcpStream::connect(address).unwrap());
+    serving.join().unwrap();
+}

@@ -42,6 +42,15 @@ impl Content {
         }
     }
 
+    /// The file, when it is one that may grow.
+    #[must_use]
+    pub fn plain(&self) -> Option<&File> {
+        match self {
+            Self::Plain(file) => Some(file),
+            Self::Compressed(_) => None,
+        }
+    }
+
     /// Fills `buffer` from `offset` on, as far as there is text.
     pub fn read_at(&mut self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {

@@ -7,7 +7,10 @@ use std::io::{self, Read as _};
 use std::path::Path;
 
 use chores_common::engine::{Container, LogConfig};
+use rustix::fs::CWD;
 use serde::Deserialize;
+
+use crate::proof::FileFacts;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +20,21 @@ const FACTS_BYTES_MAX: u64 = 4 << 20;
 
 const CONFIG_FILE: &str = "config.v2.json";
 const HOST_CONFIG_FILE: &str = "hostconfig.json";
+
+/// What the files are: as long as it is the same, so is what they say. The engine never writes into one, it puts
+/// another one in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp([FileFacts; 2]);
+
+/// The stamp of the files in the directory of a container. `None` while they are not written yet.
+pub fn stamp(directory: &Path) -> io::Result<Option<Stamp>> {
+    let of = |name: &str| match FileFacts::named(&CWD, directory.join(name).as_os_str()) {
+        Ok(facts) => Ok(facts),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    };
+    Ok(of(CONFIG_FILE)?.zip(of(HOST_CONFIG_FILE)?).map(|(config, host)| Stamp([config, host])))
+}
 
 /// Reads what is written in the directory of a container. `None` while it is not written yet.
 pub fn read(directory: &Path) -> io::Result<Option<Container>> {

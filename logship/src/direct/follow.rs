@@ -1,6 +1,7 @@
 //! One container: its log files in order, and how far they are read.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -220,6 +221,14 @@ impl Follow {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.is_running
+    }
+
+    /// The file that everything that follows will be written to, unless time alone brings something too.
+    #[must_use]
+    pub fn silent(&self) -> Option<&File> {
+        let is_last = self.reading + 1 == self.files.len();
+        let is_waiting = !is_last || self.is_gone || !self.is_running || self.lines.waits();
+        self.files.get(self.reading).filter(|_| !is_waiting)?.content.plain()
     }
 
     /// Reads on, and hands over what was read.

@@ -166,6 +166,12 @@ impl Lines {
         }
     }
 
+    /// Whether time alone will hand something on.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        self.processor.deadline().is_some()
+    }
+
     /// Whether it is time to [`take`](Self::take).
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -66,6 +66,8 @@ struct Tracked {
     directory: PathBuf,
     watches: Vec<WatchId>,
     facts: Option<Arc<Container>>,
+    /// What the files were that `facts` were read from.
+    stamp: Option<facts::Stamp>,
     plan: Option<ContainerPlan>,
     place: Option<LogPlace>,
     /// Known files, oldest first.
@@ -238,6 +240,7 @@ impl Opener {
             directory: self.directory.join(id),
             watches: Vec::new(),
             facts: None,
+            stamp: None,
             plan: None,
             place: None,
             known: VecDeque::new(),
@@ -289,7 +292,13 @@ impl Tracked {
         if self.facts.is_some() && !again {
             return Ok(false);
         }
+        // Before they are read: what changes meanwhile is another stamp the next time.
+        let stamp = facts::stamp(&self.directory)?;
+        if self.facts.is_some() && stamp.is_some() && stamp == self.stamp {
+            return Ok(false);
+        }
         let Some(facts) = facts::read(&self.directory)? else { return Ok(false) };
+        self.stamp = stamp;
         if self.facts.as_deref() == Some(&facts) {
             return Ok(false);
         }

@@ -4,6 +4,8 @@ mod copies;
 mod names;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::fmt::Display;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -12,8 +14,10 @@ use std::time::{Duration, Instant};
 use chores_common::shutdown::Shutdown;
 
 use crate::cursor::{FileCursor, FileIdentity};
-use crate::files::patterns::{self, Patterns};
-use crate::files::siblings;
+use crate::descriptors::is_exhausted;
+use crate::files::patterns::Patterns;
+use crate::files::reach;
+use crate::files::siblings::Candidate;
 use crate::files::tailed::{BUFFER_BYTES, Content, Tailed, Turn};
 use crate::files::{FilesReport, FilesSettings};
 use crate::intake::{Intake, IntakeClosed, Message};
@@ -44,6 +48,15 @@ const UNCLOSED_FACTOR: u32 = 20;
 
 /// How long a last line waits for its end in a file that has its name still.
 const UNFINISHED_MAX: Duration = Duration::from_mins(5);
+
+/// How long what needs a file descriptor waits when there is none.
+const STARVED_WAIT: Duration = Duration::from_millis(250);
+
+/// How often what cannot go on without one is tried again, where it cannot be put off.
+const STARVED_ATTEMPTS_MAX: u32 = 120;
+
+/// How often it is said that there are none.
+const STARVED_TOLD_EVERY: Duration = Duration::from_mins(1);
 
 /// Paths that were warned of, at the most; later ones are not.
 const WARNED_MAX: usize = 10_000;
@@ -76,6 +89,8 @@ pub(super) struct Follow {
     /// Rotated files that were there before anything was read.
     pub(super) ignored: HashSet<FileIdentity>,
     warned: HashSet<PathBuf>,
+    /// Paths of which it was told that they lead out of their directory.
+    strayed: HashSet<PathBuf>,
     ready: VecDeque<SourceId>,
     /// Files that hold something back which time hands on.
     waiting: BTreeSet<SourceId>,
@@ -83,6 +98,11 @@ pub(super) struct Follow {
     pub(super) outbox: VecDeque<Message>,
     buffer: Vec<u8>,
     open: usize,
+    /// Files that wait for a file descriptor.
+    starved: BTreeSet<SourceId>,
+    /// Something else could not be opened: everything is looked at again.
+    pub(super) is_starved: bool,
+    starved_told: Option<Instant>,
 }
 
 impl Follow {
@@ -120,11 +140,15 @@ impl Follow {
             suspects: HashMap::new(),
             ignored: HashSet::new(),
             warned: HashSet::new(),
+            strayed: HashSet::new(),
             ready: VecDeque::new(),
             waiting: BTreeSet::new(),
             outbox: VecDeque::new(),
             buffer: vec![0; BUFFER_BYTES],
             open: 0,
+            starved: BTreeSet::new(),
+            is_starved: false,
+            starved_told: None,
         }
     }
 
@@ -133,7 +157,7 @@ impl Follow {
     }
 
     pub(super) fn run(&mut self, shutdown: &Shutdown) -> Result<(), IntakeClosed> {
-        let listed = self.list();
+        let listed = self.list_at_start(shutdown);
         self.resume(listed);
         if self.mode == Mode::Once {
             return self.run_once(shutdown);
@@ -157,6 +181,7 @@ impl Follow {
             }
             if tended.elapsed() >= TEND_EVERY {
                 self.tend();
+                self.feed();
                 tended = Instant::now();
             }
             let every = if self.has_unwatched { POLL_EVERY } else { self.settings.scan_every };
@@ -172,15 +197,28 @@ impl Follow {
 
     /// Everything once; what has no line end is handed on too.
     fn run_once(&mut self, shutdown: &Shutdown) -> Result<(), IntakeClosed> {
+        let mut attempts = 0;
         while !shutdown.is_requested() {
             self.round()?;
             if self.outbox.is_empty() && self.ready.is_empty() {
-                break;
+                if !self.is_starving() || attempts >= STARVED_ATTEMPTS_MAX {
+                    break;
+                }
+                attempts += 1;
+                thread::sleep(STARVED_WAIT);
+                self.feed();
             }
             if !self.outbox.is_empty() {
                 thread::sleep(FULL_WAIT);
             }
         }
+        for id in std::mem::take(&mut self.starved) {
+            if let Some(path) = self.files.get(&id).map(|tailed| tailed.path().to_owned()) {
+                self.warn_path(&path, &"no file descriptor was left for it");
+            }
+        }
+        // Whatever else could not be opened, nobody knows what it was.
+        self.report.refused += u64::from(self.is_starved);
         if !shutdown.is_requested() {
             let mut all: Vec<SourceId> = self.files.keys().copied().collect();
             all.sort_unstable();
@@ -385,20 +423,16 @@ impl Follow {
     }
 
     /// Opens a file again that was closed to make room. When it is gone, so is what was not read of it.
-    fn reopen(&mut self, id: SourceId) -> bool {
+    pub(super) fn reopen(&mut self, id: SourceId) -> bool {
         let Some(tailed) = self.files.get(&id) else { return false };
-        let identity = tailed.identity;
-        // Half of a rename may be on its way: a look tells more than the names do.
-        let beside =
-            tailed.base.parent().map(|directory| (directory, patterns::names_in(directory)));
-        let beside = beside.into_iter().flat_map(|(directory, names)| {
-            names.unwrap_or_default().into_iter().map(|name| directory.join(name))
-        });
-        let names = tailed.names.iter().rev().cloned().chain(beside);
-        let mut opened =
-            names.filter_map(|name| Some((siblings::open(&name, identity).ok()?, name)));
-        if let Some((file, name)) = opened.next() {
-            drop(opened);
+        let found = match self.find(tailed) {
+            Ok(found) => found,
+            Err(_) => {
+                self.starve(id);
+                return false;
+            }
+        };
+        if let Some((file, name)) = found {
             let Some(tailed) = self.files.get_mut(&id) else { return false };
             tailed.content = Content::Plain(file);
             tailed.add_name(&name);
@@ -407,14 +441,86 @@ impl Follow {
             self.close_some(id);
             return true;
         }
-        drop(opened);
         let (former, base, path) = (tailed.former(), tailed.base.clone(), tailed.path().to_owned());
-        let unread = tailed.size.saturating_sub(tailed.read());
-        if self.continue_copies(&former, identity, &path, &base).is_none() && unread > 0 {
-            self.control(id, &Control::Gap(gap(GapReason::Removed, Some(unread))));
+        let (unread, identity) = (tailed.size.saturating_sub(tailed.read()), tailed.identity);
+        match self.continue_copies(&former, identity, &path, &base) {
+            Ok(Some(_)) => {}
+            Ok(None) if unread == 0 => {}
+            Ok(None) => self.control(id, &Control::Gap(gap(GapReason::Removed, Some(unread)))),
+            Err(_) => {
+                self.starve(id);
+                return false;
+            }
         }
         self.stop(id);
         false
+    }
+
+    /// A file under one of its names, or one beside them; fails only when nothing can be opened now.
+    fn find(&self, tailed: &Tailed) -> io::Result<Option<(File, PathBuf)>> {
+        for name in tailed.names.iter().rev() {
+            let opened = self.patterns.open(name, tailed.identity);
+            if let Some(file) = unless_exhausted(opened)? {
+                return Ok(Some((file, name.clone())));
+            }
+        }
+        // Half of a rename may be on its way: a look tells more than the names do.
+        let Some(directory) = tailed.base.parent() else { return Ok(None) };
+        let names = unless_exhausted(self.patterns.names_in(directory))?;
+        for name in names.unwrap_or_default() {
+            let path = directory.join(name);
+            let opened = self.patterns.open(&path, tailed.identity);
+            if let Some(file) = unless_exhausted(opened)? {
+                return Ok(Some((file, path)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A file has to wait: there is no file descriptor for it. Some that others have are given back.
+    pub(super) fn starve(&mut self, id: SourceId) {
+        self.starved.insert(id);
+        self.tell_starved();
+        self.close_many(id, self.open / 8 + 1);
+    }
+
+    /// Something that nobody reads yet has to wait.
+    pub(super) fn starve_new(&mut self) {
+        self.is_starved = true;
+        self.tell_starved();
+    }
+
+    fn tell_starved(&mut self) {
+        if self.starved_told.is_none_or(|told| told.elapsed() >= STARVED_TOLD_EVERY) {
+            self.starved_told = Some(Instant::now());
+            tracing::warn!("no file descriptors are left: some files are read later");
+        }
+    }
+
+    fn is_starving(&self) -> bool {
+        self.is_starved || !self.starved.is_empty()
+    }
+
+    /// Tries again what had no file descriptor.
+    fn feed(&mut self) {
+        for id in std::mem::take(&mut self.starved) {
+            self.wake(id);
+        }
+        if std::mem::take(&mut self.is_starved) {
+            self.scan();
+        }
+    }
+
+    /// Everything there is, before anything is known: what is missing here would be taken for gone.
+    fn list_at_start(&mut self, shutdown: &Shutdown) -> Vec<Candidate> {
+        for _ in 0..STARVED_ATTEMPTS_MAX {
+            let listed = self.list();
+            if !std::mem::take(&mut self.is_starved) || shutdown.is_requested() {
+                return listed;
+            }
+            thread::sleep(STARVED_WAIT);
+        }
+        self.list()
     }
 
     fn close(&mut self, id: SourceId) {
@@ -429,9 +535,13 @@ impl Follow {
     /// Closes what was written to least recently, when too much is open. What has no name cannot be opened again,
     /// and stays.
     fn close_some(&mut self, but: SourceId) {
-        if self.open <= self.settings.descriptors_max {
-            return;
+        if self.open > self.settings.descriptors_max {
+            let more = self.open - self.settings.descriptors_max;
+            self.close_many(but, more + self.settings.descriptors_max / 8);
         }
+    }
+
+    fn close_many(&mut self, but: SourceId, many: usize) {
         let can_wait = |tailed: &&Tailed| {
             tailed.source != but && tailed.file().is_some() && !tailed.names.is_empty()
         };
@@ -442,7 +552,6 @@ impl Follow {
             .map(|tailed| (tailed.is_ready, tailed.grown, tailed.source))
             .collect();
         order.sort_unstable();
-        let many = self.open - self.settings.descriptors_max + self.settings.descriptors_max / 8;
         for (_, _, id) in order.into_iter().take(many) {
             self.close(id);
         }
@@ -548,15 +657,44 @@ impl Follow {
 
     fn warn_once(&mut self, id: SourceId, error: &io::Error) {
         if let Some(path) = self.files.get(&id).map(|tailed| tailed.path().to_owned()) {
-            self.warn_path(&path, error);
+            self.warn_error(&path, error);
         }
     }
 
-    pub(super) fn warn_path(&mut self, path: &Path, reason: &dyn std::fmt::Display) {
-        if self.warned.len() < WARNED_MAX && self.warned.insert(path.to_owned()) {
-            self.report.refused += 1;
-            tracing::warn!(path = %path.display(), %reason, "cannot read");
+    pub(super) fn warn_error(&mut self, path: &Path, error: &io::Error) {
+        if is_exhausted(error) {
+            // It says nothing about the path.
+            return self.starve_new();
         }
+        if !reach::is_outside(error) {
+            return self.warn_path(path, error);
+        }
+        // Told once, whatever the name means in between: whoever may write there could go on for ever.
+        if self.strayed.len() < WARNED_MAX && self.strayed.insert(path.to_owned()) {
+            self.settings.stats.outside();
+            self.refused(path, error);
+        }
+    }
+
+    pub(super) fn warn_path(&mut self, path: &Path, reason: &dyn Display) {
+        if self.warned.len() < WARNED_MAX && self.warned.insert(path.to_owned()) {
+            self.refused(path, reason);
+        }
+    }
+
+    fn refused(&mut self, path: &Path, reason: &dyn Display) {
+        self.report.refused += 1;
+        self.settings.stats.refused();
+        tracing::warn!(path = %path.display(), %reason, "cannot read");
+    }
+}
+
+/// What cannot be had is none, unless it may be had a moment later.
+pub(super) fn unless_exhausted<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_exhausted(&error) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 

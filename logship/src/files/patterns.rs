@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use rustix::fs::{Dir, FileType, OFlags};
+
+use crate::cursor::FileIdentity;
+use crate::files::reach;
+use crate::proof::FileFacts;
 
 #[cfg(test)]
 mod tests;
@@ -82,14 +88,23 @@ enum Step {
 }
 
 /// What patterns name at one moment.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Listing {
     /// Every directory in which a file or directory that is meant may appear, with the names in it.
-    pub directories: BTreeMap<PathBuf, Vec<OsString>>,
+    pub directories: BTreeMap<PathBuf, Vec<Named>>,
     /// More than [`DIRECTORIES_MAX`]: some were left out.
     pub is_cut: bool,
     /// Directories that cannot be read, and why.
-    pub refused: Vec<(PathBuf, String)>,
+    pub refused: Vec<(PathBuf, io::Error)>,
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: OsString,
+    /// What it is of, where the file system says that beside the name.
+    pub kind: FileType,
 }
 
 impl Patterns {
@@ -130,77 +145,81 @@ impl Patterns {
         let mut listing = Listing::default();
         for pattern in &self.each {
             let mut visited = BTreeSet::new();
-            descend(&pattern.root, &pattern.steps, 0, &mut listing, &mut visited);
+            pattern.descend(&pattern.root, &pattern.steps, 0, &mut listing, &mut visited);
         }
         listing
     }
-}
 
-/// Goes through the directories that the steps before the last name.
-fn descend(
-    directory: &Path,
-    steps: &[Step],
-    depth: usize,
-    listing: &mut Listing,
-    visited: &mut BTreeSet<(PathBuf, usize)>,
-) {
-    if depth > DEPTH_MAX || !visited.insert((directory.to_owned(), steps.len())) {
-        return;
+    /// Opens a file that is the one that was meant, for reading only and without waiting.
+    pub fn open(&self, path: &Path, wanted: FileIdentity) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = File::from(self.reach(path, path.parent().unwrap_or(path), flags)?);
+        let facts = FileFacts::of(&file)?;
+        if facts.identity != wanted || !facts.is_regular {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "it is another file now"));
+        }
+        Ok(file)
     }
-    let Some((step, rest)) = steps.split_first() else { return };
-    let is_last = rest.is_empty();
-    if let (Step::Literal(name), false) = (step, is_last) {
-        return descend(&directory.join(name), rest, depth + 1, listing, visited);
+
+    /// What the kernel says of what a path leads to.
+    pub fn facts(&self, path: &Path) -> io::Result<FileFacts> {
+        FileFacts::of(&self.reach(path, path.parent().unwrap_or(path), OFlags::PATH)?)
     }
-    let Some(names) = names_of(directory, listing) else { return };
-    if is_last && !matches!(step, Step::AnyDepth) {
-        return;
+
+    /// The same of names in one directory.
+    pub fn facts_in<'a>(
+        &self,
+        directory: &Path,
+        names: impl IntoIterator<Item = &'a OsStr>,
+    ) -> io::Result<Vec<(PathBuf, io::Result<FileFacts>)>> {
+        let handle = self.reach(directory, directory, OFlags::PATH | OFlags::DIRECTORY)?;
+        let facts = |name: &OsStr| {
+            let path = directory.join(name);
+            // A link may lead anywhere, what is none is where it is.
+            let facts = match FileFacts::named(&handle, name) {
+                Ok(Some(facts)) => Ok(facts),
+                Ok(None) => self.facts(&path),
+                Err(error) => Err(error),
+            };
+            (path, facts)
+        };
+        Ok(names.into_iter().map(facts).collect())
     }
-    if matches!(step, Step::AnyDepth) {
-        // No directory at all is a possibility too.
-        descend(directory, rest, depth, listing, visited);
+
+    /// The names in one directory.
+    pub fn names_in(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let names = names_of(self.reach(directory, directory, flags)?)?;
+        Ok(names.into_iter().map(|named| named.name).collect())
     }
-    for name in names {
-        let path = directory.join(&name);
-        match step {
-            // A link may lead back up: only `**` goes where nobody pointed.
-            Step::AnyDepth if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) => {
-                descend(&path, steps, depth + 1, listing, visited);
+
+    /// Opens what is in `directory`, or itself, below the root of a pattern that looks into it.
+    fn reach(&self, path: &Path, directory: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let mut refused = None;
+        for pattern in self.each.iter().filter(|pattern| pattern.looks_into(directory)) {
+            let Ok(below) = path.strip_prefix(&pattern.root) else { continue };
+            match reach::open(&pattern.root, below, flags) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => refused = Some(error),
             }
-            Step::Glob(glob) if glob.is_match(Path::new(&name)) && path.is_dir() => {
-                descend(&path, rest, depth + 1, listing, visited);
+        }
+        Err(refused.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+    }
+}
+
+/// What is in an open directory.
+fn names_of(directory: OwnedFd) -> io::Result<Vec<Named>> {
+    let entries = Dir::new(directory)?.filter_map(|entry| match entry {
+        Ok(entry) => match entry.file_name().to_bytes() {
+            b"." | b".." => None,
+            name => {
+                let name = OsString::from_vec(name.to_vec());
+                Some(Ok(Named { name, kind: entry.file_type() }))
             }
-            _ => {}
-        }
-    }
-}
-
-/// The names in a directory, read once a listing.
-fn names_of(directory: &Path, listing: &mut Listing) -> Option<Vec<OsString>> {
-    if let Some(names) = listing.directories.get(directory) {
-        return Some(names.clone());
-    }
-    if listing.directories.len() >= DIRECTORIES_MAX {
-        listing.is_cut = true;
-        return None;
-    }
-    match names_in(directory) {
-        Ok(names) => {
-            listing.directories.insert(directory.to_owned(), names.clone());
-            Some(names)
-        }
-        // It may come later.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => {
-            listing.refused.push((directory.to_owned(), error.to_string()));
-            None
-        }
-    }
-}
-
-/// The names in one directory.
-pub fn names_in(directory: &Path) -> io::Result<Vec<OsString>> {
-    fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name())).collect()
+        },
+        Err(error) => Some(Err(error.into())),
+    });
+    entries.collect()
 }
 
 impl Pattern {
@@ -246,6 +265,113 @@ impl Pattern {
         }
         Ok(Self { root, steps })
     }
+
+    /// Goes through the directories that the steps before the last name.
+    fn descend(
+        &self,
+        directory: &Path,
+        steps: &[Step],
+        depth: usize,
+        listing: &mut Listing,
+        visited: &mut BTreeSet<(PathBuf, usize)>,
+    ) {
+        if depth > DEPTH_MAX || !visited.insert((directory.to_owned(), steps.len())) {
+            return;
+        }
+        let Some((step, rest)) = steps.split_first() else { return };
+        let is_last = rest.is_empty();
+        if let (Step::Literal(name), false) = (step, is_last) {
+            return self.descend(&directory.join(name), rest, depth + 1, listing, visited);
+        }
+        let Some(names) = self.read(directory, listing) else { return };
+        if is_last && !matches!(step, Step::AnyDepth) {
+            return;
+        }
+        if matches!(step, Step::AnyDepth) {
+            // No directory at all is a possibility too.
+            self.descend(directory, rest, depth, listing, visited);
+        }
+        for Named { name, kind } in names {
+            let path = directory.join(&name);
+            match step {
+                // A link may lead back up: only `**` goes where nobody pointed.
+                Step::AnyDepth if is_directory(&path, kind) => {
+                    self.descend(&path, steps, depth + 1, listing, visited);
+                }
+                Step::Glob(glob) if glob.is_match(Path::new(&name)) && may_be_directory(kind) => {
+                    self.descend(&path, rest, depth + 1, listing, visited);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// What is in a directory, read once a listing.
+    fn read(&self, directory: &Path, listing: &mut Listing) -> Option<Vec<Named>> {
+        if let Some(names) = listing.directories.get(directory) {
+            return Some(names.clone());
+        }
+        if listing.directories.len() >= DIRECTORIES_MAX {
+            listing.is_cut = true;
+            return None;
+        }
+        let below = directory.strip_prefix(&self.root).ok()?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        match reach::open(&self.root, below, flags).and_then(names_of) {
+            Ok(names) => {
+                listing.directories.insert(directory.to_owned(), names.clone());
+                Some(names)
+            }
+            // It may come later, or is a file or a link to one.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                None
+            }
+            Err(error) => {
+                listing.refused.push((directory.to_owned(), error));
+                None
+            }
+        }
+    }
+
+    /// Whether `directory` is one in which the last step looks for names.
+    fn looks_into(&self, directory: &Path) -> bool {
+        let Ok(below) = directory.strip_prefix(&self.root) else { return false };
+        // Every step that could be next, and whatever comes when `**` means no directory.
+        let with_none = |at: usize| {
+            let deeper = self.steps.iter().skip(at);
+            let skipped = deeper.take_while(|step| matches!(step, Step::AnyDepth)).count();
+            at..=at + skipped
+        };
+        let mut next: BTreeSet<usize> = with_none(0).collect();
+        for name in below {
+            let after = |at: usize| match self.steps.get(at)? {
+                Step::AnyDepth => Some(at),
+                Step::Literal(literal) => (literal == name).then_some(at + 1),
+                Step::Glob(glob) => glob.is_match(Path::new(name)).then_some(at + 1),
+            };
+            next = next.iter().filter_map(|at| after(*at)).flat_map(with_none).collect();
+        }
+        next.contains(&(self.steps.len() - 1))
+    }
+}
+
+/// Whether a name in a directory is of a directory, and of no link to one.
+fn is_directory(path: &Path, kind: FileType) -> bool {
+    match kind {
+        FileType::Directory => true,
+        FileType::Unknown => fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()),
+        _ => false,
+    }
+}
+
+/// Whether it is worth a look whether a name leads to a directory.
+fn may_be_directory(kind: FileType) -> bool {
+    matches!(kind, FileType::Directory | FileType::Symlink | FileType::Unknown)
 }
 
 fn set(patterns: &[String]) -> Result<GlobSet, PatternError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
 use crate::files::compressed::Decompressed;
 use crate::files::follow::{Follow, gap};
-use crate::files::patterns::{self, Compression};
+use crate::files::patterns::{self, Compression, Patterns};
 use crate::files::siblings::{self, Candidate, Former};
 use crate::files::tailed::{Content, Tailed};
 use crate::intake::Message;
@@ -66,7 +66,7 @@ impl Follow {
                 Some(candidate) => match self.resume_one(known, candidate) {
                     Ok(true) => {}
                     Ok(false) => changed.push(known),
-                    Err(error) => self.warn_path(&candidate.path, &error),
+                    Err(error) => self.warn_error(&candidate.path, &error),
                 },
                 None if known.is_over => {}
                 None => vanished.push(known),
@@ -132,7 +132,7 @@ impl Follow {
             self.ignored.insert(facts.identity);
             return Ok(true);
         }
-        let file = siblings::open(path, facts.identity)?;
+        let file = self.patterns.open(path, facts.identity)?;
         let (content, head, is_same) = match compression {
             None => {
                 let head = piece(&file, 0, head_len(cursor.offset))?.unwrap_or_default();
@@ -160,6 +160,8 @@ impl Follow {
             &known.base,
             &known.base,
         );
+        // The gap that is told then is one that may be none: it is never exact.
+        let found = found.unwrap_or_default();
         let facts = FileFacts {
             identity: known.cursor.file,
             size: known.cursor.offset,
@@ -180,7 +182,7 @@ impl Follow {
             self.by_name.insert(base.clone(), named);
         }
         if found.is_none() {
-            let is_rotated = FileFacts::at(base).is_ok();
+            let is_rotated = self.patterns.facts(base).is_ok();
             let reason = if is_rotated { GapReason::Rotated } else { GapReason::Removed };
             self.control(id, &Control::Gap(gap(reason, None)));
         }
@@ -237,12 +239,12 @@ impl Follow {
             return false;
         }
         // Only when that is gone the compressed one has the time of its content.
-        let Ok(facts) = FileFacts::at(path) else { return false };
+        let Ok(facts) = self.patterns.facts(path) else { return false };
         let read = self.files.values().filter(|tailed| tailed.base == base);
         let mut formers = over.iter().cloned().chain(read.map(Tailed::former));
         facts.identity == candidate.facts.identity
             && facts.modified > after
-            && !formers.any(|former| holds_all(&former, candidate))
+            && !formers.any(|former| holds_all(&self.patterns, &former, candidate))
     }
 
     /// Where a file begins that is there at the very first start.
@@ -250,7 +252,8 @@ impl Follow {
         if self.settings.start == FileStart::Beginning || self.mode == Mode::Once {
             return 0;
         }
-        siblings::open(path, facts.identity)
+        self.patterns
+            .open(path, facts.identity)
             .and_then(|file| {
                 let from = facts.size.saturating_sub(LAST_LINE_BYTES);
                 let length = usize::try_from(facts.size - from).unwrap_or(0);
@@ -281,8 +284,8 @@ fn former(cursor: &FileCursor) -> Former {
     Former { offset, proof, head: Vec::new(), marks: Vec::new() }
 }
 
-fn holds_all(former: &Former, candidate: &Candidate) -> bool {
-    !siblings::search(former, vec![candidate.clone()]).is_empty()
+fn holds_all(patterns: &Patterns, former: &Former, candidate: &Candidate) -> bool {
+    siblings::search(patterns, former, vec![candidate.clone()]).is_ok_and(|found| !found.is_empty())
 }
 
 fn newest(known: &[Known]) -> HashMap<PathBuf, Newest> {

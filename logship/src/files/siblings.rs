@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::cursor::{ContentProof, FileIdentity};
+use crate::cursor::ContentProof;
+use crate::descriptors::is_exhausted;
 use crate::files::compressed::Decompressed;
-use crate::files::patterns::{self, Compression};
+use crate::files::patterns::{self, Compression, Patterns};
 use crate::proof::{FileFacts, HEAD_BYTES, hash, head_len, piece, proof, tail_len};
 
 #[cfg(test)]
@@ -61,50 +62,51 @@ pub(super) enum Readable {
     Compressed(Box<Decompressed>),
 }
 
-/// Opens a file that is the one that was meant, for reading only and without waiting.
-pub(super) fn open(path: &Path, wanted: FileIdentity) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let nonblock = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let flags = i32::try_from(nonblock.bits()).unwrap_or(0);
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    if FileFacts::of(&file)?.identity != wanted {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "it is another file now"));
-    }
-    Ok(file)
-}
-
-/// The candidates that hold what was read. What cannot be read is none. Uncompressed ones are opened first: one that
-/// is gone by then was compressed, and the compressed one is whole.
-#[must_use]
-pub(super) fn search(former: &Former, candidates: Vec<Candidate>) -> Vec<Found> {
+/// The candidates that hold what was read. What cannot be read is none, unless nothing can be opened now: then it
+/// fails. Uncompressed ones are opened first: one that is gone by then was compressed, and the compressed one is
+/// whole.
+pub(super) fn search(
+    patterns: &Patterns,
+    former: &Former,
+    candidates: Vec<Candidate>,
+) -> io::Result<Vec<Found>> {
     let mut candidates = candidates;
     candidates.sort_by_key(|candidate| std::cmp::Reverse(candidate.facts.modified));
     candidates.truncate(SEARCH_FILES_MAX);
     candidates.sort_by_key(|candidate| patterns::is_compressed(&candidate.path));
-    candidates.into_iter().filter_map(|candidate| find(former, candidate)).collect()
+    let found = candidates.into_iter().map(|candidate| find(patterns, former, candidate));
+    found.filter_map(Result::transpose).collect()
 }
 
-fn find(former: &Former, candidate: Candidate) -> Option<Found> {
-    let compared = compare(former, &candidate);
+fn find(patterns: &Patterns, former: &Former, candidate: Candidate) -> io::Result<Option<Found>> {
+    let compared = compare(patterns, former, &candidate);
     match compared {
-        Ok(found) => {
-            let (from, content, head, proof) = found?;
-            Some(Found { candidate, from, content, head, proof })
-        }
+        Ok(found) => Ok(found.map(|(from, content, head, proof)| Found {
+            candidate,
+            from,
+            content,
+            head,
+            proof,
+        })),
+        Err(error) if is_exhausted(&error) => Err(error),
         Err(error) => {
             tracing::debug!(path = %candidate.path.display(), %error, "cannot compare");
-            None
+            Ok(None)
         }
     }
 }
 
 type Same = (u64, Readable, Vec<u8>, ContentProof);
 
-fn compare(former: &Former, candidate: &Candidate) -> io::Result<Option<Same>> {
+fn compare(
+    patterns: &Patterns,
+    former: &Former,
+    candidate: &Candidate,
+) -> io::Result<Option<Same>> {
     if former.offset == 0 {
         return Ok(None);
     }
-    let file = open(&candidate.path, candidate.facts.identity)?;
+    let file = patterns.open(&candidate.path, candidate.facts.identity)?;
     match patterns::compression_of(&candidate.path) {
         None => compare_plain(former, file),
         Some(compression) => compare_compressed(former, file, compression),
@@ -201,25 +203,30 @@ fn is_head_enough(former: &Former, until: u64) -> bool {
     is_all || (until >= HEAD_BYTES as u64 && former.proof.head_len as usize >= HEAD_BYTES)
 }
 
-/// Whether two files begin alike as far as both go, by samples of what they hold now: `None` when one of them is
-/// empty.
-pub(super) fn is_prefix(a: &File, b: &File) -> io::Result<Option<bool>> {
+/// Whether a file may be a copy of another one that is still being made, by samples of what both hold now: `None`
+/// when one of them is empty. A copy is never longer than what it is made of.
+pub(super) fn is_copy(copy: &File, original: &File) -> io::Result<Option<bool>> {
     /// Places that are compared.
     const SAMPLES: u64 = 16;
-    let common = FileFacts::of(a)?.size.min(FileFacts::of(b)?.size);
-    if common == 0 {
+    // In this order: the original may grow in between, and the copy after it.
+    let length = FileFacts::of(copy)?.size;
+    let whole = FileFacts::of(original)?.size;
+    if length == 0 || whole == 0 {
         return Ok(None);
     }
-    let head = head_len(common);
-    if piece(a, 0, head)? != piece(b, 0, head)? {
+    if length > whole {
         return Ok(Some(false));
     }
-    let step = (common / SAMPLES).max(1);
+    let head = head_len(length);
+    if piece(copy, 0, head)? != piece(original, 0, head)? {
+        return Ok(Some(false));
+    }
+    let step = (length / SAMPLES).max(1);
     for sample in 1..=SAMPLES {
-        let end = common.saturating_sub(step * (SAMPLES - sample));
+        let end = length.saturating_sub(step * (SAMPLES - sample));
         let length = tail_len(end);
         let from = end - length as u64;
-        if piece(a, from, length)? != piece(b, from, length)? {
+        if piece(copy, from, length)? != piece(original, from, length)? {
             return Ok(Some(false));
         }
     }

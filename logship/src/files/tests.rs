@@ -443,6 +443,46 @@ fn files_that_begin_alike_are_all_shipped() {
 }
 
 #[test]
+fn a_rotated_file_that_is_longer_than_the_one_it_is_named_after_is_no_copy_of_it() {
+    let scene = Scene::new("*");
+    scene.append("app.log", "=== started ===\n");
+    scene.append("app.log.1", "=== started ===\n1\n");
+    let running = scene.start();
+    scene.wait("three", |scene| scene.lines().len() == 3);
+    scene.append("app.log.2", "=== started ===\n2\n");
+    scene.wait("five", |scene| scene.lines().len() == 5);
+    running.stop();
+    let mut expected = ["=== started ==="; 3].to_vec();
+    expected.splice(0..0, ["1", "2"]);
+    assert_eq!(scene.sorted(), expected);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_again_now_is_not_gone() {
+    use crate::descriptors::tests::{alone, exhaust};
+    alone("files::tests::a_file_that_cannot_be_opened_again_now_is_not_gone", || {
+        let mut scene = Scene::new("*.log");
+        scene.settings.descriptors_max = 1;
+        scene.append("a.log", "1\n");
+        scene.append("b.log", "2\n");
+        let open = |name: &str| OpenOptions::new().append(true).open(scene.path(name)).unwrap();
+        let (mut a, mut b) = (open("a.log"), open("b.log"));
+        let running = scene.start();
+        scene.wait_for(&["1", "2"]);
+        let held = exhaust();
+        a.write_all(b"3\n").unwrap();
+        b.write_all(b"4\n").unwrap();
+        // Looked at again and again, by every clock there is.
+        thread::sleep(Duration::from_millis(2500));
+        assert!(scene.lines().len() < 4);
+        drop(held);
+        scene.wait_for(&["1", "2", "3", "4"]);
+        assert_eq!(running.stop().refused, 0);
+        assert_eq!((scene.gaps(), scene.came.lock().unwrap().ended.len()), (Vec::new(), 0));
+    });
+}
+
+#[test]
 fn what_is_no_file_is_refused_and_hurts_nobody() {
     let scene = Scene::new("*.log");
     let fifo = scene.path("fifo.log");
@@ -460,6 +500,42 @@ fn what_is_no_file_is_refused_and_hurts_nobody() {
     let running = scene.start();
     scene.wait_for(&["1"]);
     assert_eq!(running.stop().refused, 1);
+}
+
+#[test]
+fn what_links_lead_to_outside_is_never_shipped() {
+    let scene = Scene::new("logs/**");
+    let secret = scene.path("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::create_dir(scene.path("logs")).unwrap();
+    fs::write(secret.join("key"), "secret\n").unwrap();
+    let link = |target: &Path, name: &str| {
+        std::os::unix::fs::symlink(target, scene.path(name)).unwrap();
+    };
+    link(&secret.join("key"), "logs/absolute.log");
+    link(Path::new("../secret/key"), "logs/relative.log");
+    link(Path::new("app.1.log"), "logs/current.log");
+    link(&scene.path("logs/app.2.log"), "logs/absolute-in.log");
+    scene.append("logs/app.1.log", "1\n");
+    scene.append("logs/app.2.log", "2\n");
+    let running = scene.start();
+    scene.wait_for(&["1", "2"]);
+    // While it runs, too: a new name, one that is followed already, and what looks like a rotation of it.
+    link(&secret.join("key"), "logs/later.log");
+    fs::remove_file(scene.path("logs/app.1.log")).unwrap();
+    link(&secret.join("key"), "logs/app.1.log");
+    link(&secret.join("key"), "logs/app.log.1");
+    scene.append("logs/app.2.log", "3\n");
+    scene.wait_for(&["1", "2", "3"]);
+    thread::sleep(3 * scene.settings.scan_every);
+    let report = running.stop();
+    assert_eq!(scene.sorted(), ["1", "2", "3"]);
+    // All but `app.1.log` and `current.log` were links out from the start; each is told once, however often it is
+    // looked at.
+    let counts = scene.settings.stats.counts();
+    assert_eq!((report.refused, counts), (6, FilesCounts { refused: 6, outside: 6 }));
+    assert_eq!(scene.once().refused, 6);
+    assert_eq!(scene.sorted(), ["1", "2", "3"]);
 }
 
 #[test]

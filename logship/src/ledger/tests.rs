@@ -37,6 +37,26 @@ fn a_hole_is_noted_once_even_by_another_process() {
 }
 
 #[test]
+fn a_reason_of_another_release_spoils_no_other_line() {
+    let state = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(Some(state.path())).unwrap();
+    let refused = LedgerEntry {
+        sink: Some("out".to_owned()),
+        gap: Gap { reason: GapReason::Refused, ..entry(1).gap },
+        ..entry(1)
+    };
+    assert_eq!(ledger.add(&refused), Some(5));
+    let path = state.path().join(FILE);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(r#""reason":"refused""#), "{text}");
+    // What a release that does not know the reason makes of it: nothing.
+    std::fs::write(&path, format!("{}{text}", text.replace("refused", "of_tomorrow"))).unwrap();
+    let ledger = Ledger::open(Some(state.path())).unwrap();
+    assert_eq!(ledger.add(&refused), None);
+    assert_eq!(ledger.read().unwrap(), [refused]);
+}
+
+#[test]
 fn a_line_that_a_crash_cut_off_spoils_no_other() {
     let state = tempfile::tempdir().unwrap();
     Ledger::open(Some(state.path())).unwrap().add(&entry(1)).unwrap();

@@ -38,6 +38,9 @@ fn snapshot() -> Snapshot {
     let report = SinkReport {
         records: 9,
         lag_bytes: 50,
+        dropped: 4,
+        skipped: 5,
+        gaps: 2,
         delivered_ts: 40 * SECOND,
         ..SinkReport::default()
     };
@@ -48,6 +51,7 @@ fn snapshot() -> Snapshot {
         sinks: vec![("archive".to_owned(), report)],
         followed: vec![Way::Api, Way::Direct, Way::Api],
         engine_away: None,
+        files: FilesCounts { refused: 3, outside: 2 },
     }
 }
 
@@ -68,11 +72,23 @@ fn sums_sources_and_sinks_have_their_numbers() {
         ("logship_sources ", "logship_sources 1.0"),
         (r#"logship_containers{way="api"}"#, r#"logship_containers{way="api"} 2.0"#),
         ("logship_engine_away", "logship_engine_away 0.0"),
+        ("logship_descriptors_exhausted", "logship_descriptors_exhausted 0.0"),
+        ("logship_files_refused_total", "logship_files_refused_total 3"),
+        ("logship_links_refused_total", "logship_links_refused_total 2"),
         (
             "logship_source_records_total",
             r#"logship_source_records_total{source="engine:a",name="a \"quoted\"",type="engine"} 10"#,
         ),
         ("logship_sink_records_total", r#"logship_sink_records_total{sink="archive"} 9"#),
+        (
+            "logship_sink_dropped_records_total",
+            r#"logship_sink_dropped_records_total{sink="archive"} 4"#,
+        ),
+        (
+            "logship_sink_skipped_records_total",
+            r#"logship_sink_skipped_records_total{sink="archive"} 5"#,
+        ),
+        ("logship_sink_gaps_total", r#"logship_sink_gaps_total{sink="archive"} 2"#),
         ("logship_sink_lag_seconds", r#"logship_sink_lag_seconds{sink="archive"} 60.0"#),
         ("logship_sink_failing", r#"logship_sink_failing{sink="archive"} 0.0"#),
     ] {

@@ -350,7 +350,7 @@ impl FileSink {
         let bytes = self.batch_bytes as u64;
         self.batch_bytes = 0;
         self.encoded.clear();
-        Ok(Sent { bytes, dropped: 0 })
+        Ok(Sent { bytes, refused: Vec::new() })
     }
 
     /// Opens what the batch is for, and keeps in the note what is new in it.

@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chores_common::secret::Secret;
 use flate2::write::GzEncoder;
+use serde::Deserialize;
 use ureq::http::Response;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, Body};
@@ -17,9 +19,10 @@ use ureq::{Agent, Body};
 use super::failure::SinkFailure;
 use super::options::{OptionFault, Options, SinkUrl};
 use super::tls::{TlsError, TlsSettings, provider};
-use super::{Context, Pace, Sent};
+use super::{Context, Pace, Refused, Sent};
 use crate::encode::Controls;
 use crate::encode::ndjson::Ndjson;
+use crate::source::SourceMeta;
 use crate::wal::Frame;
 
 #[cfg(test)]
@@ -84,7 +87,7 @@ pub enum Login {
 pub enum Poison {
     /// It is sent again until somebody helps.
     Block,
-    /// It is given up, counted and logged.
+    /// It is given up, counted, logged, and stands in the ledger.
     Drop,
 }
 
@@ -189,6 +192,8 @@ pub struct HttpSink {
     agent: Agent,
     encoder: Ndjson,
     batch: Vec<u8>,
+    /// Where the records of each source end in the batch, in order.
+    pushed: Vec<(usize, Arc<SourceMeta>)>,
     /// Parts of the batch that are still to be sent, in order; made at the first attempt.
     parts: VecDeque<Range<usize>>,
     /// What arrived of the batch so far.
@@ -216,6 +221,7 @@ impl HttpSink {
             settings,
             agent,
             batch: Vec::new(),
+            pushed: Vec::new(),
             parts: VecDeque::new(),
             sent: Sent::default(),
             told: None,
@@ -232,7 +238,12 @@ impl HttpSink {
     }
 
     pub(super) fn push(&mut self, frame: &Frame, from: u32) -> u32 {
-        self.encoder.encode(frame, from, self.settings.batch_bytes, &mut self.batch)
+        let taken = self.encoder.encode(frame, from, self.settings.batch_bytes, &mut self.batch);
+        match self.pushed.last_mut() {
+            Some((end, meta)) if Arc::ptr_eq(meta, &frame.meta) => *end = self.batch.len(),
+            _ => self.pushed.push((self.batch.len(), frame.meta.clone())),
+        }
+        taken
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -259,6 +270,7 @@ impl HttpSink {
             }
         }
         self.batch.clear();
+        self.pushed.clear();
         Ok(std::mem::take(&mut self.sent))
     }
 
@@ -276,7 +288,7 @@ impl HttpSink {
                 )))
             }
             Poison::Drop => {
-                self.sent.dropped += 1;
+                self.note_refused(&part);
                 if self.told.is_none_or(|told| told.elapsed() >= DROPS_TOLD_EVERY) {
                     self.told = Some(Instant::now());
                     let record = self.batch.get(part).unwrap_or_default();
@@ -288,6 +300,27 @@ impl HttpSink {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// Keeps which record was given up.
+    fn note_refused(&mut self, part: &Range<usize>) {
+        #[derive(Deserialize)]
+        struct Numbered {
+            seq: u64,
+        }
+        let of = self.pushed.partition_point(|(end, _)| *end <= part.start);
+        let Some((_, meta)) = self.pushed.get(of) else { return };
+        // It was made here, always with a number.
+        let record = self.batch.get(part.clone()).unwrap_or_default();
+        let first_seq = serde_json::from_slice::<Numbered>(record).map_or(0, |record| record.seq);
+        match self.sent.refused.last_mut() {
+            Some(last)
+                if last.meta.key == meta.key && last.first_seq + last.records == first_seq =>
+            {
+                last.records += 1;
+            }
+            _ => self.sent.refused.push(Refused { meta: meta.clone(), first_seq, records: 1 }),
         }
     }
 

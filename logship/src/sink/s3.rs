@@ -265,7 +265,7 @@ impl S3Sink {
             Some(Ok(())) => {}
         }
         self.begin();
-        Ok(Sent { bytes, dropped: 0 })
+        Ok(Sent { bytes, refused: Vec::new() })
     }
 
     /// What follows is the next object's.

@@ -12,6 +12,8 @@ pub struct SinkStats {
     retries: AtomicU64,
     failures: AtomicU64,
     dropped: AtomicU64,
+    gaps: AtomicU64,
+    skipped: AtomicU64,
     delivered_ts: AtomicI64,
     lag_bytes: AtomicU64,
     failing: Mutex<Option<Failing>>,
@@ -41,6 +43,10 @@ pub struct SinkReport {
     pub failures: u64,
     /// Records the peer refused for good, given up because the settings allow it.
     pub dropped: u64,
+    /// Holes in what it got: what the peer refused, and what was taken away because the sink fell behind its bound.
+    pub gaps: u64,
+    /// Records it did not get because it fell behind its bound, as far as they could be counted.
+    pub skipped: u64,
     /// Time of the youngest record delivered, in nanoseconds since 1970; 0 before the first.
     pub delivered_ts: i64,
     /// Bytes of the log that are not delivered yet.
@@ -60,6 +66,8 @@ impl SinkStats {
             retries: self.retries.load(Relaxed),
             failures: self.failures.load(Relaxed),
             dropped: self.dropped.load(Relaxed),
+            gaps: self.gaps.load(Relaxed),
+            skipped: self.skipped.load(Relaxed),
             delivered_ts: self.delivered_ts.load(Relaxed),
             lag_bytes: self.lag_bytes.load(Relaxed),
             failing: self.lock().clone(),
@@ -77,6 +85,16 @@ impl SinkStats {
     /// Records were given up.
     pub fn dropped(&self, records: u64) {
         self.dropped.fetch_add(records, Relaxed);
+    }
+
+    /// The ledger has holes that are this sink's alone.
+    pub fn gaps(&self, gaps: u64) {
+        self.gaps.fetch_add(gaps, Relaxed);
+    }
+
+    /// Records were taken away before they were delivered.
+    pub fn skipped(&self, records: u64) {
+        self.skipped.fetch_add(records, Relaxed);
     }
 
     /// Another attempt begins.

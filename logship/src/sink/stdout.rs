@@ -115,7 +115,7 @@ impl Stdout {
         let bytes = self.batch.len() as u64;
         self.batch.clear();
         self.written = 0;
-        Ok(Sent { bytes, dropped: 0 })
+        Ok(Sent { bytes, refused: Vec::new() })
     }
 
     /// Another process may have made the descriptor, which it shares with us, non-blocking.

@@ -195,7 +195,7 @@ impl SyslogSink {
         }
         let bytes = self.batch.len() as u64;
         self.forget_batch();
-        Ok(Sent { bytes, dropped: 0 })
+        Ok(Sent { bytes, refused: Vec::new() })
     }
 
     /// Everything that is not committed comes again.

@@ -12,7 +12,8 @@ fn served() -> Served {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
     let stats = Arc::new(SinkStats::default());
-    let watched = Watched::new(&log, vec![("archive".to_owned(), stats.clone())], Arc::default());
+    let sinks = vec![("archive".to_owned(), stats.clone())];
+    let watched = Watched::new(&log, sinks, Arc::default(), Arc::default());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let status = Status::start(Some(address), watched, runtime.handle()).unwrap();
     Served { status, stats, runtime }
@@ -66,7 +67,7 @@ fn other_requests_are_refused() {
 fn an_address_that_is_taken_is_one_sentence() {
     let served = served();
     let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
-    let watched = Watched::new(&log, Vec::new(), Arc::default());
+    let watched = Watched::new(&log, Vec::new(), Arc::default(), Arc::default());
     let error = Status::start(served.status.address(), watched, served.runtime.handle());
     let error = error.unwrap_err().to_string();
     assert!(error.starts_with("cannot serve metrics at 127.0.0.1:"), "{error}");
@@ -78,7 +79,7 @@ fn without_an_address_nothing_is_served() {
     let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
     let status = Status::start(
         None,
-        Watched::new(&log, Vec::new(), Arc::default()),
+        Watched::new(&log, Vec::new(), Arc::default(), Arc::default()),
         served.runtime.handle(),
     );
     assert_eq!(status.unwrap().address(), None);

@@ -10,7 +10,9 @@ use chores_common::durable;
 use super::delivered::{self, Delivered};
 use super::shared::{Inner, Shared};
 use super::sink_cursor::Role;
+use super::write::NO_ROOM_WAIT;
 use super::{WalError, segment};
+use crate::descriptors::is_exhausted;
 use crate::intake::Sources;
 use crate::source::SourceId;
 use crate::time;
@@ -83,7 +85,14 @@ fn sync(shared: &Shared, work: &Work) -> Result<(), WalError> {
             .map_err(|error| WalError::io("make durable the log in", &paths.segments, error))?;
     }
     if work.is_directory_dirty {
-        durable::sync_directory(&paths.segments)?;
+        while let Err(error) = durable::sync_directory(&paths.segments) {
+            let inner = shared.lock();
+            // That needs a descriptor, and says nothing about the disk when there is none.
+            if !is_exhausted(error.io()) || inner.is_giving_up || inner.is_abandoned {
+                return Err(error.into());
+            }
+            drop(shared.wait(&shared.work, inner, NO_ROOM_WAIT));
+        }
     }
     Ok(())
 }

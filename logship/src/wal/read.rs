@@ -11,8 +11,10 @@ use super::segment::{Found, Segment};
 use super::shared::{ReaderPlace, Shared};
 use super::sink_cursor::Role;
 use super::state::{LogState, damage};
+use super::write::NO_ROOM_WAIT;
 use super::{Frame, Position, WalError};
 use crate::block::{Block, BlockBuilder};
+use crate::descriptors::is_exhausted;
 use crate::ledger::LedgerEntry;
 use crate::record::{Control, Flags, Gap, GapReason, Stream, control_line};
 use crate::source::{SourceId, SourceMeta};
@@ -38,6 +40,15 @@ pub enum Next {
     Closed,
 }
 
+/// What a reader did not find any more, because its sink fell behind its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Skipped {
+    /// Holes that nobody had found before.
+    pub gaps: u64,
+    /// Records in them, as far as they can be counted.
+    pub records: u64,
+}
+
 /// See [`super::Log::reader`].
 #[derive(Debug)]
 pub struct Reader {
@@ -57,6 +68,7 @@ pub struct Reader {
     knows_all: bool,
     /// The log was taken away before this place, because the sink fell behind its bound.
     is_behind: bool,
+    skipped: Skipped,
     pending: VecDeque<Frame>,
 }
 
@@ -92,6 +104,7 @@ impl Reader {
             metas: HashMap::new(),
             knows_all: false,
             is_behind: false,
+            skipped: Skipped::default(),
             pending: VecDeque::new(),
         }
     }
@@ -99,6 +112,17 @@ impl Reader {
     /// The next frame; waits at most `wait` for one. Where the log lost records, a frame with one control
     /// record comes in their place.
     pub fn next(&mut self, wait: Duration) -> Result<Next, WalError> {
+        match self.find(wait) {
+            // The segment is there, and it may be opened a moment later.
+            Err(WalError::Io { source, .. }) if is_exhausted(&source) => {
+                std::thread::sleep(NO_ROOM_WAIT);
+                Ok(Next::Nothing)
+            }
+            found => found,
+        }
+    }
+
+    fn find(&mut self, wait: Duration) -> Result<Next, WalError> {
         let deadline = Instant::now() + wait;
         if !self.is_prepared {
             self.prepare()?;
@@ -387,7 +411,7 @@ impl Reader {
 
     /// A frame in the place of records that are missing.
     fn gap(
-        &self,
+        &mut self,
         id: SourceId,
         meta: &Arc<SourceMeta>,
         seq: u64,
@@ -411,13 +435,21 @@ impl Reader {
             sink,
             gap: gap.clone(),
         };
-        self.shared.found_gap(&entry);
+        if self.shared.found_gap(&entry) && self.is_behind {
+            self.skipped.gaps += 1;
+            self.skipped.records += lines.unwrap_or(0);
+        }
         let mut builder = BlockBuilder::default();
         let flags = Flags::new(Stream::File).control();
         builder.push(ts, flags, &control_line(&Control::Gap(gap)));
         let block = builder.finish()?;
         let (start, end) = (place.start, place.end);
         Some(Frame { start, end, source: id, meta: meta.clone(), first_seq: seq, block })
+    }
+
+    /// What was skipped since this was last asked.
+    pub fn take_skipped(&mut self) -> Skipped {
+        std::mem::take(&mut self.skipped)
     }
 
     /// What the reader knows of the numbers of each source: the next one it expects.

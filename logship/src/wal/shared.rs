@@ -267,13 +267,14 @@ impl Shared {
         }
     }
 
-    /// A hole that a reader found. The first to find it is the one that counts.
-    pub(super) fn found_gap(&self, entry: &LedgerEntry) {
-        if let Some(at) = self.ledger.add(entry)
-            && entry.in_log
-        {
+    /// A hole that a reader or a sink found; whether nobody found it before. The first to find it is the one that
+    /// counts.
+    pub(super) fn found_gap(&self, entry: &LedgerEntry) -> bool {
+        let Some(at) = self.ledger.add(entry) else { return false };
+        if entry.in_log {
             self.lock().state.count_damage(entry, at);
         }
+        true
     }
 }
 

@@ -308,9 +308,12 @@ fn an_optional_sink_that_is_too_slow_is_told_what_it_lost() {
     }
     assert_eq!(expected, 500);
     assert!(lost > 0);
+    let skipped = reader.take_skipped();
+    assert_eq!(skipped.records, lost);
     let entries = crate::ledger::read(state.path()).unwrap();
     assert_eq!(entries.iter().map(|entry| entry.gap.lines.unwrap()).sum::<u64>(), lost);
     assert_eq!(entries[0].sink.as_deref(), Some("lossy"));
+    assert_eq!(skipped.gaps, entries.len() as u64);
     assert_eq!(log.stats().sources.values().map(|source| source.totals.gaps).sum::<u64>(), 0);
 }
 
@@ -421,4 +424,45 @@ fn a_log_in_memory_keeps_how_far_every_sink_has_come() {
     drop((log, reader, sink));
     let (log, _) = Log::open(settings).unwrap();
     assert_eq!(log.sources().open(meta("a")).cursor, Some(cursor(14)));
+}
+
+#[test]
+fn a_log_without_descriptors_waits_for_one_and_goes_on() {
+    use crate::descriptors::tests::{alone, exhaust};
+    alone("wal::tests::a_log_without_descriptors_waits_for_one_and_goes_on", || {
+        let state = tempfile::tempdir().unwrap();
+        let settings = LogSettings {
+            segment_bytes: SEGMENT_BYTES_MIN,
+            codec: Codec::None,
+            ..settings(state.path())
+        };
+        let open = Open::new(settings);
+        let mut reader = open.log.reader(Position::default(), Upto::Durable);
+        let line = "x".repeat(20_000);
+        open.send("a", &[&line], 0);
+        open.wait(|stats| stats.segments == 1 && stats.durable == stats.written);
+        let held = exhaust();
+        let per_segment = SEGMENT_BYTES_MIN / 20_000;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for offset in 1..3 * per_segment {
+                    open.send("a", &[&line], offset);
+                }
+            });
+            open.wait(|stats| stats.pressure == Pressure::Descriptors);
+            assert_eq!(open.log.failed(), None);
+            drop(held);
+            open.wait(|stats| {
+                stats.sources.values().any(|source| source.next_seq == 3 * per_segment)
+            });
+        });
+        let mut seq = 0;
+        while seq < 3 * per_segment {
+            let Next::Frame(frame, 0) = reader.next(PATIENCE).unwrap() else { panic!("no frame") };
+            assert_eq!(frame.first_seq, seq);
+            seq += u64::from(frame.block.count());
+        }
+        let log = open.finish();
+        assert_eq!((log.failed(), log.stats().pressure), (None, Pressure::None));
+    });
 }

@@ -15,13 +15,17 @@ use super::segment::{self, SegmentHeader};
 use super::shared::{FILE_MODE, Inner, Shared};
 use super::state::{SourceState, controls};
 use super::{Frame, Pressure, WalError, commit};
+use crate::descriptors::is_exhausted;
 use crate::intake::{Chunk, IntakeReceiver, Message, Sources};
 use crate::record::Flags;
 use crate::source::{SourceId, SourceMeta};
 use crate::time;
 
-/// How long a full disk is left alone at a time.
-const DISK_FULL_WAIT: Duration = Duration::from_millis(250);
+#[cfg(test)]
+mod tests;
+
+/// How long a full disk is left alone at a time, and so long a process that may open no more files waits.
+pub(super) const NO_ROOM_WAIT: Duration = Duration::from_millis(250);
 
 /// How long a full log waits for its sinks at a time.
 const ROOM_WAIT: Duration = Duration::from_secs(1);
@@ -475,8 +479,10 @@ impl Writer {
                     self.has_room();
                     return Ok(());
                 }
-                Err(error) if is_disk_full(&error) => self.wait_for_disk()?,
-                Err(error) => return Err(WalError::io("create", &path, error).into()),
+                Err(error) => match pressure_of(&error) {
+                    Some(pressure) => self.wait_for(pressure)?,
+                    None => return Err(WalError::io("create", &path, error).into()),
+                },
             }
         }
     }
@@ -519,7 +525,7 @@ impl Writer {
                     // A part of it may be there: a full disk takes what fits before it refuses.
                     let cut = active.file.set_len(start);
                     cut.map_err(|error| self.failed("cut back the log in", error))?;
-                    self.wait_for_disk()?;
+                    self.wait_for(Pressure::DiskFull)?;
                 }
                 Err(error) => return Err(self.failed("write to the log in", error).into()),
             }
@@ -531,29 +537,43 @@ impl Writer {
     }
 
     /// Waits a little: a segment may be removed, or somebody makes room.
-    fn wait_for_disk(&mut self) -> Result<(), Stop> {
+    fn wait_for(&mut self, pressure: Pressure) -> Result<(), Stop> {
         let mut inner = self.shared.lock();
         if inner.is_giving_up || inner.is_abandoned {
             return Err(Stop::GaveUp);
         }
-        if inner.pressure != Pressure::DiskFull {
-            inner.pressure = Pressure::DiskFull;
-            tracing::error!("the disk of the state directory is full: reading waits for room");
+        if inner.pressure != pressure {
+            inner.pressure = pressure;
+            match pressure {
+                Pressure::Descriptors => {
+                    tracing::error!("no file descriptors are left: reading waits for one");
+                }
+                _ => tracing::error!(
+                    "the disk of the state directory is full: reading waits for room"
+                ),
+            }
         }
         inner.has_sink_moved = true;
         self.shared.work.notify_all();
-        drop(self.shared.wait(&self.shared.room, inner, DISK_FULL_WAIT));
+        drop(self.shared.wait(&self.shared.room, inner, NO_ROOM_WAIT));
         Ok(())
     }
 
     /// The disk took something.
     fn has_room(&mut self) {
         let mut inner = self.shared.lock();
-        if inner.pressure == Pressure::DiskFull {
-            inner.pressure = Pressure::None;
-            drop(inner);
-            tracing::info!("the disk of the state directory has room again");
-            self.shared.fill_reserve();
+        match inner.pressure {
+            Pressure::None | Pressure::Sinks => {}
+            Pressure::Descriptors => {
+                inner.pressure = Pressure::None;
+                tracing::info!("there are file descriptors again");
+            }
+            Pressure::DiskFull => {
+                inner.pressure = Pressure::None;
+                drop(inner);
+                tracing::info!("the disk of the state directory has room again");
+                self.shared.fill_reserve();
+            }
         }
     }
 }
@@ -572,6 +592,14 @@ fn write_all(file: &File, mut bytes: &[u8], mut at: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What is to be waited for when something could not be written, if that is of use.
+fn pressure_of(error: &io::Error) -> Option<Pressure> {
+    if is_disk_full(error) {
+        return Some(Pressure::DiskFull);
+    }
+    is_exhausted(error).then_some(Pressure::Descriptors)
 }
 
 /// No room on the disk, or none for this user.

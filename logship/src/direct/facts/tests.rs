@@ -29,6 +29,30 @@ fn what_the_engine_wrote_of_a_container_is_read() {
 }
 
 #[test]
+fn a_stamp_changes_with_either_file_and_only_then() {
+    let directory = tempfile::tempdir().unwrap();
+    // As the engine does it: another file takes the place of the one that is there.
+    let put = |name: &str, text: &str| {
+        std::fs::write(directory.path().join("new"), text).unwrap();
+        std::fs::rename(directory.path().join("new"), directory.path().join(name)).unwrap();
+    };
+    let now = || stamp(directory.path()).unwrap();
+    assert_eq!(now(), None);
+    put(CONFIG_FILE, CONFIG);
+    assert_eq!(now(), None);
+    put(HOST_CONFIG_FILE, HOST_CONFIG);
+    let first = now();
+    assert!(first.is_some());
+    assert_eq!(now(), first);
+    // Of the same length: what is written in it is another thing.
+    put(CONFIG_FILE, &CONFIG.replace("/web", "/bew"));
+    let second = now();
+    assert_ne!(second, first);
+    put(HOST_CONFIG_FILE, HOST_CONFIG);
+    assert_ne!(now(), second);
+}
+
+#[test]
 fn what_is_damaged_or_without_labels_is_told_apart() {
     assert!(facts(b"{", b"{}").is_err());
     assert!(facts(br#"{"Name":"/web"}"#, b"{}").is_err());

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::path::Path;
 
-use super::{Follow, Suspect, gap};
+use super::{Follow, Suspect, gap, unless_exhausted};
 use crate::cursor::{FileCursor, FileIdentity};
-use crate::files::patterns;
+use crate::descriptors::is_exhausted;
+use crate::files::patterns::{self, Patterns};
 use crate::files::siblings::{self, Candidate, Former, Found, Readable};
 use crate::files::tailed::{Content, Tailed};
 use crate::proof::{FileFacts, proof_of};
@@ -27,13 +29,17 @@ impl Follow {
         id: SourceId,
         unread: Option<u64>,
     ) -> Option<FileFacts> {
-        self.report.rewritten += 1;
         let tailed = self.files.get(&id)?;
         let (former, base, read) = (tailed.former(), tailed.base.clone(), tailed.read());
         let (path, identity) = (tailed.path().to_owned(), tailed.identity);
-        let found = self.continue_copies(&former, identity, &path, &base);
+        let Ok(found) = self.continue_copies(&former, identity, &path, &base) else {
+            // Nothing is decided: the next turn finds the same.
+            self.starve(id);
+            return None;
+        };
+        self.report.rewritten += 1;
         let is_found = found.is_some();
-        let size = FileFacts::at(&path).map_or(0, |facts| facts.size);
+        let size = self.patterns.facts(&path).map_or(0, |facts| facts.size);
         self.suspects.retain(|_, suspect| suspect.original != id);
         let tailed = self.files.get_mut(&id)?;
         if !is_found {
@@ -54,19 +60,19 @@ impl Follow {
     }
 
     /// Finds the copies of what was read of the file `original`, and goes on in the one that has most of it, unless
-    /// one of them is read already.
+    /// one of them is read already. Fails only when nothing can be opened now.
     pub(in crate::files) fn continue_copies(
         &mut self,
         former: &Former,
         original: FileIdentity,
         path: &Path,
         base: &Path,
-    ) -> Option<FileFacts> {
-        let mut candidates = candidates_beside(original, path);
+    ) -> io::Result<Option<FileFacts>> {
+        let mut candidates = candidates_beside(&self.patterns, original, path)?;
         if path.parent() != base.parent() {
-            candidates.extend(candidates_beside(original, base));
+            candidates.extend(candidates_beside(&self.patterns, original, base)?);
         }
-        let mut found = siblings::search(former, candidates);
+        let mut found = siblings::search(&self.patterns, former, candidates)?;
         let is_known = |copy: &Found| self.by_identity.contains_key(&copy.candidate.facts.identity);
         let known = found.iter().find(|copy| is_known(copy)).map(|copy| copy.candidate.facts);
         found.retain(|copy| !is_known(copy));
@@ -80,7 +86,7 @@ impl Follow {
             let continues = Some(copy.candidate.facts) == first;
             self.adopt_copy(copy, base, continues);
         }
-        first
+        Ok(first)
     }
 
     /// A copy becomes a source, so that it is known from now on; one that `continues` is read from where the
@@ -117,8 +123,12 @@ impl Follow {
     ) -> bool {
         let identity = facts.identity;
         let Some(tailed) = self.files.get(&original) else { return false };
-        if tailed.identity == identity || (!tailed.is_open() && !self.reopen(original)) {
+        if tailed.identity == identity {
             return false;
+        }
+        if !tailed.is_open() && !self.reopen(original) {
+            // Without the original nobody can tell; it is asked again when that can be opened.
+            return self.files.contains_key(&original);
         }
         let Some(tailed) = self.files.get(&original) else { return false };
         let Some(file) = tailed.file() else { return false };
@@ -128,21 +138,30 @@ impl Follow {
             self.rewritten_now(original);
             return self.by_identity.contains_key(&identity);
         }
-        let alike = siblings::open(path, identity).and_then(|copy| {
+        let alike = self.patterns.open(path, identity).and_then(|copy| {
             if facts.size == 0 {
                 // A copy that has just been begun, or nothing to lose.
                 return Ok(Some(true));
             }
-            siblings::is_prefix(&copy, file)
+            siblings::is_copy(&copy, file)
         });
         match alike {
             Ok(Some(true)) => {
                 self.suspects.insert(identity, Suspect { path: path.to_owned(), original });
                 true
             }
+            Ok(_) if !tailed.is_intact() => {
+                // It was cut while it was compared.
+                self.rewritten_now(original);
+                self.by_identity.contains_key(&identity)
+            }
             Ok(_) => {
                 self.suspects.remove(&identity);
                 false
+            }
+            Err(error) if is_exhausted(&error) => {
+                self.starve_new();
+                true
             }
             Err(error) => {
                 tracing::debug!(path = %path.display(), %error, "cannot compare");
@@ -170,15 +189,26 @@ impl Follow {
         let of_it = self.suspects.extract_if(|_, suspect| suspect.original == original);
         let of_it: Vec<(FileIdentity, Suspect)> = of_it.collect();
         for (identity, suspect) in of_it {
-            let Ok(facts) = FileFacts::at(&suspect.path) else { continue };
+            let facts = match self.patterns.facts(&suspect.path) {
+                Ok(facts) => facts,
+                Err(error) => {
+                    if is_exhausted(&error) {
+                        self.starve_new();
+                    }
+                    continue;
+                }
+            };
             if facts.identity != identity {
                 continue;
             }
             let candidate = Candidate { path: suspect.path.clone(), facts };
             let base = self.patterns.base_of(&suspect.path).unwrap_or(suspect.path.clone());
-            match siblings::search(&former, vec![candidate]).pop() {
-                Some(copy) => self.adopt_copy(copy, &base, true),
-                None => self.begin(&suspect.path, &facts, &base, 0),
+            match siblings::search(&self.patterns, &former, vec![candidate]) {
+                Ok(mut found) => match found.pop() {
+                    Some(copy) => self.adopt_copy(copy, &base, true),
+                    None => self.begin(&suspect.path, &facts, &base, 0),
+                },
+                Err(_) => self.starve_new(),
             }
         }
     }
@@ -198,15 +228,21 @@ fn is_of_one_family(a: &Path, b: &Path) -> bool {
 }
 
 /// Files beside `path`, other than `original`, that may hold what it held.
-fn candidates_beside(original: FileIdentity, path: &Path) -> Vec<Candidate> {
-    let Some(directory) = path.parent() else { return Vec::new() };
-    let names = patterns::names_in(directory).unwrap_or_default().into_iter();
-    let paths = names.map(|name| directory.join(name));
-    let family = paths.filter(|candidate| is_of_one_family(path, candidate));
-    let candidates = family.filter_map(|path| {
-        let facts = FileFacts::at(&path).ok()?;
-        let may_be = facts.is_regular && facts.identity != original;
-        may_be.then_some(Candidate { path, facts })
-    });
-    candidates.collect()
+fn candidates_beside(
+    patterns: &Patterns,
+    original: FileIdentity,
+    path: &Path,
+) -> io::Result<Vec<Candidate>> {
+    let Some(directory) = path.parent() else { return Ok(Vec::new()) };
+    let names = unless_exhausted(patterns.names_in(directory))?.unwrap_or_default();
+    let family = names.iter().map(OsString::as_os_str);
+    let family = family.filter(|name| is_of_one_family(path, Path::new(name)));
+    let facts = unless_exhausted(patterns.facts_in(directory, family))?.unwrap_or_default();
+    let mut candidates = Vec::new();
+    for (path, facts) in facts {
+        let facts = unless_exhausted(facts)?;
+        let facts = facts.filter(|facts| facts.is_regular && facts.identity != original);
+        candidates.extend(facts.map(|facts| Candidate { path, facts }));
+    }
+    Ok(candidates)
 }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::Follow;
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
+use crate::descriptors::is_exhausted;
 use crate::files::compressed::Decompressed;
 use crate::files::patterns;
-use crate::files::siblings::{self, Candidate};
+use crate::files::siblings::Candidate;
 use crate::files::tailed::Content;
 use crate::proof::{FileFacts, head_len, holds, piece, proof, proof_of};
 use crate::source::SourceId;
@@ -22,20 +23,28 @@ impl Follow {
             self.warn_path(Path::new("/"), &"too many directories: not all of them are looked at");
         }
         for (directory, reason) in &listing.refused {
-            self.warn_path(directory, reason);
+            self.warn_error(directory, reason);
         }
         for directory in listing.directories.keys() {
             self.watch_directory(directory);
         }
         let mut found = Vec::new();
         for (directory, names) in listing.directories {
-            for name in names {
-                let path = directory.join(name);
-                match FileFacts::at(&path) {
+            let names = names.iter().map(|named| named.name.as_os_str());
+            let all = match self.patterns.facts_in(&directory, names) {
+                Ok(all) => all,
+                // It was there a moment ago.
+                Err(error) => {
+                    if is_exhausted(&error) {
+                        self.starve_new();
+                    }
+                    continue;
+                }
+            };
+            for (path, facts) in all {
+                match facts {
                     Ok(facts) => found.push(Candidate { path, facts }),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) if self.patterns.is_meant(&path) => self.warn_path(&path, &error),
-                    Err(_) => {}
+                    Err(error) => self.cannot_look(&path, &error),
                 }
             }
         }
@@ -54,7 +63,7 @@ impl Follow {
             }
             Err(error) => {
                 self.has_unwatched = true;
-                self.warn_path(directory, &error);
+                self.warn_error(directory, &error);
             }
         }
     }
@@ -73,7 +82,13 @@ impl Follow {
 
     /// Looks at everything.
     pub(in crate::files) fn scan(&mut self) {
+        let was_starved = std::mem::take(&mut self.is_starved);
         let listed = self.list();
+        if self.is_starved {
+            // What is not in the list may be there all the same.
+            return;
+        }
+        self.is_starved = was_starved;
         let mut names: HashMap<SourceId, Vec<&Path>> = HashMap::new();
         for candidate in &listed {
             if let Some(id) = self.by_identity.get(&candidate.facts.identity) {
@@ -148,7 +163,7 @@ impl Follow {
 
     /// Finds out what a name means now.
     pub(in crate::files) fn look(&mut self, path: &Path) {
-        match FileFacts::at(path) {
+        match self.patterns.facts(path) {
             Ok(facts) if facts.is_directory => {
                 if !self.watched.contains_key(path) {
                     // Perhaps one of a pattern.
@@ -156,9 +171,16 @@ impl Follow {
                 }
             }
             Ok(facts) => self.seen(path, &facts),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if self.patterns.is_meant(path) => self.warn_path(path, &error),
-            Err(_) => {}
+            Err(error) => self.cannot_look(path, &error),
+        }
+    }
+
+    /// A name of which nothing can be known: only one that is meant is worth a word.
+    fn cannot_look(&mut self, path: &Path, error: &io::Error) {
+        if is_exhausted(error) {
+            self.starve_new();
+        } else if error.kind() != io::ErrorKind::NotFound && self.patterns.is_meant(path) {
+            self.warn_error(path, error);
         }
     }
 
@@ -222,7 +244,7 @@ impl Follow {
             self.warn_path(path, &"too many files are read already");
             return;
         }
-        let opened = siblings::open(path, facts.identity).and_then(|file| {
+        let opened = self.patterns.open(path, facts.identity).and_then(|file| {
             let cursor = match self.intake.open(self.meta(facts.identity, base)).cursor {
                 Some(Cursor::File(known))
                     if known.file == facts.identity
@@ -244,7 +266,7 @@ impl Follow {
                 self.add(path, facts, base, Content::Plain(file), cursor, head);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.warn_path(path, &error),
+            Err(error) => self.warn_error(path, &error),
         }
     }
 
@@ -256,7 +278,9 @@ impl Follow {
         base: &Path,
     ) {
         let Some(compression) = patterns::compression_of(path) else { return };
-        let stream = siblings::open(path, facts.identity)
+        let stream = self
+            .patterns
+            .open(path, facts.identity)
             .and_then(|file| Decompressed::new(file, compression));
         match stream {
             Ok(stream) => {
@@ -264,7 +288,7 @@ impl Follow {
                 let content = Content::Compressed(Box::new(stream));
                 self.add(path, facts, base, content, cursor, Vec::new());
             }
-            Err(error) => self.warn_path(path, &error),
+            Err(error) => self.warn_error(path, &error),
         }
     }
 }

@@ -99,3 +99,58 @@ fn what_an_earlier_source_takes_is_not_meant_and_what_it_leaves_out_is() {
     assert!(!is_meant("/logs/a.log"));
     assert!(is_meant("/logs/b.log") && is_meant("/logs/a.txt"));
 }
+
+#[test]
+fn the_root_of_a_pattern_is_what_stands_before_its_first_wildcard() {
+    for (pattern, directory, expected) in [
+        ("/logs/*.log", "/logs", true),
+        ("/logs/*.log", "/logs/a", false),
+        ("/logs/*.log", "/", false),
+        ("/logs/app.log", "/logs", true),
+        ("/logs/*/x/*.log", "/logs/a/x", true),
+        ("/logs/*/x/*.log", "/logs/a", false),
+        ("/logs/*/x/*.log", "/logs/a/y", false),
+        ("/logs/**/*.log", "/logs", true),
+        ("/logs/**/*.log", "/logs/a/b/c", true),
+        ("/logs/**", "/logs/a/b/c", true),
+        ("/logs/**/x/**/*.log", "/logs/x", true),
+        ("/logs/**/x/**/*.log", "/logs/a/x/b/x/c", true),
+        ("/logs/**/x/**/*.log", "/logs/a/b", false),
+        ("/logs/**", "/log", false),
+        ("/*.log", "/", true),
+    ] {
+        let pattern = Pattern::new(pattern).unwrap();
+        assert_eq!(pattern.looks_into(Path::new(directory)), expected, "{pattern:?} {directory}");
+    }
+}
+
+#[test]
+fn directories_behind_links_are_listed_only_inside_of_the_root() {
+    let top = tempfile::tempdir().unwrap();
+    let at = |path: &str| top.path().join(path);
+    fs::create_dir_all(at("logs/a")).unwrap();
+    fs::create_dir(at("secret")).unwrap();
+    fs::write(at("secret/x.log"), "secret").unwrap();
+    let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, at(name)).unwrap();
+    link("a", "logs/b");
+    link("../secret", "logs/c");
+    link("../secret/x.log", "logs/d");
+    link("logs", "as-written");
+    for root in ["logs", "as-written"] {
+        let pattern = at(root).join("*/*.log").to_str().unwrap().to_owned();
+        let meant = Patterns::new(&[pattern], &[]).unwrap();
+        let listing = meant.list();
+        let listed: Vec<_> = listing.directories.keys().cloned().collect();
+        assert_eq!(listed, ["", "a", "b"].map(|name| at(root).join(name).join("")));
+        let [(refused, why)] = listing.refused.as_slice() else { panic!("{listing:?}") };
+        assert!(*refused == at(root).join("c") && reach::is_outside(why), "{why}");
+        let error = meant.facts(&at(root).join("c/x.log")).unwrap_err();
+        assert!(reach::is_outside(&error), "{error}");
+    }
+    // Each pattern answers for what it looks into, and for nothing that another one is for.
+    let wide = [at("*.log"), at("logs/*.log")].map(|pattern| pattern.to_str().unwrap().to_owned());
+    let wide = Patterns::new(&wide, &[]).unwrap();
+    assert!(reach::is_outside(&wide.facts(&at("logs/d")).unwrap_err()));
+    let deep = [at("**"), at("logs/*.log")].map(|pattern| pattern.to_str().unwrap().to_owned());
+    assert!(Patterns::new(&deep, &[]).unwrap().facts(&at("logs/d")).unwrap().is_regular);
+}

@@ -1,5 +1,6 @@
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 
 use super::*;
 
@@ -21,11 +22,20 @@ fn former(content: &[u8], offset: usize, step: usize, is_restarted: bool) -> For
 
 fn candidate(path: &Path, content: &[u8]) -> Candidate {
     fs::write(path, content).unwrap();
-    Candidate { path: path.to_owned(), facts: FileFacts::at(path).unwrap() }
+    let facts = FileFacts::of(&File::open(path).unwrap()).unwrap();
+    Candidate { path: path.to_owned(), facts }
+}
+
+fn patterns(directory: &Path) -> Patterns {
+    Patterns::new(&[directory.join("*").to_str().unwrap().to_owned()], &[]).unwrap()
 }
 
 fn from(former: &Former, path: &Path, content: &[u8]) -> Option<u64> {
-    search(former, vec![candidate(path, content)]).first().map(|found| found.from)
+    let patterns = patterns(path.parent().unwrap());
+    search(&patterns, former, vec![candidate(path, content)])
+        .unwrap()
+        .first()
+        .map(|found| found.from)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -82,7 +92,7 @@ fn a_file_that_only_begins_alike_is_another_one() {
 }
 
 #[test]
-fn prefixes_are_told_by_samples() {
+fn copies_are_told_by_samples() {
     let directory = tempfile::tempdir().unwrap();
     let all = text(0..40_000);
     let mut torn = all.clone();
@@ -92,8 +102,15 @@ fn prefixes_are_told_by_samples() {
         File::open(directory.path().join(name)).unwrap()
     };
     let whole = file("whole", &all);
-    assert_eq!(is_prefix(&whole, &file("part", &all[..100_000])).unwrap(), Some(true));
-    assert_eq!(is_prefix(&file("tiny", b"t"), &whole).unwrap(), Some(true));
-    assert_eq!(is_prefix(&file("torn", &torn), &whole).unwrap(), Some(false));
-    assert_eq!(is_prefix(&file("empty", b""), &whole).unwrap(), None);
+    for (name, content, expected) in [
+        ("part", &all[..100_000], Some(true)),
+        ("tiny", b"t", Some(true)),
+        ("same", &all, Some(true)),
+        ("torn", &torn, Some(false)),
+        ("empty", b"", None),
+        ("longer", &[all.as_slice(), b"more\n"].concat(), Some(false)),
+    ] {
+        assert_eq!(is_copy(&file(name, content), &whole).unwrap(), expected, "{name}");
+    }
+    assert_eq!(is_copy(&whole, &file("cut", b"")).unwrap(), None);
 }

@@ -39,7 +39,7 @@ fn lines_come_out_in_order_and_once() {
     for _ in 0..3 {
         let frame = frame(engine_meta(), &records);
         assert_eq!(sink.push(&frame, 0), 2);
-        assert_eq!(deliver(&mut sink), Ok(Sent { bytes: 100_005, dropped: 0 }));
+        assert_eq!(deliver(&mut sink), Ok(Sent { bytes: 100_005, refused: Vec::new() }));
     }
     drop(sink);
     let expected = format!("{}\nend\n", "x".repeat(100_000)).repeat(3);
