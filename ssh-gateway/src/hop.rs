@@ -199,13 +199,13 @@ impl Task {
 
     /// Sends a signal to the process group of the program. Fails when the task is gone.
     pub async fn signal(&self, number: i32) -> Result<(), HopError> {
-        self.order(&Order::Signal { number }, "send a signal").await
+        self.send(&Order::Signal { number }, "send a signal").await
     }
 
     /// Tells the task to end everything the session started. [`Event::Gone`] says when it is done.
     pub async fn end(&self, grace: Duration) -> Result<(), HopError> {
         let grace_ms = u32::try_from(grace.as_millis()).unwrap_or(u32::MAX);
-        self.order(&Order::Stop { grace_ms }, "end its session").await
+        self.send(&Order::Stop { grace_ms }, "end its session").await
     }
 
     /// Ends everything the session started, and waits until nothing is left of it.
@@ -238,14 +238,21 @@ impl Task {
         }
     }
 
+    /// Gives an order to a task that has not started a program. When it has failed, it has said why.
     async fn order(&self, order: &Order, doing: &'static str) -> Result<(), HopError> {
+        let Err(error) = self.send(order, doing).await else { return Ok(()) };
+        loop {
+            match self.report_within(SEND_TIME, doing).await {
+                Ok(_) => {}
+                Err(failed @ HopError::Failed(_)) => return Err(failed),
+                Err(_) => return Err(error),
+            }
+        }
+    }
+
+    async fn send(&self, order: &Order, doing: &'static str) -> Result<(), HopError> {
         match timeout(SEND_TIME, self.socket.send(order, &[])).await {
-            Ok(Ok(())) => Ok(()),
-            // A task that fails says why before it ends.
-            Ok(Err(error)) => Err(match self.report_within(SEND_TIME, doing).await {
-                Err(failed @ HopError::Failed(_)) => failed,
-                _ => HopError::Lost { who: "task", error },
-            }),
+            Ok(sent) => sent.map_err(|error| HopError::Lost { who: "task", error }),
             Err(_) => Err(HopError::TimedOut { doing, time: SEND_TIME }),
         }
     }
@@ -308,3 +315,6 @@ impl Form {
         descriptors.next().is_none().then_some(started)
     }
 }
+
+#[cfg(test)]
+mod tests;

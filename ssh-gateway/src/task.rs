@@ -1,1 +1,607 @@
-//! One session's task: orders of the broker, what is left of the session, its end.
+//! A task, the process C1 of one session: enters a container for it, proves that its program is confined, and
+//! ends all of it. See [`crate::enter`] for the processes and [`crate::wire::task`] for what it is told.
+//!
+//! It stays in the host's pid namespace and in the gateway's cgroup: the container can neither see nor freeze
+//! it, so every deadline here holds whatever the container does.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+use rustix::thread::{
+    SecureComputingMode, ThreadNameSpaceType, no_new_privs, secure_computing_mode,
+};
+
+use serde::Serialize;
+
+use crate::enter::cgroup::{self, Groups, SessionGroup};
+use crate::enter::lsm::{self, Label};
+use crate::enter::namespaces::{self, Namespaces};
+use crate::enter::pin::Pinned;
+use crate::enter::program::Confined;
+use crate::enter::step::{
+    FromProgram, FromSupervisor, Identity, OrFail as _, Step, ToSupervisor, failure, kernel_file,
+    live,
+};
+use crate::enter::supervise::{self, Inside};
+use crate::enter::sys::{self, Forked};
+use crate::enter::verify::{self, Expected};
+use crate::enter::{capabilities, limits, seccomp};
+use crate::wire::Exit;
+use crate::wire::socket::Socket;
+use crate::wire::task::{CapabilitySets, Failure, FailureKind, Order, Pin, Report, Start, Target};
+
+/// From the order to enter until a process waits inside.
+const ENTER_TIME: Duration = Duration::from_secs(10);
+/// From the order to start until the program runs.
+const START_TIME: Duration = Duration::from_secs(10);
+/// From the first SIGKILL until nothing is left.
+const KILL_TIME: Duration = Duration::from_secs(10);
+/// What allows C3 to go on.
+const ALLOWED: u8 = 1;
+/// From the end of the last process until its supervisor has ended.
+const REAP_TIME: Duration = Duration::from_secs(2);
+
+/// Serves one socket, and ends with it.
+pub fn run(socket: &Socket) -> ! {
+    live(|| serve(socket))
+}
+
+fn serve(socket: &Socket) -> u8 {
+    let done = match socket.receive() {
+        Ok(Some((Order::Filter { pin }, _))) => filter(socket, &pin),
+        Ok(Some((Order::Enter(target), _))) => hop(socket, *target),
+        Ok(Some(_)) => Err(failure(FailureKind::Other, "an order that does not come first")),
+        // Nobody wants anything any more.
+        Ok(None) => return 0,
+        Err(error) => Err(failure(FailureKind::Other, format!("an order: {error}"))),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(failure) => {
+            drop(socket.send(&Report::Failed(failure), &[]));
+            1
+        }
+    }
+}
+
+fn filter(socket: &Socket, pin: &Pin) -> Step<()> {
+    check_ourselves(false)?;
+    let pinned = Pinned::new(pin)?;
+    let instructions = seccomp::read(pinned.pid)?;
+    pinned.check_alive()?;
+    socket
+        .send(&Report::Filter { instructions }, &[])
+        .or_fail(FailureKind::Other, "a report to the broker")
+}
+
+/// Fails when we are confined ourselves: it would be inherited.
+fn check_ourselves(may_lack_privileges: bool) -> Step<()> {
+    let refuse = |reason: &str| Err(failure(FailureKind::NotNative, reason));
+    match secure_computing_mode() {
+        Ok(SecureComputingMode::Disabled) => {}
+        _ => return refuse("the gateway has a seccomp filter: --security-opt seccomp=unconfined"),
+    }
+    if !may_lack_privileges && no_new_privs().unwrap_or(true) {
+        return refuse("the gateway has no-new-privileges, which programs would inherit");
+    }
+    Ok(())
+}
+
+fn hop(socket: &Socket, target: Target) -> Step<()> {
+    let mut session = Session::enter(target)?;
+    let result = session.serve(socket);
+    let ended = session.end();
+    match (result, ended) {
+        // Whatever went wrong: that something is left is worse.
+        (_, Err(failure)) | (Err(failure), Ok(())) => Err(failure),
+        (Ok(()), Ok(())) => {
+            // The broker may be gone.
+            drop(socket.send(&Report::Gone, &[]));
+            Ok(())
+        }
+    }
+}
+
+/// A process of the session as seen from here.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+/// A session whose processes wait or run.
+#[derive(Debug)]
+struct Session {
+    proc: OwnedFd,
+    first: OwnedFd,
+    first_process: OwnedFd,
+    group: SessionGroup,
+    namespaces: Namespaces,
+    labels: Vec<Label>,
+    confined: Confined,
+    has_user_namespace: bool,
+    supervisor: Process,
+    from_supervisor: Socket,
+    program: Option<Process>,
+    from_program: Option<Socket>,
+    exit: Option<Exit>,
+    is_empty: bool,
+}
+
+impl Session {
+    /// Enters the container: C2 and C3 wait inside.
+    fn enter(target: Target) -> Step<Self> {
+        let deadline = Instant::now() + ENTER_TIME;
+        let Target { pin, cgroup_root, session_cgroup, confinement } = target;
+        check_ourselves(confinement.no_new_privileges)?;
+        capabilities::check_held(&confinement.capabilities)?;
+        if let Some(filter) = &confinement.seccomp {
+            seccomp::check(&filter.0)?;
+        }
+        let pinned = Pinned::new(&pin)?;
+        let groups = Groups::open(&cgroup_root, &cgroup::memberships(&pinned.cgroup)?)?;
+        groups.check_not_frozen()?;
+        let entrances = groups.entrances()?;
+        let namespaces = Namespaces::of(&pinned.process)?;
+        let kinds = namespaces.differing(&Namespaces::of_ourselves(&pinned.proc)?);
+        let labels = lsm::labels(&confinement, &pinned.proc)?;
+        let known = "of the container's first process";
+        let limits = kernel_file(&pinned.process, "limits")
+            .or_errno(FailureKind::Other, format_args!("limits {known}"))?;
+        let limits = limits::plan(&confinement.rlimits, &limits::parse(&limits))?;
+        let oom_score_adj = match confinement.oom_score_adj {
+            Some(wanted) => wanted,
+            None => kernel_file(&pinned.process, "oom_score_adj")
+                .ok()
+                .and_then(|text| text.trim().parse().ok())
+                .ok_or_else(|| {
+                    failure(FailureKind::TargetGone, format!("oom_score_adj {known}"))
+                })?,
+        };
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .or_fail(FailureKind::Other, "/dev/null of the gateway")?;
+        let filter = seccomp::bytes(&seccomp::of_supervisor()?);
+        let proc = clone(&pinned.proc)?;
+        let first = clone(&pinned.pidfd)?;
+        let first_process = clone(&pinned.process)?;
+        supervise::hide()?;
+        // The last thing that is done before something must be cleaned up.
+        let group = groups.make_session(&session_cgroup)?;
+        drop(groups);
+        // The user namespace would take our rights over the host, and the kernel lets a process join a cgroup
+        // only while it sees both ends: C2 joins these two.
+        let inner = ThreadNameSpaceType::USER | ThreadNameSpaceType::CONTROL_GROUP;
+        let inside = Inside {
+            container_id: pin.container_id,
+            entrances,
+            session: group,
+            kinds: kinds & inner,
+            labels,
+            oom_score_adj,
+            confined: Confined { confinement, limits },
+            null,
+            filter,
+            pinned,
+        };
+        let forked = namespaces::join(&inside.pinned.pidfd, kinds.difference(inner))
+            .and_then(|()| Self::fork(&inside));
+        let Inside { session: group, labels, confined, .. } = inside;
+        let (supervisor, from_supervisor, from_program) = match forked {
+            Ok(forked) => forked,
+            Err(failure) => {
+                drop(group.end(Instant::now() + REAP_TIME));
+                return Err(failure);
+            }
+        };
+        let mut session = Self {
+            proc,
+            first,
+            first_process,
+            group,
+            namespaces,
+            labels,
+            confined,
+            has_user_namespace: kinds.contains(ThreadNameSpaceType::USER),
+            supervisor,
+            from_supervisor,
+            program: None,
+            from_program: Some(from_program),
+            exit: None,
+            is_empty: false,
+        };
+        match session.await_inside(deadline) {
+            Ok(()) => Ok(session),
+            Err(failure) => Err(session.abandon(failure)),
+        }
+    }
+
+    fn fork(inside: &Inside) -> Step<(Process, Socket, Socket)> {
+        let pair = || Socket::pair().or_errno(FailureKind::Exhausted, "a socket");
+        let (from_supervisor, for_supervisor) = pair()?;
+        let (from_program, for_program) = pair()?;
+        match sys::fork().or_errno(FailureKind::Exhausted, "a process in the container")? {
+            Forked::Child => {
+                drop((from_supervisor, from_program));
+                live(|| supervise::run(inside, for_supervisor, for_program))
+            }
+            Forked::Parent(pid) => {
+                let pidfd = pidfd_open(pid, PidfdFlags::empty())
+                    .or_errno(FailureKind::Other, "the supervisor's process")?;
+                Ok((Process { pid, pidfd }, from_supervisor, from_program))
+            }
+        }
+    }
+
+    /// Waits until C3 waits.
+    fn await_inside(&mut self, deadline: Instant) -> Step<()> {
+        let mut waits = false;
+        while !waits || self.program.is_none() {
+            match self.next(deadline, "enter the container")? {
+                Next::Program(FromProgram::Waits, _) => waits = true,
+                Next::Forked => {}
+                other => return Err(self.unexpected(other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what the broker says until nothing is left, or nobody wants it any more.
+    fn serve(&mut self, socket: &Socket) -> Step<()> {
+        report(socket, &Report::Entered, &[])?;
+        let Some(start) = self.await_start(socket)? else { return Ok(()) };
+        let descriptors = self.start(&start)?;
+        drop(start);
+        let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        report(socket, &Report::Started, &borrowed)?;
+        drop(descriptors);
+        self.accompany(socket)
+    }
+
+    /// Waits to be told what to run; `None` when the session is not wanted any more.
+    fn await_start(&mut self, socket: &Socket) -> Step<Option<Box<Start>>> {
+        loop {
+            match self.next_unless(None, Some(socket), "wait")? {
+                Next::Order(Order::Start(start)) => return Ok(Some(start)),
+                Next::Order(Order::Stop { .. }) | Next::NoMoreOrders => return Ok(None),
+                Next::Order(Order::Signal { .. }) => {}
+                other => return Err(self.unexpected(other)),
+            }
+        }
+    }
+
+    fn tell_program<T: Serialize>(&self, message: &T) -> Step<()> {
+        let sent = self.from_program.as_ref().map(|socket| socket.send(message, &[]));
+        match sent {
+            Some(sent) => sent.or_fail(FailureKind::Other, "a message into the container"),
+            None => Err(self.unexpected(Next::ProgramClosed)),
+        }
+    }
+
+    /// Starts the program; gives the descriptors for the broker.
+    fn start(&mut self, start: &Start) -> Step<Vec<OwnedFd>> {
+        const DOING: &str = "start the program";
+        let deadline = Instant::now() + START_TIME;
+        self.tell_program(start)?;
+        let mut connected = None;
+        let mut own = None;
+        let mut has_given_up = false;
+        while own.is_none() || !has_given_up {
+            match self.next(deadline, DOING)? {
+                Next::Program(FromProgram::Connected(identity), descriptors) => {
+                    self.from_supervisor
+                        .send(&ToSupervisor::GiveUp(identity.clone()), &[])
+                        .or_fail(FailureKind::Other, "a message to C2")?;
+                    connected = Some((identity, descriptors));
+                }
+                Next::Program(FromProgram::Confined { is_own }, _) => own = Some(is_own),
+                Next::GaveUp => has_given_up = true,
+                other => return Err(self.unexpected(other)),
+            }
+        }
+        let (Some((identity, descriptors)), Some(is_own)) = (connected, own) else {
+            return Err(failure(FailureKind::Other, "C3 does not say who it is"));
+        };
+        self.verify(identity, is_own)?;
+        self.tell_program(&ALLOWED)?;
+        // C3 closes its socket by its exec.
+        loop {
+            match self.next(deadline, DOING)? {
+                Next::ProgramClosed => break,
+                Next::Exited => {}
+                other => return Err(self.unexpected(other)),
+            }
+        }
+        if let Some(program) = self.program.as_ref().filter(|_| !self.labels.is_empty()) {
+            lsm::check_current(&self.labels, &self.directory(program)?)?;
+        }
+        Ok(descriptors)
+    }
+
+    /// Proves from outside that C3 is confined.
+    fn verify(&self, identity: Identity, is_own: bool) -> Step<()> {
+        let confinement = &self.confined.confinement;
+        let mut sets: CapabilitySets = confinement.capabilities;
+        if is_own {
+            let is_root = identity.uid == 0;
+            let own = capabilities::after_exec(&sets, is_root, confinement.no_new_privileges);
+            sets.effective = own.effective & sets.permitted;
+            sets.permitted &= own.permitted;
+        }
+        let identity = if self.has_user_namespace {
+            verify::outside(&identity, &self.first_process)?
+        } else {
+            identity
+        };
+        let expected = Expected {
+            identity,
+            capabilities: sets,
+            no_new_privileges: confinement.no_new_privileges,
+            filters: u32::from(confinement.seccomp.is_some()),
+        };
+        let Some(program) = &self.program else {
+            return Err(failure(FailureKind::Other, "there is no program"));
+        };
+        verify::check(&self.directory(program)?, &expected, &self.namespaces)?;
+        sys::send_signal(&program.pidfd, 0, false)
+            .or_errno(FailureKind::TargetGone, "the program's process")
+    }
+
+    /// The directory of a process in the host's `/proc`.
+    fn directory(&self, process: &Process) -> Step<OwnedFd> {
+        let name = process.pid.as_raw_nonzero().to_string();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.proc, name.as_str(), flags, Mode::empty())
+            .or_errno(FailureKind::Other, "the program in /proc")
+    }
+
+    /// While the program runs.
+    fn accompany(&mut self, socket: &Socket) -> Step<()> {
+        let mut told = false;
+        let mut deadline = None;
+        loop {
+            if let Some(exit) = self.exit.filter(|_| !told) {
+                told = true;
+                // A broker that is gone needs no exit status.
+                drop(socket.send(&Report::Exited(exit), &[]));
+            }
+            if self.is_empty {
+                return Ok(());
+            }
+            match self.next_unless(deadline, Some(socket), "end")? {
+                Next::Order(Order::Signal { number }) => self.signal(number),
+                Next::Order(Order::Stop { grace_ms }) => {
+                    self.signal(libc::SIGHUP);
+                    self.signal(libc::SIGTERM);
+                    // What was stopped could not end.
+                    self.signal(libc::SIGCONT);
+                    deadline = Some(Instant::now() + Duration::from_millis(grace_ms.into()));
+                }
+                Next::Order(_) => {
+                    return Err(failure(FailureKind::Other, "an order that comes too late"));
+                }
+                Next::NoMoreOrders => return Ok(()),
+                Next::Exited => {}
+                Next::Empty => {
+                    // C2 is gone with what it knew: the program cannot have lived on.
+                    let killed = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
+                    self.exit.get_or_insert(killed);
+                    self.is_empty = true;
+                }
+                Next::TimedOut => return Ok(()),
+                other => return Err(self.unexpected(other)),
+            }
+        }
+    }
+
+    /// Sends a signal to the program's process group.
+    fn signal(&self, number: i32) {
+        if !(1..=64).contains(&number) {
+            return;
+        }
+        let Some(program) = &self.program else { return };
+        let sent = sys::send_signal(&program.pidfd, number, true);
+        let is_old_kernel = sent.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL));
+        // Before Linux 6.9 there is only the number; it is the group's as long as its leader is not collected.
+        if is_old_kernel && self.exit.is_none() {
+            sys::send_signal_to_group(program.pid, number).ok();
+        }
+    }
+
+    /// Ends what is left, and cleans up.
+    fn end(self) -> Step<()> {
+        let deadline = Instant::now() + KILL_TIME;
+        if !self.is_empty {
+            self.group.kill().ok();
+        }
+        if let Some(program) = &self.program {
+            sys::send_signal(&program.pidfd, libc::SIGKILL, false).ok();
+        }
+        // C2 ends when it has collected everything. Before it has a child, or stopped by someone, it does not.
+        let collects = self.program.is_some();
+        if !collects || !has_ended(&self.supervisor, Instant::now() + REAP_TIME) {
+            sys::send_signal(&self.supervisor.pidfd, libc::SIGKILL, false).ok();
+        }
+        if !has_ended(&self.supervisor, deadline) {
+            let reason = "the session's processes cannot be killed: the container is frozen";
+            return Err(failure(FailureKind::TimedOut, reason));
+        }
+        waitpid(Some(self.supervisor.pid), WaitOptions::empty())
+            .or_fail(FailureKind::Other, "collecting the supervisor")?;
+        self.group.end(deadline)
+    }
+
+    /// Ends everything because of a failure, which becomes worse if that fails too.
+    fn abandon(self, because: Failure) -> Failure {
+        match self.end() {
+            Ok(()) => because,
+            Err(left) => failure(because.kind, format!("{}; {}", because.reason, left.reason)),
+        }
+    }
+
+    /// What happens next, before a deadline.
+    fn next(&mut self, deadline: Instant, doing: &str) -> Step<Next> {
+        match self.next_unless(Some(deadline), None, doing)? {
+            Next::TimedOut => {
+                let reason = format!(
+                    "it takes too long to {doing}: the container may be frozen, or stops our processes"
+                );
+                Err(failure(FailureKind::TimedOut, reason))
+            }
+            next => Ok(next),
+        }
+    }
+
+    /// What happens next; without a deadline whenever it does.
+    fn next_unless(
+        &mut self,
+        deadline: Option<Instant>,
+        orders: Option<&Socket>,
+        doing: &str,
+    ) -> Step<Next> {
+        self.wait(deadline, orders).or_fail(FailureKind::Other, format_args!("waiting to {doing}"))
+    }
+
+    fn wait(&mut self, deadline: Option<Instant>, orders: Option<&Socket>) -> io::Result<Next> {
+        // C3 closes its socket before C2 can say that it ended: so C3's comes first.
+        let sockets = [self.from_program.as_ref(), Some(&self.from_supervisor), orders];
+        match readable(sockets, deadline)? {
+            None => Ok(Next::TimedOut),
+            Some(0) => match self.from_program.as_ref().map(Socket::receive).transpose()?.flatten()
+            {
+                Some((message, descriptors)) => Ok(Next::Program(message, descriptors)),
+                None => {
+                    self.from_program = None;
+                    Ok(Next::ProgramClosed)
+                }
+            },
+            Some(1) => match self.from_supervisor.receive()? {
+                Some((FromSupervisor::Forked, descriptors)) => {
+                    self.program = Some(self.process(descriptors)?);
+                    Ok(Next::Forked)
+                }
+                Some((FromSupervisor::GaveUp, _)) => Ok(Next::GaveUp),
+                Some((FromSupervisor::Exited(exit), _)) => {
+                    self.exit = Some(exit);
+                    Ok(Next::Exited)
+                }
+                Some((FromSupervisor::Empty, _)) | None => Ok(Next::Empty),
+                Some((FromSupervisor::Failed(failure), _)) => Ok(Next::Failed(failure)),
+            },
+            Some(_) => match orders.map(Socket::receive).transpose()?.flatten() {
+                Some((order, _)) => Ok(Next::Order(order)),
+                None => Ok(Next::NoMoreOrders),
+            },
+        }
+    }
+
+    /// The process behind a pidfd that C2 sent, by its number in our own pid namespace.
+    fn process(&self, descriptors: Vec<OwnedFd>) -> io::Result<Process> {
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, "no process of the program");
+        let pidfd = descriptors.into_iter().next().ok_or_else(missing)?;
+        let information = kernel_file(&self.proc, &format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        let pid = information
+            .lines()
+            .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+            .filter(|pid| *pid > 0)
+            .and_then(Pid::from_raw);
+        Ok(Process { pid: pid.ok_or_else(missing)?, pidfd })
+    }
+
+    /// What it means that something else happens than should.
+    fn unexpected(&self, next: Next) -> Failure {
+        if let Next::Failed(failure) | Next::Program(FromProgram::Failed(failure), _) = next {
+            return failure;
+        }
+        if let Err(gone) = sys::send_signal(&self.first, 0, false)
+            .or_errno(FailureKind::TargetGone, "the container")
+        {
+            return gone;
+        }
+        let reason = match next {
+            Next::Exited | Next::Empty | Next::ProgramClosed => {
+                "our process in the container was killed before it became the program"
+            }
+            _ => "something happened in another order than it can",
+        };
+        failure(FailureKind::Other, reason)
+    }
+}
+
+/// What a session waits for.
+#[derive(Debug)]
+enum Next {
+    /// C3 says something.
+    Program(FromProgram, Vec<OwnedFd>),
+    /// C3 has executed, or ended.
+    ProgramClosed,
+    /// C2 has forked C3.
+    Forked,
+    /// C2 has no privileges any more.
+    GaveUp,
+    /// C3 ended, whatever it was.
+    Exited,
+    /// Nothing is left, or C2 was killed.
+    Empty,
+    /// C2 cannot do its part.
+    Failed(Failure),
+    /// The broker says something.
+    Order(Order),
+    /// The broker does not want the session any more.
+    NoMoreOrders,
+    /// Nothing happened in time.
+    TimedOut,
+}
+
+/// The first of these sockets that has something to say; `None` at the deadline.
+fn readable<const N: usize>(
+    sockets: [Option<&Socket>; N],
+    deadline: Option<Instant>,
+) -> io::Result<Option<usize>> {
+    loop {
+        let (places, mut waited): (Vec<usize>, Vec<PollFd<'_>>) = sockets
+            .iter()
+            .enumerate()
+            .filter_map(|(place, socket)| Some((place, PollFd::new((*socket)?, PollFlags::IN))))
+            .unzip();
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut waited, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready = places.iter().zip(&waited).find(|(_, one)| !one.revents().is_empty());
+        if let Some((place, _)) = ready {
+            return Ok(Some(*place));
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(None);
+        }
+    }
+}
+
+/// Whether a process ends before a deadline.
+fn has_ended(process: &Process, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut waited = [PollFd::new(&process.pidfd, PollFlags::IN)];
+        match poll(&mut waited, timeout.as_ref()) {
+            Ok(0) | Err(_) if Instant::now() >= deadline => return false,
+            Ok(0) | Err(_) => {}
+            Ok(_) => return true,
+        }
+    }
+}
+
+fn report(socket: &Socket, report: &Report, descriptors: &[BorrowedFd<'_>]) -> Step<()> {
+    socket.send(report, descriptors).or_fail(FailureKind::Other, "a report to the broker")
+}
+
+fn clone(descriptor: &OwnedFd) -> Step<OwnedFd> {
+    descriptor.try_clone().or_errno(FailureKind::Exhausted, "a descriptor")
+}

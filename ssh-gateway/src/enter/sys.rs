@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::io::Errno;
@@ -98,18 +98,45 @@ pub fn set_standard(
     duplicate_to(stderr, 2)
 }
 
-/// Makes `kept` descriptor 3, and closes all from 4 on. What the kept one was called before is closed too.
-pub fn keep_only(kept: OwnedFd) -> io::Result<OwnedFd> {
-    if kept.as_raw_fd() == 3 {
-        close_range(4, 0)?;
-        return Ok(kept);
+/// Makes these descriptors 3, 4 and so on, which close on exec, and closes all others but 0, 1 and 2. Whoever
+/// owned descriptors before must forget them.
+pub fn keep_only<const N: usize>(kept: [OwnedFd; N]) -> io::Result<[OwnedFd; N]> {
+    let mut aside = [-1; N];
+    for (aside, kept) in aside.iter_mut().zip(kept) {
+        *aside = duplicate_aside(kept.as_fd())?;
+        std::mem::forget(kept);
     }
-    // SAFETY: both are plain numbers; whatever 3 was is given up by the contract of this function.
-    check(unsafe { libc::dup3(kept.as_raw_fd(), 3, libc::O_CLOEXEC) })?;
-    std::mem::forget(kept);
-    close_range(4, 0)?;
-    // SAFETY: the duplicate was made just now.
-    Ok(unsafe { OwnedFd::from_raw_fd(3) })
+    for (to, from) in (3..).zip(aside) {
+        // SAFETY: plain numbers; what was at `to` is given up by the contract of this function.
+        check(unsafe { libc::dup3(from, to, libc::O_CLOEXEC) })?;
+    }
+    let first = c_uint::try_from(3 + N).map_err(io::Error::other)?;
+    close_range(first, 0)?;
+    let mut number = 2;
+    Ok(aside.map(|_| {
+        number += 1;
+        // SAFETY: the duplicate was made above, and is owned by nobody.
+        unsafe { OwnedFd::from_raw_fd(number) }
+    }))
+}
+
+/// Closes all descriptors but 0, 1, 2, `first`, which must be 3, and `second`, which becomes 4 and closes on exec.
+/// Whoever owned others must forget them.
+pub fn keep_beside(first: &OwnedFd, second: Option<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+    if first.as_raw_fd() != 3 {
+        return Err(io::Error::other("the control socket is not where it belongs"));
+    }
+    let Some(second) = second else {
+        close_range(4, 0)?;
+        return Ok(None);
+    };
+    let aside = duplicate_aside(second.as_fd())?;
+    std::mem::forget(second);
+    // SAFETY: plain numbers; what was at 4 is given up by the contract of this function.
+    check(unsafe { libc::dup3(aside, 4, libc::O_CLOEXEC) })?;
+    close_range(5, 0)?;
+    // SAFETY: the duplicate was made above, and is owned by nobody.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(4) }))
 }
 
 fn duplicate_aside(descriptor: BorrowedFd<'_>) -> io::Result<RawFd> {
@@ -234,7 +261,7 @@ pub fn signal_bit(number: c_int) -> u64 {
 }
 
 /// Sends a signal to a process, or to its process group (pidfd_send_signal(2); groups need Linux 6.9).
-pub fn send_signal(process: BorrowedFd<'_>, number: c_int, to_group: bool) -> io::Result<()> {
+pub fn send_signal(process: impl AsFd, number: c_int, to_group: bool) -> io::Result<()> {
     /// `PIDFD_SIGNAL_PROCESS_GROUP`.
     const PROCESS_GROUP: c_uint = 4;
     let flags = if to_group { PROCESS_GROUP } else { 0 };
@@ -242,7 +269,7 @@ pub fn send_signal(process: BorrowedFd<'_>, number: c_int, to_group: bool) -> io
     check_long(unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
-            process.as_raw_fd(),
+            process.as_fd().as_raw_fd(),
             number,
             ptr::null::<c_void>(),
             flags,
@@ -282,6 +309,38 @@ pub fn install_filter(instructions: &[u8]) -> io::Result<()> {
             libc::SECCOMP_SET_MODE_FILTER,
             0_u32,
             ptr::from_ref(&program),
+        )
+    })?;
+    Ok(())
+}
+
+/// Soft and hard limit of a resource, a `RLIMIT_…` number (getrlimit(2)).
+pub fn limit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one `rlimit64`, which is there.
+    check_long(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            ptr::null::<libc::rlimit64>(),
+            ptr::from_mut(&mut limit),
+        )
+    })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Sets soft and hard limit of a resource.
+pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the kernel reads one `rlimit64`.
+    check_long(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            ptr::from_ref(&limit),
+            ptr::null_mut::<libc::rlimit64>(),
         )
     })?;
     Ok(())

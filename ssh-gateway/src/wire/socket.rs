@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -173,7 +174,15 @@ fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> io::Result<Option<Received<
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::io::retry_on_intr(|| {
-        recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        let mut take = || {
+            let mut into = [IoSliceMut::new(&mut bytes)];
+            recvmsg(socket, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)
+        };
+        match take() {
+            // The other end closed before it read all of ours. What it said before that is still there.
+            Err(Errno::CONNRESET) => take(),
+            taken => taken,
+        }
     })?;
     let mut descriptors = Vec::new();
     for part in control.drain() {
@@ -201,6 +210,8 @@ fn receive<T: DeserializeOwned>(socket: &OwnedFd) -> io::Result<Option<Received<
 /// The content of a long message.
 fn long(descriptor: Option<OwnedFd>) -> io::Result<Vec<u8>> {
     let descriptor = descriptor.ok_or_else(|| invalid("a long message without its content"))?;
+    // Only a memory file can be asked this: reading anything else could wait for ever.
+    rustix::fs::fcntl_get_seals(&descriptor)?;
     let mut file = File::from(descriptor);
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
@@ -216,7 +227,7 @@ fn is_readable(socket: &OwnedFd, wait: Duration) -> io::Result<bool> {
     let timeout = Timespec::try_from(wait).ok();
     match poll(&mut waited, timeout.as_ref()) {
         Ok(ready) => Ok(ready > 0),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,0 +1,1 @@
+//! How long a hop takes. Not a test of anything: `cargo test --release … hop::tests::bench -- --ignored`.

@@ -1,0 +1,1 @@
+//! `docker exec` and the hop side by side.
