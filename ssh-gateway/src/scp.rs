@@ -19,7 +19,7 @@ use std::io;
 
 use rustix::fs::Mode;
 
-use command::{Direction, Options};
+use command::{Direction, Options, Word};
 use peer::{Ended, Peer};
 
 /// Everything was copied.
@@ -30,6 +30,12 @@ const EXIT_FAILED: u8 = 1;
 /// Nothing is copied from or to deeper below its start than this: each level holds a descriptor.
 const DEPTH_MAX: usize = 200;
 
+/// Whether [`words`] will make something of a command line. No file is looked at for it.
+#[must_use]
+pub fn understands(command: &[u8]) -> bool {
+    parts(command).is_some()
+}
+
 /// The words of a plain command line `scp -t|-f … PATH…` as a shell would pass them on: without quotes, with
 /// `~`, and, for `-f`, with the files that the patterns of its paths mean now. `None` for anything else, be it
 /// another program or a command line that needs a shell.
@@ -37,17 +43,23 @@ const DEPTH_MAX: usize = 200;
 /// Call it where [`run`] is called: in the container, as the user, in the home directory.
 #[must_use]
 pub fn words(command: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let words = command::parse(command)?;
-    let literal: Vec<Vec<u8>> = words.iter().map(command::Word::literal).collect();
-    let (options, first_path) = Options::of(&literal)?;
-    let mut expanded = literal.get(..first_path)?.to_vec();
-    for word in words.get(first_path..)? {
-        match options.direction {
+    let (direction, mut expanded, paths) = parts(command)?;
+    for word in &paths {
+        match direction {
             Direction::Source => expanded.append(&mut glob::expand(word)),
             Direction::Sink => expanded.push(word.path()),
         }
     }
     Some(expanded)
+}
+
+/// Which way, the program and its options, and the paths as they were written.
+fn parts(command: &[u8]) -> Option<(Direction, Vec<Vec<u8>>, Vec<Word>)> {
+    let words = command::parse(command)?;
+    let literal: Vec<Vec<u8>> = words.iter().map(Word::literal).collect();
+    let (options, first_path) = Options::of(&literal)?;
+    let paths = words.get(first_path..)?.to_vec();
+    Some((options.direction, literal.get(..first_path)?.to_vec(), paths))
 }
 
 /// Serves one scp client on standard input and output, as these words say; the first is the name of the program.

@@ -16,6 +16,18 @@ use super::*;
 /// The command line of a remote scp, when this process is one and not a test.
 const COMMAND_VARIABLE: &str = "SSH_GATEWAY_TEST_SCP";
 
+#[test]
+fn only_the_remote_side_of_scp_is_understood() {
+    for command in ["scp -t .", "scp -f -p a* 'b c'", "/usr/bin/scp -r -t -- -x"] {
+        assert!(understands(command.as_bytes()), "{command}");
+        assert!(words(command.as_bytes()).is_some(), "{command}");
+    }
+    for command in ["", "scp", "scp a b:", "scp -t a; id", "rsync --server", "sh -c 'scp -t .'"] {
+        assert!(!understands(command.as_bytes()), "{command}");
+        assert_eq!(words(command.as_bytes()), None, "{command}");
+    }
+}
+
 /// What our side says to all of `input`, and its exit status.
 fn talk(arguments: &[&[u8]], input: &[u8]) -> (Vec<u8>, u8) {
     let (ours, mut theirs_in) = io::pipe().expect("a pipe");
