@@ -7,6 +7,7 @@ use std::time::Duration;
 use russh::Sig;
 use russh::server::Handle;
 use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,6 +22,8 @@ use crate::wire::{Exit, Opaque, Program, Terminal, WindowSize};
 
 /// How long a program may take to start: a container may be slow, and a portal may have to start first.
 const START_TIME: Duration = Duration::from_secs(60);
+/// How long the end of file waits for the end of a program whose output has ended.
+const STATUS_TIME: Duration = Duration::from_secs(1);
 
 /// What a client asked for before it started a program.
 #[derive(Debug, Default)]
@@ -96,8 +99,8 @@ impl Session {
 
     async fn refuse(&self, refusal: &Refusal) -> Result<(), russh::Error> {
         output::tell(&self.out, &refusal.message).await;
-        self.out.eof().await?;
         self.out.exit_status(refusal.status.into()).await?;
+        self.out.eof().await?;
         self.out.close().await
     }
 
@@ -128,8 +131,9 @@ impl Session {
                 )));
                 let exit =
                     output::copy_terminal(&terminal, &self.out, &self.connection, exit).await;
+                self.leave(exit).await?;
                 self.out.eof().await?;
-                self.leave(exit).await
+                self.out.close().await
             }
             Streams::Pipes { input, output, error } => {
                 let _input =
@@ -139,12 +143,28 @@ impl Session {
                     output::copy(&error, &self.out, Some(STDERR), &self.connection),
                 );
                 drop((output, error));
-                self.out.eof().await?;
-                self.leave(exit.await).await
+                self.finish(exit).await
             }
         }
     }
 
+    /// After the last byte. A client that has nothing more to say closes the channel at our end of file, and
+    /// then hears no status: so that comes first, unless the program goes on without its output.
+    async fn finish(&self, mut exit: oneshot::Receiver<Exit>) -> Result<(), russh::Error> {
+        match timeout(STATUS_TIME, &mut exit).await {
+            Ok(exit) => {
+                self.leave(exit).await?;
+                self.out.eof().await?;
+            }
+            Err(_) => {
+                self.out.eof().await?;
+                self.leave(exit.await).await?;
+            }
+        }
+        self.out.close().await
+    }
+
+    /// Tells how the program ended.
     async fn leave(
         &self,
         exit: Result<Exit, oneshot::error::RecvError>,
@@ -167,7 +187,7 @@ impl Session {
             // The broker is gone, and with it this process.
             Err(_) => {}
         }
-        self.out.close().await
+        Ok(())
     }
 }
 
