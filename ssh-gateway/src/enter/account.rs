@@ -22,9 +22,9 @@ const ENTRIES_MAX: usize = 10_000;
 const ID_MAX: u32 = i32::MAX as u32;
 
 /// Where users are listed.
-const PASSWD: &str = "/etc/passwd";
+pub(crate) const PASSWD: &str = "/etc/passwd";
 /// Where groups are listed.
-const GROUP: &str = "/etc/group";
+pub(crate) const GROUP: &str = "/etc/group";
 
 /// A user inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn find(user: &User) -> Step<Account> {
 }
 
 /// The beginning of a regular file inside.
-fn read(path: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &str) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let file = rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
     if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
@@ -67,19 +67,19 @@ fn read(path: &str) -> io::Result<Vec<u8>> {
 
 /// An entry of passwd(5).
 #[derive(Debug, PartialEq, Eq)]
-struct Passwd<'a> {
-    name: &'a [u8],
-    uid: u32,
+pub(crate) struct Passwd<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) uid: u32,
     gid: u32,
-    home: &'a [u8],
+    pub(crate) home: &'a [u8],
     shell: &'a [u8],
 }
 
 /// An entry of group(5).
 #[derive(Debug, PartialEq, Eq)]
-struct Group<'a> {
-    name: &'a [u8],
-    gid: u32,
+pub(crate) struct Group<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) gid: u32,
     members: &'a [u8],
 }
 
@@ -92,7 +92,8 @@ fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
         .take(ENTRIES_MAX)
 }
 
-fn users(file: &[u8]) -> impl Iterator<Item = Passwd<'_>> {
+/// The entries of a passwd file.
+pub(crate) fn users(file: &[u8]) -> impl Iterator<Item = Passwd<'_>> {
     lines(file).filter_map(|fields| match fields.as_slice() {
         &[name, _, uid, gid, _, home, shell] if !name.is_empty() => {
             Some(Passwd { name, uid: id(uid)?, gid: id(gid)?, home, shell })
@@ -101,7 +102,8 @@ fn users(file: &[u8]) -> impl Iterator<Item = Passwd<'_>> {
     })
 }
 
-fn groups(file: &[u8]) -> impl Iterator<Item = Group<'_>> {
+/// The entries of a group file.
+pub(crate) fn groups(file: &[u8]) -> impl Iterator<Item = Group<'_>> {
     lines(file).filter_map(|fields| match fields.as_slice() {
         &[name, _, gid, members] if !name.is_empty() => {
             Some(Group { name, gid: id(gid)?, members })
@@ -116,8 +118,8 @@ fn id(text: &[u8]) -> Option<u32> {
     (number <= ID_MAX).then_some(number)
 }
 
-/// Who this is by these two files.
-fn resolve(user: &User, passwd: &[u8], group: &[u8]) -> Result<Account, String> {
+/// Who this is by these two files; why there is nobody.
+pub fn resolve(user: &User, passwd: &[u8], group: &[u8]) -> Result<Account, String> {
     let Some(asked) = user.name.as_deref().filter(|name| !name.is_empty()) else {
         let entry = users(passwd).find(|entry| entry.uid == user.container_uid);
         let identity = Identity {

@@ -243,7 +243,7 @@ fn check_directory() -> Step<()> {
 enum Run {
     Execute(Vec<Candidate>),
     Sftp,
-    Scp(Vec<Vec<u8>>),
+    Scp(Vec<u8>),
     Portal,
 }
 
@@ -267,10 +267,8 @@ fn choose(start: &Start, account: &Account, environment: &Environment) -> Step<R
             .collect::<Step<_>>()
             .map(Run::Execute),
         Program::Command(line) => {
-            if !is_on_path(b"scp", environment)
-                && let Some(words) = crate::scp::words(line)
-            {
-                return Ok(Run::Scp(words));
+            if !is_on_path(b"scp", environment) && crate::scp::understands(line) {
+                return Ok(Run::Scp(line.clone()));
             }
             let mut candidates = shells(account)
                 .map(|shell| {
@@ -375,7 +373,9 @@ fn run_own(ready: Ready) -> u8 {
     let home = Path::new(std::ffi::OsStr::from_bytes(&ready.account.home));
     match (ready.run, ready.portal) {
         (Run::Sftp, _) => crate::sftp::serve(home),
-        (Run::Scp(words), _) => crate::scp::run(&words),
+        // Its patterns are the user's: nothing is looked for before everything is in force.
+        (Run::Scp(line), _) => crate::scp::words(&line)
+            .map_or(super::step::EXIT_BROKEN, |words| crate::scp::run(&words)),
         (Run::Portal, Some(socket)) => crate::portal::run(socket, home),
         (Run::Portal, None) | (Run::Execute(_), _) => super::step::EXIT_BROKEN,
     }

@@ -4,20 +4,11 @@
 //! out. No name service is asked.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use crate::enter::account::{GROUP, PASSWD, groups, read, users};
 
-/// Of either file no more than this is read. In bytes.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Longer names are not shown. In bytes, as useradd(8).
 const NAME_BYTES_MAX: usize = 32;
-
-/// Where the users stand (passwd(5)).
-const USERS: &str = "/etc/passwd";
-/// Where the groups stand (group(5)).
-const GROUPS: &str = "/etc/group";
 
 /// Both files, read when first needed.
 #[derive(Debug, Default)]
@@ -41,7 +32,8 @@ impl Accounts {
 
     /// The name of a group.
     pub(super) fn group(&mut self, number: u32) -> Option<&str> {
-        let groups = self.groups.get_or_insert_with(|| Names::parse(&read(GROUPS)));
+        let groups =
+            self.groups.get_or_insert_with(|| Names::of_groups(&read(GROUP).unwrap_or_default()));
         groups.by_number.get(&number).map(String::as_str)
     }
 
@@ -51,32 +43,35 @@ impl Accounts {
     }
 
     fn users(&mut self) -> &Names {
-        self.users.get_or_insert_with(|| Names::parse(&read(USERS)))
+        self.users.get_or_insert_with(|| Names::of_users(&read(PASSWD).unwrap_or_default()))
     }
 }
 
 impl Names {
-    /// `name:…:number` a line, and with six or more fields a home directory; the first of two lines counts.
-    fn parse(file: &[u8]) -> Self {
+    /// Of two entries the first counts, as everywhere.
+    fn of_users(file: &[u8]) -> Self {
         let mut names = Self::default();
-        for line in file.split(|byte| *byte == b'\n') {
-            let mut fields = line.split(|byte| *byte == b':');
-            let (Some(name), Some(_password), Some(number)) =
-                (fields.next(), fields.next(), fields.next())
-            else {
-                continue;
-            };
-            let Some(plain) = plain(name) else { continue };
-            if let Some(number) = std::str::from_utf8(number).ok().and_then(|n| n.parse().ok()) {
-                names.by_number.entry(number).or_insert_with(|| plain.to_owned());
-            }
-            if let Some(home) = fields.nth(2)
-                && home.starts_with(b"/")
-            {
-                names.homes.entry(name.to_vec()).or_insert_with(|| home.to_vec());
+        for user in users(file) {
+            names.add(user.uid, user.name);
+            if user.home.starts_with(b"/") {
+                names.homes.entry(user.name.to_vec()).or_insert_with(|| user.home.to_vec());
             }
         }
         names
+    }
+
+    fn of_groups(file: &[u8]) -> Self {
+        let mut names = Self::default();
+        for group in groups(file) {
+            names.add(group.gid, group.name);
+        }
+        names
+    }
+
+    fn add(&mut self, number: u32, name: &[u8]) {
+        if let Some(name) = plain(name) {
+            self.by_number.entry(number).or_insert_with(|| name.to_owned());
+        }
     }
 }
 
@@ -85,20 +80,6 @@ fn plain(name: &[u8]) -> Option<&str> {
     let short = (1..=NAME_BYTES_MAX).contains(&name.len());
     let name = std::str::from_utf8(name).ok()?;
     (short && name.bytes().all(|byte| byte.is_ascii_graphic())).then_some(name)
-}
-
-/// The beginning of a regular file; nothing if it is another thing, or not there.
-fn read(path: &str) -> Vec<u8> {
-    let mut content = Vec::new();
-    // NONBLOCK: in a hostile container it may be a pipe that nobody writes to.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return content };
-    let regular =
-        rustix::fs::fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
-    if regular && File::from(file).take(FILE_BYTES_MAX).read_to_end(&mut content).is_err() {
-        content.clear();
-    }
-    content
 }
 
 #[cfg(test)]
