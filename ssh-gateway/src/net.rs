@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use russh::keys::ssh_key;
+use russh::server::Config;
 
 use self::broker::Broker;
 use self::listener::Door;
@@ -73,8 +74,9 @@ fn serve(socket: Socket) -> Result<(), Error> {
     let (settings, listeners) = begin(&socket)?;
     let descriptors = confine::give_up_privileges()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let config = server::config(&settings)?;
     confine::forbid_system_calls()?;
-    let done = runtime.block_on(speak(socket, *settings, listeners, descriptors));
+    let done = runtime.block_on(speak(socket, config, *settings, listeners, descriptors));
     // Nothing that still runs may hold up the end.
     runtime.shutdown_background();
     done
@@ -96,11 +98,11 @@ fn begin(socket: &Socket) -> Result<(Box<Settings>, Vec<TcpListener>), Error> {
 /// Serves until the broker drains or goes away.
 async fn speak(
     socket: Socket,
+    config: Config,
     settings: Settings,
     listeners: Vec<TcpListener>,
     descriptors: usize,
 ) -> Result<(), Error> {
-    let config = server::config(&settings)?;
     let broker = Broker::new(socket.into_async()?);
     let connections = descriptors / DESCRIPTORS_PER_CONNECTION;
     let Settings { limits, banner, .. } = settings;

@@ -2,6 +2,9 @@
 
 mod confined;
 mod double;
+mod forwards;
+mod protocol;
+mod russh_client;
 mod sessions;
 mod streams;
 
@@ -66,10 +69,16 @@ impl Gateway {
     }
 
     fn with(limits: Limits) -> Self {
+        Self::changed(limits, |_| {})
+    }
+
+    fn changed(limits: Limits, change: impl FnOnce(&mut Config)) -> Self {
         Self::prepare(limits, |socket, settings, listener| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
+            let mut config = server::config(&settings).unwrap();
+            change(&mut config);
             runtime.spawn(async move {
-                speak(socket, settings, vec![listener], 4096).await.unwrap();
+                speak(socket, config, settings, vec![listener], 4096).await.unwrap();
             });
             (Some(runtime), None)
         })
@@ -107,13 +116,12 @@ impl Gateway {
     /// OpenSSH's client with these options and words after the host.
     fn ssh(&self, options: &[&str], words: &[&str]) -> Command {
         let mut command = Command::new("ssh");
-        command.args(["-F", "none", "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]);
+        // The first value of an option counts.
+        command.args(["-F", "none"]).args(options);
+        command.args(["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]);
         command.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]);
-        command
-            .args(["-o", "LogLevel=ERROR", "-p", &self.port.to_string()])
-            .arg("-i")
-            .arg(self.key());
-        command.args(options).arg("web@127.0.0.1").args(words);
+        command.args(["-p", &self.port.to_string()]).arg("-i").arg(self.key());
+        command.arg("web@127.0.0.1").args(words);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -1,0 +1,403 @@
+//! Single messages of a client, without encryption so that they can be written by hand.
+
+use std::borrow::Cow;
+use std::io::Read as _;
+use std::net::TcpStream;
+
+use russh::keys::signature::Signer as _;
+use russh::keys::ssh_encoding::Encode as _;
+use russh::{cipher, kex, mac};
+
+use super::*;
+use crate::wire::net::Question;
+
+const DISCONNECT: u8 = 1;
+const SERVICE_REQUEST: u8 = 5;
+const SERVICE_ACCEPT: u8 = 6;
+const KEXINIT: u8 = 20;
+const NEWKEYS: u8 = 21;
+const USERAUTH_REQUEST: u8 = 50;
+const USERAUTH_FAILURE: u8 = 51;
+const USERAUTH_SUCCESS: u8 = 52;
+const USERAUTH_PK_OK: u8 = 60;
+const GLOBAL_REQUEST: u8 = 80;
+const REQUEST_FAILURE: u8 = 82;
+const CHANNEL_OPEN: u8 = 90;
+const CHANNEL_OPEN_CONFIRMATION: u8 = 91;
+const CHANNEL_OPEN_FAILURE: u8 = 92;
+const CHANNEL_DATA: u8 = 94;
+const CHANNEL_REQUEST: u8 = 98;
+const CHANNEL_SUCCESS: u8 = 99;
+const CHANNEL_FAILURE: u8 = 100;
+
+/// A gateway that speaks in clear text.
+fn naked(limits: Limits) -> Gateway {
+    Gateway::changed(limits, |config| {
+        config.preferred.kex = Cow::Borrowed(&[kex::NONE]);
+        config.preferred.cipher = Cow::Borrowed(&[cipher::NONE]);
+        config.preferred.mac = Cow::Borrowed(&[mac::NONE]);
+    })
+}
+
+/// Puts a message together.
+#[derive(Clone, Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn new(kind: u8) -> Self {
+        Self(vec![kind])
+    }
+
+    fn byte(mut self, byte: u8) -> Self {
+        self.0.push(byte);
+        self
+    }
+
+    fn number(mut self, number: u32) -> Self {
+        self.0.extend(number.to_be_bytes());
+        self
+    }
+
+    fn string(self, string: impl AsRef<[u8]>) -> Self {
+        let string = string.as_ref();
+        let mut this = self.number(u32::try_from(string.len()).unwrap());
+        this.0.extend_from_slice(string);
+        this
+    }
+}
+
+struct Raw(TcpStream);
+
+impl Raw {
+    /// After the identification strings and the server's KEXINIT.
+    fn greet(gateway: &Gateway) -> Self {
+        let mut socket = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.write_all(b"SSH-2.0-raw\r\n").unwrap();
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut byte = [0; 1];
+            socket.read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        assert_eq!(text(&line), "SSH-2.0-chores\r\n");
+        let mut raw = Self(socket);
+        assert_eq!(raw.receive().unwrap()[0], KEXINIT);
+        raw
+    }
+
+    /// After the key exchange.
+    fn connect(gateway: &Gateway) -> Self {
+        let mut raw = Self::greet(gateway);
+        let mut kexinit = Message::new(KEXINIT);
+        kexinit.0.extend([0; 16]);
+        for list in ["none", "ssh-ed25519", "none", "none", "none", "none", "none", "none", "", ""]
+        {
+            kexinit = kexinit.string(list);
+        }
+        raw.send(kexinit.byte(0).number(0));
+        assert_eq!(raw.receive().unwrap()[0], NEWKEYS);
+        raw.send(Message::new(NEWKEYS));
+        raw
+    }
+
+    /// After the request for authentication.
+    fn authenticating(gateway: &Gateway) -> Self {
+        let mut raw = Self::connect(gateway);
+        raw.send(Message::new(SERVICE_REQUEST).string("ssh-userauth"));
+        assert_eq!(raw.receive().unwrap()[0], SERVICE_ACCEPT);
+        raw
+    }
+
+    fn authenticated(gateway: &Gateway) -> Self {
+        let mut raw = Self::authenticating(gateway);
+        raw.send(signed("web", &key(1)));
+        assert_eq!(raw.receive().unwrap()[0], USERAUTH_SUCCESS);
+        raw
+    }
+
+    /// Opens a session; its number on the server's side.
+    fn session(&mut self) -> u32 {
+        let open = Message::new(CHANNEL_OPEN).string("session");
+        self.send(open.number(7).number(1 << 20).number(1 << 15));
+        let answer = self.receive().unwrap();
+        assert_eq!(answer[0], CHANNEL_OPEN_CONFIRMATION, "{answer:?}");
+        u32::from_be_bytes(answer[5..9].try_into().unwrap())
+    }
+
+    fn send(&mut self, message: Message) {
+        let padding = 8 - (message.0.len() + 5) % 8;
+        let padding = if padding < 4 { padding + 8 } else { padding };
+        let length = u32::try_from(message.0.len() + padding + 1).unwrap();
+        let mut packet = length.to_be_bytes().to_vec();
+        packet.push(u8::try_from(padding).unwrap());
+        packet.extend(message.0);
+        packet.resize(packet.len() + padding, 0);
+        // The server may have closed already; that is seen when its answer is read.
+        self.0.write_all(&packet).ok();
+    }
+
+    /// The next message that is no debug or ignore; None at the end.
+    fn receive(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let mut head = [0; 5];
+            match self.0.read_exact(&mut head) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => panic!("no answer"),
+                other => other.ok()?,
+            }
+            let length = u32::from_be_bytes(head[..4].try_into().unwrap());
+            let mut rest = vec![0; usize::try_from(length).unwrap() - 1];
+            self.0.read_exact(&mut rest).ok()?;
+            rest.truncate(rest.len() - usize::from(head[4]));
+            // 7: EXT_INFO.
+            if !matches!(rest[0], 2..=4 | 7) {
+                return Some(rest);
+            }
+        }
+    }
+
+    fn ask(&mut self, message: Message) -> Vec<u8> {
+        self.send(message);
+        self.receive().expect("the connection was closed")
+    }
+
+    fn is_closed(&mut self) -> bool {
+        loop {
+            match self.receive() {
+                None => return true,
+                Some(message) if message[0] == DISCONNECT => return true,
+                Some(message) => assert_eq!(message[0], USERAUTH_FAILURE, "{message:?}"),
+            }
+        }
+    }
+}
+
+fn request(user: &str) -> Message {
+    Message::new(USERAUTH_REQUEST).string(user).string("ssh-connection")
+}
+
+fn blob(key: &PrivateKey) -> Vec<u8> {
+    key.public_key().to_bytes().unwrap()
+}
+
+fn offer(user: &str, key: &PrivateKey) -> Message {
+    request(user).string("publickey").byte(0).string("ssh-ed25519").string(blob(key))
+}
+
+fn signed(user: &str, key: &PrivateKey) -> Message {
+    let request = request(user).string("publickey").byte(1).string("ssh-ed25519").string(blob(key));
+    // Without a key exchange there is no session identifier.
+    let mut data = Message::default().string("").0;
+    data.extend_from_slice(&request.0);
+    let mut signature = Vec::new();
+    key.try_sign(&data).unwrap().encode(&mut signature).unwrap();
+    request.string(signature)
+}
+
+#[test]
+fn before_authentication_nothing_reaches_anything() {
+    let forbidden = [
+        Message::new(CHANNEL_OPEN).string("session").number(0).number(1 << 20).number(1 << 15),
+        Message::new(GLOBAL_REQUEST).string("tcpip-forward").byte(1).string("").number(0),
+        Message::new(CHANNEL_REQUEST).number(0).string("shell").byte(1),
+        Message::new(CHANNEL_DATA).number(0).string("x"),
+        Message::new(USERAUTH_SUCCESS),
+        Message::new(200),
+    ];
+    type Begin = fn(&Gateway) -> Raw;
+    let states: [Begin; 3] = [Raw::greet, Raw::connect, Raw::authenticating];
+    let asked = |question: &Question| !matches!(question, Question::Disconnected { .. });
+    for (state, begin) in states.into_iter().enumerate() {
+        // Each with a source that has done nothing wrong yet.
+        let gateway = naked(limits());
+        for message in &forbidden {
+            let mut raw = begin(&gateway);
+            raw.send(message.clone());
+            // Whoever is still connected may authenticate, and has nothing before.
+            if state == 2 {
+                let answer = raw.ask(request("web").string("none"));
+                assert_eq!(answer[0], USERAUTH_FAILURE, "{answer:?}");
+            }
+        }
+        assert_eq!(gateway.double.asked(asked), 0);
+    }
+    // Authentication before it was asked for.
+    let gateway = naked(limits());
+    let mut raw = Raw::connect(&gateway);
+    raw.send(signed("web", &key(1)));
+    raw.send(Message::new(SERVICE_REQUEST).string("ssh-userauth"));
+    assert_eq!(raw.receive().unwrap()[0], SERVICE_ACCEPT);
+    assert_eq!(gateway.double.asked(asked), 0);
+}
+
+#[test]
+fn only_a_proved_and_known_key_authenticates_and_only_public_keys_are_offered() {
+    let gateway = naked(limits());
+    let mut raw = Raw::authenticating(&gateway);
+    let methods = Message::new(USERAUTH_FAILURE).string("publickey").byte(0).0;
+    assert_eq!(raw.ask(request("web").string("none")), methods);
+    assert_eq!(raw.ask(request("web").string("password").byte(0).string("x")), methods);
+    assert_eq!(
+        raw.ask(request("web").string("keyboard-interactive").string("").string("")),
+        methods
+    );
+    assert_eq!(raw.ask(offer("web", &key(9))), methods);
+    assert_eq!(raw.ask(signed("web", &key(9))), methods);
+    assert_eq!(raw.ask(offer("web", &key(1)))[0], USERAUTH_PK_OK);
+    let mut forged = signed("web", &key(1));
+    *forged.0.last_mut().unwrap() ^= 1;
+    assert_eq!(raw.ask(forged), methods);
+    let proved = |question: &Question| matches!(question, Question::Authenticate { .. });
+    assert_eq!(gateway.double.asked(proved), 0, "an unproved key was taken for a proved one");
+    assert_eq!(raw.ask(signed("web", &key(1)))[0], USERAUTH_SUCCESS);
+}
+
+#[test]
+fn attempts_and_offers_are_counted() {
+    let gateway = naked(Limits { auth_attempts: 3, ..limits() });
+    let mut raw = Raw::authenticating(&gateway);
+    assert_eq!(raw.ask(request("web").string("none"))[0], USERAUTH_FAILURE);
+    for _ in 0..3 {
+        assert_eq!(raw.ask(signed("web", &key(9)))[0], USERAUTH_FAILURE);
+    }
+    assert_eq!(raw.ask(signed("web", &key(1)))[0], DISCONNECT);
+    // Offers of a known key are answered with yes, and still have an end.
+    let mut raw = Raw::authenticating(&gateway);
+    let mut offers = 0;
+    loop {
+        raw.send(offer("web", &key(1)));
+        match raw.receive() {
+            Some(answer) if answer[0] == USERAUTH_PK_OK => offers += 1,
+            _ => break,
+        }
+        assert!(offers < 100);
+    }
+    assert_eq!(offers, 32);
+}
+
+#[test]
+fn what_is_not_understood_is_answered_where_a_reply_is_wanted() {
+    let gateway = naked(limits());
+    let mut raw = Raw::authenticated(&gateway);
+    let channel = raw.session();
+    let asked = |name: &str, reply: u8| {
+        Message::new(CHANNEL_REQUEST).number(channel).string(name).byte(reply)
+    };
+    for name in [
+        "break",
+        "eow@openssh.com",
+        "winadj@putty.projects.tartarus.org",
+        "simple@putty.projects.tartarus.org",
+        "x",
+    ] {
+        assert_eq!(raw.ask(asked(name, 1))[0], CHANNEL_FAILURE, "{name}");
+        raw.send(asked(name, 0));
+    }
+    // A size without a terminal, and a signal without a program.
+    assert_eq!(
+        raw.ask(asked("window-change", 1).number(1).number(1).number(0).number(0))[0],
+        CHANNEL_FAILURE
+    );
+    assert_eq!(raw.ask(asked("signal", 1).string("TERM"))[0], CHANNEL_FAILURE);
+    raw.send(asked("signal", 0).string("TERM"));
+    let global = |name: &str, reply: u8| Message::new(GLOBAL_REQUEST).string(name).byte(reply);
+    raw.send(global("no-more-sessions@openssh.com", 0));
+    raw.send(global("hostkeys-prove-00@openssh.com", 0));
+    assert_eq!(raw.ask(global("keepalive@openssh.com", 1)), [REQUEST_FAILURE]);
+    for kind in ["x11", "forwarded-tcpip", "auth-agent@openssh.com", "tun@openssh.com", "y"] {
+        let open =
+            Message::new(CHANNEL_OPEN).string(kind).number(9).number(1 << 20).number(1 << 15);
+        let open = match kind {
+            "x11" => open.string("a").number(1),
+            "forwarded-tcpip" => open.string("a").number(1).string("b").number(2),
+            _ => open,
+        };
+        assert_eq!(raw.ask(open)[0], CHANNEL_OPEN_FAILURE, "{kind}");
+        // russh refuses what it refuses itself a second time.
+        if !matches!(kind, "x11" | "forwarded-tcpip") {
+            assert_eq!(raw.receive().unwrap()[0], CHANNEL_OPEN_FAILURE, "{kind}");
+        }
+    }
+    // Replies come in the order of their requests.
+    raw.send(asked("env", 1).string("LANG").string("C"));
+    raw.send(asked("x11-req", 1).byte(0).string("a").string("b").number(0));
+    raw.send(asked("auth-agent-req@openssh.com", 1));
+    raw.send(asked("subsystem", 1).string("nothing"));
+    raw.send(asked("exec", 1).string("exec sleep 300"));
+    raw.send(asked("exec", 1).string("true"));
+    raw.send(asked("env", 1).string("LANG").string("C"));
+    let answers: Vec<u8> = (0..7).map(|_| raw.receive().unwrap()[0]).collect();
+    let (yes, no) = (CHANNEL_SUCCESS, CHANNEL_FAILURE);
+    assert_eq!(answers, [yes, no, yes, no, yes, no, no]);
+}
+
+#[test]
+fn a_client_that_does_not_log_in_is_sent_away_and_its_source_remembered() {
+    let gateway = naked(Limits { login_grace_seconds: 1, ..limits() });
+    let mut raw = Raw::authenticating(&gateway);
+    // Packets do not make the time longer.
+    assert_eq!(raw.ask(request("web").string("none"))[0], USERAUTH_FAILURE);
+    assert!(raw.is_closed());
+    let reason = gateway.double.wait(|question| match question {
+        Question::Disconnected { reason, .. } => Some(reason.clone()),
+        _ => None,
+    });
+    assert_eq!(reason, "did not authenticate in time");
+    // Ten seconds are remembered, twenty are enforced.
+    let mut raw = Raw::connect(&gateway);
+    assert!(raw.is_closed());
+    while gateway.double.asked(|question| matches!(question, Question::Disconnected { .. })) < 2 {
+        std::thread::yield_now();
+    }
+    let mut refused = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    let mut bytes = Vec::new();
+    refused.read_to_end(&mut bytes).ok();
+    assert_eq!(text(&bytes), "");
+}
+
+#[test]
+fn a_source_has_no_more_waiting_connections_than_it_may() {
+    let gateway = naked(Limits { startups_per_source: 2, ..limits() });
+    let one = Raw::greet(&gateway);
+    let mut other = Raw::authenticating(&gateway);
+    let mut third = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    let mut bytes = Vec::new();
+    third.read_to_end(&mut bytes).ok();
+    assert_eq!(text(&bytes), "");
+    // One that has authenticated waits no more.
+    other.send(signed("web", &key(1)));
+    assert_eq!(other.receive().unwrap()[0], USERAUTH_SUCCESS);
+    while TcpStream::connect(("127.0.0.1", gateway.port)).unwrap().read(&mut [0; 8]).unwrap_or(0)
+        == 0
+    {
+        std::thread::yield_now();
+    }
+    drop(one);
+}
+
+#[test]
+fn text_that_is_not_utf8_ends_this_connection_only() {
+    let gateway = naked(limits());
+    let mut lives = Raw::authenticated(&gateway);
+    let mut raw = Raw::authenticated(&gateway);
+    let channel = raw.session();
+    raw.send(
+        Message::new(CHANNEL_REQUEST)
+            .number(channel)
+            .string("env")
+            .byte(1)
+            .string("LANG")
+            .string(b"\xff"),
+    );
+    assert!(raw.is_closed());
+    lives.session();
+}
+
+#[test]
+fn an_idle_connection_is_closed_with_its_reason() {
+    let gateway = naked(Limits { idle_seconds: 1, ..limits() });
+    let mut raw = Raw::authenticated(&gateway);
+    let message = raw.receive().unwrap();
+    assert_eq!(message[0], DISCONNECT);
+    assert!(text(&message).contains("idle for too long"), "{}", text(&message));
+}

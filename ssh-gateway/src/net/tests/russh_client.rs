@@ -1,0 +1,229 @@
+//! What OpenSSH's client cannot be made to do.
+
+use russh::client::{self, Handle};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+use russh::{ChannelMsg, Pty, Sig};
+
+use super::*;
+use crate::wire::net::Question;
+
+struct Trusting;
+
+impl client::Handler for Trusting {
+    type Error = russh::Error;
+
+    async fn check_server_key(
+        &mut self,
+        _key: &PublicKeyOrCertificate,
+    ) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+async fn connect(gateway: &Gateway) -> Handle<Trusting> {
+    let config = Arc::new(client::Config::default());
+    let address = ("127.0.0.1", gateway.port);
+    let mut handle = client::connect(config, address, Trusting).await.unwrap();
+    let key = PrivateKeyWithHashAlg::new(Arc::new(key(1)), None);
+    assert!(handle.authenticate_publickey("web", key).await.unwrap().success());
+    handle
+}
+
+/// A test in a runtime of its own that does not hang.
+fn within(patience: u64, test: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(patience * soak()), test).await.expect("hung");
+    });
+    runtime.shutdown_background();
+}
+
+#[test]
+fn a_terminal_has_its_size_and_its_modes_and_hears_of_a_new_size() {
+    let gateway = Gateway::start();
+    within(60, async {
+        let client = connect(&gateway).await;
+        let mut channel = client.channel_open_session().await.unwrap();
+        let modes = [(Pty::ECHO, 0), (Pty::VINTR, 3)];
+        channel.request_pty(true, "vt100", 81, 25, 0, 0, &modes).await.unwrap();
+        channel.exec(true, "stty size; read line; stty size").await.unwrap();
+        let mut output = Vec::new();
+        let mut changed = false;
+        while let Some(message) = channel.wait().await {
+            if let ChannelMsg::Data { data } = message {
+                output.extend_from_slice(&data);
+            }
+            if !changed && text(&output).contains("25 81") {
+                changed = true;
+                channel.window_change(101, 33, 0, 0).await.unwrap();
+                channel.data(&b"\n"[..]).await.unwrap();
+            }
+        }
+        assert!(text(&output).contains("33 101"), "{}", text(&output));
+        let modes = gateway.double.wait(|question| match question {
+            Question::Start { terminal: Some(terminal), .. } => Some(terminal.modes.clone()),
+            _ => None,
+        });
+        assert_eq!(modes, [(53, 0), (1, 3)]);
+    });
+}
+
+#[test]
+fn a_signal_reaches_the_program_and_its_end_is_told() {
+    let gateway = Gateway::start();
+    within(60, async {
+        let client = connect(&gateway).await;
+        let mut channel = client.channel_open_session().await.unwrap();
+        channel.exec(true, "echo ready; exec sleep 300").await.unwrap();
+        let mut end = None;
+        let mut order = Vec::new();
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Data { .. } => channel.signal(Sig::TERM).await.unwrap(),
+                ChannelMsg::ExitSignal { signal_name, .. } => {
+                    order.push("signal");
+                    end = Some(format!("{signal_name:?}"));
+                }
+                ChannelMsg::Eof => order.push("eof"),
+                ChannelMsg::Close => order.push("close"),
+                _ => {}
+            }
+        }
+        assert_eq!(end.as_deref(), Some("TERM"));
+        assert_eq!(order, ["eof", "signal", "close"]);
+    });
+}
+
+#[test]
+fn output_error_end_status_and_close_come_in_this_order() {
+    let gateway = Gateway::start();
+    within(60, async {
+        let client = connect(&gateway).await;
+        let mut channel = client.channel_open_session().await.unwrap();
+        channel
+            .exec(true, "head -c 300000 /dev/zero; head -c 300000 /dev/zero >&2; exit 9")
+            .await
+            .unwrap();
+        let (mut out, mut error, mut order) = (0, 0, Vec::new());
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Data { data } => {
+                    assert!(order.is_empty());
+                    out += data.len();
+                }
+                ChannelMsg::ExtendedData { data, ext: 1 } => {
+                    assert!(order.is_empty());
+                    error += data.len();
+                }
+                ChannelMsg::Eof => order.push("eof".to_owned()),
+                ChannelMsg::ExitStatus { exit_status } => order.push(exit_status.to_string()),
+                ChannelMsg::Close => order.push("close".to_owned()),
+                _ => {}
+            }
+        }
+        assert_eq!((out, error), (300_000, 300_000));
+        assert_eq!(order, ["eof", "9", "close"]);
+    });
+}
+
+#[test]
+fn a_client_that_writes_and_reads_in_one_loop_does_not_hang_either() {
+    let gateway = Gateway::start();
+    within(60, async {
+        let client = connect(&gateway).await;
+        let channel = client.channel_open_session().await.unwrap();
+        channel.exec(true, "cat").await.unwrap();
+        let bytes = 60 * MB * soak();
+        let (mut read, write) = channel.split();
+        let writer = tokio::spawn(async move {
+            let mut noise = Noise::default();
+            let mut left = bytes;
+            while left > 0 {
+                let length = usize::try_from(left.min(30_000)).unwrap();
+                write.data_bytes(noise.next(length).to_vec()).await.unwrap();
+                left -= length as u64;
+            }
+            write.eof().await.unwrap();
+        });
+        let (mut noise, mut got) = (Noise::default(), 0);
+        let mut rest = Vec::new();
+        while let Some(message) = read.wait().await {
+            if let ChannelMsg::Data { data } = message {
+                got += data.len() as u64;
+                // Noise comes in fours.
+                rest.extend_from_slice(&data);
+                let whole = rest.len() / 4 * 4;
+                assert!(rest[..whole] == *noise.next(whole));
+                rest.drain(..whole);
+            }
+        }
+        writer.await.unwrap();
+        assert_eq!(got, bytes);
+    });
+}
+
+#[test]
+fn no_more_sessions_and_channels_are_open_than_may_be() {
+    let gateway = Gateway::with(Limits { sessions: 3, channels: 4, ..limits() });
+    within(60, async {
+        let client = connect(&gateway).await;
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            open.push(client.channel_open_session().await.unwrap());
+        }
+        let refused = |result: Result<russh::Channel<client::Msg>, russh::Error>| {
+            assert!(matches!(
+                result.unwrap_err(),
+                russh::Error::ChannelOpenFailure(russh::ChannelOpenFailure::ResourceShortage)
+            ));
+        };
+        refused(client.channel_open_session().await);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port().into();
+        let forward = client.channel_open_direct_tcpip("127.0.0.1", port, "x", 1).await.unwrap();
+        refused(client.channel_open_direct_tcpip("127.0.0.1", port, "x", 1).await);
+        drop(forward);
+        // A place is free again when its channel is closed.
+        let mut last = open.pop().unwrap();
+        last.exec(true, "true").await.unwrap();
+        while last.wait().await.is_some() {}
+        client.channel_open_session().await.unwrap();
+    });
+}
+
+#[test]
+fn too_much_of_anything_is_refused_and_the_connection_lives() {
+    let gateway = Gateway::start();
+    within(60, async {
+        let client = connect(&gateway).await;
+        let mut channel = client.channel_open_session().await.unwrap();
+        let mut answers = Vec::new();
+        for number in 0..33 {
+            channel.set_env(true, format!("LC_{number}"), "x").await.unwrap();
+        }
+        channel.set_env(true, "LC_LONG", "x".repeat(9000)).await.unwrap();
+        channel.exec(true, "x".repeat(129 * 1024)).await.unwrap();
+        channel.request_subsystem(true, "unknown").await.unwrap();
+        channel.request_x11(true, false, "a", "b", 0).await.unwrap();
+        channel.exec(true, "echo fine").await.unwrap();
+        let mut output = Vec::new();
+        while let Some(message) = channel.wait().await {
+            match message {
+                ChannelMsg::Success => answers.push(true),
+                ChannelMsg::Failure => answers.push(false),
+                ChannelMsg::Data { data } => output.extend_from_slice(&data),
+                _ => {}
+            }
+        }
+        assert_eq!(answers[..32], [true; 32]);
+        assert_eq!(answers[32..], [false, false, false, false, false, true]);
+        assert_eq!(text(&output), "fine\n");
+        let variables = gateway.double.wait(|question| match question {
+            Question::Start { environment, .. } => Some(environment.len()),
+            _ => None,
+        });
+        assert_eq!(variables, 32);
+    });
+}
