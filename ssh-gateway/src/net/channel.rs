@@ -1,29 +1,30 @@
 //! A session: a program with its three streams or its terminal, until both it and its output have ended.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::Sig;
 use russh::server::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::broker::Item;
 use super::connection::Connection;
-use super::forward;
 use super::output::{self, Out, STDERR};
 use super::spool::Spool;
-use super::stream::Stream;
+use super::stream::{Screen, Stream};
+use super::{forward, lock};
 use crate::wire::net::{Answer, Question, Refusal};
-use crate::wire::{Exit, Opaque, Program, Terminal, WindowSize};
+use crate::wire::{Exit, Opaque, Program, Terminal};
 
 /// How long a program may take to start: a container may be slow, and a portal may have to start first.
 const START_TIME: Duration = Duration::from_secs(60);
-/// How long the end of file waits for the end of a program whose output has ended.
-const STATUS_TIME: Duration = Duration::from_secs(1);
+
+/// How long a program may go on after it got the rest of its input from a client that has left.
+const FINISH_TIME: Duration = Duration::from_secs(2);
 
 /// What a client asked for before it started a program.
 #[derive(Debug, Default)]
@@ -51,7 +52,9 @@ pub(super) struct Session {
     /// Cancelled when the client closes the channel.
     pub(super) closed: CancellationToken,
     /// Sizes of the terminal.
-    pub(super) size: watch::Receiver<WindowSize>,
+    pub(super) screen: Arc<Screen>,
+    /// Its room among the channels and the sessions, until it is closed.
+    pub(super) permits: Mutex<Option<[OwnedSemaphorePermit; 2]>>,
 }
 
 /// How a program began.
@@ -69,12 +72,12 @@ enum Streams {
 impl Session {
     /// Runs a program to its end.
     pub(super) async fn run(self, program: Program, wishes: Wishes) {
-        let closed = self.closed.clone();
         tokio::select! {
             biased;
-            () = closed.cancelled() => {}
+            () = self.connection.over.cancelled() => {}
             () = self.serve(program, wishes) => {}
         }
+        self.screen.detach();
         self.connection.remove(self.out.id());
     }
 
@@ -101,13 +104,13 @@ impl Session {
         output::tell(&self.out, &refusal.message).await;
         self.out.exit_status(refusal.status.into()).await?;
         self.out.eof().await?;
-        self.out.close().await
+        self.close().await
     }
 
     async fn attend(
         &self,
         started: Started,
-        exit: oneshot::Receiver<Exit>,
+        mut exit: oneshot::Receiver<Exit>,
     ) -> Result<(), russh::Error> {
         if let Some(warning) = &started.degraded {
             output::tell(&self.out, warning).await;
@@ -121,47 +124,62 @@ impl Session {
         });
         match started.streams {
             Streams::Terminal(terminal) => {
-                let _size = AbortOnDropHandle::new(tokio::spawn(resize(
-                    Arc::clone(&terminal),
-                    self.size.clone(),
-                )));
+                self.screen.attach(Arc::clone(&terminal));
                 let _input = AbortOnDropHandle::new(tokio::spawn(feed_terminal(
                     Arc::clone(&self.spool),
                     Arc::clone(&terminal),
                 )));
-                let exit =
-                    output::copy_terminal(&terminal, &self.out, &self.connection, exit).await;
-                self.leave(exit).await?;
-                self.out.eof().await?;
-                self.out.close().await
+                let exit = tokio::select! {
+                    // As with sshd, the terminal is hung up at once.
+                    () = self.closed.cancelled() => return Ok(()),
+                    exit = output::copy_terminal(&terminal, &self.out, &self.connection, exit) => exit,
+                };
+                self.finish(exit).await
             }
             Streams::Pipes { input, output, error } => {
-                let _input =
+                let mut input =
                     AbortOnDropHandle::new(tokio::spawn(feed(Arc::clone(&self.spool), input)));
-                tokio::join!(
-                    output::copy(&output, &self.out, None, &self.connection),
-                    output::copy(&error, &self.out, Some(STDERR), &self.connection),
-                );
-                drop((output, error));
-                self.finish(exit).await
+                // Once it is given up, the program finds nobody who reads.
+                let ended = &mut exit;
+                let outwards = async move {
+                    tokio::join!(
+                        output::copy(&output, &self.out, None, &self.connection),
+                        output::copy(&error, &self.out, Some(STDERR), &self.connection),
+                    );
+                    drop((output, error));
+                    self.finish(ended.await).await
+                };
+                tokio::select! {
+                    () = self.closed.cancelled() => {
+                        if self.spool.backlog() > 0 {
+                            self.spool.drained_by(&mut input).await;
+                            // It has just got what it was waiting for.
+                            timeout(FINISH_TIME, exit).await.ok();
+                        }
+                        Ok(())
+                    }
+                    left = outwards => left,
+                }
             }
         }
     }
 
-    /// After the last byte. A client that has nothing more to say closes the channel at our end of file, and
-    /// then hears no status: so that comes first, unless the program goes on without its output.
-    async fn finish(&self, mut exit: oneshot::Receiver<Exit>) -> Result<(), russh::Error> {
-        match timeout(STATUS_TIME, &mut exit).await {
-            Ok(exit) => {
-                self.leave(exit).await?;
-                self.out.eof().await?;
-            }
-            Err(_) => {
-                self.out.eof().await?;
-                self.leave(exit.await).await?;
-            }
-        }
+    async fn close(&self) -> Result<(), russh::Error> {
+        // Before the client knows, for it may open another one then.
+        lock(&self.permits).take();
         self.out.close().await
+    }
+
+    /// After the last byte. A client that has nothing more to say closes the channel at our end of file; russh
+    /// then closes it too, so that no status could be told, and the program would be ended. So the end of file
+    /// comes last, even if the program goes on without its output.
+    async fn finish(
+        &self,
+        exit: Result<Exit, oneshot::error::RecvError>,
+    ) -> Result<(), russh::Error> {
+        self.leave(exit).await?;
+        self.out.eof().await?;
+        self.close().await
     }
 
     /// Tells how the program ended.
@@ -236,13 +254,6 @@ async fn feed_terminal(spool: Arc<Spool>, terminal: Arc<Stream>) {
         if terminal.write_all(&bytes).await.is_err() {
             spool.discard();
         }
-    }
-}
-
-/// Tells a terminal every new size.
-async fn resize(terminal: Arc<Stream>, mut size: watch::Receiver<WindowSize>) {
-    while size.changed().await.is_ok() {
-        terminal.resize(*size.borrow_and_update());
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use russh::server::{Config, run_stream};
 use russh::{ChannelId, Disconnect};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +18,8 @@ use super::broker::Broker;
 use super::handler::Handler;
 use super::lock;
 use super::spool::{Bounds, Shelf, Spool};
+use super::stream::Screen;
 use super::transport::{Link, Transport, Wire};
-use crate::wire::WindowSize;
 use crate::wire::net::{Answer, ConnectionId, Limits, Question};
 
 /// From accept to the end of the client's identification string.
@@ -75,9 +75,7 @@ pub(super) struct Entry {
     /// Cancelled when the client closes it.
     pub(super) closed: CancellationToken,
     /// Where the sizes of its terminal go.
-    pub(super) size: watch::Sender<WindowSize>,
-    /// Room among the channels, and among the sessions.
-    pub(super) permits: Vec<OwnedSemaphorePermit>,
+    pub(super) screen: Arc<Screen>,
 }
 
 impl Connection {
@@ -121,12 +119,11 @@ impl Connection {
     }
 
     /// Puts a channel on the list, so that its bytes have a place to go. One that is there already stays.
-    pub(super) fn add(&self, channel: ChannelId, permits: Vec<OwnedSemaphorePermit>) {
+    pub(super) fn add(&self, channel: ChannelId) {
         lock(&self.channels).entry(channel).or_insert_with(|| Entry {
             spool: Arc::new(Spool::new(self.bounds(), Arc::clone(&self.link.brake))),
             closed: self.over.child_token(),
-            size: watch::Sender::new(WindowSize::default()),
-            permits,
+            screen: Arc::default(),
         });
     }
 
@@ -139,7 +136,16 @@ impl Connection {
         lock(&self.channels).get_mut(&channel).map(look)
     }
 
-    /// Takes a channel off the list.
+    /// The client has closed a channel: it hears nothing more, but what it sent still reaches its program.
+    pub(super) fn closed(&self, channel: ChannelId) {
+        let removed = lock(&self.channels).remove(&channel);
+        if let Some(entry) = removed {
+            entry.spool.end();
+            entry.closed.cancel();
+        }
+    }
+
+    /// Takes a channel off the list that is over.
     pub(super) fn remove(&self, channel: ChannelId) {
         let removed = lock(&self.channels).remove(&channel);
         if let Some(entry) = removed {

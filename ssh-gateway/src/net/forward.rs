@@ -1,16 +1,19 @@
 //! Streams that are no programs: forwards both ways, and the client's agent.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::server::{ChannelOpenHandle, Handle, Msg};
 use russh::{Channel, ChannelOpenFailure};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::broker::Item;
 use super::connection::Connection;
+use super::lock;
 use super::output::{self, Out};
 use super::spool::Spool;
 use super::stream::Stream;
@@ -39,15 +42,16 @@ pub(super) struct Forward {
     pub(super) spool: Arc<Spool>,
     /// Cancelled when the client closes the channel.
     pub(super) closed: CancellationToken,
+    /// Its room among the channels, until it is closed.
+    pub(super) permit: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 impl Forward {
     /// Connects, and passes bytes both ways to the end.
     pub(super) async fn run(self, to: Place, reply: ChannelOpenHandle) {
-        let closed = self.closed.clone();
         tokio::select! {
             biased;
-            () = closed.cancelled() => {}
+            () = self.connection.over.cancelled() => {}
             () = self.serve(to, reply) => {}
         }
         self.connection.remove(self.out.id());
@@ -60,7 +64,9 @@ impl Forward {
             Ok((descriptor, _)) => match Stream::new(descriptor) {
                 Ok(stream) => {
                     reply.accept().await;
-                    splice(&self.connection, &self.spool, &self.out, stream).await;
+                    splice(&self.connection, &self.spool, &self.closed, &self.out, stream).await;
+                    lock(&self.permit).take();
+                    self.out.close().await.ok();
                 }
                 Err(error) => {
                     let reason = format!("the stream could not be used: {error}");
@@ -179,38 +185,54 @@ fn backward(
             out.close().await.ok();
             return;
         };
-        let found = connection.with(id, |entry| {
-            entry.permits.push(permit);
-            (Arc::clone(&entry.spool), entry.closed.clone())
-        });
+        let found = connection.with(id, |entry| (Arc::clone(&entry.spool), entry.closed.clone()));
         // The client may have closed it already.
         let Some((spool, closed)) = found else { return };
         tokio::select! {
             biased;
-            () = closed.cancelled() => {}
-            () = splice(&connection, &spool, &out, stream) => {}
+            () = connection.over.cancelled() => {}
+            () = splice(&connection, &spool, &closed, &out, stream) => {
+                drop(permit);
+                out.close().await.ok();
+            }
         }
         connection.remove(id);
     });
 }
 
 /// Both directions, each to its own end.
-async fn splice(connection: &Connection, spool: &Spool, out: &Out, stream: Stream) {
-    let inwards = async {
-        while let Some(bytes) = spool.next().await {
-            if stream.write_all(&bytes).await.is_err() {
-                spool.discard();
-            }
-        }
-        stream.finish_writing();
-    };
+async fn splice(
+    connection: &Connection,
+    spool: &Arc<Spool>,
+    closed: &CancellationToken,
+    out: &Out,
+    stream: Stream,
+) {
+    let stream = Arc::new(stream);
+    let mut inwards =
+        AbortOnDropHandle::new(tokio::spawn(inwards(Arc::clone(spool), Arc::clone(&stream))));
     let outwards = async {
         output::copy(&stream, out, None, connection).await;
         // The connection is gone, and with it everybody who could be told.
         out.eof().await.ok();
     };
-    tokio::join!(inwards, outwards);
-    out.close().await.ok();
+    tokio::select! {
+        () = closed.cancelled() => return spool.drained_by(&mut inwards).await,
+        () = outwards => {}
+    }
+    tokio::select! {
+        () = closed.cancelled() => return spool.drained_by(&mut inwards).await,
+        _ = &mut inwards => {}
+    }
+}
+
+async fn inwards(spool: Arc<Spool>, stream: Arc<Stream>) {
+    while let Some(bytes) = spool.next().await {
+        if stream.write_all(&bytes).await.is_err() {
+            spool.discard();
+        }
+    }
+    stream.finish_writing();
 }
 
 fn opened(

@@ -11,7 +11,7 @@
 //! `keepalive@openssh.com`) with a failure where a reply is wanted, as it should.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use russh::client::GexParams;
@@ -23,6 +23,7 @@ use russh::server::{
     VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::broker::Item;
@@ -69,6 +70,7 @@ struct Waiting {
     out: Out,
     wishes: Wishes,
     variable_bytes: usize,
+    permits: [OwnedSemaphorePermit; 2],
 }
 
 /// Where a client asked us to listen.
@@ -117,9 +119,9 @@ impl Handler {
             return session.channel_failure(channel);
         };
         let found = self.connection.with(channel, |entry| {
-            (Arc::clone(&entry.spool), entry.closed.clone(), entry.size.subscribe())
+            (Arc::clone(&entry.spool), entry.closed.clone(), Arc::clone(&entry.screen))
         });
-        let Some((spool, closed, size)) = found else {
+        let Some((spool, closed, screen)) = found else {
             return session.channel_failure(channel);
         };
         self.running.insert(channel, waiting.item.id());
@@ -130,7 +132,8 @@ impl Handler {
             out: waiting.out,
             spool,
             closed,
-            size,
+            screen,
+            permits: Mutex::new(Some(waiting.permits)),
         };
         session.channel_success(channel)?;
         tokio::spawn(run.run(program, waiting.wishes));
@@ -147,7 +150,7 @@ impl Handler {
         };
         let id = channel.id();
         let (_, out) = channel.split();
-        self.connection.add(id, vec![permit]);
+        self.connection.add(id);
         let found =
             self.connection.with(id, |entry| (Arc::clone(&entry.spool), entry.closed.clone()));
         let Some((spool, closed)) = found else { return };
@@ -157,6 +160,7 @@ impl Handler {
             out,
             spool,
             closed,
+            permit: Mutex::new(Some(permit)),
         };
         tokio::spawn(forward.run(to, reply));
     }
@@ -268,7 +272,7 @@ impl Callbacks for Handler {
     ) -> Result<(), Error> {
         self.waiting.remove(&channel);
         self.running.remove(&channel);
-        self.connection.remove(channel);
+        self.connection.closed(channel);
         Ok(())
     }
 
@@ -295,14 +299,22 @@ impl Callbacks for Handler {
         };
         let id = channel.id();
         let (_, out) = channel.split();
-        self.connection.add(id, vec![one, other]);
+        self.connection.add(id);
         let item = self.connection.broker.item();
         self.connection
             .broker
             .tell(Question::Prepare { connection: self.connection.id, session: item.id() });
-        let wishes = Wishes::default();
         self.running.retain(|channel, _| self.connection.with(*channel, |_| ()).is_some());
-        self.waiting.insert(id, Waiting { item, out, wishes, variable_bytes: 0 });
+        self.waiting.insert(
+            id,
+            Waiting {
+                item,
+                out,
+                wishes: Wishes::default(),
+                variable_bytes: 0,
+                permits: [one, other],
+            },
+        );
         reply.accept().await;
         Ok(())
     }
@@ -369,7 +381,7 @@ impl Callbacks for Handler {
         _session: &mut russh::server::Session,
     ) -> Result<(), Error> {
         // Before any of its bytes; whoever opened it finds it there.
-        self.connection.add(channel, Vec::new());
+        self.connection.add(channel);
         Ok(())
     }
 
@@ -529,7 +541,7 @@ impl Callbacks for Handler {
                 Some(terminal) => terminal.size = size,
                 None => return session.channel_failure(channel),
             }
-        } else if self.connection.with(channel, |entry| entry.size.send_replace(size)).is_none() {
+        } else if self.connection.with(channel, |entry| entry.screen.resize(size)).is_none() {
             return session.channel_failure(channel);
         }
         session.channel_success(channel)

@@ -14,9 +14,11 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::lock;
 
@@ -24,6 +26,9 @@ use super::lock;
 const BATCH_BYTES: usize = 256 * 1024;
 /// A file that held more than this is given up once it is empty, to free the disk. In bytes.
 const KEEP_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// How long a program may take nothing after its client has closed the channel.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +81,8 @@ struct State {
     tail: BytesMut,
     /// No file can be had, or it takes no more.
     memory_only: bool,
+    /// What was given last: the reader has done with it when it comes for more.
+    in_hand: usize,
     full: bool,
     ended: bool,
     discarded: bool,
@@ -135,6 +142,12 @@ impl Spool {
         Ok(())
     }
 
+    /// Bytes that wait, those that the reader has in its hands included.
+    pub(super) fn backlog(&self) -> u64 {
+        let state = lock(&self.state);
+        state.backlog() + state.in_hand as u64
+    }
+
     /// Nothing more comes.
     pub(super) fn end(&self) {
         lock(&self.state).ended = true;
@@ -160,6 +173,11 @@ impl Spool {
             let step = {
                 let mut state = lock(&self.state);
                 let step = state.step(self.bounds.ring());
+                state.in_hand = match &step {
+                    Step::Give(bytes) => bytes.len(),
+                    Step::Fetch(_, _, length) => *length,
+                    Step::Wait | Step::End => 0,
+                };
                 self.weigh(&mut state);
                 step
             };
@@ -173,6 +191,18 @@ impl Spool {
                 Step::Wait => changed.await,
                 Step::End => return None,
             }
+        }
+    }
+
+    /// Waits until `reader` has taken everything, as long as it takes anything.
+    pub(super) async fn drained_by(&self, reader: &mut AbortOnDropHandle<()>) {
+        let mut before = self.backlog();
+        while tokio::time::timeout(DRAIN_TIME, &mut *reader).await.is_err() {
+            let now = self.backlog();
+            if now == before {
+                break;
+            }
+            before = now;
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
@@ -11,6 +12,7 @@ use rustix::termios::Winsize;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::lock;
 use crate::descriptor::watched;
 use crate::wire::WindowSize;
 
@@ -75,6 +77,35 @@ impl Stream {
         };
         // A terminal that is gone has no size.
         rustix::termios::tcsetwinsize(&self.0, size).ok();
+    }
+}
+
+/// The size of a terminal that may not be there yet.
+#[derive(Debug, Default)]
+pub(super) struct Screen(Mutex<(Option<WindowSize>, Option<Arc<Stream>>)>);
+
+impl Screen {
+    /// A new size: at once, so that it comes before the bytes that were sent after it.
+    pub(super) fn resize(&self, size: WindowSize) {
+        let mut state = lock(&self.0);
+        state.0 = Some(size);
+        if let Some(terminal) = &state.1 {
+            terminal.resize(size);
+        }
+    }
+
+    /// The terminal is there.
+    pub(super) fn attach(&self, terminal: Arc<Stream>) {
+        let mut state = lock(&self.0);
+        if let Some(size) = state.0 {
+            terminal.resize(size);
+        }
+        state.1 = Some(terminal);
+    }
+
+    /// The terminal is no longer used here.
+    pub(super) fn detach(&self) {
+        lock(&self.0).1 = None;
     }
 }
 

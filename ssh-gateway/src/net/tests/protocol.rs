@@ -71,6 +71,11 @@ struct Raw(TcpStream);
 impl Raw {
     /// After the identification strings and the server's KEXINIT.
     fn greet(gateway: &Gateway) -> Self {
+        Self::hear(gateway).0
+    }
+
+    /// With the server's KEXINIT.
+    fn hear(gateway: &Gateway) -> (Self, Vec<u8>) {
         let mut socket = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         socket.write_all(b"SSH-2.0-raw\r\n").unwrap();
@@ -82,8 +87,9 @@ impl Raw {
         }
         assert_eq!(text(&line), "SSH-2.0-chores\r\n");
         let mut raw = Self(socket);
-        assert_eq!(raw.receive().unwrap()[0], KEXINIT);
-        raw
+        let kexinit = raw.receive().unwrap();
+        assert_eq!(kexinit[0], KEXINIT);
+        (raw, kexinit)
     }
 
     /// After the key exchange.
@@ -400,4 +406,54 @@ fn an_idle_connection_is_closed_with_its_reason() {
     let message = raw.receive().unwrap();
     assert_eq!(message[0], DISCONNECT);
     assert!(text(&message).contains("idle for too long"), "{}", text(&message));
+}
+
+#[test]
+fn exactly_these_algorithms_are_offered() {
+    let gateway = Gateway::start();
+    let (_, kexinit) = Raw::hear(&gateway);
+    let mut rest = &kexinit[17..];
+    let mut lists = Vec::new();
+    for _ in 0..10 {
+        let (length, after) = rest.split_at(4);
+        let length = usize::try_from(u32::from_be_bytes(length.try_into().unwrap())).unwrap();
+        lists.push(text(&after[..length]));
+        rest = &after[length..];
+    }
+    let ciphers =
+        "chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-gcm@openssh.com,aes256-ctr";
+    let macs = "hmac-sha2-512-etm@openssh.com,hmac-sha2-256-etm@openssh.com";
+    let kex = "mlkem768x25519-sha256,curve25519-sha256,curve25519-sha256@libssh.org,ext-info-s,\
+               kex-strict-s-v00@openssh.com";
+    let expected = [kex, "ssh-ed25519", ciphers, ciphers, macs, macs, "none", "none", "", ""];
+    assert_eq!(lists, expected);
+}
+
+#[test]
+fn ssh_audit_finds_nothing_wrong() {
+    if !have("ssh-audit") {
+        return;
+    }
+    let gateway = Gateway::start();
+    // Its test of denial of service would only make us refuse it.
+    let output = Command::new("ssh-audit")
+        .args([
+            "--skip-rate-test",
+            "-n",
+            "-l",
+            "warn",
+            "-p",
+            &gateway.port.to_string(),
+            "127.0.0.1",
+        ])
+        .output()
+        .unwrap();
+    let said = text(&output.stdout);
+    let serious: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("[fail]") || line.contains("[warn]"))
+        // Clients that know nothing newer: without these they could not come in at all.
+        .filter(|line| !line.contains("does not provide protection against post-quantum attacks"))
+        .collect();
+    assert!(serious.is_empty() && !said.is_empty(), "{said}");
 }

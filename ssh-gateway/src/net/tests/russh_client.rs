@@ -92,12 +92,12 @@ fn a_signal_reaches_the_program_and_its_end_is_told() {
             }
         }
         assert_eq!(end.as_deref(), Some("TERM"));
-        assert_eq!(order, ["eof", "signal", "close"]);
+        assert_eq!(order, ["signal", "eof", "close"]);
     });
 }
 
 #[test]
-fn output_error_end_status_and_close_come_in_this_order() {
+fn output_status_end_and_close_come_in_this_order() {
     let gateway = Gateway::start();
     within(60, async {
         let client = connect(&gateway).await;
@@ -124,7 +124,7 @@ fn output_error_end_status_and_close_come_in_this_order() {
             }
         }
         assert_eq!((out, error), (300_000, 300_000));
-        assert_eq!(order, ["eof", "9", "close"]);
+        assert_eq!(order, ["9", "eof", "close"]);
     });
 }
 
@@ -226,4 +226,25 @@ fn too_much_of_anything_is_refused_and_the_connection_lives() {
         });
         assert_eq!(variables, 32);
     });
+}
+
+#[test]
+fn what_was_sent_before_a_channel_was_closed_still_arrives() {
+    let gateway = Gateway::start();
+    let path = gateway.directory.path().join("file");
+    let done = gateway.directory.path().join("done");
+    within(60, async {
+        let client = connect(&gateway).await;
+        let channel = client.channel_open_session().await.unwrap();
+        let script = format!("sleep 0.5; cat > {}; touch {}", path.display(), done.display());
+        channel.exec(false, script).await.unwrap();
+        let mut noise = Noise::default();
+        channel.data_bytes(noise.next(3_000_000).to_vec()).await.unwrap();
+        channel.eof().await.unwrap();
+        channel.close().await.unwrap();
+        while !done.exists() {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert_eq!(std::fs::metadata(path).unwrap().len(), 3_000_000);
 }

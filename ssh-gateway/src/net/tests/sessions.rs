@@ -164,3 +164,14 @@ fn a_drained_gateway_takes_nobody_in_and_ends_with_its_last_connection() {
     let runtime = gateway.runtime.take().unwrap();
     runtime.shutdown_timeout(Duration::from_secs(10));
 }
+
+#[test]
+fn a_program_that_closes_its_output_goes_on_and_its_status_is_told() {
+    if !have("ssh") {
+        return;
+    }
+    let gateway = Gateway::start();
+    let output = gateway.run(&[], &["echo out; exec >/dev/null 2>&1; sleep 2; exit 3"]);
+    assert_eq!(text(&output.stdout), "out\n");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
