@@ -55,6 +55,9 @@ impl Role {
     }
 }
 
+/// `F_SEAL_EXEC` (linux/fcntl.h).
+const SEAL_EXECUTE_BITS: SealFlags = SealFlags::from_bits_retain(0x20);
+
 /// A sealed copy of our own program.
 #[derive(Debug)]
 pub struct Image(OwnedFd);
@@ -83,6 +86,10 @@ impl Image {
             rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         rustix::fs::fcntl_add_seals(&image, seals)?;
+        // Linux 6.3: root of a container that runs this very file could otherwise take its execute bits away.
+        if rustix::fs::fcntl_add_seals(&image, SEAL_EXECUTE_BITS).is_err() {
+            tracing::debug!("this kernel has no seal for execute bits");
+        }
         Ok(Self(reading))
     }
 

@@ -306,7 +306,7 @@ impl Session {
         let (Some((identity, descriptors)), Some(is_own)) = (connected, own) else {
             return Err(failure(FailureKind::Other, "C3 does not say who it is"));
         };
-        self.verify(identity, is_own)?;
+        let directory = self.verify(identity, is_own)?;
         self.tell_program(&ALLOWED)?;
         // C3 closes its socket by its exec.
         loop {
@@ -316,14 +316,12 @@ impl Session {
                 other => return Err(self.unexpected(other)),
             }
         }
-        if let Some(program) = self.program.as_ref().filter(|_| !self.labels.is_empty()) {
-            lsm::check_current(&self.labels, &self.directory(program)?)?;
-        }
+        lsm::check_current(&self.labels, &directory)?;
         Ok(descriptors)
     }
 
-    /// Proves from outside that C3 is confined.
-    fn verify(&self, identity: Identity, is_own: bool) -> Step<()> {
+    /// Proves from outside that C3 is confined; gives its directory in the host's `/proc`.
+    fn verify(&self, identity: Identity, is_own: bool) -> Step<OwnedFd> {
         let confinement = &self.confined.confinement;
         let mut sets: CapabilitySets = confinement.capabilities;
         if is_own {
@@ -346,9 +344,11 @@ impl Session {
         let Some(program) = &self.program else {
             return Err(failure(FailureKind::Other, "there is no program"));
         };
-        verify::check(&self.directory(program)?, &expected, &self.namespaces)?;
+        let directory = self.directory(program)?;
+        verify::check(&directory, &expected, &self.namespaces)?;
         sys::send_signal(&program.pidfd, 0, false)
-            .or_errno(FailureKind::TargetGone, "the program's process")
+            .or_errno(FailureKind::TargetGone, "the program's process")?;
+        Ok(directory)
     }
 
     /// The directory of a process in the host's `/proc`.

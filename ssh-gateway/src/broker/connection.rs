@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use chores_common::engine::{Container, ContainerState, ListedContainer};
 use jiff::Timestamp;
@@ -19,6 +20,11 @@ use crate::policy::{Access, Denial, Identity, Reserved};
 use crate::wire::net::{ConnectionId, Refusal};
 use crate::wire::task::{Failure, FailureKind, Start, Target, User};
 use crate::wire::{Opaque, Program};
+
+/// CAP_SYS_PTRACE (capabilities(7)).
+const CAPABILITY_SYS_PTRACE: u32 = 19;
+/// A container that was inspected longer ago is looked at again before it is entered.
+const CHOICE_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// A connection.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ pub(super) struct Choice {
     pub(super) container: Container,
     /// What the client may do there, and as whom.
     pub(super) access: Access,
+    /// When it was inspected.
+    pub(super) at: Instant,
 }
 
 /// Why there is no container.
@@ -145,7 +153,9 @@ impl Connection {
         let access = self.identity.access(&inspected, user, Timestamp::now());
         let access = access.map_err(NoChoice::Denied)?;
         match state {
-            ContainerState::Running => Ok(Arc::new(Choice { container, access })),
+            ContainerState::Running => {
+                Ok(Arc::new(Choice { container, access, at: Instant::now() }))
+            }
             ContainerState::Paused => {
                 Err(NoChoice::Failed(failure(FailureKind::TargetPaused, "the container is paused")))
             }
@@ -156,9 +166,36 @@ impl Connection {
         }
     }
 
+    /// Whether root of the container may trace processes that have more rights than it has itself.
+    pub(super) async fn may_be_traced(&self, choice: &Choice) -> Result<bool, Failure> {
+        if self.shared.config.enter.mode == crate::config::Mode::Engine {
+            return Ok(false);
+        }
+        let plan = self.shared.containers.plan(&choice.container).await;
+        // A plan that cannot be had is told by `enter`.
+        Ok(plan.is_ok_and(|plan| {
+            plan.confinement.capabilities.bounding & (1 << CAPABILITY_SYS_PTRACE) != 0
+        }))
+    }
+
+    /// Fails when the container is not the one any more that was chosen: another run of it may have other rights,
+    /// and the number of its first process may be anyone's.
+    async fn check_again(&self, choice: &Choice) -> Result<(), Failure> {
+        if choice.at.elapsed() < CHOICE_AGE_MAX {
+            return Ok(());
+        }
+        let now = self.shared.containers.inspect(&choice.container.id).await?;
+        if (now.pid, &now.started_at) == (choice.container.pid, &choice.container.started_at) {
+            return Ok(());
+        }
+        let reason = "the container was restarted since this connection chose it; connect again";
+        Err(failure(FailureKind::TargetGone, reason))
+    }
+
     /// A task that has entered the container, or is about to.
     pub(super) async fn enter(&self, choice: &Choice) -> Result<(Arc<Plan>, Task), Failure> {
         let shared = &self.shared;
+        self.check_again(choice).await?;
         let plan = shared.containers.plan(&choice.container).await?;
         let target = Target {
             pin: pin(&choice.container)?,

@@ -78,6 +78,11 @@ pub(super) async fn listen(
     };
     // An error is the end of the connection.
     drop(closed.await);
+    unlisten(connection, item, listener).await;
+}
+
+/// Closes what the portal holds of a listener.
+pub(super) async fn unlisten(connection: &Connection, item: ItemId, listener: u64) {
     if let Some(portal) = connection.existing_portal().await
         && let Err(reason) = portal.order(Act::Unlisten { number: listener }).await
     {
@@ -111,13 +116,25 @@ async fn listening(
     }
 }
 
-/// A listening socket for an agent, and its path inside.
-pub(super) async fn agent(connection: &Connection) -> Result<(Vec<u8>, OwnedFd), Refusal> {
+/// A listening socket for an agent.
+#[derive(Debug)]
+pub(super) struct Agent {
+    /// The number of the order that made it.
+    pub(super) number: u64,
+    /// Its path inside.
+    pub(super) path: Vec<u8>,
+    pub(super) socket: OwnedFd,
+}
+
+/// A new listening socket for an agent.
+pub(super) async fn agent(connection: &Connection) -> Result<Agent, Refusal> {
     let portal = connection.portal().await?;
     let opened =
         portal.order(Act::ListenAgent).await.map_err(|reason| refusal::failed(shown(&reason)))?;
     match opened {
-        (_, Opened::ListeningUnix { path }, Some(socket)) => Ok((path, socket)),
+        (number, Opened::ListeningUnix { path }, Some(socket)) => {
+            Ok(Agent { number, path, socket })
+        }
         _ => Err(refusal::failed("the agent's socket could not be made")),
     }
 }

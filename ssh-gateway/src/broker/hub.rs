@@ -18,6 +18,7 @@ use super::session::{self, ORDERS_MAX, Order, Wanted};
 use super::words::{Unheard, Words};
 use super::{Shared, audit, forward, signals, spool};
 use crate::policy;
+use crate::wire::Program;
 use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, Question, Refusal};
 
 /// Connections of one net.
@@ -44,6 +45,14 @@ struct Open {
     sessions: usize,
     items: usize,
     spools: u64,
+}
+
+impl Open {
+    /// Whether so many sessions and forwards run or are still ending that there is no room for another.
+    fn is_full(&mut self, items_max: usize) -> bool {
+        while self.tasks.try_join_next().is_some() {}
+        self.tasks.len() >= items_max
+    }
 }
 
 #[derive(Debug)]
@@ -220,6 +229,10 @@ impl Hub {
         wanted: Wanted,
     ) -> Result<(), Broken> {
         let number = wanted.number;
+        // What policy decides order by order, and what only comparisons use: no client asks for it.
+        if matches!(wanted.program, Program::Portal | Program::Words(_)) {
+            return Err(Broken::Rule("a session is to run what no client can ask for"));
+        }
         if !self.items.contains_key(&session) {
             self.prepare(owner, session)?;
         }
@@ -308,9 +321,11 @@ impl Hub {
             .saturating_add(ITEMS_SLACK);
         let sessions_max = usize::try_from(limits.sessions).unwrap_or(usize::MAX);
         let is_session = matches!(kind, Kind::Session { .. });
+        // What was closed and is still ending counts too.
+        let is_full = self.connections.get_mut(&owner).is_some_and(|open| open.is_full(items_max));
         let fault = match self.connections.get(&owner) {
             None => Some("there is no such connection"),
-            Some(open) if open.items >= items_max => Some("there are too many channels"),
+            Some(open) if open.items >= items_max || is_full => Some("there are too many channels"),
             Some(open) if is_session && open.sessions >= sessions_max => {
                 Some("there are too many sessions")
             }

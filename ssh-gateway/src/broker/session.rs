@@ -12,6 +12,7 @@ use super::connection::{Choice, Connection, NoChoice, descriptors};
 use super::containers::Plan;
 use super::engine_exec::{self, EngineProgram};
 use super::environment::{Facts, of_connection};
+use super::forward::Agent;
 use super::refusal::{self, failure_of};
 use super::terminal::{self, Terminal};
 use super::{audit, forward, picker};
@@ -64,8 +65,8 @@ struct Ready {
 enum Prepared {
     NotYet,
     Done(Result<Ready, Unready>),
-    /// It was done so long ago that it was given up.
-    TooEarly,
+    /// It may not be done before the start, or was done so long ago that it was given up.
+    NotNow,
 }
 
 /// What is not ready.
@@ -105,7 +106,12 @@ pub(super) async fn run(
         () = closed(&mut orders) => return,
     };
     match outcome {
-        Ok(way) => watch(&connection, session, way, begun, orders).await,
+        Ok((way, agent)) => {
+            watch(&connection, session, way, begun, orders).await;
+            if let Some(agent) = agent {
+                forward::unlisten(&connection, session, agent).await;
+            }
+        }
         Err(refusal) => {
             audit::refused(&connection, session, &refusal);
             connection.refuse(number, refusal).await;
@@ -118,12 +124,12 @@ async fn prepare(
     connection: &Connection,
     orders: &mut mpsc::Receiver<Order>,
 ) -> Option<(Box<Wanted>, Result<Ready, Unready>)> {
-    let mut preparing = std::pin::pin!(ready(connection));
+    let mut preparing = std::pin::pin!(ready_early(connection));
     let mut prepared = Prepared::NotYet;
     let wanted = loop {
         tokio::select! {
             result = &mut preparing, if matches!(prepared, Prepared::NotYet) => {
-                prepared = Prepared::Done(result);
+                prepared = result.map_or(Prepared::NotNow, Prepared::Done);
             }
             order = orders.recv() => match order {
                 Some(Order::Start(wanted)) => break wanted,
@@ -131,15 +137,18 @@ async fn prepare(
                 None => return None,
             },
             () = sleep(READY_TIME_MAX), if matches!(prepared, Prepared::Done(_)) => {
-                prepared = Prepared::TooEarly;
+                prepared = Prepared::NotNow;
             }
         }
     };
     let result = async {
         match prepared {
             Prepared::Done(result) => result,
-            Prepared::NotYet => preparing.await,
-            Prepared::TooEarly => ready(connection).await,
+            Prepared::NotYet => match preparing.await {
+                Some(result) => result,
+                None => ready(connection).await,
+            },
+            Prepared::NotNow => ready(connection).await,
         }
     };
     tokio::select! {
@@ -151,6 +160,20 @@ async fn prepare(
 /// Waits until the session is to end.
 async fn closed(orders: &mut mpsc::Receiver<Order>) {
     while orders.recv().await.is_some() {}
+}
+
+/// Gets ready before the client has said what for. `None` for a container whose root may trace: what waits in it
+/// still has rights of the host, so it must not wait there longer than it takes to give them up.
+async fn ready_early(connection: &Connection) -> Option<Result<Ready, Unready>> {
+    let choice = match connection.choice().await {
+        Ok(choice) => choice,
+        Err(none) => return Some(Err(Unready::NoChoice(none))),
+    };
+    match connection.may_be_traced(&choice).await {
+        Ok(true) => None,
+        Ok(false) => Some(enter(connection, choice).await.map_err(Unready::Failed)),
+        Err(failure) => Some(Err(Unready::Failed(failure))),
+    }
 }
 
 async fn ready(connection: &Connection) -> Result<Ready, Unready> {
@@ -188,26 +211,28 @@ fn may_fall_back(mode: Mode, failure: &Failure) -> bool {
     mode == Mode::Auto && failure.kind == FailureKind::NotNative
 }
 
-/// Starts the program and answers; the error is the refusal that is still to be sent.
+/// Starts the program and answers; the error is the refusal that is still to be sent. The number is that of the
+/// agent's listener.
 async fn begin(
     connection: &Connection,
     session: ItemId,
     wanted: Wanted,
     ready: Result<Ready, Unready>,
-) -> Result<Way, Refusal> {
+) -> Result<(Way, Option<u64>), Refusal> {
     match ready {
         Ok(ready) => {
             let number = wanted.number;
             let begun = start(connection, session, wanted, ready).await?;
             connection.words.answer(number, begun.answer, begun.descriptors).await;
-            Ok(begun.way)
+            Ok((begun.way, begun.agent))
         }
         Err(Unready::NoChoice(NoChoice::Choose { reason, among }))
             if !among.is_empty()
                 && matches!(wanted.program, Program::Shell)
                 && wanted.terminal.is_some() =>
         {
-            pick_and_start(connection, session, wanted, &reason, &among).await
+            let way = pick_and_start(connection, session, wanted, &reason, &among).await?;
+            Ok((way, None))
         }
         Err(unready) => Err(unready.refusal()),
     }
@@ -218,6 +243,8 @@ struct Begun {
     way: Way,
     answer: Answer,
     descriptors: Vec<OwnedFd>,
+    /// The order that made the agent's listener.
+    agent: Option<u64>,
 }
 
 async fn start(
@@ -264,7 +291,7 @@ async fn start(
         peer: connection.peer,
         local: connection.local,
         original: chosen.original.as_deref(),
-        agent: agent.as_ref().map(|(path, _)| path.as_slice()),
+        agent: agent.as_ref().map(|agent| agent.path.as_slice()),
     }));
     match entry {
         Entry::Native { plan, task } => {
@@ -272,7 +299,7 @@ async fn start(
                 connection.start(&choice, &plan, chosen.program.clone(), environment.clone());
             start.terminal = wanted.terminal.clone();
             match task.start(start).await {
-                Ok(started) => Ok(native(task, started, agent.map(|(_, socket)| socket))),
+                Ok(started) => Ok(native(task, started, agent)),
                 Err(error) => {
                     let failure = failure_of(&error);
                     if may_fall_back(connection.shared.config.enter.mode, &failure) {
@@ -304,12 +331,13 @@ async fn start(
     }
 }
 
-fn native(task: Task, started: Started, agent: Option<OwnedFd>) -> Begun {
+fn native(task: Task, started: Started, agent: Option<Agent>) -> Begun {
     let terminal = matches!(started, Started::Terminal { .. });
     let answer = Answer::Started { terminal, agent: agent.is_some(), degraded: None };
     let mut descriptors = descriptors(started);
-    descriptors.extend(agent);
-    Begun { way: Way::Native(task), answer, descriptors }
+    let number = agent.as_ref().map(|agent| agent.number);
+    descriptors.extend(agent.map(|agent| agent.socket));
+    Begun { way: Way::Native(task), answer, descriptors, agent: number }
 }
 
 async fn by_engine(
@@ -337,7 +365,7 @@ async fn by_engine(
         agent: false,
         degraded: Some(engine_exec::NOTICE.to_owned()),
     };
-    Ok(Begun { way: Way::Engine(running), answer, descriptors })
+    Ok(Begun { way: Way::Engine(running), answer, descriptors, agent: None })
 }
 
 /// Asks on a terminal of our own which container it shall be, and then carries bytes between that and the real one.
@@ -351,6 +379,8 @@ async fn pick_and_start(
     let broken = |_| refusal::failed("the gateway has no terminal to ask on");
     let size = wanted.terminal.as_ref().map(|terminal| terminal.size).unwrap_or_default();
     let (ours, master) = Terminal::new(size).map_err(broken)?;
+    // Nobody would listen at its socket: the answer is given before it could be made.
+    wanted.agent = false;
     let answer = Answer::Started { terminal: true, agent: false, degraded: None };
     connection.words.answer(wanted.number, answer, vec![master]).await;
     // From here on there is a session: what fails is said on the terminal.

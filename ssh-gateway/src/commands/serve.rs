@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use chores_common::engine::Host;
 use chores_common::exit::ExitCode;
 use chores_common::shutdown::Shutdown;
 use rustix::fs::FlockOperation;
@@ -55,7 +56,12 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
     let lock = lock(&config.state).map_err(CommandError::failed)?;
     let cgroup_prefix = cgroup_prefix(&lock).map_err(failed("look at the state directory"))?;
     let listeners = listen(&config.listen).map_err(CommandError::failed)?;
-    let bundles = Bundles::open(&config.enter.bundles);
+    let host = Host::parse(config.enter.engine.as_deref()).map_err(CommandError::failed)?;
+    let socket = match &host {
+        Host::Unix(path) => Some(path.as_path()),
+        Host::Tcp(_) => None,
+    };
+    let bundles = Bundles::open(&config.enter.bundles, socket);
     let cgroup_root = cgroup_root(&config.enter.cgroup_roots);
     // While there is one thread, and while there are rights to give away.
     let image = Image::of_ourselves().map_err(failed("make a sealed copy of this program"))?;

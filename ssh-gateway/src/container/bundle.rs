@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, open, openat2};
@@ -23,8 +24,6 @@ const PLACES: [&str; 2] = [
 ];
 /// What follows a root of the engine's own runtime files (`dockerd --exec-root`).
 const BELOW_EXEC_ROOT: &str = "containerd/daemon/io.containerd.runtime.v2.task/moby";
-/// Names of the processes that see the host's files.
-const ENGINES: [&str; 2] = ["dockerd", "containerd"];
 /// Longest command line of an engine that is looked at, in bytes.
 const COMMAND_LINE_BYTES_MAX: u64 = 64 * 1024;
 /// Digits of a container id.
@@ -74,14 +73,15 @@ pub enum BundleError {
 }
 
 impl Bundles {
-    /// These directories, and where running engines keep theirs. What is not there yet is looked for each time.
+    /// These directories, and where the engine behind `socket` keeps its own. What is not there yet is looked for
+    /// each time.
     #[must_use]
-    pub fn open(directories: &[PathBuf]) -> Self {
+    pub fn open(directories: &[PathBuf], socket: Option<&Path>) -> Self {
         let root = Path::new("/");
         let named =
             directories.iter().filter_map(|path| Some((root, path.strip_prefix(root).ok()?)));
         let mut places: Vec<Place> = named.filter_map(|(root, below)| place(root, below)).collect();
-        for (root, exec_root) in engines() {
+        if let Some((root, exec_root)) = socket.and_then(engine) {
             let own = exec_root.map(|path| path.join(BELOW_EXEC_ROOT));
             let known = PLACES.into_iter().map(PathBuf::from);
             let below = own.into_iter().chain(known);
@@ -147,30 +147,20 @@ fn directory(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, flags, Mode::empty())?)
 }
 
-/// The roots of running engines as seen from here, and their `--exec-root`, relative to that.
-fn engines() -> Vec<(PathBuf, Option<PathBuf>)> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let mut found = Vec::new();
-    for process in entries.flatten().map(|entry| entry.path()) {
-        let is_number = process
-            .file_name()
-            .and_then(|name| name.to_str())
-            .is_some_and(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
-        if !is_number {
-            continue;
-        }
-        let comm = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
-        if ENGINES.contains(&comm.trim_end()) {
-            let root = process.join("root");
-            // The one of this process itself is looked at already.
-            if !is_same_directory(&root, Path::new("/")) {
-                found.push((root, exec_root(&read_some(&process.join("cmdline")))));
-            } else if let Some(path) = exec_root(&read_some(&process.join("cmdline"))) {
-                found.push((PathBuf::from("/"), Some(path)));
-            }
-        }
+/// The root of the engine behind `socket` as seen from here, and its `--exec-root`, relative to that. The kernel
+/// says which process listens there (SO_PEERCRED, unix(7)); a name like `dockerd` proves nothing, since a process
+/// in any container can give itself that name.
+fn engine(socket: &Path) -> Option<(PathBuf, Option<PathBuf>)> {
+    let connected = UnixStream::connect(socket).ok()?;
+    let pid = rustix::net::sockopt::socket_peercred(&connected).ok()?.pid;
+    let process = Path::new("/proc").join(pid.as_raw_nonzero().to_string());
+    let root = process.join("root");
+    let exec_root = exec_root(&read_some(&process.join("cmdline")));
+    // The one of this process itself is looked at already.
+    if is_same_directory(&root, Path::new("/")) {
+        return exec_root.map(|path| (PathBuf::from("/"), Some(path)));
     }
-    found
+    Some((root, exec_root))
 }
 
 fn is_same_directory(one: &Path, other: &Path) -> bool {

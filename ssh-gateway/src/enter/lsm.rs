@@ -5,6 +5,8 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::fs::{Mode, OFlags, openat};
+
 use super::step::{OrFail as _, Step, failure, kernel_file, write_kernel_file};
 use crate::wire::task::{Confinement, FailureKind};
 
@@ -85,6 +87,36 @@ fn check(set: &str, expected: &str, what: &str) -> Step<()> {
     }
 }
 
+/// Opened while the host's `/proc` is at hand, for a process that becomes confined without an exec: its own
+/// attribute that says what it is now. `None` without a label.
+pub fn open_current(labels: &[Label], proc: &OwnedFd) -> Step<Option<OwnedFd>> {
+    let Some(label) = labels.first() else { return Ok(None) };
+    let paths: &[&str] = match label {
+        Label::AppArmor(_) => &["thread-self/attr/apparmor/current", "thread-self/attr/current"],
+        Label::SeLinux(_) => &["thread-self/attr/current"],
+    };
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let opened = paths.iter().find_map(|path| openat(proc, *path, flags, Mode::empty()).ok());
+    let nothing = || failure(FailureKind::Confinement, "the security label cannot be changed");
+    opened.map(Some).ok_or_else(nothing)
+}
+
+/// Gives the calling process its label now, for our own programs, which do not exec.
+pub fn become_labelled(labels: &[Label], current: &OwnedFd) -> Step<()> {
+    // AppArmor and SELinux together are not stacked by any runtime.
+    let [label] = labels else {
+        return Err(failure(FailureKind::Confinement, "more than one security label"));
+    };
+    let (text, shown) = match label {
+        Label::AppArmor(profile) => (format!("changeprofile {profile}"), profile),
+        Label::SeLinux(context) => (context.clone(), context),
+    };
+    rustix::io::write(current, text.as_bytes())
+        .map_err(std::io::Error::from)
+        .or_fail(FailureKind::Confinement, format!("the security label {shown}"))?;
+    Ok(())
+}
+
 /// Whether an attribute says this label, with or without AppArmor's mode behind it.
 #[must_use]
 pub fn is_label(attribute: &str, expected: &str) -> bool {
@@ -95,23 +127,38 @@ pub fn is_label(attribute: &str, expected: &str) -> bool {
     }
 }
 
-/// Fails when a process that has executed its program does not have these labels.
+/// Fails when a process that has executed its program does not have these labels. `process` is its directory in
+/// `/proc`, opened while it was known to be the one.
 pub fn check_current(labels: &[Label], process: &OwnedFd) -> Step<()> {
     for label in labels {
         let (paths, expected): (&[&str], &str) = match label {
             Label::AppArmor(profile) => (&["attr/apparmor/current", "attr/current"], profile),
             Label::SeLinux(context) => (&["attr/current"], context),
         };
-        let current = paths.iter().find_map(|path| kernel_file(process, path).ok());
-        // One that has ended already has none.
-        if let Some(current) = current.filter(|text| !text.is_empty())
-            && !is_label(&current, expected)
-        {
-            let reason = format!("the program has not the security label {expected}");
-            return Err(failure(FailureKind::Confinement, reason));
+        let mut found = Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+        for path in paths {
+            found = kernel_file(process, path);
+            if !matches!(&found, Err(error) if error.kind() == std::io::ErrorKind::NotFound) {
+                break;
+            }
+        }
+        match found {
+            Ok(current) if is_label(&current, expected) => {}
+            // One that has ended already has none.
+            Err(error) if has_ended(&error) => {}
+            Ok(_) | Err(_) => {
+                let reason = format!("the program has not the security label {expected}");
+                return Err(failure(FailureKind::Confinement, reason));
+            }
         }
     }
     Ok(())
+}
+
+/// What reading in the directory of a process that has ended gives (proc(5)).
+fn has_ended(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 #[cfg(test)]

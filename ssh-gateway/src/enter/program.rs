@@ -17,13 +17,13 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{set_keep_capabilities, set_no_new_privs};
 
 use super::account::{self, Account};
-use super::cgroup::SessionGroup;
 use super::command;
 use super::environment::Environment;
 use super::limits::{self, Limit};
+use super::lsm::{self, Label};
 use super::stdio::Stdio;
 use super::step::{FromProgram, OrFail as _, Step, failure};
-use super::supervise::{become_user, hide};
+use super::supervise::{Inside, become_user, hide};
 use super::{capabilities, seccomp, sys};
 use crate::wire::Program;
 use crate::wire::socket::Socket;
@@ -48,10 +48,37 @@ pub struct Confined {
     pub limits: Vec<Limit>,
 }
 
+/// The socket to C1, what [`OwnLabel`] needs, and what to run.
+type Told = (Socket, Option<OwnedFd>, Start);
+
+/// The security label for a program of our own, which does not exec.
+struct OwnLabel<'a> {
+    labels: &'a [Label],
+    current: Option<OwnedFd>,
+}
+
+impl OwnLabel<'_> {
+    /// Takes it on if the program is one of ours. With a label, no scp of ours stands in for a missing one: that
+    /// is known only when this has passed.
+    fn take(self, start: &Start) -> Step<()> {
+        match (&self.current, &start.program) {
+            (Some(current), Program::Sftp | Program::Portal) => {
+                lsm::become_labelled(self.labels, current)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The whole life of C3, if it does not become another program.
-pub fn run(confined: &Confined, session: &SessionGroup, socket: Socket) -> u8 {
-    match until_told(session, socket) {
-        Ok(Some((socket, start))) => become_program(confined, socket, &start),
+pub fn run(inside: &Inside, socket: Socket) -> u8 {
+    match until_told(inside, socket) {
+        Ok(Some((socket, label, start))) => become_program(
+            &inside.confined,
+            socket,
+            OwnLabel { labels: &inside.labels, current: label },
+            &start,
+        ),
         // The session ended before it began.
         Ok(None) => 0,
         Err(_) => super::step::EXIT_BROKEN,
@@ -59,24 +86,40 @@ pub fn run(confined: &Confined, session: &SessionGroup, socket: Socket) -> u8 {
 }
 
 /// Waits in the session's cgroup for what to run.
-fn until_told(session: &SessionGroup, socket: Socket) -> io::Result<Option<(Socket, Start)>> {
+fn until_told(inside: &Inside, socket: Socket) -> io::Result<Option<Told>> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let joined = session.join();
-    let [descriptor] = sys::keep_only([socket.into_descriptor()])?;
-    let socket = Socket::from_descriptor(descriptor);
-    if let Err(failure) = joined {
-        socket.send(&FromProgram::Failed(failure), &[])?;
-        return Ok(None);
-    }
+    let joined = inside.session.join();
+    let label = joined.and_then(|()| lsm::open_current(&inside.labels, &inside.pinned.proc));
+    let (socket, label) = match label {
+        Ok(Some(label)) => {
+            let [socket, label] = sys::keep_only([socket.into_descriptor(), label])?;
+            (socket, Ok(Some(label)))
+        }
+        other => {
+            let [socket] = sys::keep_only([socket.into_descriptor()])?;
+            (socket, other)
+        }
+    };
+    let socket = Socket::from_descriptor(socket);
+    let label = match label {
+        Ok(label) => label,
+        Err(failure) => {
+            socket.send(&FromProgram::Failed(failure), &[])?;
+            return Ok(None);
+        }
+    };
     rustix::process::setsid()?;
     socket.send(&FromProgram::Waits, &[])?;
-    Ok(socket.receive()?.map(|(start, _)| (socket, start)))
+    Ok(socket.receive()?.map(|(start, _)| (socket, label, start)))
 }
 
-fn become_program(confined: &Confined, socket: Socket, start: &Start) -> u8 {
+fn become_program(confined: &Confined, socket: Socket, label: OwnLabel<'_>, start: &Start) -> u8 {
     let socket = socket.into_descriptor();
-    let ready = connect(&socket, start)
-        .and_then(|(account, stdio)| confine(confined, &socket, start, account, stdio));
+    let has_label = label.current.is_some();
+    let ready = label
+        .take(start)
+        .and_then(|()| connect(&socket, start))
+        .and_then(|person| confine(confined, &socket, start, person, has_label));
     let failure = match ready {
         Ok(None) => return STATUS_NOT_RUN,
         Ok(Some(Ready { run: Run::Execute(candidates), .. })) => execute(&candidates),
@@ -120,8 +163,8 @@ fn confine(
     confined: &Confined,
     socket: &OwnedFd,
     start: &Start,
-    account: Account,
-    stdio: Stdio,
+    (account, stdio): (Account, Stdio),
+    has_label: bool,
 ) -> Step<Option<Ready>> {
     let confinement = &confined.confinement;
     let filter = confinement.seccomp.as_ref().map(|filter| filter.0.as_slice());
@@ -148,7 +191,7 @@ fn confine(
         enter_directory(start, &account)?;
     }
     check_directory()?;
-    let run = choose(start, &account, &environment)?;
+    let run = choose(start, &account, &environment, has_label)?;
     let is_own = !matches!(run, Run::Execute(_));
     if is_own {
         let is_root = account.identity.uid == 0;
@@ -254,7 +297,12 @@ struct Candidate {
     environment: Vec<CString>,
 }
 
-fn choose(start: &Start, account: &Account, environment: &Environment) -> Step<Run> {
+fn choose(
+    start: &Start,
+    account: &Account,
+    environment: &Environment,
+    has_label: bool,
+) -> Step<Run> {
     match &start.program {
         Program::Sftp => Ok(Run::Sftp),
         Program::Portal => Ok(Run::Portal),
@@ -267,7 +315,7 @@ fn choose(start: &Start, account: &Account, environment: &Environment) -> Step<R
             .collect::<Step<_>>()
             .map(Run::Execute),
         Program::Command(line) => {
-            if !is_on_path(b"scp", environment) && crate::scp::understands(line) {
+            if !has_label && !is_on_path(b"scp", environment) && crate::scp::understands(line) {
                 return Ok(Run::Scp(line.clone()));
             }
             let mut candidates = shells(account)

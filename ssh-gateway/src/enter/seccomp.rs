@@ -38,6 +38,7 @@ pub fn read(pid: Pid) -> Step<Vec<u8>> {
     const NEEDS: &str = " (the gateway needs --cap-add SYS_PTRACE and SYS_ADMIN, and \
         --security-opt seccomp=unconfined; nobody else may trace the process)";
     let what = format!("{WHAT}{NEEDS}");
+    check_parent(pid)?;
     sys::trace_seize(pid).or_errno(FailureKind::NotNative, &what)?;
     sys::trace_interrupt(pid).or_errno(FailureKind::NotNative, &what)?;
     let pending = wait_for_stop(pid)?;
@@ -47,6 +48,27 @@ pub fn read(pid: Pid) -> Step<Vec<u8>> {
     let filter = filter.or_errno(FailureKind::NotNative, &what)?;
     check(&filter)?;
     Ok(filter)
+}
+
+/// The oldest filter is the runtime's only if the runtime itself had none: a filter that was inherited is older.
+fn check_parent(pid: Pid) -> Step<()> {
+    const WHAT: &str = "whether the runtime itself has a seccomp filter";
+    let value = |pid: &str, name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(|value| value.trim().to_owned()).ok_or(io::ErrorKind::InvalidData.into())
+    };
+    let pid = pid.as_raw_nonzero().to_string();
+    let parent: io::Result<String> = value(&pid, "PPid");
+    let mode = parent.and_then(|parent| value(&parent, "Seccomp"));
+    match mode.or_fail(FailureKind::NotNative, WHAT)?.as_str() {
+        "0" => Ok(()),
+        _ => {
+            let reason = "the runtime itself runs under a seccomp filter, so that the container's \
+                          own cannot be told from it";
+            Err(failure(FailureKind::NotNative, reason))
+        }
+    }
 }
 
 /// Waits until a process has stopped; gives the signal that it was about to get.

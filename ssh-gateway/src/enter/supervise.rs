@@ -107,7 +107,7 @@ fn set_up(inside: &Inside, socket: &Socket, program: Socket) -> Step<(Pid, Owned
     let kill = inside.session.kill_switch().unwrap_or(&inside.null);
     let kill = kill.try_clone().or_fail(FailureKind::Other, "a descriptor")?;
     let child = match sys::fork().or_errno(FailureKind::Exhausted, "a process in the container")? {
-        Forked::Child => live(|| program::run(&inside.confined, &inside.session, program)),
+        Forked::Child => live(|| program::run(inside, program)),
         Forked::Parent(child) => child,
     };
     drop(program);

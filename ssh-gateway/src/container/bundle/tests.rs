@@ -5,7 +5,7 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 #[test]
 fn it_is_looked_for_each_time() {
     let directory = tempfile::tempdir().unwrap();
-    let bundles = Bundles::open(&[directory.path().to_owned()]);
+    let bundles = Bundles::open(&[directory.path().to_owned()], None);
     assert!(matches!(bundles.read(ID), Err(BundleError::Nowhere { .. })));
     std::fs::create_dir(directory.path().join(ID)).unwrap();
     std::fs::write(directory.path().join(ID).join("config.json"), "{}").unwrap();
@@ -15,7 +15,7 @@ fn it_is_looked_for_each_time() {
 #[test]
 fn an_id_is_no_path() {
     let directory = tempfile::tempdir().unwrap();
-    let bundles = Bundles::open(&[directory.path().to_owned()]);
+    let bundles = Bundles::open(&[directory.path().to_owned()], None);
     for id in ["", "..", "a/b", &"/../".repeat(16), ID.trim_start_matches('0'), &ID.to_uppercase()]
     {
         assert!(matches!(bundles.read(id), Err(BundleError::NotAnId)), "{id}");
@@ -25,7 +25,7 @@ fn an_id_is_no_path() {
 #[test]
 fn only_a_regular_file_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    let bundles = Bundles::open(&[directory.path().to_owned()]);
+    let bundles = Bundles::open(&[directory.path().to_owned()], None);
     let path = directory.path().join(ID).join("config.json");
     std::fs::create_dir_all(&path).unwrap();
     assert!(matches!(bundles.read(ID), Err(BundleError::Unreadable { .. })));
@@ -56,4 +56,14 @@ fn the_exec_root_of_an_engine_is_found() {
         assert_eq!(found(words), None, "{words:?}");
     }
     assert_eq!(found(&["dockerd", "--exec-root=relative"]), None);
+}
+
+#[test]
+fn the_engine_is_who_listens_at_its_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("engine.sock");
+    assert_eq!(engine(&socket), None);
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    // This process listens: its root is ours, and it has no --exec-root.
+    assert_eq!(engine(&socket), None);
 }
