@@ -327,7 +327,9 @@ impl Gateway {
     }
 
     fn stop_now(&mut self) {
-        drop(self.processes());
+        if self.server.is_some() {
+            drop(self.processes());
+        }
         let Some(server) = self.server.take() else { return };
         server.signal(Signal::TERM);
         let begun = Instant::now();
@@ -512,18 +514,23 @@ fn family(root: u32) -> Vec<u32> {
     found
 }
 
-/// Whether it is one of the processes that live as long as the gateway does: itself, or a role of it that
-/// no session needs.
+/// Whether it is one of the processes that live as long as the gateway does: itself, and its roles. Tasks are
+/// forks of the spawner and look like it, but they are its children.
 fn is_of_the_house(pid: u32) -> bool {
-    let Ok(words) = fs::read(format!("/proc/{pid}/cmdline")) else { return true };
-    let words: Vec<_> = words.split(|byte| *byte == 0).collect();
-    let is_role = words.get(1).is_some_and(|word| *word == b"role");
-    // Tasks are forks of the spawner and look like it, but they are its children.
-    let parent_is_role = stat_field(pid, 4)
-        .and_then(|parent| u32::try_from(parent).ok())
-        .and_then(|parent| fs::read(format!("/proc/{parent}/cmdline")).ok())
-        .is_some_and(|words| words.split(|byte| *byte == 0).nth(1) == Some(b"role"));
-    words.get(1).is_some_and(|word| *word == b"serve") || (is_role && !parent_is_role)
+    let words = |pid: u32| -> Vec<Vec<u8>> {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+    };
+    let is = |pid: u32, wanted: &[&[u8]]| {
+        let words = words(pid);
+        words.get(1..).is_some_and(|words| {
+            words.iter().zip(wanted).filter(|(a, b)| a == *b).count() == wanted.len()
+        })
+    };
+    let parent = stat_field(pid, 4).and_then(|parent| u32::try_from(parent).ok());
+    is(pid, &[b"serve"])
+        || (is(pid, &[b"role"]) && !parent.is_some_and(|parent| is(parent, &[b"role", b"spawner"])))
+        || !Path::new(&format!("/proc/{pid}")).exists()
 }
 
 fn describe(pid: u32) -> String {
@@ -607,8 +614,10 @@ fn keep_host_keys(state: &Path) {
 fn copy_host_keys(state: &Path) {
     for (relative, content) in HOST_KEYS.get().into_iter().flatten() {
         let path = state.join(relative);
-        fs::create_dir_all(path.parent().expect("a file has a folder"))
-            .expect("a folder for host keys");
+        let folder = path.parent().expect("a file has a folder");
+        fs::create_dir_all(folder).expect("a folder for host keys");
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+            .expect("a mode of our own folder");
         fs::write(&path, content).expect("a host key");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
             .expect("a mode of our own file");
