@@ -8,7 +8,6 @@
 //! probe agent              asks the agent at $SSH_AUTH_SOCK for its keys; prints how many
 //! probe spy SECONDS        opens what it can of every new process; prints what it could open
 //! probe stop SECONDS       sends SIGSTOP to every new process but its own children; prints to how many
-//! probe die N              sends itself the signal N
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,7 +54,6 @@ fn main() -> ExitCode {
         ["agent"] => agent(),
         ["spy", seconds] => seconds.parse().map_err(Into::into).and_then(spy),
         ["stop", seconds] => seconds.parse().map_err(Into::into).and_then(stop_all),
-        ["die", number] => number.parse().map_err(Into::into).and_then(die),
         unknown => Err(format!("unknown arguments: {unknown:?}").into()),
     };
     outcome.unwrap_or_else(|error| {
@@ -307,12 +305,4 @@ fn stop_all(seconds: u64) -> Outcome {
         }
     }
     say(&json!({ "stopped": stopped.len() }))
-}
-
-fn die(number: i32) -> Outcome {
-    let signal = Signal::from_named_raw(number).ok_or("no such signal")?;
-    rustix::process::kill_process(rustix::process::getpid(), signal)?;
-    // The signal may need a moment.
-    std::thread::sleep(Duration::from_secs(5));
-    Err(format!("signal {number} does not end a process").into())
 }

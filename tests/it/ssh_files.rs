@@ -1,5 +1,6 @@
 //! Files in and out of containers, by every client that people use for that.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -110,12 +111,10 @@ fn sftp_has_the_rights_of_its_user_and_no_others() {
         let said = scene.gateway.client("sftp").args(["-b", "-", &login]).stdin(commands).finish();
         assert_ne!(said.code(), Some(0), "{commands}: {said}");
     }
-    let said = scene
-        .gateway
-        .client("sftp")
-        .args(["-b", "-", &login])
-        .stdin("pwd\nput /etc/hostname mine\n")
-        .finish();
+    let mine = scene.gateway.sandbox().file("mine", "mine\n");
+    std::fs::set_permissions(&mine, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    let commands = format!("pwd\nput {} mine\n", mine.display());
+    let said = scene.gateway.client("sftp").args(["-b", "-", &login]).stdin(commands).finish();
     assert!(said.stdout_text().contains("/home/www"), "{said}");
     assert_eq!(
         scene.container.sh("stat -c '%U %G %a' /home/www/mine").stdout_text(),

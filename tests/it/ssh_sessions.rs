@@ -287,9 +287,8 @@ fn a_variable_that_is_no_text_costs_its_own_connection_at_most() {
     let mut other = scene.command().arg("cat; echo end").spawn().expect("starts ssh");
     let Some(run) = scene.python("odd_environment.py", &[]) else { return };
     let said = run.finish();
-    // russh reads text only and drops the connection: see docs/ssh-gateway.md.
-    let is_told = said.code() == Some(0) && said.stdout_text() == "still here\n";
-    assert!(is_told || said.stderr_text().contains("Connection"), "{said}");
+    // russh reads text only, and drops the connection: see docs/ssh-gateway.md.
+    assert!(said.code() != Some(0) || said.stdout_text() == "still here\n", "{said}");
     drop(other.stdin.take());
     let output = other.wait_with_output().expect("ssh ends");
     assert_eq!(output.stdout, b"end\n", "{output:?}");

@@ -205,6 +205,19 @@ const ACCOUNTS: [(&str, &str); 2] = [
 /// When the engine refuses.
 #[must_use]
 pub fn ssh_target(engine: &Engine, probe: &Path) -> Option<Arc<Image>> {
+    ssh_target_with(engine, probe, 1000)
+}
+
+/// The same with the homes owned by root: engines with user namespaces unpack no others from an archive.
+///
+/// # Panics
+/// When the engine refuses.
+#[must_use]
+pub fn ssh_target_of_root(engine: &Engine, probe: &Path) -> Option<Arc<Image>> {
+    ssh_target_with(engine, probe, 0)
+}
+
+fn ssh_target_with(engine: &Engine, probe: &Path, home_owner: u64) -> Option<Arc<Image>> {
     let busybox = static_busybox()?;
     let applets = Run::new(&busybox).arg("--list-full").succeed().stdout_text();
     let mut archive = tar::Builder::new(Vec::new());
@@ -224,7 +237,7 @@ pub fn ssh_target(engine: &Engine, probe: &Path) -> Option<Arc<Image>> {
         ("usr/sbin", 0o755, 0),
         ("etc", 0o755, 0),
         ("root", 0o700, 0),
-        ("home/www", 0o755, 1000),
+        ("home/www", 0o755, home_owner),
         ("tmp", 0o1777, 0),
     ] {
         let mut header = header(tar::EntryType::Directory, mode, owner, 0);
