@@ -11,7 +11,6 @@
 
 mod audit;
 mod connection;
-mod containers;
 mod diagnostics;
 mod engine_exec;
 mod environment;
@@ -27,6 +26,7 @@ mod terminal;
 mod words;
 
 pub(crate) mod confine;
+pub(crate) mod containers;
 pub(crate) mod nursery;
 pub(crate) mod sweep;
 

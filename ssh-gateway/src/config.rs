@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chores_common::config::ConfigError;
+use chores_common::engine::Host;
 use chores_common::settings::FileFaults;
 
 use crate::cli::{AUTHORIZED_KEYS, CommonArgs, DoctorArgs, EnterArgs, Environment, ServeArgs};
@@ -232,6 +233,22 @@ impl EnterConfig {
     /// What `doctor` is told.
     pub fn for_doctor(common: &CommonArgs, args: &DoctorArgs) -> Result<Self, SettingError> {
         enter(common, &args.enter, &read_file(common)?)
+    }
+
+    /// The engine's socket, if it is one. What cannot be meant is told by whoever connects.
+    #[must_use]
+    pub fn engine_socket(&self) -> Option<PathBuf> {
+        match Host::parse(self.engine.as_deref()) {
+            Ok(Host::Unix(path)) => Some(path),
+            Ok(Host::Tcp(_)) | Err(_) => None,
+        }
+    }
+
+    /// The first place of the host's cgroup hierarchies that is there.
+    #[must_use]
+    pub fn cgroup_root(&self) -> PathBuf {
+        let roots = &self.cgroup_roots;
+        roots.iter().find(|path| path.is_dir()).or(roots.first()).cloned().unwrap_or_default()
     }
 }
 

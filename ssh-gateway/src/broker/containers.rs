@@ -26,8 +26,8 @@ const REMEMBERED_MAX: usize = 1024;
 
 /// The containers of one engine.
 #[derive(Debug)]
-pub(super) struct Containers {
-    pub(super) engine: Engine,
+pub(crate) struct Containers {
+    pub(crate) engine: Engine,
     bundles: Bundles,
     spawner: Arc<Spawner>,
     remembered: Mutex<Remembered>,
@@ -35,11 +35,11 @@ pub(super) struct Containers {
 
 /// How to run something in a container.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// What the runtime says.
-    pub(super) specification: Specification,
+    pub(crate) specification: Specification,
     /// The confinement that follows, with its filter.
-    pub(super) confinement: Confinement,
+    pub(crate) confinement: Confinement,
 }
 
 /// One run of a container: its id and when it began.
@@ -52,24 +52,24 @@ struct Remembered {
 }
 
 impl Containers {
-    pub(super) fn new(engine: Engine, bundles: Bundles, spawner: Arc<Spawner>) -> Self {
+    pub(crate) fn new(engine: Engine, bundles: Bundles, spawner: Arc<Spawner>) -> Self {
         Self { engine, bundles, spawner, remembered: Mutex::default() }
     }
 
     /// Every container, running or not.
-    pub(super) async fn list(&self) -> Result<Vec<ListedContainer>, Failure> {
+    pub(crate) async fn list(&self) -> Result<Vec<ListedContainer>, Failure> {
         let filter = ContainerFilter { all: true, ..Default::default() };
         in_time(self.engine.list_containers(&filter)).await
     }
 
     /// One container.
-    pub(super) async fn inspect(&self, id: &str) -> Result<Container, Failure> {
+    pub(crate) async fn inspect(&self, id: &str) -> Result<Container, Failure> {
         in_time(self.engine.inspect_container(id)).await
     }
 
     /// How to run something in this container. Once for each of its runs: reading the filter stops the container's
     /// first process for a moment.
-    pub(super) async fn plan(&self, container: &Container) -> Result<Arc<Plan>, Failure> {
+    pub(crate) async fn plan(&self, container: &Container) -> Result<Arc<Plan>, Failure> {
         let started = container.started_at.clone().unwrap_or_default();
         let cell = self.cell((container.id.clone(), started));
         cell.get_or_try_init(|| self.read_plan(container)).await.cloned()
@@ -108,7 +108,7 @@ impl Containers {
 }
 
 /// The first process of a container, so that no other can be taken for it.
-pub(super) fn pin(container: &Container) -> Result<Pin, Failure> {
+pub(crate) fn pin(container: &Container) -> Result<Pin, Failure> {
     let pid = container.pid.and_then(|pid| i32::try_from(pid).ok());
     match pid {
         Some(pid) if container.running => Ok(Pin { pid, container_id: container.id.clone() }),
@@ -148,6 +148,6 @@ fn specification_failure(error: &SpecificationError) -> Failure {
     failure(kind, error.to_string())
 }
 
-pub(super) fn failure(kind: FailureKind, reason: impl Into<String>) -> Failure {
+pub(crate) fn failure(kind: FailureKind, reason: impl Into<String>) -> Failure {
     Failure { kind, reason: reason.into() }
 }

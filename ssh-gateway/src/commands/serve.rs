@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use chores_common::engine::Host;
 use chores_common::exit::ExitCode;
 use chores_common::shutdown::Shutdown;
 use rustix::fs::FlockOperation;
@@ -56,13 +55,9 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
     let lock = lock(&config.state).map_err(CommandError::failed)?;
     let cgroup_prefix = cgroup_prefix(&lock).map_err(failed("look at the state directory"))?;
     let listeners = listen(&config.listen).map_err(CommandError::failed)?;
-    let host = Host::parse(config.enter.engine.as_deref()).map_err(CommandError::failed)?;
-    let socket = match &host {
-        Host::Unix(path) => Some(path.as_path()),
-        Host::Tcp(_) => None,
-    };
-    let bundles = Bundles::open(&config.enter.bundles, socket);
-    let cgroup_root = cgroup_root(&config.enter.cgroup_roots);
+    let socket = config.enter.engine_socket();
+    let bundles = Bundles::open(&config.enter.bundles, socket.as_deref());
+    let cgroup_root = config.enter.cgroup_root();
     // While there is one thread, and while there are rights to give away.
     let image = Image::of_ourselves().map_err(failed("make a sealed copy of this program"))?;
     let (spawner, _spawner) = image.start(Role::Spawner).map_err(failed("start the spawner"))?;
@@ -127,10 +122,4 @@ fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
         TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })
     };
     addresses.iter().map(one).collect()
-}
-
-/// The first that is there.
-fn cgroup_root(roots: &[PathBuf]) -> PathBuf {
-    let there = roots.iter().find(|path| path.is_dir()).or(roots.first());
-    there.cloned().unwrap_or_default()
 }
