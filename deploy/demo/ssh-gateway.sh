@@ -136,5 +136,5 @@ demo_of_a_gateway() {
     worker=
     until_true 30 is_as_before "$before" || fail "this is left: $(left_in_site)"
     printf '  the same processes as before the first session, and no cgroup of a session\n'
-    play docker stop --time 30 "$gateway"
+    play docker stop -t 30 "$gateway"
 }
