@@ -1,10 +1,10 @@
 //! Sessions that a killed gateway has left behind: their cgroups still hold what they ran.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 #[cfg(test)]
 mod tests;
@@ -67,18 +67,31 @@ fn remove(cgroup: &Path) -> bool {
 }
 
 fn kill(cgroup: &Path) {
-    if fs::write(cgroup.join("cgroup.kill"), "1").is_ok() {
+    if write(&cgroup.join("cgroup.kill"), "1").is_ok() {
         return;
     }
     // Version 1: nothing forks while it is frozen.
-    let is_frozen = fs::write(cgroup.join("freezer.state"), "FROZEN").is_ok();
-    let processes = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    for pid in processes.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
-        if let Err(error) = kill_process(pid, Signal::KILL) {
+    let is_frozen = write(&cgroup.join("freezer.state"), "FROZEN").is_ok();
+    for pid in processes(cgroup) {
+        // The number may be another process's by now, unless it is still there once it is held.
+        let Ok(held) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        if processes(cgroup).contains(&pid)
+            && let Err(error) = pidfd_send_signal(&held, Signal::KILL)
+        {
             tracing::debug!("cannot kill {pid:?}: {error}");
         }
     }
-    if is_frozen && let Err(error) = fs::write(cgroup.join("freezer.state"), "THAWED") {
+    if is_frozen && let Err(error) = write(&cgroup.join("freezer.state"), "THAWED") {
         tracing::debug!("cannot thaw {}: {error}", cgroup.display());
     }
+}
+
+fn processes(cgroup: &Path) -> Vec<Pid> {
+    let text = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()
+}
+
+/// Writes to a file that is there.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes())
 }

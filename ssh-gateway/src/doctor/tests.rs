@@ -139,14 +139,17 @@ fn whatever_is_missing_is_named_with_the_flag_that_mends_it() {
                 facts
                     .containers
                     .iter_mut()
-                    .for_each(|one| one.cgroup_fault = Some("none".to_owned()))
+                    .for_each(|one| one.cgroup_fault = Some("none".to_owned()));
             },
             "cgroups: none",
             "/sys/fs/cgroup:/host/cgroup",
         ),
         (
             |facts| {
-                facts.containers.iter_mut().for_each(|one| one.bounding = Err("nowhere".to_owned()))
+                facts
+                    .containers
+                    .iter_mut()
+                    .for_each(|one| one.bounding = Err("nowhere".to_owned()));
             },
             "specifications: nowhere",
             ":/bundles:ro",
