@@ -68,6 +68,10 @@ const REBIRTH_DELAY_MAX: Duration = Duration::from_secs(10);
 const REBIRTH_LIFE: Duration = Duration::from_secs(60);
 /// How often it is looked whether the keys have changed.
 const KEYS_PERIOD: Duration = Duration::from_secs(2);
+/// The last output of sessions that have ended is on its way to their clients for this long.
+const LAST_WORDS_TIME: Duration = Duration::from_millis(300);
+/// How often it is looked whether sessions have ended.
+const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// Beyond the grace of sessions, the end may take this long.
 const END_TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -247,7 +251,7 @@ async fn serve_net(shared: &Arc<Shared>, socket: AsyncSocket, shutdown: &Shutdow
     passing.abort();
     if matches!(end, NetEnd::Stopped) {
         shared.running.close();
-        if timeout(shared.config.stop_grace + END_TIME_MAX, shared.running.wait()).await.is_err() {
+        if timeout(END_TIME_MAX, shared.running.wait()).await.is_err() {
             tracing::error!(
                 "some sessions did not end in time; what they left is ended at the next start"
             );
@@ -275,16 +279,20 @@ async fn hear(hub: &mut Hub, socket: &AsyncSocket) -> String {
 async fn drain(shared: &Shared, hub: &mut Hub, socket: &AsyncSocket, words: &Words) {
     words.news(News::Drain).await;
     hub.end_sessions();
-    let grace = sleep(shared.config.stop_grace);
-    tokio::pin!(grace);
-    let mut told = false;
+    let mut deadline = Box::pin(sleep(shared.config.stop_grace + END_TIME_MAX));
+    let mut quiet_since = None;
+    let mut is_told = false;
     loop {
         let left = hub.connections();
         if left.is_empty() {
             break;
         }
-        if !told && hub.is_quiet() {
-            told = true;
+        if !hub.is_quiet() {
+            quiet_since = None;
+        }
+        let is_over = quiet_since.get_or_insert_with(Instant::now).elapsed() >= LAST_WORDS_TIME;
+        if is_over && !is_told {
+            is_told = true;
             for connection in left {
                 let reason = "the gateway is stopped".to_owned();
                 words.news(News::Disconnect { connection, reason }).await;
@@ -295,8 +303,8 @@ async fn drain(shared: &Shared, hub: &mut Hub, socket: &AsyncSocket, words: &Wor
                 Ok(Some((ask, _))) => if hub.hear(ask).is_err() { break },
                 Ok(None) | Err(_) => break,
             },
-            () = sleep(Duration::from_millis(50)), if !told => {}
-            () = &mut grace => break,
+            () = sleep(LOOK_PERIOD), if !is_told => {}
+            () = &mut deadline => break,
         }
     }
 }
@@ -360,3 +368,6 @@ fn stamps(sources: &[KeySource]) -> Vec<Stamp> {
     };
     sources.iter().map(stamp).collect()
 }
+
+#[cfg(test)]
+mod tests;

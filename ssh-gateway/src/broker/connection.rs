@@ -108,7 +108,14 @@ impl Connection {
     pub(super) async fn choose(&self, chosen: &ListedContainer) -> Result<Arc<Choice>, NoChoice> {
         // The user that was asked for still counts, if the name makes any sense.
         let user = Login::parse(&self.login).ok().and_then(|login| login.user);
-        self.choice.get_or_try_init(|| self.enterable(chosen, user.as_ref())).await.cloned()
+        let choice = self.choice.get_or_try_init(|| self.enterable(chosen, user.as_ref())).await?;
+        // Another session of the connection has chosen meanwhile.
+        if choice.container.id != chosen.id {
+            let reason =
+                "this connection is in another container already; connect again".to_owned();
+            return Err(choose(reason, Vec::new()));
+        }
+        Ok(Arc::clone(choice))
     }
 
     async fn find(&self) -> Result<Arc<Choice>, NoChoice> {

@@ -28,7 +28,7 @@ const REMEMBERED_MAX: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Containers {
     pub(crate) engine: Engine,
-    bundles: Bundles,
+    bundles: Arc<Bundles>,
     spawner: Arc<Spawner>,
     remembered: Mutex<Remembered>,
 }
@@ -53,7 +53,7 @@ struct Remembered {
 
 impl Containers {
     pub(crate) fn new(engine: Engine, bundles: Bundles, spawner: Arc<Spawner>) -> Self {
-        Self { engine, bundles, spawner, remembered: Mutex::default() }
+        Self { engine, bundles: Arc::new(bundles), spawner, remembered: Mutex::default() }
     }
 
     /// Every container, running or not.
@@ -92,9 +92,14 @@ impl Containers {
     }
 
     async fn read_plan(&self, container: &Container) -> Result<Arc<Plan>, Failure> {
-        let bytes = self.bundles.read(&container.id).map_err(|error| bundle_failure(&error))?;
+        let (bundles, id) = (Arc::clone(&self.bundles), container.id.clone());
+        let read = move || {
+            let bytes = bundles.read(&id).map_err(|error| bundle_failure(&error))?;
+            Specification::parse(&bytes).map_err(|error| specification_failure(&error))
+        };
+        let read = tokio::task::spawn_blocking(read).await;
         let specification =
-            Specification::parse(&bytes).map_err(|error| specification_failure(&error))?;
+            read.map_err(|error| failure(FailureKind::Other, error.to_string()))??;
         let filter = if specification.needs_filter() {
             let task = self.spawner.task().await.map_err(|error| failure_of(&error))?;
             task.filter(pin(container)?).await.map_err(|error| failure_of(&error))?

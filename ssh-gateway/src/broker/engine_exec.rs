@@ -3,13 +3,15 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chores_common::engine::{Engine, Exec, ExecInput, ExecOutput, ExecSpec, ExecState, LogSource};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 
 use super::terminal::Terminal;
@@ -26,8 +28,13 @@ const ASK_PERIOD: Duration = Duration::from_millis(50);
 const ASK_TIME_MAX: Duration = Duration::from_secs(10);
 /// A shell's status for a program that cannot be told from any other failure.
 const STATUS_UNKNOWN: u8 = 255;
-/// Above it, the engine's exit code is a signal's number.
-const SIGNALLED: i64 = 128;
+/// The engine changes the size of a terminal in this time.
+const RESIZE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Output that waits for a client that is slow: the engine closes the stream soon after the program's end, read or
+/// not. In bytes, of each session.
+const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Pieces of it.
+const WAITING_PIECES_MAX: usize = 16 * 1024;
 
 /// A program that the engine runs.
 #[derive(Debug)]
@@ -63,7 +70,7 @@ pub(super) async fn start(
 ) -> Result<(EngineProgram, Vec<OwnedFd>), String> {
     let spec = spec(user, program, terminal, &environment)?;
     let exec = engine.exec(container, &spec).await.map_err(|error| error.to_string())?;
-    let (sender, receiver) = oneshot::channel();
+    let (mut sender, receiver) = oneshot::channel();
     let (engine, id) = (engine.clone(), exec.id.clone());
     let failed = |error: io::Error| error.to_string();
     let descriptors = match terminal {
@@ -72,7 +79,10 @@ pub(super) async fn start(
             ours.make_raw().map_err(failed)?;
             let size = asked.size;
             tokio::spawn(async move {
-                carry_terminal(&engine, exec, &ours, size).await;
+                tokio::select! {
+                    () = carry_terminal(&engine, exec, &ours, size) => {}
+                    () = sender.closed() => return,
+                }
                 tell(sender, exit(&engine, &id).await);
             });
             vec![master]
@@ -87,7 +97,11 @@ pub(super) async fn start(
             let Exec { output: from, input: to, .. } = exec;
             let feeding = tokio::spawn(feed(input, to));
             tokio::spawn(async move {
-                carry(from, output, errors).await;
+                tokio::select! {
+                    () = carry(collect(from), output, errors) => {}
+                    // What the program does now is nobody's business any more.
+                    () = sender.closed() => {}
+                }
                 let exit = exit(&engine, &id).await;
                 feeding.abort();
                 tell(sender, exit);
@@ -149,28 +163,26 @@ async fn exit(engine: &Engine, id: &str) -> Exit {
     asked.await.map_or(Exit::Status(STATUS_UNKNOWN), of_code)
 }
 
+/// Signals cannot be told from statuses above 128, which are what a shell makes of them.
 fn of_code(code: i64) -> Exit {
-    match code - SIGNALLED {
-        number @ 1..=64 => {
-            Exit::Signal { number: i32::try_from(number).unwrap_or_default(), core_dumped: false }
-        }
-        _ => Exit::Status(u8::try_from(code).unwrap_or(STATUS_UNKNOWN)),
-    }
+    Exit::Status(u8::try_from(code).unwrap_or(STATUS_UNKNOWN))
 }
 
 async fn carry_terminal(engine: &Engine, exec: Exec, ours: &Terminal, first: WindowSize) {
-    let Exec { id, mut output, mut input } = exec;
+    let Exec { id, output, mut input } = exec;
+    let mut output = collect(output);
     let into = async {
         let mut bytes = vec![0; READ_BYTES];
         while let Ok(length @ 1..) = ours.read(&mut bytes).await {
             if input.write(bytes.get(..length).unwrap_or_default()).await.is_err() {
-                break;
+                // The program has ended; what it wrote is still on its way.
+                std::future::pending::<()>().await;
             }
         }
     };
     let out = async {
-        while let Some(Ok((_, bytes))) = output.next().await {
-            if ours.write(&bytes).await.is_err() {
+        while let Some(piece) = output.recv().await {
+            if ours.write(&piece.bytes).await.is_err() {
                 break;
             }
         }
@@ -179,8 +191,9 @@ async fn carry_terminal(engine: &Engine, exec: Exec, ours: &Terminal, first: Win
         let mut size = first;
         loop {
             // A program that is just starting has no terminal yet: the next size will do.
-            if let Err(error) = engine.resize_exec(&id, size.columns, size.rows).await {
-                tracing::debug!("a terminal is not resized: {error}");
+            let resized = engine.resize_exec(&id, size.columns, size.rows);
+            if !matches!(timeout(RESIZE_TIME_MAX, resized).await, Ok(Ok(()))) {
+                tracing::debug!("a terminal is not resized");
             }
             match ours.resized(size).await {
                 Ok(new) => size = new,
@@ -214,16 +227,39 @@ async fn feed(mut from: Receiver, mut to: ExecInput) {
     std::future::pending::<()>().await;
 }
 
-async fn carry(mut from: ExecOutput, mut output: Sender, mut errors: Sender) {
-    while let Some(Ok((source, bytes))) = from.next().await {
-        let written = match source {
-            LogSource::Stdout => output.write_all(&bytes).await,
-            LogSource::Stderr => errors.write_all(&bytes).await,
+async fn carry(mut from: mpsc::Receiver<Piece>, mut output: Sender, mut errors: Sender) {
+    while let Some(piece) = from.recv().await {
+        let written = match piece.source {
+            LogSource::Stdout => output.write_all(&piece.bytes).await,
+            LogSource::Stderr => errors.write_all(&piece.bytes).await,
         };
         if written.is_err() {
             break;
         }
     }
+}
+
+/// Output that waits.
+struct Piece {
+    source: LogSource,
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Takes output from the engine as it comes, while there is room and somebody who wants it.
+fn collect(mut output: ExecOutput) -> mpsc::Receiver<Piece> {
+    let (sender, receiver) = mpsc::channel(WAITING_PIECES_MAX);
+    let room = Arc::new(Semaphore::new(WAITING_BYTES_MAX));
+    tokio::spawn(async move {
+        while let Some(Ok((source, bytes))) = output.next().await {
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let Ok(_room) = Arc::clone(&room).acquire_many_owned(length).await else { return };
+            if sender.send(Piece { source, bytes, _room }).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -245,12 +281,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_above_128_are_signals() {
-        assert_eq!(of_code(0), Exit::Status(0));
-        assert_eq!(of_code(127), Exit::Status(127));
-        assert_eq!(of_code(137), Exit::Signal { number: 9, core_dumped: false });
-        assert_eq!(of_code(128), Exit::Status(128));
-        assert_eq!(of_code(255), Exit::Status(255));
+    fn exit_codes_are_statuses() {
+        for status in [0, 127, 137, 255] {
+            assert_eq!(of_code(status.into()), Exit::Status(status));
+        }
         assert_eq!(of_code(-1), Exit::Status(STATUS_UNKNOWN));
     }
 

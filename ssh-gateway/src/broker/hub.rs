@@ -25,6 +25,8 @@ use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, Question, Refusal};
 const CONNECTIONS_MAX: usize = 65_536;
 /// Streams of one connection, beside what its limits allow: net closes them when it has seen their end.
 const ITEMS_SLACK: usize = 64;
+/// What a net is told that has forgotten who is there.
+const NO_CONNECTION: &str = "there is no such connection";
 /// Files for waiting bytes that one connection may ask for in its life.
 const SPOOLS_MAX: u64 = 1_000_000;
 
@@ -233,6 +235,9 @@ impl Hub {
         if matches!(wanted.program, Program::Portal | Program::Words(_)) {
             return Err(Broken::Rule("a session is to run what no client can ask for"));
         }
+        if !self.connections.contains_key(&owner) {
+            return self.refuse(number, refusal::failed(NO_CONNECTION));
+        }
         if !self.items.contains_key(&session) {
             self.prepare(owner, session)?;
         }
@@ -278,7 +283,7 @@ impl Hub {
 
     fn spool(&mut self, number: u64, connection: ConnectionId) -> Result<(), Broken> {
         let Some(open) = self.connections.get_mut(&connection) else {
-            return self.refuse(number, refusal::failed("there is no such connection"));
+            return self.refuse(number, refusal::failed(NO_CONNECTION));
         };
         open.spools += 1;
         if open.spools > SPOOLS_MAX {
@@ -324,7 +329,7 @@ impl Hub {
         // What was closed and is still ending counts too.
         let is_full = self.connections.get_mut(&owner).is_some_and(|open| open.is_full(items_max));
         let fault = match self.connections.get(&owner) {
-            None => Some("there is no such connection"),
+            None => Some(NO_CONNECTION),
             Some(open) if open.items >= items_max || is_full => Some("there are too many channels"),
             Some(open) if is_session && open.sessions >= sessions_max => {
                 Some("there are too many sessions")

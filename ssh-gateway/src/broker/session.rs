@@ -496,7 +496,11 @@ async fn end(connection: &Connection, session: ItemId, way: Way, begun: Instant,
         }
     });
     match ended.await {
-        Ok(Some(exit)) if !has_exited => audit::exited(connection, session, exit, begun.elapsed()),
+        Ok(Some(exit)) if !has_exited => {
+            audit::exited(connection, session, exit, begun.elapsed());
+            // The client still listens when it is the gateway that ends.
+            connection.words.news(News::Exited { session, exit }).await;
+        }
         Ok(_) => {}
         Err(_) => tracing::error!(
             connection = connection.id,

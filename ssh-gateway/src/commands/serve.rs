@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use chores_common::exit::ExitCode;
 use chores_common::shutdown::Shutdown;
 use rustix::fs::FlockOperation;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 
 use super::CommandError;
@@ -67,6 +68,7 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
     if left > 0 {
         tracing::info!("{left} cgroups of sessions that a former gateway left were removed");
     }
+    raise_descriptor_limit();
     confine::keep_little().map_err(failed("give up capabilities"))?;
     let runtime = Builder::new_multi_thread()
         .worker_threads(THREADS)
@@ -122,4 +124,14 @@ fn listen(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
         TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })
     };
     addresses.iter().map(one).collect()
+}
+
+/// Every session and forward needs some. Only of this process: the others have been started, and sessions get the
+/// limits of their containers.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("cannot raise the limit of open files: {error}");
+    }
 }

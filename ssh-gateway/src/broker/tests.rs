@@ -1,0 +1,517 @@
+//! The broker with doubles of everything around it: net, the engine, the spawner, tasks and portals.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use russh::keys::PublicKey;
+use russh::keys::ssh_key::public::{Ed25519PublicKey, KeyData};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::config::{EnterConfig, LIMITS_DEFAULT, Mode};
+use crate::wire::net::{Answer, Place, Question, Refusal};
+use crate::wire::portal;
+use crate::wire::task::{Failure, FailureKind, Order, Report, Start};
+use crate::wire::{Exit, Opaque, Program};
+
+/// Everything here is quick; this is for a broken test only.
+const PATIENCE: Duration = Duration::from_secs(20);
+const WEB: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const DATABASE: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
+const SPECIFICATION: &str = r#"{
+    "process": {"user": {"uid": 7, "gid": 8, "additionalGids": [9]}, "env": ["A=1"], "cwd": "/"},
+    "linux": {}
+}"#;
+
+fn key(number: u8) -> PublicKey {
+    PublicKey::from(KeyData::Ed25519(Ed25519PublicKey([number; 32])))
+}
+
+/// A line of authorized_keys.
+fn line(options: &str, number: u8) -> String {
+    format!("{options} {} somebody\n", key(number).to_openssh().unwrap())
+}
+
+/// Answers as an engine with two containers that run.
+async fn engine(listener: UnixListener) {
+    loop {
+        let Ok((mut stream, _)) = listener.accept().await else { return };
+        tokio::spawn(async move {
+            let mut seen = Vec::new();
+            loop {
+                let mut bytes = [0; 4096];
+                match stream.read(&mut bytes).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(length) => seen.extend_from_slice(&bytes[..length]),
+                }
+                if !seen.ends_with(b"\r\n\r\n") {
+                    continue;
+                }
+                let head = String::from_utf8_lossy(&seen).into_owned();
+                seen.clear();
+                let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let body = engine_says(&path);
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nApi-Version: 1.41\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                );
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn engine_says(path: &str) -> String {
+    let listed = |id: &str, name: &str| serde_json::json!({"Id": id, "Names": [format!("/{name}")], "State": "running", "Image": "box"});
+    let inspected = |id: &str, name: &str| {
+        serde_json::json!({
+            "Id": id, "Name": format!("/{name}"), "Image": "sha256:1",
+            "State": {"Running": true, "Pid": 4711, "StartedAt": "2026-11-24T10:00:00Z"},
+            "HostConfig": {"GroupAdd": ["44"]}
+        })
+    };
+    let answer = if path.contains(WEB) {
+        inspected(WEB, "web")
+    } else if path.contains(DATABASE) {
+        inspected(DATABASE, "database")
+    } else if path.contains("/containers/json") {
+        serde_json::json!([listed(WEB, "web"), listed(DATABASE, "database")])
+    } else {
+        serde_json::json!({"ApiVersion": "1.41", "Version": "20.10"})
+    };
+    answer.to_string()
+}
+
+/// A broker, and the ends of its sockets that others have.
+struct Stage {
+    net: AsyncSocket,
+    spawner: AsyncSocket,
+    serving: JoinHandle<NetEnd>,
+    shutdown: Shutdown,
+    number: u64,
+    _directory: tempfile::TempDir,
+}
+
+impl Stage {
+    async fn new(keys: &str) -> Self {
+        Self::with(keys, Mode::Native).await
+    }
+
+    async fn with(keys: &str, mode: Mode) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("engine.sock");
+        tokio::spawn(engine(UnixListener::bind(&path).unwrap()));
+        for id in [WEB, DATABASE] {
+            std::fs::create_dir(directory.path().join(id)).unwrap();
+            std::fs::write(directory.path().join(id).join("config.json"), SPECIFICATION).unwrap();
+        }
+        let address = format!("unix://{}", path.display());
+        let engine = Engine::connect(Some(&address)).await.unwrap();
+        let (spawner, its) = Socket::pair().unwrap();
+        let spawner = Arc::new(Spawner::over(spawner).unwrap());
+        let bundles = Bundles::open(&[directory.path().to_owned()], None);
+        let source = KeySource::Text { variable: "KEYS", text: keys.to_owned() };
+        let shared = Arc::new(Shared {
+            keys: RwLock::new(Arc::new(AuthorizedKeys::load(&[source], &|_| true).unwrap())),
+            containers: Containers::new(engine, bundles, Arc::clone(&spawner)),
+            config: config(directory.path(), mode),
+            spawner,
+            listening: Vec::new(),
+            cgroup_root: "/cgroup".to_owned(),
+            cgroup_prefix: "ssh-test-".to_owned(),
+            running: TaskTracker::new(),
+        });
+        let (net, ours) = Socket::pair().unwrap();
+        let ours = ours.into_async().unwrap();
+        let shutdown = Shutdown::new();
+        let serving = {
+            let shutdown = shutdown.clone();
+            tokio::spawn(async move { serve_net(&shared, ours, &shutdown).await })
+        };
+        Self {
+            net: net.into_async().unwrap(),
+            spawner: its.into_async().unwrap(),
+            serving,
+            shutdown,
+            number: 0,
+            _directory: directory,
+        }
+    }
+
+    async fn tell(&self, question: Question) {
+        self.net.send(&Ask { number: 0, question }, &[]).await.unwrap();
+    }
+
+    async fn ask(&mut self, question: Question) -> u64 {
+        self.number += 1;
+        self.net.send(&Ask { number: self.number, question }, &[]).await.unwrap();
+        self.number
+    }
+
+    async fn hear(&self) -> (Word, Vec<OwnedFd>) {
+        timeout(PATIENCE, self.net.receive()).await.unwrap().unwrap().unwrap()
+    }
+
+    async fn answer(&mut self, question: Question) -> (Answer, Vec<OwnedFd>) {
+        let asked = self.ask(question).await;
+        match self.hear().await {
+            (Word::Answer { number, answer }, descriptors) if number == asked => {
+                (answer, descriptors)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn refusal(&mut self, question: Question) -> Refusal {
+        match self.answer(question).await {
+            (Answer::Refused(refusal), _) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn login(&mut self, connection: u64, user: &str, number: u8) -> Answer {
+        self.answer(authenticate(connection, user, number)).await.0
+    }
+
+    /// The task that the spawner was told to fork.
+    async fn task(&self) -> AsyncSocket {
+        let received = timeout(PATIENCE, self.spawner.receive::<u8>()).await.unwrap().unwrap();
+        let (_, mut descriptors) = received.unwrap();
+        Socket::from_descriptor(descriptors.pop().unwrap()).into_async().unwrap()
+    }
+
+    /// Whether net is given up.
+    async fn breaks(self) -> bool {
+        matches!(timeout(PATIENCE, self.serving).await.unwrap().unwrap(), NetEnd::Gone(_))
+    }
+}
+
+fn config(directory: &Path, mode: Mode) -> Config {
+    Config {
+        path: None,
+        listen: Vec::new(),
+        state: directory.to_owned(),
+        keys: Vec::new(),
+        banner: None,
+        enter: EnterConfig { engine: None, mode, bundles: Vec::new(), cgroup_roots: Vec::new() },
+        limits: LIMITS_DEFAULT,
+        stop_grace: Duration::from_millis(100),
+        accept_environment: vec!["LC_*".to_owned()],
+    }
+}
+
+fn authenticate(connection: u64, user: &str, number: u8) -> Question {
+    Question::Authenticate {
+        connection,
+        peer: "192.0.2.1:5000".parse().unwrap(),
+        local: "192.0.2.2:22".parse().unwrap(),
+        user: user.to_owned(),
+        key: key(number).to_bytes().unwrap(),
+        client: "SSH-2.0-test".to_owned(),
+    }
+}
+
+fn start(connection: u64, session: u64, program: Program) -> Question {
+    let environment = vec![
+        ("LC_ALL".to_owned(), Opaque(b"C".to_vec())),
+        ("LD_PRELOAD".to_owned(), Opaque(b"/x".to_vec())),
+    ];
+    Question::Start { connection, session, program, terminal: None, environment, agent: false }
+}
+
+fn command(text: &str) -> Program {
+    Program::Command(text.as_bytes().to_vec())
+}
+
+async fn order(task: &AsyncSocket) -> Option<Order> {
+    timeout(PATIENCE, task.receive()).await.unwrap().unwrap().map(|(order, _)| order)
+}
+
+async fn enter_and_start(task: &AsyncSocket) -> Start {
+    let Some(Order::Enter(target)) = order(task).await else { panic!("no order to enter") };
+    assert_eq!(target.pin.pid, 4711);
+    assert!(target.session_cgroup.starts_with("ssh-test-"), "{}", target.session_cgroup);
+    task.send(&Report::Entered, &[]).await.unwrap();
+    let Some(Order::Start(start)) = order(task).await else { panic!("no order to start") };
+    *start
+}
+
+async fn say_started(task: &AsyncSocket) {
+    let null = std::fs::File::open("/dev/null").unwrap();
+    task.send(&Report::Started, &[null.as_fd(), null.as_fd(), null.as_fd()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_goes_its_way() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    assert_eq!(stage.login(1, "web+app", 1).await, Answer::Granted);
+    stage.tell(Question::Prepare { connection: 1, session: 5 }).await;
+    // Before anybody has said what for.
+    let task = stage.task().await;
+    let asked = stage.ask(start(1, 5, command("true"))).await;
+    let started = enter_and_start(&task).await;
+    assert_eq!(started.program, command("true"));
+    assert_eq!(started.user.name.as_deref(), Some("app"));
+    assert_eq!((started.user.container_uid, started.user.container_gid), (7, 8));
+    assert_eq!(started.user.group_add, ["44"]);
+    assert_eq!(started.container_environment, [Opaque(b"A=1".to_vec())]);
+    let texts: Vec<_> = started
+        .session_environment
+        .iter()
+        .map(|variable| String::from_utf8_lossy(&variable.0).into_owned())
+        .collect();
+    assert_eq!(
+        texts,
+        ["LC_ALL=C", "SSH_CLIENT=192.0.2.1 5000 22", "SSH_CONNECTION=192.0.2.1 5000 192.0.2.2 22"]
+    );
+    say_started(&task).await;
+    let (word, descriptors) = stage.hear().await;
+    let answer = Answer::Started { terminal: false, agent: false, degraded: None };
+    assert_eq!(word, Word::Answer { number: asked, answer });
+    assert_eq!(descriptors.len(), 3);
+    stage.tell(Question::Signal { session: 5, name: "USR1".to_owned() }).await;
+    stage.tell(Question::Signal { session: 5, name: "NONSENSE".to_owned() }).await;
+    assert_eq!(order(&task).await, Some(Order::Signal { number: libc::SIGUSR1 }));
+    task.send(&Report::Exited(Exit::Status(3)), &[]).await.unwrap();
+    let news = News::Exited { session: 5, exit: Exit::Status(3) };
+    assert_eq!(stage.hear().await.0, Word::News(news));
+    stage.tell(Question::Close { item: 5 }).await;
+    assert_eq!(order(&task).await, Some(Order::Stop { grace_ms: 100 }));
+    task.send(&Report::Gone, &[]).await.unwrap();
+    assert_eq!(order(&task).await, None);
+}
+
+#[tokio::test]
+async fn an_unknown_key_and_one_from_elsewhere_get_the_same_answer() {
+    let keys = line("from=\"198.51.100.1\"", 1) + &line("", 2);
+    let mut stage = Stage::new(&keys).await;
+    let mut answers = Vec::new();
+    for number in [1, 9] {
+        let peer = "192.0.2.1:5000".parse().unwrap();
+        let key = key(number).to_bytes().unwrap();
+        let offered = stage.refusal(Question::Offer { connection: 1, peer, key }).await;
+        let signed = stage.refusal(authenticate(1, "web", number)).await;
+        answers.extend([offered, signed]);
+    }
+    assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
+    let refusal = stage.refusal(start(1, 5, Program::Shell)).await;
+    assert!(refusal.message.contains("no such connection"), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn what_a_key_does_not_allow_does_not_exist() {
+    let mut stage = Stage::new(&line("container=\"web\"", 1)).await;
+    stage.login(1, "database", 1).await;
+    let forbidden = stage.refusal(start(1, 1, command("true"))).await;
+    stage.login(2, "databast", 1).await;
+    let absent = stage.refusal(start(2, 2, command("true"))).await;
+    assert_eq!(forbidden.message.replace("database", "databast"), absent.message);
+    assert!(forbidden.prohibited);
+}
+
+#[tokio::test]
+async fn a_forced_command_takes_the_place_of_everything() {
+    let mut stage = Stage::new(&line("restrict,command=\"backup now\"", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.ask(start(1, 5, Program::Sftp)).await;
+    let task = stage.task().await;
+    let started = enter_and_start(&task).await;
+    assert_eq!(started.program, command("backup now"));
+    let original = Opaque(b"SSH_ORIGINAL_COMMAND=internal-sftp".to_vec());
+    assert!(started.session_environment.contains(&original));
+    let to = Place::Tcp { host: "127.0.0.1".to_owned(), port: 80 };
+    let asked = stage.ask(Question::Connect { connection: 1, item: 6, to }).await;
+    let (word, _) = stage.hear().await;
+    assert!(
+        matches!(&word, Word::Answer { number, answer: Answer::Refused(_) } if *number == asked),
+        "{word:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_terminal_is_refused_where_the_key_allows_none() {
+    let mut stage = Stage::new(&line("no-pty", 1)).await;
+    stage.login(1, "web", 1).await;
+    let Question::Start { connection, session, program, environment, agent, .. } =
+        start(1, 5, Program::Shell)
+    else {
+        panic!()
+    };
+    let terminal = Some(wire_terminal());
+    let question = Question::Start { connection, session, program, terminal, environment, agent };
+    let asked = stage.ask(question).await;
+    let task = stage.task().await;
+    assert!(matches!(order(&task).await, Some(Order::Enter(_))));
+    let (word, _) = stage.hear().await;
+    assert!(matches!(word, Word::Answer { number, answer: Answer::Refused(_) } if number == asked));
+    // What was entered is left again.
+    assert_eq!(order(&task).await, None);
+}
+
+fn wire_terminal() -> crate::wire::Terminal {
+    let size = crate::wire::WindowSize { columns: 80, rows: 24, width: 0, height: 0 };
+    crate::wire::Terminal { term: "xterm".to_owned(), size, modes: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_failed_hop_is_told_without_its_details_and_not_gone_round() {
+    for (mode, kind) in [
+        (Mode::Native, FailureKind::NotNative),
+        (Mode::Native, FailureKind::Confinement),
+        (Mode::Auto, FailureKind::Confinement),
+    ] {
+        let mut stage = Stage::with(&line("", 1), mode).await;
+        stage.login(1, "web", 1).await;
+        let asked = stage.ask(start(1, 5, command("true"))).await;
+        let task = stage.task().await;
+        assert!(matches!(order(&task).await, Some(Order::Enter(_))));
+        let reason = "/host/secret".to_owned();
+        task.send(&Report::Failed(Failure { kind, reason }), &[]).await.unwrap();
+        let (word, _) = stage.hear().await;
+        let Word::Answer { number, answer: Answer::Refused(refusal) } = word else {
+            panic!("{mode} {kind:?}: {word:?}")
+        };
+        assert_eq!(number, asked);
+        assert!(!refusal.message.contains("secret"), "{}", refusal.message);
+    }
+}
+
+#[tokio::test]
+async fn forwards_go_through_one_portal_and_not_to_clouds() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    let tcp = |host: &str, port| Place::Tcp { host: host.to_owned(), port };
+    let metadata = Question::Connect { connection: 1, item: 1, to: tcp("169.254.169.254", 80) };
+    assert!(stage.refusal(metadata).await.prohibited);
+    let gateway = Question::Connect { connection: 1, item: 2, to: tcp("192.0.2.2", 22) };
+    assert!(stage.refusal(gateway).await.prohibited);
+    let first = stage.ask(Question::Connect { connection: 1, item: 3, to: tcp("db", 5432) }).await;
+    let task = stage.task().await;
+    assert_eq!(enter_and_start(&task).await.program, Program::Portal);
+    let (theirs, its) = Socket::pair().unwrap();
+    task.send(&Report::Started, &[its.as_fd()]).await.unwrap();
+    let portal = theirs.into_async().unwrap();
+    let (order, _) =
+        timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
+    assert_eq!(order.act, portal::Act::Connect { host: "db".to_owned(), port: 5432 });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let result = Ok(portal::Opened::Connected);
+    let report = portal::Report { number: order.number, result };
+    portal.send(&report, &[stream.as_fd()]).await.unwrap();
+    let (word, descriptors) = stage.hear().await;
+    assert_eq!(word, Word::Answer { number: first, answer: Answer::Opened { port: None } });
+    assert_eq!(descriptors.len(), 1);
+    // The second one needs no other portal.
+    let at = tcp("localhost", 0);
+    let second = stage.ask(Question::Listen { connection: 1, item: 4, at }).await;
+    let (order, _) =
+        timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
+    let result = Ok(portal::Opened::Listening { port: 4000 });
+    let report = portal::Report { number: order.number, result };
+    portal.send(&report, &[listener.as_fd()]).await.unwrap();
+    let (word, _) = stage.hear().await;
+    assert_eq!(word, Word::Answer { number: second, answer: Answer::Opened { port: Some(4000) } });
+    stage.tell(Question::Close { item: 4 }).await;
+    let (unlisten, _) =
+        timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
+    assert_eq!(unlisten.act, portal::Act::Unlisten { number: order.number });
+}
+
+#[tokio::test]
+async fn a_disconnected_client_leaves_nothing() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.ask(start(1, 5, command("sleep"))).await;
+    let task = stage.task().await;
+    enter_and_start(&task).await;
+    say_started(&task).await;
+    stage.hear().await;
+    stage.tell(Question::Disconnected { connection: 1, reason: "gone".to_owned() }).await;
+    assert_eq!(order(&task).await, Some(Order::Stop { grace_ms: 100 }));
+}
+
+#[tokio::test]
+async fn a_stopped_gateway_ends_sessions_and_tells_their_clients() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.ask(start(1, 5, command("sleep"))).await;
+    let task = stage.task().await;
+    enter_and_start(&task).await;
+    say_started(&task).await;
+    stage.hear().await;
+    stage.shutdown.request();
+    assert_eq!(stage.hear().await.0, Word::News(News::Drain));
+    assert_eq!(order(&task).await, Some(Order::Stop { grace_ms: 100 }));
+    let exit = Exit::Signal { number: libc::SIGHUP, core_dumped: false };
+    task.send(&Report::Exited(exit), &[]).await.unwrap();
+    task.send(&Report::Gone, &[]).await.unwrap();
+    assert_eq!(stage.hear().await.0, Word::News(News::Exited { session: 5, exit }));
+    let (word, _) = stage.hear().await;
+    assert!(matches!(word, Word::News(News::Disconnect { connection: 1, .. })), "{word:?}");
+    stage.tell(Question::Disconnected { connection: 1, reason: String::new() }).await;
+    assert!(!stage.breaks().await);
+}
+
+#[tokio::test]
+async fn sessions_of_one_connection_are_counted() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "nothing", 1).await;
+    for session in 1..=u64::from(LIMITS_DEFAULT.sessions) {
+        stage.tell(Question::Prepare { connection: 1, session }).await;
+    }
+    stage.tell(Question::Prepare { connection: 1, session: 100 }).await;
+    let refusal = stage.refusal(start(1, 101, Program::Shell)).await;
+    assert!(refusal.message.contains("too many"), "{refusal:?}");
+    stage.tell(Question::Close { item: 1 }).await;
+    let refusal = stage.refusal(start(1, 102, Program::Shell)).await;
+    assert!(refusal.message.contains("nothing"), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn a_net_that_breaks_the_rules_is_given_up() {
+    // A number that is used twice.
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.tell(Question::Prepare { connection: 1, session: 5 }).await;
+    stage.tell(Question::Prepare { connection: 1, session: 5 }).await;
+    assert!(stage.breaks().await);
+    // A session of another connection.
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.login(2, "web", 1).await;
+    stage.tell(Question::Prepare { connection: 1, session: 5 }).await;
+    stage.ask(start(2, 5, Program::Shell)).await;
+    assert!(stage.breaks().await);
+    // What no client can ask for.
+    for program in [Program::Portal, Program::Words(vec![b"sh".to_vec()])] {
+        let mut stage = Stage::new(&line("", 1)).await;
+        stage.login(1, "web", 1).await;
+        stage.ask(start(1, 5, program)).await;
+        assert!(stage.breaks().await);
+    }
+    // An identity that is changed.
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.ask(authenticate(1, "database", 1)).await;
+    assert!(stage.breaks().await);
+    // No message at all.
+    let stage = Stage::new(&line("", 1)).await;
+    rustix::net::send(stage.net.as_fd(), b"\0\xff\xff\xff", rustix::net::SendFlags::empty())
+        .unwrap();
+    assert!(stage.breaks().await);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_closed_in_silence() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.tell(Question::Close { item: 99 }).await;
+    stage.tell(Question::Signal { session: 99, name: "TERM".to_owned() }).await;
+    stage.tell(Question::Disconnected { connection: 99, reason: String::new() }).await;
+    stage.tell(Question::Prepare { connection: 99, session: 1 }).await;
+    assert_eq!(stage.login(1, "web", 1).await, Answer::Granted);
+}
