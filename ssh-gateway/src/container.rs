@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::capability;
 use crate::wire::Opaque;
 use crate::wire::task::{CapabilitySets, Confinement};
 
@@ -30,51 +31,6 @@ const ENVIRONMENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 const GROUPS_MAX: usize = 65_536;
 /// Longest path and longest security label, in bytes (`PATH_MAX`).
 const PATH_BYTES_MAX: usize = 4096;
-
-/// Capabilities of capabilities(7), by their numbers.
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
 
 /// Resources of setrlimit(2), by their numbers on x86 and arm.
 const RESOURCES: [&str; 16] = [
@@ -95,18 +51,6 @@ const RESOURCES: [&str; 16] = [
     "RTPRIO",
     "RTTIME",
 ];
-
-/// The names of the capabilities in `mask`, for people.
-#[must_use]
-pub fn capability_names(mask: u64) -> Vec<&'static str> {
-    let is_set = |number: usize| mask >> number & 1 == 1;
-    CAPABILITIES
-        .iter()
-        .enumerate()
-        .filter(|(number, _)| is_set(*number))
-        .map(|(_, name)| *name)
-        .collect()
-}
 
 /// What the runtime would give to a process that it executes in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -364,14 +308,11 @@ fn refuse_unknown(process: &Process, linux: Option<&Linux>) -> Result<(), Specif
 }
 
 fn mask(names: &[String]) -> Result<u64, SpecificationError> {
-    names.iter().try_fold(0, |mask, name| {
-        let short = name.strip_prefix("CAP_").unwrap_or(name);
-        match CAPABILITIES.iter().position(|known| *known == short) {
-            Some(number) => Ok(mask | 1 << number),
-            None => {
-                let what = format!("the capability {} is not known", shown(name));
-                Err(SpecificationError::NotReproducible(what))
-            }
+    names.iter().try_fold(0, |mask, name| match capability::number(name) {
+        Some(number) => Ok(mask | 1 << number),
+        None => {
+            let what = format!("the capability {} is not known", shown(name));
+            Err(SpecificationError::NotReproducible(what))
         }
     })
 }

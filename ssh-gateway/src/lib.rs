@@ -1,6 +1,7 @@
 //! `ssh-gateway`: lets SSH clients into running containers, confined as the containers are.
 
 // What the processes say to each other.
+pub mod capability;
 pub mod descriptor;
 pub mod wire;
 

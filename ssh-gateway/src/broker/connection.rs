@@ -14,6 +14,7 @@ use super::containers::{Plan, failure, pin};
 use super::portals::Portal;
 use super::refusal::{self, failure_of};
 use super::words::Words;
+use crate::capability;
 use crate::hop::{HopError, Started, Task};
 use crate::login::{self, Login, Resolution};
 use crate::policy::{Access, Denial, Identity, Reserved};
@@ -21,8 +22,6 @@ use crate::wire::net::{ConnectionId, Refusal};
 use crate::wire::task::{Failure, FailureKind, Start, Target, User};
 use crate::wire::{Opaque, Program};
 
-/// CAP_SYS_PTRACE (capabilities(7)).
-const CAPABILITY_SYS_PTRACE: u32 = 19;
 /// A container that was inspected longer ago is looked at again before it is entered.
 const CHOICE_AGE_MAX: Duration = Duration::from_secs(2);
 
@@ -181,7 +180,7 @@ impl Connection {
         let plan = self.shared.containers.plan(&choice.container).await;
         // A plan that cannot be had is told by `enter`.
         Ok(plan.is_ok_and(|plan| {
-            plan.confinement.capabilities.bounding & (1 << CAPABILITY_SYS_PTRACE) != 0
+            plan.confinement.capabilities.bounding & (1 << capability::SYS_PTRACE) != 0
         }))
     }
 

@@ -107,12 +107,6 @@ fn what_makes_no_sense_is_refused() {
     assert!(Specification::parse("[".repeat(100_000).as_bytes()).is_err());
 }
 
-#[test]
-fn capabilities_have_names() {
-    assert_eq!(capability_names(1 | 1 << 40), ["CHOWN", "CHECKPOINT_RESTORE"]);
-    assert!(capability_names(0).is_empty());
-}
-
 proptest::proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {

@@ -4,8 +4,8 @@ use chores_common::engine::{EngineError, EngineErrorKind, EngineVersion};
 
 use super::facts::{Facts, HardLimit, Machine, Process, Seen};
 use super::{Finding, Status};
+use crate::capability;
 use crate::config::{EnterConfig, Mode};
-use crate::container::capability_names;
 use crate::login::shown;
 
 /// How the engine's own specifications are mounted.
@@ -129,7 +129,7 @@ fn kernel(machine: &Machine, bad: Status) -> Finding {
 }
 
 fn holds(process: &Process, name: &str) -> bool {
-    capability_names(process.capabilities).contains(&name)
+    capability::number(name).is_some_and(|bit| process.capabilities >> bit & 1 == 1)
 }
 
 fn capabilities(process: &Process, bad: Status) -> Vec<Finding> {
@@ -322,9 +322,11 @@ fn container(one: &Seen, process: &Process, own: &[HardLimit], bad: Status) -> V
     }
     let lacking = one.bounding.as_ref().map_or(0, |bounding| bounding & !process.capabilities);
     // What is always needed was told already.
-    let lacking: Vec<_> = capability_names(lacking)
+    let lacking: Vec<_> = capability::names(lacking)
         .into_iter()
-        .filter(|name| !GIVEN.contains(name) && !NEEDED.iter().any(|(needed, _)| needed == name))
+        .filter(|name| {
+            !GIVEN.iter().chain(NEEDED.iter().map(|(needed, _)| needed)).any(|told| name == told)
+        })
         .collect();
     if !lacking.is_empty() {
         let found = format!("it may have {}, which the gateway cannot give", lacking.join(", "));

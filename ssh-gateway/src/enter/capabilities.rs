@@ -8,67 +8,8 @@ use rustix::thread::{
 };
 
 use super::step::{OrFail as _, Step, failure};
+use crate::capability::list;
 use crate::wire::task::{CapabilitySets, FailureKind};
-
-/// Names by number (linux/capability.h).
-pub const NAMES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
-/// Names of the capabilities in a mask, for people.
-#[must_use]
-pub fn names(mask: u64) -> String {
-    let mut names = Vec::new();
-    for number in 0..u64::BITS {
-        if mask & (1 << number) != 0 {
-            let name = usize::try_from(number).ok().and_then(|number| NAMES.get(number));
-            names.push(
-                name.map_or_else(|| format!("capability {number}"), |name| (*name).to_owned()),
-            );
-        }
-    }
-    names.join(", ")
-}
 
 /// Fails when the gateway lacks a capability that the container has: it could not be given to a program, and for
 /// a user that is not root nobody would notice.
@@ -80,7 +21,7 @@ pub fn check_held(wanted: &CapabilitySets) -> Step<()> {
         missing => {
             let reason = format!(
                 "the container has capabilities that the gateway lacks: --cap-add {}",
-                names(missing)
+                list(missing)
             );
             Err(failure(FailureKind::NotNative, reason))
         }
@@ -118,7 +59,7 @@ pub fn apply(sets: &CapabilitySets) -> Step<()> {
     };
     set_capabilities(None, kernel).or_fail(
         FailureKind::Confinement,
-        format_args!("setting the capabilities {}", names(sets.permitted)),
+        format_args!("setting the capabilities {}", list(sets.permitted)),
     )?;
     clear_ambient_capability_set().or_fail(FailureKind::Confinement, "ambient capabilities")?;
     for number in 0..u64::BITS {

@@ -2,9 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use super::capabilities::names;
 use super::namespaces::Namespaces;
 use super::step::{Identity, OrFail as _, Step, failure, kernel_file};
+use crate::capability::list;
 use crate::wire::task::{CapabilitySets, FailureKind};
 
 /// What must be true of a process.
@@ -86,7 +86,7 @@ fn mismatches(status: &Status, expected: &Expected) -> Vec<String> {
         ("CapBnd", found.bounding, wanted.bounding),
         ("CapAmb", found.ambient, wanted.ambient),
     ] {
-        compare(what, format!("({})", names(found)), format!("({})", names(wanted)));
+        compare(what, format!("({})", list(found)), format!("({})", list(wanted)));
     }
     let no_new = format!("{:?}", Some(expected.no_new_privileges));
     compare("NoNewPrivs", format!("{:?}", status.no_new_privileges), no_new);

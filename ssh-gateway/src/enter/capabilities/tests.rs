@@ -1,13 +1,6 @@
 use super::*;
 
 #[test]
-fn a_mask_is_read_by_people() {
-    assert_eq!(names(0), "");
-    assert_eq!(names(1 | 1 << 21), "CHOWN, SYS_ADMIN");
-    assert_eq!(names(1 << 63), "capability 63");
-}
-
-#[test]
 fn a_program_without_exec_has_what_exec_would_have_left() {
     let sets = CapabilitySets {
         bounding: 0b111,
