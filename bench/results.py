@@ -25,6 +25,15 @@ def filesystem(folder: Path) -> str:
     return found.stdout.strip() or "unknown file system"
 
 
+def verdicts(checks: list[tuple[str, float, str, float]]) -> str:
+    """Promises of the design; the sign says on which side of the limit they are kept."""
+    lines = ["| target | limit | measured | |", "|---|---|---|---|"]
+    for title, value, sign, limit in checks:
+        kept = value >= limit if sign == "≥" else value <= limit
+        lines.append(f"| {title} | {sign} {limit:g} | {value:,.2f} | {'reached' if kept else '**not reached**'} |")
+    return "\n".join(lines)
+
+
 def replace_part(text: str, name: str, part: str) -> str:
     """`text` with the part of benchmark `name` replaced, or added at the end."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"

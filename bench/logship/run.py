@@ -375,15 +375,6 @@ def table(costs: Costs, size: float, unit: str, peer: str, engine: bool) -> str:
     return "\n".join(lines)
 
 
-def verdicts(checks: list[tuple[str, float, str, float]]) -> str:
-    """Promises of the design; the sign says on which side of the limit they are kept."""
-    lines = ["| target | limit | measured | |", "|---|---|---|---|"]
-    for title, value, sign, limit in checks:
-        kept = value >= limit if sign == "≥" else value <= limit
-        lines.append(f"| {title} | {sign} {limit:g} | {value:,.2f} | {'reached' if kept else '**not reached**'} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -473,7 +464,7 @@ def main() -> None:
         "logship's log is one, except where it says no log. CPU ÷ below 1 is in our favour.",
         f"{datetime.date.today().isoformat()} · {results.machine()} · {results.filesystem(args.work)} · {args.rounds} rounds, medians\n\n{versions}",
         *sections,
-        *([verdicts(checks)] if args.scale == 1 else []),
+        *([results.verdicts(checks)] if args.scale == 1 else []),
     ])
     print(text)
     whole = args.scale == 1 and set(cases) == set(CASES)

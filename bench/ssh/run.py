@@ -455,15 +455,6 @@ def measure_logins(servers: list[Server], seconds: float) -> tuple[str, float, i
     return "\n".join([*lines, "", note]), *first
 
 
-def verdicts(checks: list[tuple[str, float, str, float]]) -> str:
-    """Promises of the design; the sign says on which side of the limit they are kept."""
-    lines = ["| target | limit | measured | |", "|---|---|---|---|"]
-    for title, value, sign, limit in checks:
-        kept = value >= limit if sign == "≥" else value <= limit
-        lines.append(f"| {title} | {sign} {limit:g} | {value:,.2f} | {'reached' if kept else '**not reached**'} |")
-    return "\n".join(lines)
-
-
 def build(args: argparse.Namespace) -> tuple[Path, Path]:
     if args.binary and args.measure:
         return args.binary.resolve(), args.measure.resolve()
@@ -545,7 +536,7 @@ def main() -> None:
         "Written by `bench/ssh/run.py`; the method is at its top. A ratio of times below 1, or of rates above 1, is in our favour.",
         f"{datetime.date.today().isoformat()} · {results.machine()} · {args.rounds} rounds, medians\n\n{versions}",
         *sections,
-        *([verdicts(checks)] if args.scale == 1 else []),
+        *([results.verdicts(checks)] if args.scale == 1 else []),
     ])
     print(text)
     whole = args.scale == 1 and set(cases) == set(CASES)
