@@ -21,6 +21,7 @@ use tempfile::TempDir;
 
 use self::double::Double;
 use super::*;
+use crate::config::LIMITS_DEFAULT;
 use crate::wire::Opaque;
 use crate::wire::net::Limits;
 
@@ -32,20 +33,9 @@ fn soak() -> u64 {
     std::env::var("CHORES_SOAK").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }
 
+/// Those of a gateway, but all clients come from one source.
 fn limits() -> Limits {
-    Limits {
-        login_grace_seconds: 30,
-        startups: (50, 30, 100),
-        startups_per_source: 50,
-        auth_attempts: 6,
-        sessions: 10,
-        channels: 64,
-        listeners: 8,
-        spool_bytes: 1 << 30,
-        keepalive_seconds: 60,
-        keepalive_count: 3,
-        idle_seconds: 0,
-    }
+    Limits { startups: (50, 30, 100), startups_per_source: 50, ..LIMITS_DEFAULT }
 }
 
 fn key(seed: u8) -> PrivateKey {
