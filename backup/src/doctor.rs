@@ -4,10 +4,10 @@
 mod decide;
 mod probe;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
+use chores_common::finding::Status;
 use chores_common::object::{Location, S3Settings};
 use chores_common::shutdown::Shutdown;
 use serde::Serialize;
@@ -30,31 +30,6 @@ pub struct DoctorOptions<'a> {
     pub json: bool,
     /// The request to stop.
     pub shutdown: &'a Shutdown,
-}
-
-/// How good a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// As it should be.
-    Ok,
-    /// Something does not work that many do not need.
-    Note,
-    /// Backups work, but slower or with less than they could have.
-    Warn,
-    /// Backups or restores will not work.
-    Fail,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        })
-    }
 }
 
 /// One answer.

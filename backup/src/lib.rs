@@ -5,13 +5,12 @@
 //! store, and a snapshot makes them a backup. Restore reads the same list from the bottom up.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
 use std::process;
 
-use chores_common::exit::{ExitCode, chain};
+use chores_common::command_line;
+use chores_common::exit::ExitCode;
 use chores_common::shutdown::Shutdown;
 use chores_common::telemetry::{self, Verbosity};
-use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 
 use cli::{Cli, Command, Credentials};
@@ -94,13 +93,9 @@ const REQUEST_THREADS: usize = 2;
 /// The program: parses, sets up, runs one command, and says how it ended.
 #[must_use]
 pub fn main() -> process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
-        Err(answer) => {
-            // Help and version are answers on standard output, the rest is wrong usage.
-            let code = if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
-            return if answer.print().is_ok() { code.into() } else { ExitCode::Failed.into() };
-        }
+        Err(code) => return code,
     };
     let verbosity = Verbosity { verbose: cli.common.verbose, quiet: cli.common.quiet };
     let outcome = telemetry::start(cli.common.log_format, verbosity)
@@ -147,50 +142,22 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
         Command::Check(args) => commands::check::run(&context, args),
         Command::Stats => commands::browse::stats(&context),
         Command::Doctor(args) => commands::check::doctor_run(&context, args),
-        Command::Completions { shell } => completions(*shell),
+        Command::Completions { shell } => print(&command_line::completions::<Cli>(*shell)),
         Command::Man { command } => manual(command.as_deref()),
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CommandError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "backup", &mut script);
-    print(&script)
-}
-
 fn manual(wanted: Option<&str>) -> Result<ExitCode, CommandError> {
-    let mut page = Vec::new();
-    let command = Cli::command();
-    let chosen: Vec<_> = match wanted {
-        None => std::iter::once(&command).chain(command.get_subcommands()).cloned().collect(),
-        Some(wanted) => command
-            .get_subcommands()
-            .filter(|command| command.get_name() == wanted)
-            .cloned()
-            .collect(),
-    };
-    if chosen.is_empty() {
-        return Err(CommandError::usage(NoSuchCommand(wanted.unwrap_or_default().to_owned())));
-    }
-    for command in chosen {
-        clap_mangen::Man::new(command).render(&mut page).map_err(CommandError::Answer)?;
-    }
-    print(&page)
+    let pages = command_line::manual::<Cli>(wanted).map_err(CommandError::Answer)?;
+    print(&pages.map_err(CommandError::usage)?)
 }
-
-#[derive(Debug, thiserror::Error)]
-#[error("there is no command {0}: `backup --help` lists them")]
-struct NoSuchCommand(String);
 
 fn print(text: &[u8]) -> Result<ExitCode, CommandError> {
-    let mut out = std::io::stdout().lock();
-    out.write_all(text).and_then(|()| out.flush()).map_err(CommandError::Answer)?;
+    command_line::print(text).map_err(CommandError::Answer)?;
     Ok(ExitCode::Done)
 }
 
-/// The one place where a failure is told.
 fn report(error: &CommandError) -> process::ExitCode {
-    // When even standard error is gone, the code is all that is left.
-    drop(writeln!(std::io::stderr(), "backup: {}", chain(error)));
+    command_line::report("backup", error);
     error.exit_code().into()
 }

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+/// What the command line of every sidecar has.
+pub mod command_line;
 /// Flags, environment and `*_FILE` twins into values; fails closed.
 pub mod config;
 /// Files that are whole or absent, even after a crash.
@@ -14,6 +16,8 @@ pub mod durable;
 pub mod engine;
 /// Exit codes, and error chains as one line.
 pub mod exit;
+/// What a `doctor` found.
+pub mod finding;
 /// Object storage: a directory or S3.
 pub mod object;
 /// What a long run has done so far, for a terminal, a log or a machine.

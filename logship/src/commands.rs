@@ -8,9 +8,10 @@ pub mod look;
 
 pub mod archive;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 
+use chores_common::command_line;
 use chores_common::exit::ExitCode;
 use chores_common::object::{ErrorKind, ObjectError};
 use chores_common::shutdown::Shutdown;
@@ -104,7 +105,6 @@ impl Context<'_> {
 
 /// Writes bytes as the answer.
 pub fn print(text: &[u8]) -> Result<ExitCode, CommandError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text).and_then(|()| out.flush()).map_err(CommandError::Answer)?;
+    command_line::print(text).map_err(CommandError::Answer)?;
     Ok(ExitCode::Done)
 }

@@ -4,11 +4,10 @@
 mod decide;
 mod probe;
 
-use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
 
-use serde::Serialize;
+use chores_common::finding::{self, Status};
 use tokio::runtime::Handle;
 
 use crate::engine_source::EngineSettings;
@@ -29,61 +28,6 @@ pub struct DoctorOptions<'a> {
     pub json: bool,
 }
 
-/// How good a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// As it should be.
-    Ok,
-    /// Worth to know.
-    Note,
-    /// Lines can be lost, or a disk can fill.
-    Warn,
-    /// Nothing can be shipped.
-    Fail,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        })
-    }
-}
-
-/// One answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What was looked at: `engine`, `files`, `state`, or `container NAME`.
-    pub name: String,
-    /// How good it is.
-    pub status: Status,
-    /// What was found.
-    pub found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<String>,
-}
-
-impl Finding {
-    fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { name: name.into(), status: Status::Ok, found: found.into(), advice: None }
-    }
-
-    fn new(
-        name: impl Into<String>,
-        status: Status,
-        found: impl Into<String>,
-        advice: impl Into<String>,
-    ) -> Self {
-        let (name, found) = (name.into(), found.into());
-        Self { name, status, found, advice: Some(advice.into()) }
-    }
-}
-
 /// Looks, writes every finding, and returns the worst of them. `runtime` drives requests; call it from outside.
 pub fn doctor(
     options: &DoctorOptions<'_>,
@@ -98,19 +42,5 @@ pub fn doctor(
         Some(state) => probe::state(state, options.wal_bytes_max),
         None => decide::no_state(),
     });
-    let worst = findings.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok);
-    for finding in &findings {
-        if options.json { write_json(finding, out)? } else { write_text(finding, out)? }
-    }
-    Ok(worst)
-}
-
-fn write_text(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{:<4}  {}: {}", finding.status, finding.name, finding.found)?;
-    finding.advice.as_ref().map_or(Ok(()), |advice| writeln!(out, "      → {advice}"))
-}
-
-fn write_json(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, finding)?;
-    out.write_all(b"\n")
+    finding::write(&findings, options.json, out)
 }

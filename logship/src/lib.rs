@@ -5,12 +5,10 @@
 //! log at its own pace and moves a cursor of its own.
 #![forbid(unsafe_code)]
 
-use std::io::Write;
-
-use chores_common::exit::{ExitCode, chain};
+use chores_common::command_line;
+use chores_common::exit::ExitCode;
 use chores_common::shutdown::Shutdown;
 use chores_common::telemetry;
-use clap::{CommandFactory, Parser};
 use tokio::runtime::{Builder, Runtime};
 
 use cli::{Cli, Command};
@@ -95,13 +93,9 @@ const REQUEST_THREADS: usize = 2;
 /// The program: parses, sets up, runs one command, and says how it ended.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
-        Err(answer) => {
-            // Help and version are answers on standard output, the rest is wrong usage.
-            let code = if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
-            return if answer.print().is_ok() { code.into() } else { ExitCode::Failed.into() };
-        }
+        Err(code) => return code,
     };
     let outcome = telemetry::start(cli.common.log_format, cli.verbosity())
         .map_err(CommandError::failed)
@@ -142,44 +136,17 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
         Command::Grep(args) => commands::archive::grep(&context, args),
         Command::Tail(args) => commands::archive::tail(&context, args),
         Command::Healthcheck(args) => commands::look::healthcheck(&context, args),
-        Command::Completions { shell } => completions(*shell),
+        Command::Completions { shell } => print(&command_line::completions::<Cli>(*shell)),
         Command::Man { command } => manual(command.as_deref()),
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CommandError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "logship", &mut script);
-    print(&script)
-}
-
 fn manual(wanted: Option<&str>) -> Result<ExitCode, CommandError> {
-    let mut page = Vec::new();
-    let command = Cli::command();
-    let chosen: Vec<_> = match wanted {
-        None => std::iter::once(&command).chain(command.get_subcommands()).cloned().collect(),
-        Some(wanted) => command
-            .get_subcommands()
-            .filter(|command| command.get_name() == wanted)
-            .cloned()
-            .collect(),
-    };
-    if chosen.is_empty() {
-        return Err(CommandError::usage(NoSuchCommand(wanted.unwrap_or_default().to_owned())));
-    }
-    for command in chosen {
-        clap_mangen::Man::new(command).render(&mut page).map_err(CommandError::Answer)?;
-    }
-    print(&page)
+    let pages = command_line::manual::<Cli>(wanted).map_err(CommandError::Answer)?;
+    print(&pages.map_err(CommandError::usage)?)
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("there is no command {0}: `logship --help` lists them")]
-struct NoSuchCommand(String);
-
-/// The one place where a failure is told.
 fn report(error: &CommandError) -> std::process::ExitCode {
-    // When even standard error is gone, the code is all that is left.
-    drop(writeln!(std::io::stderr(), "logship: {}", chain(error)));
+    command_line::report("logship", error);
     error.exit_code().into()
 }

@@ -3,10 +3,10 @@
 pub mod doctor;
 pub mod serve;
 
-use std::io::{self, Write};
+use std::io;
 
+use chores_common::command_line;
 use chores_common::exit::ExitCode;
-use chores_common::shutdown::Shutdown;
 
 use crate::authorized_keys::KeysError;
 use crate::config::SettingError;
@@ -30,9 +30,6 @@ pub enum CommandError {
     /// Anything else that failed.
     #[error(transparent)]
     Failed(Box<dyn std::error::Error + Send + Sync>),
-    /// SIGINT or SIGTERM; the text says what is left.
-    #[error(transparent)]
-    Interrupted(Box<dyn std::error::Error + Send + Sync>),
     /// The answer cannot be written.
     #[error("cannot write the answer to standard output")]
     Answer(#[source] io::Error),
@@ -49,23 +46,12 @@ impl CommandError {
         Self::Failed(Box::new(error))
     }
 
-    /// The same, as the consequence of the request to stop where that was made: requests are given up then.
-    #[must_use]
-    pub fn after(self, shutdown: &Shutdown) -> Self {
-        if shutdown.is_requested() && self.exit_code() == ExitCode::Failed {
-            Self::Interrupted(Box::new(self))
-        } else {
-            self
-        }
-    }
-
     /// The code the process ends with.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Setting(_) | Self::Keys(_) | Self::Usage(_) => ExitCode::Usage,
             Self::HostKey(HostKeyError::Unusable { .. }) => ExitCode::Usage,
-            Self::Interrupted(_) => ExitCode::Interrupted,
             Self::HostKey(_) | Self::Failed(_) | Self::Answer(_) => ExitCode::Failed,
         }
     }
@@ -73,7 +59,6 @@ impl CommandError {
 
 /// Writes bytes as the answer.
 pub fn print(text: &[u8]) -> Result<ExitCode, CommandError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text).and_then(|()| out.flush()).map_err(CommandError::Answer)?;
+    command_line::print(text).map_err(CommandError::Answer)?;
     Ok(ExitCode::Done)
 }

@@ -11,13 +11,10 @@ mod decide;
 mod facts;
 mod hop;
 
-use std::fmt;
-use std::io::{self, Write};
-
 use chores_common::engine::{
     Container, ContainerFilter, ContainerState, Engine, EngineError, EngineErrorKind, EngineVersion,
 };
-use serde::Serialize;
+use chores_common::finding::Finding;
 use tokio::time::timeout;
 
 use crate::config::EnterConfig;
@@ -33,61 +30,6 @@ const ENGINE_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Running containers that are looked at.
 const CONTAINERS_MAX: usize = 200;
-
-/// How good a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// As it should be.
-    Ok,
-    /// Worth to know.
-    Note,
-    /// Something is degraded, or some containers cannot be entered.
-    Warn,
-    /// Nothing can be entered.
-    Fail,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        })
-    }
-}
-
-/// One answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// What was looked at: `engine`, `capability SYS_ADMIN`, `container NAME`…
-    pub name: String,
-    /// How good it is.
-    pub status: Status,
-    /// What was found.
-    pub found: String,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub advice: Option<String>,
-}
-
-impl Finding {
-    fn ok(name: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { name: name.into(), status: Status::Ok, found: found.into(), advice: None }
-    }
-
-    fn new(
-        name: impl Into<String>,
-        status: Status,
-        found: impl Into<String>,
-        advice: impl Into<String>,
-    ) -> Self {
-        let (name, found) = (name.into(), found.into());
-        Self { name, status, found, advice: Some(advice.into()) }
-    }
-}
 
 /// Looks, and with a helper also enters `container`. Needs a tokio runtime.
 pub async fn examine(
@@ -139,22 +81,4 @@ async fn ask(
         Ok(answer) => answer.map_err(Some),
         Err(_) => Err(None),
     }
-}
-
-/// Writes every finding, and returns the worst status.
-pub fn write(findings: &[Finding], json: bool, out: &mut impl Write) -> io::Result<Status> {
-    for finding in findings {
-        if json { write_json(finding, out)? } else { write_text(finding, out)? }
-    }
-    Ok(findings.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok))
-}
-
-fn write_text(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "{:<4}  {}: {}", finding.status, finding.name, finding.found)?;
-    finding.advice.as_ref().map_or(Ok(()), |advice| writeln!(out, "      → {advice}"))
-}
-
-fn write_json(finding: &Finding, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, finding)?;
-    out.write_all(b"\n")
 }

@@ -33,11 +33,9 @@ pub mod commands;
 pub mod config;
 pub mod doctor;
 
-use std::io::Write;
-
-use chores_common::exit::{ExitCode, chain};
+use chores_common::command_line;
+use chores_common::exit::ExitCode;
 use chores_common::telemetry::{self, LogFormat};
-use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use commands::{CommandError, print};
@@ -76,13 +74,9 @@ fn start_role(role: Option<Role>) -> std::process::ExitCode {
 
 /// What was typed.
 fn obey() -> std::process::ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
-        Err(answer) => {
-            // Help and version are answers on standard output, the rest is wrong usage.
-            let code = if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
-            return if answer.print().is_ok() { code.into() } else { ExitCode::Failed.into() };
-        }
+        Err(code) => return code,
     };
     let outcome = telemetry::start(cli.common.log_format, cli.verbosity())
         .map_err(CommandError::failed)
@@ -100,44 +94,17 @@ fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     match &cli.command {
         Command::Serve(args) => commands::serve::run(&cli.common, args),
         Command::Doctor(args) => commands::doctor::run(&cli.common, args),
-        Command::Completions { shell } => completions(*shell),
+        Command::Completions { shell } => print(&command_line::completions::<Cli>(*shell)),
         Command::Man { command } => manual(command.as_deref()),
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CommandError> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "ssh-gateway", &mut script);
-    print(&script)
-}
-
 fn manual(wanted: Option<&str>) -> Result<ExitCode, CommandError> {
-    let mut page = Vec::new();
-    let command = Cli::command();
-    let chosen: Vec<_> = match wanted {
-        None => std::iter::once(&command).chain(command.get_subcommands()).cloned().collect(),
-        Some(wanted) => command
-            .get_subcommands()
-            .filter(|command| command.get_name() == wanted)
-            .cloned()
-            .collect(),
-    };
-    if chosen.is_empty() {
-        return Err(CommandError::usage(NoSuchCommand(wanted.unwrap_or_default().to_owned())));
-    }
-    for command in chosen {
-        clap_mangen::Man::new(command).render(&mut page).map_err(CommandError::Answer)?;
-    }
-    print(&page)
+    let pages = command_line::manual::<Cli>(wanted).map_err(CommandError::Answer)?;
+    print(&pages.map_err(CommandError::usage)?)
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("there is no command {0}: `ssh-gateway --help` lists them")]
-struct NoSuchCommand(String);
-
-/// The one place where a failure is told.
 fn report(error: &CommandError) -> std::process::ExitCode {
-    // When even standard error is gone, the code is all that is left.
-    drop(writeln!(std::io::stderr(), "ssh-gateway: {}", chain(error)));
+    command_line::report("ssh-gateway", error);
     error.exit_code().into()
 }

@@ -3,13 +3,14 @@
 use std::io::Write as _;
 
 use chores_common::exit::ExitCode;
+use chores_common::finding::Status;
 
 use super::{CommandError, Context, print};
 use crate::archive::moment;
 use crate::audit::{self, AuditError, AuditRequest};
 use crate::cli::{AuditArgs, DoctorArgs, HealthcheckArgs};
 use crate::config::{self, Config, SettingError};
-use crate::doctor::{self, DoctorOptions, Status};
+use crate::doctor::{self, DoctorOptions};
 use crate::pipeline;
 use crate::status::{self, StatusError};
 use crate::time;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use chores_common::engine::{Container, LogConfig};
+use chores_common::finding::{Finding, Status};
 
-use super::{Finding, Status};
 use crate::followed::Way;
 use crate::quantity;
 

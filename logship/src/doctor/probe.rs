@@ -7,10 +7,11 @@ use chores_common::engine::{
     Container, ContainerFilter, Engine, EngineError, EngineErrorKind, EngineVersion,
     own_container_id,
 };
+use chores_common::finding::{Finding, Status};
 use rustix::fs::statvfs;
 use tokio::runtime::Handle;
 
-use super::{Finding, Status, decide};
+use super::decide;
 use crate::direct::found::is_id;
 use crate::direct::sees;
 use crate::engine_source::EngineSettings;

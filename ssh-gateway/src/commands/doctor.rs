@@ -3,12 +3,13 @@
 use std::io::{self, Write as _};
 
 use chores_common::exit::ExitCode;
+use chores_common::finding::{self, Status};
 use tokio::runtime::Builder;
 
 use super::CommandError;
 use crate::cli::{CommonArgs, DoctorArgs};
 use crate::config::EnterConfig;
-use crate::doctor::{self, Helper, Status};
+use crate::doctor::{self, Helper};
 
 /// Looks and answers.
 pub fn run(common: &CommonArgs, args: &DoctorArgs) -> Result<ExitCode, CommandError> {
@@ -25,7 +26,7 @@ pub fn run(common: &CommonArgs, args: &DoctorArgs) -> Result<ExitCode, CommandEr
     // What hangs must not hold up the answer.
     runtime.shutdown_background();
     let mut out = io::stdout().lock();
-    let worst = doctor::write(&findings, common.json, &mut out)
+    let worst = finding::write(&findings, common.json, &mut out)
         .and_then(|worst| out.flush().map(|()| worst))
         .map_err(CommandError::Answer)?;
     Ok(match worst {

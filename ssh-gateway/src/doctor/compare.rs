@@ -1,7 +1,7 @@
 //! What a program finds in a container when we start it, beside what it finds when the engine does.
 
-use super::{Finding, Status};
 use crate::login::shown;
+use chores_common::finding::{Finding, Status};
 
 /// What is asked, and the words that ask it: what nearly every image has.
 pub(super) const PARTS: [Part; 8] = [

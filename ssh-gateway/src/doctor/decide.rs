@@ -1,9 +1,9 @@
 //! What facts mean: from values to findings.
 
 use chores_common::engine::{EngineError, EngineErrorKind, EngineVersion};
+use chores_common::finding::{Finding, Status};
 
 use super::facts::{Facts, HardLimit, Machine, Process, Seen};
-use super::{Finding, Status};
 use crate::capability;
 use crate::config::{EnterConfig, Mode};
 use crate::login::shown;

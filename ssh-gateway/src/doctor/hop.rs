@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chores_common::engine::{Container, Engine, ExecSpec, LogSource};
+use chores_common::finding::{Finding, Status};
 use tokio::time::timeout;
 
 use super::compare::{self, Output, PARTS};
-use super::{Finding, Status};
 use crate::broker::containers::{Containers, Plan, pin};
 use crate::config::EnterConfig;
 use crate::container::bundle::Bundles;

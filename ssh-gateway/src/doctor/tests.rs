@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use chores_common::finding::Status;
+
 use super::compare::{Output, PARTS};
 use super::facts::{Facts, HardLimit, Machine, Process, Seen};
 use super::*;
@@ -315,17 +317,4 @@ fn the_same_is_the_same_and_what_differs_is_told() {
     );
     let one = compare::finding(PARTS[0], &missing, &output("")).unwrap();
     assert_eq!(one.found, "`cat /proc/self/status` ends with 127, and with 0 by the engine");
-}
-
-#[test]
-fn findings_are_written_as_text_and_as_json() {
-    let findings = [Finding::ok("a", "good"), Finding::new("b", Status::Warn, "bad", "mend it")];
-    let mut text = Vec::new();
-    assert_eq!(write(&findings, false, &mut text).unwrap(), Status::Warn);
-    assert_eq!(String::from_utf8(text).unwrap(), "ok    a: good\nwarn  b: bad\n      → mend it\n");
-    let mut json = Vec::new();
-    write(&findings, true, &mut json).unwrap();
-    let wanted = "{\"name\":\"a\",\"status\":\"ok\",\"found\":\"good\"}\n\
-        {\"name\":\"b\",\"status\":\"warn\",\"found\":\"bad\",\"advice\":\"mend it\"}\n";
-    assert_eq!(String::from_utf8(json).unwrap(), wanted);
 }
