@@ -36,6 +36,7 @@ if command -v docker >/dev/null && timeout 20 docker version >/dev/null 2>&1; th
     build_target_image
     demo_of_a_volume
     demo_of_logs
+    demo_of_a_gateway
 else
     say "no container engine answers: the parts without containers are played; ssh-gateway has none"
     binary=$(deploy/images.sh --binary backup logship | head -n 1)

@@ -15,6 +15,8 @@ use std::fmt;
 
 use chores_common::engine::{ContainerState, ListedContainer};
 
+use crate::wire::net::LoginName;
+
 #[cfg(test)]
 mod tests;
 
@@ -121,12 +123,13 @@ impl Login {
         Ok(Self { selector: selector.parse()?, user })
     }
 
-    /// What `ssh -J bastion USER@HOST` means: a container by the name of a host.
-    pub fn of_host(host: &str, user: &str) -> Result<Self, LoginError> {
-        let selector = Self::parse(host)?;
-        match selector.user {
+    /// What a client has signed: with `ssh -J gateway USER@HOST` the host is the container.
+    pub fn of(name: &LoginName) -> Result<Self, LoginError> {
+        let Some(host) = &name.host else { return Self::parse(&name.user) };
+        let container = Self::parse(host)?;
+        match container.user {
             Some(_) => Err(LoginError::Pluses),
-            None => Ok(Self { user: Some(user.parse()?), ..selector }),
+            None => Ok(Self { user: Some(name.user.parse()?), ..container }),
         }
     }
 }

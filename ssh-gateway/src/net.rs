@@ -103,7 +103,7 @@ async fn speak(
     listeners: Vec<TcpListener>,
     descriptors: usize,
 ) -> Result<(), Error> {
-    let broker = Broker::new(socket.into_async()?);
+    let (broker, guests) = Broker::new(socket.into_async()?);
     let connections = descriptors / DESCRIPTORS_PER_CONNECTION;
     let Settings { limits, banner, .. } = settings;
     let door = Door::new(Arc::clone(&broker), config, limits, banner, connections);
@@ -111,6 +111,7 @@ async fn speak(
     for listener in listeners {
         open.spawn(Arc::clone(&door).open(listener));
     }
+    open.spawn(Arc::clone(&door).let_through(guests));
     let drained = async {
         while let Some(ended) = open.join_next().await {
             ended.map_err(io::Error::other)??;

@@ -114,6 +114,20 @@ impl Identity {
         login::is_enabled(container) && self.grants.iter().any(|key| allows(key, &container.name))
     }
 
+    /// Whether it may go on to a host behind the gateway, by the first line that allows it. What it may do there is
+    /// asked when it comes.
+    pub fn may_go_on(&self, to: &Place, now: Timestamp) -> Result<(), Denial> {
+        let mut denial = Denial::Forwarding;
+        for key in &self.grants {
+            let access = Access { key: Arc::clone(key), user: None };
+            match access.check(now).and_then(|()| access.connect(to)) {
+                Ok(()) => return Ok(()),
+                Err(reason) => denial = reason,
+            }
+        }
+        Err(denial)
+    }
+
     /// What it may do in the container of this name, as this user, by the first line that allows both.
     pub fn access(
         &self,

@@ -149,6 +149,47 @@ fn standard_input_and_output_are_forwarded_and_rules_hold() {
     drop(neighbour);
 }
 
+/// OpenSSH's client for a host behind the gateway.
+fn jump(scene: &Scene, key: &str, outer: &str, target: &str, command: &str) -> Finished {
+    let gateway = &scene.gateway;
+    let of_target = |name: &str, value: &str| ["-o".to_owned(), format!("{name}={value}")];
+    Run::new("ssh")
+        .arg("-F")
+        .arg(gateway.config(key))
+        .args(["-J", &format!("{outer}@gateway")])
+        .args(of_target("IdentityFile", &gateway.key_file(MAIN_KEY).to_string_lossy()))
+        .args(of_target("IdentitiesOnly", "yes"))
+        .args(of_target("BatchMode", "yes"))
+        .args(of_target("StrictHostKeyChecking", "yes"))
+        .args(of_target("UserKnownHostsFile", &gateway.known_hosts().to_string_lossy()))
+        .args(of_target("HostKeyAlias", &format!("[127.0.0.1]:{}", gateway.port())))
+        .args([target, command])
+        .deadline(ANSWER_TIME_MAX)
+        .finish()
+}
+
+#[test]
+fn containers_are_hosts_behind_the_gateway() {
+    let scene = Scene::new(|spec| spec, |setup| setup.key("elsewhere", "permitopen=\"db:22\""));
+    let Some(scene) = scene else { return };
+    let name = scene.container.name();
+    let said = jump(&scene, MAIN_KEY, "operator", &format!("root@{name}"), "id -u; hostname");
+    let inside = line(&scene.sh("hostname"));
+    assert_eq!(said.stdout_text(), format!("0\n{inside}\n"), "{said}");
+    let said = jump(&scene, MAIN_KEY, "operator", &format!("12@{name}"), "id -u; exit 7");
+    assert_eq!((said.code(), said.stdout_text().trim()), (Some(7), "12"), "{said}");
+    let absent = jump(&scene, MAIN_KEY, "operator", &format!("root@{name}x"), "true");
+    assert_eq!(absent.code(), Some(255), "{absent}");
+    assert!(absent.stderr_text().contains(&format!("did you mean {name}?")), "{absent}");
+    // Who may not forward to there does not come through, and who is in a container already goes on from there.
+    let refused = jump(&scene, "elsewhere", "operator", &format!("root@{name}"), "true");
+    assert_eq!(refused.code(), Some(255), "{refused}");
+    assert!(refused.stderr_text().contains("does not allow forwards to"), "{refused}");
+    let inside = jump(&scene, MAIN_KEY, name, &format!("root@{name}"), "true");
+    assert_eq!(inside.code(), Some(255), "{inside}");
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
 #[test]
 fn a_forward_reaches_what_the_container_reaches_and_not_what_the_host_does() {
     let Some(scene) = Scene::busybox() else { return };

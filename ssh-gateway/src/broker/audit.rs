@@ -8,7 +8,7 @@ use chores_common::engine::Container;
 use super::connection::Connection;
 use crate::login::shown;
 use crate::policy::{Denial, Identity};
-use crate::wire::net::{ConnectionId, ItemId, Place, Refusal};
+use crate::wire::net::{ConnectionId, ItemId, LoginName, Place, Refusal};
 use crate::wire::{Exit, Program};
 
 /// Bytes of a command that are told.
@@ -18,7 +18,7 @@ const COMMAND_BYTES_MAX: usize = 1024;
 pub(super) fn login(
     id: ConnectionId,
     identity: &Identity,
-    user: &str,
+    login: &LoginName,
     client: &str,
     peer: SocketAddr,
 ) {
@@ -26,7 +26,7 @@ pub(super) fn login(
         target: "audit",
         connection = id,
         peer = %peer,
-        login = shown(user),
+        login = shown(&login.to_string()),
         key = identity.fingerprint(),
         comment = shown(identity.comment()),
         client = shown(client),
@@ -35,12 +35,12 @@ pub(super) fn login(
 }
 
 /// A client has proved that it holds a key, and may not.
-pub(super) fn denied(id: ConnectionId, denial: &Denial, user: &str, peer: SocketAddr) {
+pub(super) fn denied(id: ConnectionId, denial: &Denial, login: &LoginName, peer: SocketAddr) {
     tracing::warn!(
         target: "audit",
         connection = id,
         peer = %peer,
-        login = shown(user),
+        login = shown(&login.to_string()),
         reason = %denial,
         "login denied"
     );
@@ -70,7 +70,7 @@ pub(super) fn session(
         connection = connection.id,
         session,
         key = connection.identity.fingerprint(),
-        selector = shown(&connection.login),
+        selector = shown(&connection.login.to_string()),
         container = container.name,
         id = container.id,
         image = container.image_id,
@@ -87,7 +87,7 @@ pub(super) fn refused(connection: &Connection, session: ItemId, refusal: &Refusa
         target: "audit",
         connection = connection.id,
         session,
-        selector = shown(&connection.login),
+        selector = shown(&connection.login.to_string()),
         reason = shown(&refusal.message),
         "session refused"
     );

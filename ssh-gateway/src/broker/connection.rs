@@ -18,7 +18,7 @@ use crate::capability;
 use crate::hop::{HopError, Started, Task};
 use crate::login::{self, Login, Resolution};
 use crate::policy::{Access, Denial, Identity, Reserved};
-use crate::wire::net::{ConnectionId, Refusal};
+use crate::wire::net::{ConnectionId, LoginName, Refusal};
 use crate::wire::task::{Failure, FailureKind, Start, Target, User};
 use crate::wire::{Opaque, Program};
 
@@ -33,7 +33,7 @@ pub(super) struct Connection {
     pub(super) words: Words,
     pub(super) identity: Identity,
     /// The login name.
-    pub(super) login: String,
+    pub(super) login: LoginName,
     pub(super) peer: SocketAddr,
     pub(super) local: SocketAddr,
     /// What none of its forwards may reach.
@@ -87,7 +87,7 @@ impl Connection {
         shared: Arc<Shared>,
         words: Words,
         identity: Identity,
-        login: String,
+        login: LoginName,
         addresses: (SocketAddr, SocketAddr),
     ) -> Self {
         let (peer, local) = addresses;
@@ -106,7 +106,7 @@ impl Connection {
     /// The container that was chosen from a list.
     pub(super) async fn choose(&self, chosen: &ListedContainer) -> Result<Arc<Choice>, NoChoice> {
         // The user that was asked for still counts, if the name makes any sense.
-        let user = Login::parse(&self.login).ok().and_then(|login| login.user);
+        let user = Login::of(&self.login).ok().and_then(|login| login.user);
         let choice = self.choice.get_or_try_init(|| self.enterable(chosen, user.as_ref())).await?;
         // Another session of the connection has chosen meanwhile.
         if choice.container.id != chosen.id {
@@ -117,12 +117,24 @@ impl Connection {
         Ok(Arc::clone(choice))
     }
 
-    async fn find(&self) -> Result<Arc<Choice>, NoChoice> {
-        let listed = self.shared.containers.list().await.map_err(NoChoice::Failed)?;
+    /// Whether a host is a container that could be entered; if not, one sentence. `None` when it cannot be the name
+    /// of any.
+    pub(super) async fn behind(&self, host: &str) -> Result<Option<Result<(), String>>, Failure> {
+        let Ok(selector) = host.parse() else { return Ok(None) };
+        let listed = self.enterable_containers().await?;
+        let resolution = login::resolve(&selector, &listed);
+        Ok(Some(login::explain(&selector, &resolution).map_or(Ok(()), Err)))
+    }
+
+    async fn enterable_containers(&self) -> Result<Vec<ListedContainer>, Failure> {
+        let listed = self.shared.containers.list().await?;
         // What this key may not enter does not exist for it.
-        let listed: Vec<_> =
-            listed.into_iter().filter(|container| self.identity.may_enter(container)).collect();
-        let login = match Login::parse(&self.login) {
+        Ok(listed.into_iter().filter(|container| self.identity.may_enter(container)).collect())
+    }
+
+    async fn find(&self) -> Result<Arc<Choice>, NoChoice> {
+        let listed = self.enterable_containers().await.map_err(NoChoice::Failed)?;
+        let login = match Login::of(&self.login) {
             Ok(login) => login,
             Err(error) => return Err(choose(error.to_string(), running(&listed))),
         };

@@ -4,15 +4,19 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use jiff::Timestamp;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::oneshot;
 
 use super::audit;
-use super::connection::Connection;
+use super::connection::{Connection, NoChoice};
 use super::refusal;
 use crate::login::shown;
 use crate::policy::Denial;
-use crate::wire::net::{Answer, ItemId, Place, Refusal};
+use crate::wire::net::{Answer, Guest, ItemId, Place, Refusal};
 use crate::wire::portal::{Act, Opened};
+
+/// Where SSH is (RFC 4253, 4.1).
+const SSH_PORT: u16 = 22;
 
 /// Opens a stream, and answers.
 pub(super) async fn connect(connection: &Connection, number: u64, to: Place) {
@@ -27,7 +31,11 @@ pub(super) async fn connect(connection: &Connection, number: u64, to: Place) {
 }
 
 async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refusal> {
-    let choice = connection.choice().await.map_err(|none| none.refusal())?;
+    let choice = match connection.choice().await {
+        Ok(choice) => choice,
+        Err(none @ NoChoice::Choose { .. }) => return through(connection, to, &none).await,
+        Err(none) => return Err(none.refusal()),
+    };
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
     choice.access.check(Timestamp::now()).map_err(denied)?;
     choice.access.connect(to).map_err(denied)?;
@@ -57,6 +65,30 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
         }
     }
     Ok(socket)
+}
+
+/// What a login name that means no container can reach: containers, by the name of a host, over SSH (`ssh -J`). The
+/// other end of the stream is net's, which serves it like any other client.
+async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result<OwnedFd, Refusal> {
+    let Place::Tcp { host, port: SSH_PORT } = to else { return Err(none.refusal()) };
+    // A client that came through one connection of ours does not go through another: nobody could say where it is.
+    if connection.login.host.is_some() {
+        return Err(none.refusal());
+    }
+    let behind = connection.behind(host).await.map_err(|failure| refusal::of_failure(&failure))?;
+    behind.ok_or_else(|| none.refusal())?.map_err(refusal::prohibited)?;
+    let denied = |denial: Denial| refusal::prohibited(denial.to_string());
+    connection.identity.may_go_on(to, Timestamp::now()).map_err(denied)?;
+    let (stream, nets) = rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .map_err(|errno| refusal::failed(format!("a stream could not be made: {errno}")))?;
+    let guest = Guest { host: host.clone(), peer: connection.peer, local: connection.local };
+    connection.words.guest(guest, nets).await;
+    Ok(stream)
 }
 
 /// Listens, and answers; stops when `closed` comes.

@@ -19,7 +19,7 @@ use super::words::{Unheard, Words};
 use super::{Shared, audit, forward, signals, spool};
 use crate::policy;
 use crate::wire::Program;
-use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, Question, Refusal};
+use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, LoginName, Question, Refusal};
 
 /// Connections of one net.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -95,8 +95,8 @@ impl Hub {
         let number = ask.number;
         match ask.question {
             Question::Offer { peer, key, .. } => self.offer(number, peer, &key),
-            Question::Authenticate { connection, peer, local, user, key, client } => {
-                let asked = Authentication { peer, local, user, key, client };
+            Question::Authenticate { connection, peer, local, login, key, client } => {
+                let asked = Authentication { peer, local, login, key, client };
                 self.authenticate(number, connection, asked)
             }
             Question::Prepare { connection, session } => self.prepare(connection, session),
@@ -182,7 +182,7 @@ impl Hub {
         id: ConnectionId,
         asked: Authentication,
     ) -> Result<(), Broken> {
-        let Authentication { peer, local, user, key, client } = asked;
+        let Authentication { peer, local, login, key, client } = asked;
         if self.connections.contains_key(&id) {
             return Err(Broken::Rule("a connection is authenticated twice"));
         }
@@ -195,14 +195,14 @@ impl Hub {
         {
             Ok(identity) => identity,
             Err(denial) => {
-                audit::denied(id, &denial, &user, peer);
+                audit::denied(id, &denial, &login, peer);
                 let answer = Answer::Refused(not_authorized());
                 return Ok(self.words.answer_now(number, answer, Vec::new())?);
             }
         };
-        audit::login(id, &identity, &user, &client, peer);
+        audit::login(id, &identity, &login, &client, peer);
         let (shared, words) = (Arc::clone(&self.shared), self.words.clone());
-        let connection = Connection::new(id, shared, words, identity, user, (peer, local));
+        let connection = Connection::new(id, shared, words, identity, login, (peer, local));
         let open = Open {
             connection: Arc::new(connection),
             tasks: JoinSet::new(),
@@ -366,7 +366,7 @@ impl Hub {
 struct Authentication {
     peer: SocketAddr,
     local: SocketAddr,
-    user: String,
+    login: LoginName,
     key: Vec<u8>,
     client: String,
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::{EnterConfig, LIMITS_DEFAULT, Mode};
-use crate::wire::net::{Answer, Place, Question, Refusal};
+use crate::wire::net::{Answer, Guest, LoginName, Place, Question, Refusal};
 use crate::wire::portal;
 use crate::wire::task::{Failure, FailureKind, Order, Report, Start};
 use crate::wire::{Exit, Opaque, Program};
@@ -205,11 +205,15 @@ fn config(directory: &Path, mode: Mode) -> Config {
 }
 
 fn authenticate(connection: u64, user: &str, number: u8) -> Question {
+    authenticate_behind(connection, user, None, number)
+}
+
+fn authenticate_behind(connection: u64, user: &str, host: Option<&str>, number: u8) -> Question {
     Question::Authenticate {
         connection,
         peer: "192.0.2.1:5000".parse().unwrap(),
         local: "192.0.2.2:22".parse().unwrap(),
-        user: user.to_owned(),
+        login: LoginName { user: user.to_owned(), host: host.map(str::to_owned) },
         key: key(number).to_bytes().unwrap(),
         client: "SSH-2.0-test".to_owned(),
     }
@@ -311,6 +315,60 @@ async fn what_a_key_does_not_allow_does_not_exist() {
     let absent = stage.refusal(start(2, 2, command("true"))).await;
     assert_eq!(forbidden.message.replace("database", "databast"), absent.message);
     assert!(forbidden.prohibited);
+}
+
+fn reach(connection: u64, item: u64, host: &str) -> Question {
+    let to = Place::Tcp { host: host.to_owned(), port: 22 };
+    Question::Connect { connection, item, to }
+}
+
+#[tokio::test]
+async fn a_container_behind_the_gateway_is_reached_by_the_name_of_a_host() {
+    let mut stage = Stage::new(&line("container=\"web\",permitopen=\"*:22\"", 1)).await;
+    // A login name that is no container.
+    stage.login(1, "operator", 1).await;
+    stage.tell(reach(1, 5, "web")).await;
+    let (guest, nets) = match stage.hear().await {
+        (Word::Guest(guest), nets) => (guest, nets),
+        other => panic!("{other:?}"),
+    };
+    let addresses = ("192.0.2.1:5000".parse().unwrap(), "192.0.2.2:22".parse().unwrap());
+    let (peer, local) = addresses;
+    assert_eq!(guest, Guest { host: "web".to_owned(), peer, local });
+    let (Word::Answer { answer: Answer::Opened { .. }, .. }, streams) = stage.hear().await else {
+        panic!("no stream")
+    };
+    rustix::io::write(&streams[0], b"SSH-2.0").unwrap();
+    let mut bytes = [0; 16];
+    assert_eq!(rustix::io::read(&nets[0], &mut bytes).unwrap(), 7);
+
+    // It is a connection of its own, and the user is the container's.
+    let answer = stage.answer(authenticate_behind(2, "app", Some("web"), 1)).await.0;
+    assert_eq!(answer, Answer::Granted);
+    stage.tell(start(2, 7, command("true"))).await;
+    let task = stage.task().await;
+    assert_eq!(enter_and_start(&task).await.user.name.as_deref(), Some("app"));
+
+    // What is not there, what the key may not enter, where it may not go, and once more through.
+    let absent = stage.refusal(reach(1, 11, "wep")).await;
+    assert!(absent.message.contains("did you mean web?"), "{absent:?}");
+    let foreign = stage.refusal(reach(1, 12, "database")).await;
+    assert_eq!(foreign.message, "there is no container database that this key may enter");
+    // Within the container it is a forward like any other, for which a portal is started.
+    stage.tell(reach(2, 13, "web")).await;
+    stage.task().await;
+}
+
+#[tokio::test]
+async fn who_may_not_forward_goes_nowhere_behind_the_gateway() {
+    let mut stage = Stage::new(&line("restrict,pty", 1)).await;
+    stage.login(1, "operator", 1).await;
+    let refusal = stage.refusal(reach(1, 5, "web")).await;
+    assert!(refusal.prohibited && refusal.message.contains("forwards"), "{refusal:?}");
+    let mut stage = Stage::new(&line("permitopen=\"db:22\"", 1)).await;
+    stage.login(1, "operator", 1).await;
+    let refusal = stage.refusal(reach(1, 5, "web")).await;
+    assert!(refusal.prohibited && refusal.message.contains("web:22"), "{refusal:?}");
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::wire::net::{Answer, News, Refusal, Word};
+use crate::wire::net::{Answer, Guest, News, Refusal, Word};
 use crate::wire::socket::AsyncSocket;
 
 /// Words that wait for net.
@@ -44,6 +44,11 @@ impl Words {
     /// Tells what happened.
     pub(super) async fn news(&self, news: News) {
         self.say(Word::News(news), Vec::new()).await;
+    }
+
+    /// Hands over a client that comes through a forward.
+    pub(super) async fn guest(&self, guest: Guest, stream: OwnedFd) {
+        self.say(Word::Guest(guest), vec![stream]).await;
     }
 
     /// Answers at once, for the one that must not wait.

@@ -90,11 +90,16 @@ fn what_is_no_login_name_is_said_in_one_sentence() {
 }
 
 #[test]
-fn a_host_behind_the_bastion_is_a_container() {
-    let login = Login::of_host("web", "root").unwrap();
-    assert_eq!(login.to_string(), "web+root");
-    assert_eq!(Login::of_host("web+a", "b"), Err(LoginError::Pluses));
-    assert!(Login::of_host("10.0.0.1:22", "b").is_err());
+fn a_host_behind_the_gateway_is_a_container() {
+    let of = |user: &str, host: &str| {
+        Login::of(&LoginName { user: user.to_owned(), host: Some(host.to_owned()) })
+    };
+    assert_eq!(of("root", "web").unwrap().to_string(), "web+root");
+    assert_eq!(of("b", "web+a"), Err(LoginError::Pluses));
+    assert!(of("b", "10.0.0.1:22").is_err());
+    assert!(of("", "web").is_err());
+    let direct = LoginName { user: "web+root".to_owned(), host: None };
+    assert_eq!(Login::of(&direct), Login::parse("web+root"));
 }
 
 /// A container: name, first digits of the id, state, labels `key=value`.

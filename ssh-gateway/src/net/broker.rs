@@ -12,18 +12,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::lock;
 use crate::wire::Exit;
-use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, News, Question, Refusal, Word};
+use crate::wire::net::{Answer, Ask, ConnectionId, Guest, ItemId, News, Question, Refusal, Word};
 use crate::wire::socket::AsyncSocket;
 
 /// Questions that wait for room in the socket.
 const QUEUE_MAX: usize = 1024;
 /// Questions that wait for an answer; more are refused at once.
 const PENDING_MAX: usize = 16_384;
+/// Clients through forwards that wait to be served; more are sent away.
+const GUESTS_MAX: usize = 64;
 /// What a session ends with when the gateway itself is at fault (as ssh(1) does).
 const STATUS_GATEWAY: u8 = 255;
 
 /// An answer and the descriptors that came with it.
 pub(super) type Reply = (Answer, Vec<OwnedFd>);
+
+/// A client that comes through a forward, and the stream to it.
+pub(super) type Through = (Guest, OwnedFd);
 
 /// Asks and tells the broker.
 #[derive(Debug)]
@@ -34,14 +39,17 @@ pub(super) struct Broker {
     pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     exits: Mutex<HashMap<ItemId, oneshot::Sender<Exit>>>,
     connections: Mutex<HashMap<ConnectionId, mpsc::Sender<String>>>,
+    guests: mpsc::Sender<Through>,
     drain: CancellationToken,
     gone: CancellationToken,
 }
 
 impl Broker {
-    /// Speaks with the broker at the other end. Needs a tokio runtime.
-    pub(super) fn new(socket: AsyncSocket) -> Arc<Self> {
+    /// Speaks with the broker at the other end; with it, the clients that come through forwards. Needs a tokio
+    /// runtime.
+    pub(super) fn new(socket: AsyncSocket) -> (Arc<Self>, mpsc::Receiver<Through>) {
         let (queue, questions) = mpsc::channel(QUEUE_MAX);
+        let (guests, coming) = mpsc::channel(GUESTS_MAX);
         let broker = Arc::new(Self {
             queue,
             numbers: AtomicU64::new(1),
@@ -49,13 +57,14 @@ impl Broker {
             pending: Mutex::default(),
             exits: Mutex::default(),
             connections: Mutex::default(),
+            guests,
             drain: CancellationToken::new(),
             gone: CancellationToken::new(),
         });
         let socket = Arc::new(socket);
         tokio::spawn(send(Arc::clone(&socket), questions, broker.gone.clone()));
         tokio::spawn(receive(socket, Arc::clone(&broker)));
-        broker
+        (broker, coming)
     }
 
     /// Cancelled when the broker wants no more connections to be accepted.
@@ -150,6 +159,13 @@ impl Broker {
                 }
             }
             Word::News(News::Drain) => self.drain.cancel(),
+            Word::Guest(guest) => {
+                let stream = descriptors.into_iter().next();
+                // One that is not served sees the end of its stream.
+                if stream.is_none_or(|stream| self.guests.try_send((guest, stream)).is_err()) {
+                    tracing::warn!("a client that came through a forward was sent away");
+                }
+            }
         }
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     /// Our own.
     pub(super) local: SocketAddr,
+    /// Where the client went on to, if it comes through a forward of another connection.
+    pub(super) host: Option<String>,
     /// Whom to ask.
     pub(super) broker: Arc<Broker>,
     /// Its bounds.
@@ -83,6 +85,7 @@ impl Connection {
     pub(super) fn new(
         id: ConnectionId,
         (peer, local): (SocketAddr, SocketAddr),
+        host: Option<String>,
         broker: Arc<Broker>,
         limits: Limits,
         banner: Option<String>,
@@ -91,6 +94,7 @@ impl Connection {
             id,
             peer,
             local,
+            host,
             broker,
             banner,
             link: Link::new(),

@@ -32,7 +32,7 @@ use super::connection::Connection;
 use super::forward::{self, Ear, Forward};
 use super::output::Out;
 use super::server::{WINDOW_BYTES, WINDOW_SLOW_BYTES};
-use crate::wire::net::{Answer, Place, Question};
+use crate::wire::net::{Answer, LoginName, Place, Question};
 use crate::wire::{Opaque, Program, Terminal, WindowSize};
 
 /// How long a decision about a key may take.
@@ -231,7 +231,7 @@ impl Callbacks for Handler {
             connection: self.connection.id,
             peer: self.connection.peer,
             local: self.connection.local,
-            user: user.to_owned(),
+            login: LoginName { user: user.to_owned(), host: self.connection.host.clone() },
             key,
             client: self.connection.link.identification(),
         };

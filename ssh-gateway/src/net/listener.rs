@@ -1,19 +1,20 @@
 //! Accepts clients. Nothing of what a client does is waited for here.
 
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use russh::server::Config;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::admission::{Admission, Offence, Source};
-use super::broker::Broker;
+use super::broker::{Broker, Through};
 use super::connection::{self, Connection, Startup};
 use super::lock;
-use crate::wire::net::Limits;
+use super::transport::{self, Wire};
+use crate::wire::net::{Guest as Visitor, Limits};
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -83,8 +84,39 @@ impl Door {
         }
     }
 
+    /// Takes clients in that come through forwards of others, until the broker drains. They are counted like those
+    /// that are accepted.
+    pub(super) async fn let_through(
+        self: Arc<Self>,
+        mut guests: mpsc::Receiver<Through>,
+    ) -> std::io::Result<()> {
+        let drain = self.broker.drain().clone();
+        loop {
+            let come = tokio::select! {
+                () = drain.cancelled() => return Ok(()),
+                come = guests.recv() => come,
+            };
+            let Some((Visitor { host, peer, local }, stream)) = come else { return Ok(()) };
+            match transport::through(stream) {
+                Ok(stream) => self.seat(stream, (peer, local), Some(host)),
+                Err(error) => tracing::warn!("a stream through a forward is of no use: {error}"),
+            }
+        }
+    }
+
     fn welcome(self: &Arc<Self>, socket: TcpStream) {
         let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else { return };
+        // Without it a key press waits for the acknowledgement of the one before.
+        socket.set_nodelay(true).ok();
+        self.seat(socket, (peer, local), None);
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        wire: impl Wire,
+        (peer, local): (SocketAddr, SocketAddr),
+        host: Option<String>,
+    ) {
         let source = Source::from(peer.ip());
         if self.connections.load(Ordering::Acquire) >= self.connections_max {
             tracing::debug!(%peer, "refused: there are too many connections");
@@ -96,16 +128,15 @@ impl Door {
         }
         self.connections.fetch_add(1, Ordering::AcqRel);
         let guest = Guest { door: Arc::clone(self), source, waiting: true };
-        // Without it a key press waits for the acknowledgement of the one before.
-        socket.set_nodelay(true).ok();
         let connection = Connection::new(
             self.numbers.fetch_add(1, Ordering::Relaxed),
             (peer, local),
+            host,
             Arc::clone(&self.broker),
             self.limits.clone(),
             self.banner.clone(),
         );
-        tokio::spawn(connection::serve(socket, Arc::clone(&self.config), connection, guest));
+        tokio::spawn(connection::serve(wire, Arc::clone(&self.config), connection, guest));
     }
 }
 

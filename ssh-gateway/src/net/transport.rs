@@ -4,6 +4,7 @@
 //! while a write waits, and can end a connection whatever russh is doing.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 
 use super::lock;
@@ -47,7 +48,16 @@ impl Wire for TcpStream {
     }
 }
 
+impl Wire for UnixStream {}
+
 impl Wire for tokio::io::DuplexStream {}
+
+/// The stream to a client that comes through a forward.
+pub(super) fn through(stream: OwnedFd) -> io::Result<UnixStream> {
+    let stream = std::os::unix::net::UnixStream::from(stream);
+    stream.set_nonblocking(true)?;
+    UnixStream::from_std(stream)
+}
 
 /// What the rest of a connection knows of its bytes, and can do to them.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 //!
 //! Every [`Ask`] carries a number of its own and gets one [`Answer`] with it; [`News`] come by themselves.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -42,8 +43,8 @@ pub enum Question {
         peer: SocketAddr,
         /// Our own end of the connection.
         local: SocketAddr,
-        /// The login name as it was signed.
-        user: String,
+        /// Under which name.
+        login: LoginName,
         /// Public key blob.
         key: Vec<u8>,
         /// The client's identification string.
@@ -116,6 +117,33 @@ pub enum Question {
     },
 }
 
+/// What a client has signed as its login name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoginName {
+    /// As the client wrote it.
+    pub user: String,
+    /// Where it went on to over another connection of ours, as with `ssh -J gateway USER@HOST`.
+    pub host: Option<String>,
+}
+
+impl fmt::Display for LoginName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.user)?;
+        self.host.as_ref().map_or(Ok(()), |host| write!(f, "@{host}"))
+    }
+}
+
+/// A client that comes through a forward of another connection. The stream to it travels along.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guest {
+    /// Where it went on to.
+    pub host: String,
+    /// Where the outer connection comes from.
+    pub peer: SocketAddr,
+    /// Our own end of the outer connection.
+    pub local: SocketAddr,
+}
+
 /// One end of a forward.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
@@ -147,6 +175,8 @@ pub enum Word {
     },
     /// By itself.
     News(News),
+    /// Serve this client like one that was accepted.
+    Guest(Guest),
 }
 
 /// What net must know, since it reads no file.

@@ -82,7 +82,7 @@ impl Double {
         self.asked.notify_all();
         let answer = match question {
             Question::Offer { key, .. } => self.judge(&key),
-            Question::Authenticate { key, user, .. } if user != "nobody" => self.judge(&key),
+            Question::Authenticate { key, login, .. } if login.user != "nobody" => self.judge(&key),
             Question::Authenticate { .. } => refused("no"),
             Question::Start { session, program, terminal, environment, agent, .. } => {
                 let mut descriptors = Vec::new();

@@ -19,7 +19,7 @@ fn a_program_runs_with_its_streams_and_ends_with_its_status() {
     assert_eq!(output.status.code(), Some(255), "{output:?}");
 
     let (user, client) = gateway.double.wait(|question| match question {
-        Question::Authenticate { user, client, .. } => Some((user.clone(), client.clone())),
+        Question::Authenticate { login, client, .. } => Some((login.to_string(), client.clone())),
         _ => None,
     });
     assert_eq!(user, "web");
