@@ -21,8 +21,6 @@ use crate::wire::net::{Answer, Place, Question, Refusal};
 
 /// How long a container may take to open a socket: a portal may have to start first, and names to be resolved.
 const CONNECT_TIME: Duration = Duration::from_secs(30);
-/// The session loop waits for the answer, since a reply to the client must not be overtaken.
-const LISTEN_TIME: Duration = Duration::from_secs(15);
 /// After an accept that failed for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What SSH calls "administratively prohibited" (RFC 4254, 5.1).
@@ -83,14 +81,14 @@ impl Forward {
     }
 }
 
-/// Asks for a listener; its descriptor and port.
+/// Asks for a listener; its descriptor and port. Whoever waits in the session loop gives up earlier.
 pub(super) async fn listen(
     connection: &Connection,
     item: &Item,
     at: Place,
 ) -> Result<(OwnedFd, Option<u16>), Refusal> {
     let question = Question::Listen { connection: connection.id, item: item.id(), at };
-    opened(connection.broker.ask(question, LISTEN_TIME).await)
+    opened(connection.broker.ask(question, CONNECT_TIME).await)
 }
 
 /// Where a client wanted us to listen, as it must be told of each connection.

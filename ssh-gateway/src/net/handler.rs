@@ -6,9 +6,14 @@
 //! keeps one "wants a reply" for each channel, which the next request overwrites. The reading halves of
 //! channels are dropped, since russh would wait for their readers.
 //!
+//! A remote forward is the exception: russh writes the reply to a global request, with the port in it, when the
+//! method returns, and has no other way to give one. So the loop waits for the listener, but not long, and not
+//! again when it was too slow once. Replies come in the order of their requests that way (RFC 4254, 4).
+//!
 //! russh itself drops the connection on text that is not UTF-8 (the login name, a variable, a path, the name
 //! of a subsystem), and answers what it does not know (`break`, `eow@openssh.com`, `winadj@putty.projects.tartarus.org`,
-//! `keepalive@openssh.com`) with a failure where a reply is wanted, as it should.
+//! `keepalive@openssh.com`) with a failure where a reply is wanted, as it should. What has no place before
+//! authentication it drops in silence: it cannot be seen here, and the login grace ends such a connection.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -49,6 +54,8 @@ const VARIABLES_BYTES: usize = 8 * 1024;
 const MODES_MAX: usize = 96;
 /// Longest name of a terminal. In bytes.
 const TERM_BYTES: usize = 128;
+/// How long a listener may hold up its connection: a portal may have to start first.
+const LISTEN_TIME: Duration = Duration::from_secs(5);
 /// Longest name of a signal. In bytes.
 const SIGNAL_BYTES: usize = 32;
 /// Longest host name (RFC 1035) and path of a socket (unix(7)), with room to spare. In bytes.
@@ -62,6 +69,8 @@ pub(super) struct Handler {
     /// Sessions with one.
     running: HashMap<ChannelId, u64>,
     listeners: HashMap<Spot, Listener>,
+    /// A listener was not there in time: the next one would hold up the connection again.
+    is_listening_slow: bool,
 }
 
 /// A session that may still get a terminal, variables and an agent.
@@ -94,6 +103,7 @@ impl Handler {
             waiting: HashMap::new(),
             running: HashMap::new(),
             listeners: HashMap::new(),
+            is_listening_slow: false,
         }
     }
 
@@ -167,14 +177,24 @@ impl Handler {
 
     /// Listens for the client; the port.
     async fn listen(&mut self, spot: Spot, at: Place, handle: Handle) -> Option<u16> {
-        if self.listeners.len() >= self.connection.limits.listeners as usize
+        if self.is_listening_slow
+            || self.listeners.len() >= self.connection.limits.listeners as usize
             || self.listeners.contains_key(&spot)
         {
             return None;
         }
         let item = self.connection.broker.item();
+        let listening = forward::listen(&self.connection, &item, at);
+        let Ok(listening) = tokio::time::timeout(LISTEN_TIME, listening).await else {
+            self.is_listening_slow = true;
+            tracing::warn!(
+                connection = self.connection.id,
+                "the container was too slow to listen: remote forwards of this connection are refused from now on"
+            );
+            return None;
+        };
         // The reason has no place in SSH's reply.
-        let (descriptor, port) = forward::listen(&self.connection, &item, at).await.ok()?;
+        let (descriptor, port) = listening.ok()?;
         let (spot, ear) = match spot {
             Spot::Tcp(host, wanted) => {
                 let port = port.or_else(|| u16::try_from(wanted).ok())?;

@@ -248,3 +248,37 @@ fn what_was_sent_before_a_channel_was_closed_still_arrives() {
     });
     assert_eq!(std::fs::metadata(path).unwrap().len(), 3_000_000);
 }
+
+#[test]
+fn a_listener_that_does_not_come_holds_its_connection_up_once_and_not_for_long() {
+    let gateway = Gateway::start();
+    within(60, async {
+        let client = connect(&gateway).await;
+        let mut channel = client.channel_open_session().await.unwrap();
+        channel.exec(true, "cat").await.unwrap();
+        let echoed = async |channel: &mut russh::Channel<client::Msg>, word: &[u8]| {
+            channel.data(word).await.unwrap();
+            let mut output = Vec::new();
+            while output.len() < word.len() {
+                if let Some(ChannelMsg::Data { data }) = channel.wait().await {
+                    output.extend_from_slice(&data);
+                }
+            }
+            assert_eq!(text(&output), text(word));
+        };
+        echoed(&mut channel, b"before").await;
+        let asked = |question: &Question| matches!(question, Question::Listen { .. });
+        // What is sent meanwhile is answered afterwards, in its order.
+        let (silent, (), next) = tokio::join!(
+            client.tcpip_forward("silent", 1),
+            echoed(&mut channel, b"during"),
+            client.tcpip_forward("127.0.0.1", 0),
+        );
+        assert!(silent.is_err() && next.is_err(), "{silent:?} {next:?}");
+        assert_eq!(gateway.double.asked(asked), 1);
+        echoed(&mut channel, b"after").await;
+        // Another connection is not concerned.
+        let other = connect(&gateway).await;
+        assert!(other.tcpip_forward("127.0.0.1", 0).await.is_ok());
+    });
+}
