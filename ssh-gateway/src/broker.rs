@@ -41,6 +41,7 @@ use chores_common::engine::{Engine, EngineError};
 use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -68,6 +69,8 @@ const REBIRTH_DELAY_MAX: Duration = Duration::from_secs(10);
 const REBIRTH_LIFE: Duration = Duration::from_secs(60);
 /// How often it is looked whether the keys have changed.
 const KEYS_PERIOD: Duration = Duration::from_secs(2);
+/// Looking at them, and reading them, may take this long.
+const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
 /// The last output of sessions that have ended is on its way to their clients for this long.
 const LAST_WORDS_TIME: Duration = Duration::from_millis(300);
 /// How often it is looked whether sessions have ended.
@@ -141,6 +144,10 @@ struct Shared {
 impl Shared {
     fn keys(&self) -> Arc<AuthorizedKeys> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_keys(&self, keys: AuthorizedKeys) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
     }
 
     /// The name of a new session's cgroup.
@@ -326,31 +333,69 @@ fn watch_keys(shared: &Arc<Shared>) -> io::Result<impl Future<Output = ()>> {
                 received = hangup.recv() => received.is_some(),
                 () = sleep(KEYS_PERIOD) => false,
             };
-            let now = stamps(&shared.config.keys);
-            if is_asked || now != known {
-                known = now;
-                reload(&shared);
-            }
+            known = look_at_keys(&shared, known, is_asked, KEYS_TIME_MAX).await;
         }
     })
 }
 
-fn reload(shared: &Shared) {
-    let accepted = &shared.config.accept_environment;
-    match AuthorizedKeys::load(&shared.config.keys, &|name| {
-        policy::accepts_variable(accepted, name)
-    }) {
+/// Reads the keys again where that is asked for, or where their files are not as they were `known`. Returns how they
+/// are now. A file system that hangs stops nothing else here, and lets nobody new come in.
+async fn look_at_keys(
+    shared: &Arc<Shared>,
+    known: Vec<Stamp>,
+    is_asked: bool,
+    patience: Duration,
+) -> Vec<Stamp> {
+    let reader = Arc::clone(shared);
+    let mut looking = spawn_blocking(move || {
+        let now = stamps(&reader.config.keys);
+        let keys = (is_asked || now != known).then(|| read_keys(&reader.config));
+        (now, keys)
+    });
+    let mut is_late = false;
+    let looked = match timeout(patience, &mut looking).await {
+        Ok(looked) => looked,
+        Err(_) => {
+            tracing::error!(
+                "the authorized keys cannot be read within {} s; nobody new can come in until they are",
+                patience.as_secs()
+            );
+            shared.set_keys(AuthorizedKeys::default());
+            is_late = true;
+            looking.await
+        }
+    };
+    match looked {
+        Ok((now, Some(keys))) => {
+            shared.set_keys(keys);
+            now
+        }
+        Ok((now, None)) if !is_late => now,
+        // The keys that were known are gone: an empty list is like no other, so that they are read the next time.
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            tracing::error!("the authorized keys are lost: {error}");
+            shared.set_keys(AuthorizedKeys::default());
+            Vec::new()
+        }
+    }
+}
+
+/// Blocks.
+fn read_keys(config: &Config) -> AuthorizedKeys {
+    let accepted = &config.accept_environment;
+    match AuthorizedKeys::load(&config.keys, &|name| policy::accepts_variable(accepted, name)) {
         Ok(keys) => {
             for fault in keys.faults() {
                 tracing::warn!("{fault}");
             }
             tracing::info!("{} authorized keys were read", keys.lines().len());
-            *shared.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+            keys
         }
         // A key that was taken away must not stay for an error in the next line.
         Err(error) => {
             tracing::error!("{}; nobody new can come in until that is mended", chain(&error));
-            *shared.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+            AuthorizedKeys::default()
         }
     }
 }

@@ -70,7 +70,10 @@ impl Containers {
     /// How to run something in this container. Once for each of its runs: reading the filter stops the container's
     /// first process for a moment.
     pub(crate) async fn plan(&self, container: &Container) -> Result<Arc<Plan>, Failure> {
-        let started = container.started_at.clone().unwrap_or_default();
+        let Some(started) = container.started_at.clone() else {
+            // Its runs cannot be told from each other, and the next one may be confined otherwise.
+            return self.read_plan(container).await;
+        };
         let cell = self.cell((container.id.clone(), started));
         cell.get_or_try_init(|| self.read_plan(container)).await.cloned()
     }

@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn exit_codes_are_statuses() {
-        for status in [0, 127, 137, 255] {
+        for status in [0, 127, 130, 137, 255] {
             assert_eq!(of_code(status.into()), Exit::Status(status));
         }
         assert_eq!(of_code(-1), Exit::Status(STATUS_UNKNOWN));

@@ -1,16 +1,17 @@
 //! Hears one net: decides what can be decided at once, and hands the rest to the tasks of connections and sessions.
-//! Nothing here waits for a container, the engine or a client.
+//! Nothing here waits for a container, the engine, a client or a disk.
 //!
 //! Every question may come from a net that was taken over: what it names is looked up, what it sends is counted.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 
 use super::connection::Connection;
 use super::refusal;
@@ -282,23 +283,31 @@ impl Hub {
     }
 
     fn spool(&mut self, number: u64, connection: ConnectionId) -> Result<(), Broken> {
+        let items_max = self.items_max();
         let Some(open) = self.connections.get_mut(&connection) else {
             return self.refuse(number, refusal::failed(NO_CONNECTION));
         };
         open.spools += 1;
-        if open.spools > SPOOLS_MAX {
+        if open.spools > SPOOLS_MAX || open.is_full(items_max) {
             return self.refuse(number, refusal::failed("there are too many waiting bytes"));
         }
-        match spool::file(&self.shared.config.state) {
-            Ok(file) => {
-                let answer = Answer::Opened { port: None };
-                Ok(self.words.answer_now(number, answer, vec![file])?)
+        let (connection, shared) = (Arc::clone(&open.connection), Arc::clone(&self.shared));
+        open.tasks.spawn(async move {
+            // A disk may be slow.
+            let made = spawn_blocking(move || spool::file(&shared.config.state)).await;
+            match made.map_err(io::Error::other).and_then(|made| made) {
+                Ok(file) => {
+                    let answer = Answer::Opened { port: None };
+                    connection.words.answer(number, answer, vec![file]).await;
+                }
+                Err(error) => {
+                    tracing::error!("cannot make a file for waiting bytes: {error}");
+                    let refusal = refusal::failed("the gateway has no room for waiting bytes");
+                    connection.refuse(number, refusal).await;
+                }
             }
-            Err(error) => {
-                tracing::error!("cannot make a file for waiting bytes: {error}");
-                self.refuse(number, refusal::failed("the gateway has no room for waiting bytes"))
-            }
-        }
+        });
+        Ok(())
     }
 
     fn disconnected(&mut self, id: ConnectionId, reason: &str) {
@@ -312,6 +321,14 @@ impl Hub {
         });
     }
 
+    /// How many things one connection may have at once.
+    fn items_max(&self) -> usize {
+        let limits = &self.shared.config.limits;
+        usize::try_from(limits.channels.saturating_add(limits.listeners))
+            .unwrap_or(usize::MAX)
+            .saturating_add(ITEMS_SLACK)
+    }
+
     /// Adds what net has numbered; `None` when it was refused.
     fn add(
         &mut self,
@@ -320,11 +337,9 @@ impl Hub {
         item: ItemId,
         kind: Kind,
     ) -> Result<Option<&mut Open>, Broken> {
-        let limits = &self.shared.config.limits;
-        let items_max = usize::try_from(limits.channels.saturating_add(limits.listeners))
-            .unwrap_or(usize::MAX)
-            .saturating_add(ITEMS_SLACK);
-        let sessions_max = usize::try_from(limits.sessions).unwrap_or(usize::MAX);
+        let items_max = self.items_max();
+        let sessions_max =
+            usize::try_from(self.shared.config.limits.sessions).unwrap_or(usize::MAX);
         let is_session = matches!(kind, Kind::Session { .. });
         // What was closed and is still ending counts too.
         let is_full = self.connections.get_mut(&owner).is_some_and(|open| open.is_full(items_max));

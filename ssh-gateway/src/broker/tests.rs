@@ -86,6 +86,34 @@ fn engine_says(path: &str) -> String {
     answer.to_string()
 }
 
+/// What a broker shares, with an engine and bundles in its state directory, and the spawner's end of the socket.
+async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSocket) {
+    let directory = config.state.clone();
+    let path = directory.join("engine.sock");
+    tokio::spawn(engine(UnixListener::bind(&path).unwrap()));
+    for id in [WEB, DATABASE] {
+        std::fs::create_dir(directory.join(id)).unwrap();
+        std::fs::write(directory.join(id).join("config.json"), SPECIFICATION).unwrap();
+    }
+    let address = format!("unix://{}", path.display());
+    let engine = Engine::connect(Some(&address)).await.unwrap();
+    let (spawner, its) = Socket::pair().unwrap();
+    let spawner = Arc::new(Spawner::over(spawner).unwrap());
+    let bundles = Bundles::open(&[directory], None);
+    let source = KeySource::Text { variable: "KEYS", text: keys.to_owned() };
+    let shared = Arc::new(Shared {
+        keys: RwLock::new(Arc::new(AuthorizedKeys::load(&[source], &|_| true).unwrap())),
+        containers: Containers::new(engine, bundles, Arc::clone(&spawner)),
+        config,
+        spawner,
+        listening: Vec::new(),
+        cgroup_root: "/cgroup".to_owned(),
+        cgroup_prefix: "ssh-test-".to_owned(),
+        running: TaskTracker::new(),
+    });
+    (shared, its.into_async().unwrap())
+}
+
 /// A broker, and the ends of its sockets that others have.
 struct Stage {
     net: AsyncSocket,
@@ -103,28 +131,7 @@ impl Stage {
 
     async fn with(keys: &str, mode: Mode) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("engine.sock");
-        tokio::spawn(engine(UnixListener::bind(&path).unwrap()));
-        for id in [WEB, DATABASE] {
-            std::fs::create_dir(directory.path().join(id)).unwrap();
-            std::fs::write(directory.path().join(id).join("config.json"), SPECIFICATION).unwrap();
-        }
-        let address = format!("unix://{}", path.display());
-        let engine = Engine::connect(Some(&address)).await.unwrap();
-        let (spawner, its) = Socket::pair().unwrap();
-        let spawner = Arc::new(Spawner::over(spawner).unwrap());
-        let bundles = Bundles::open(&[directory.path().to_owned()], None);
-        let source = KeySource::Text { variable: "KEYS", text: keys.to_owned() };
-        let shared = Arc::new(Shared {
-            keys: RwLock::new(Arc::new(AuthorizedKeys::load(&[source], &|_| true).unwrap())),
-            containers: Containers::new(engine, bundles, Arc::clone(&spawner)),
-            config: config(directory.path(), mode),
-            spawner,
-            listening: Vec::new(),
-            cgroup_root: "/cgroup".to_owned(),
-            cgroup_prefix: "ssh-test-".to_owned(),
-            running: TaskTracker::new(),
-        });
+        let (shared, its) = shared(config(directory.path(), mode), keys).await;
         let (net, ours) = Socket::pair().unwrap();
         let ours = ours.into_async().unwrap();
         let shutdown = Shutdown::new();
@@ -134,7 +141,7 @@ impl Stage {
         };
         Self {
             net: net.into_async().unwrap(),
-            spawner: its.into_async().unwrap(),
+            spawner: its,
             serving,
             shutdown,
             number: 0,
@@ -572,4 +579,44 @@ async fn what_does_not_exist_is_closed_in_silence() {
     stage.tell(Question::Disconnected { connection: 99, reason: String::new() }).await;
     stage.tell(Question::Prepare { connection: 99, session: 1 }).await;
     assert_eq!(stage.login(1, "web", 1).await, Answer::Granted);
+}
+
+/// Long enough for a file that can be read at once.
+const KEYS_PATIENCE: Duration = Duration::from_millis(500);
+
+#[tokio::test]
+async fn a_key_file_that_hangs_lets_nobody_in_and_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("authorized_keys");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let mut config = config(directory.path(), Mode::Native);
+    config.keys = vec![KeySource::File(path.clone())];
+    let (shared, _spawner) = shared(config, &line("", 1)).await;
+    let count = || shared.keys().lines().len();
+    let known = stamps(&shared.config.keys);
+    assert_eq!(look_at_keys(&shared, known.clone(), false, KEYS_PATIENCE).await, known);
+    assert_eq!(count(), 1, "nothing has changed");
+    let looking = {
+        let (shared, known) = (Arc::clone(&shared), known.clone());
+        tokio::spawn(async move { look_at_keys(&shared, known, true, KEYS_PATIENCE).await })
+    };
+    timeout(PATIENCE, async {
+        while count() > 0 {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
+    // It waits for a writer.
+    let text = [line("", 2), line("", 3)].concat();
+    spawn_blocking(move || std::fs::write(path, text)).await.unwrap().unwrap();
+    timeout(PATIENCE, looking).await.unwrap().unwrap();
+    assert_eq!(count(), 2);
 }
