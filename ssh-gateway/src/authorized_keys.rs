@@ -21,7 +21,7 @@ mod options;
 mod patterns;
 
 pub use addresses::AddressList;
-pub use options::{ListenPermit, OpenPermit, Options};
+pub use options::{INTERNAL_SFTP, ListenPermit, OpenPermit, Options};
 pub use patterns::PatternList;
 
 #[cfg(test)]

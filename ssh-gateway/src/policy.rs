@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chores_common::engine::ListedContainer;
 use jiff::Timestamp;
 
-use crate::authorized_keys::{AuthorizedKey, AuthorizedKeys};
+use crate::authorized_keys::{AuthorizedKey, AuthorizedKeys, INTERNAL_SFTP};
 use crate::login::{self, UserName, shown};
 use crate::wire::net::Place;
 use crate::wire::{Opaque, Program};
@@ -23,9 +23,6 @@ pub const ENVIRONMENT_BYTES_MAX: usize = 8 * 1024;
 
 /// Patterns of variables that may be configured.
 pub const ENVIRONMENT_PATTERNS_MAX: usize = 64;
-
-/// The command that asks for our own SFTP server, as in sshd_config(5).
-const INTERNAL_SFTP: &str = "internal-sftp";
 
 /// Why something is not allowed. One sentence each, for the client and the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -212,18 +209,13 @@ impl Access {
     /// What is run when the client asks for `asked`: a forced command takes the place of everything, SFTP too.
     #[must_use]
     pub fn program(&self, asked: Program) -> Chosen {
-        let Some(command) = &self.key.options.command else {
+        let Some(program) = self.key.options.command.clone() else {
             return Chosen { program: asked, original: None };
-        };
-        let program = if is_internal_sftp(command) {
-            Program::Sftp
-        } else {
-            Program::Command(command.clone().into_bytes())
         };
         let original = match asked {
             Program::Command(command) => Some(command),
             Program::Words(words) => Some(words.join(&b' ')),
-            Program::Sftp => Some(INTERNAL_SFTP.as_bytes().to_vec()),
+            Program::Sftp | Program::SftpReadOnly => Some(INTERNAL_SFTP.as_bytes().to_vec()),
             Program::Shell | Program::Portal => None,
         };
         Chosen { program, original }
@@ -290,11 +282,6 @@ impl Access {
             Place::Unix { .. } => Ok(()),
         }
     }
-}
-
-/// `internal-sftp`, perhaps with arguments, which are sshd's.
-fn is_internal_sftp(command: &str) -> bool {
-    command.split_whitespace().next() == Some(INTERNAL_SFTP)
 }
 
 /// Longest path of a unix socket (`sun_path` of unix(7)), in bytes.

@@ -32,6 +32,7 @@ use buffer::Buffer;
 pub use protocol::Wrong;
 pub(crate) use protocol::reason;
 use protocol::{LENGTH_BYTES, PACKET_BYTES_MAX};
+pub use server::Rights;
 use server::Server;
 pub(crate) use server::close;
 
@@ -61,10 +62,10 @@ const PIPE_BYTES: usize = 256 * 1024;
 ///
 /// Relative paths, `~` and the empty path mean `home`, or the current directory when that cannot be entered.
 #[must_use]
-pub fn serve(home: &Path) -> u8 {
+pub fn serve(home: &Path, rights: Rights) -> u8 {
     // A home directory that is missing is no reason to serve nothing.
     let _stay = rustix::process::chdir(home);
-    match serve_between(&io::stdin(), &io::stdout(), home) {
+    match serve_between(&io::stdin(), &io::stdout(), home, rights) {
         Ok(()) => EXIT_DONE,
         Err(Ended::Gone) => EXIT_FAILED,
         Err(ended) => {
@@ -93,13 +94,18 @@ pub enum Ended {
 /// non-blocking.
 ///
 /// Relative paths mean the current directory, `~` means `home`.
-pub fn serve_between(input: &impl AsFd, output: &impl AsFd, home: &Path) -> Result<(), Ended> {
+pub fn serve_between(
+    input: &impl AsFd,
+    output: &impl AsFd,
+    home: &Path,
+    rights: Rights,
+) -> Result<(), Ended> {
     for stream in [input.as_fd(), output.as_fd()] {
         // Larger pipes mean fewer turns; sockets have none.
         let _as_it_is = fcntl_setpipe_size(stream, PIPE_BYTES);
         rustix::io::ioctl_fionbio(stream, true)?;
     }
-    let mut server = Server::new(home);
+    let mut server = Server::new(home, rights);
     let mut requests = Buffer::new(INPUT_BYTES_MAX);
     let mut answers = Buffer::new(OUTPUT_BYTES_MAX);
     let mut open = true;

@@ -41,6 +41,8 @@ pub enum Program {
     Words(Vec<Vec<u8>>),
     /// Our own SFTP server.
     Sftp,
+    /// The same, and it changes nothing (`internal-sftp -R`).
+    SftpReadOnly,
     /// Our own program that dials and listens: see [`portal`].
     Portal,
 }

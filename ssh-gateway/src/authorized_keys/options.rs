@@ -7,6 +7,10 @@ use jiff::tz::TimeZone;
 use super::patterns::is_match;
 use super::{AddressList, PatternList};
 use crate::login::{UserName, shown};
+use crate::wire::Program;
+
+/// The command that asks for our own SFTP server, as in sshd_config(5).
+pub const INTERNAL_SFTP: &str = "internal-sftp";
 
 /// Longest value of an option, in bytes.
 const VALUE_BYTES_MAX: usize = 4096;
@@ -21,7 +25,7 @@ const USERS_MAX: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// What is run, whatever the client asks for.
-    pub command: Option<String>,
+    pub command: Option<Program>,
     /// Where the client may come from.
     pub from: Option<AddressList>,
     /// The key does not count from then on.
@@ -145,7 +149,9 @@ impl Options {
             ("x11-forwarding" | "no-x11-forwarding" | "user-rc" | "no-user-rc", None) => {}
             ("no-touch-required", None) => self.no_touch_required = true,
             ("verify-required", None) => self.verify_required = true,
-            ("command", Some(command)) => once(name, &mut self.command, command)?,
+            ("command", Some(command)) => {
+                once(name, &mut self.command, forced_command(command)?)?;
+            }
             ("from", Some(list)) => once(name, &mut self.from, AddressList::parse(&list)?)?,
             ("expiry-time", Some(time)) => {
                 let expiry = expiry(&time)?;
@@ -221,6 +227,42 @@ const IS_FLAG: [&str; 13] = [
     "no-touch-required",
     "verify-required",
 ];
+
+/// What a forced command is: a command, or our own SFTP server with the options of sftp-server(8) that it keeps.
+fn forced_command(command: String) -> Result<Program, String> {
+    let mut words = command.split_whitespace();
+    if words.next() != Some(INTERNAL_SFTP) {
+        return Ok(Program::Command(command.into_bytes()));
+    }
+    let mut program = Program::Sftp;
+    while let Some(word) = words.next() {
+        let wrong = || {
+            format!(
+                "{INTERNAL_SFTP} does not keep {}: in this release only -R, and -e, -f and -l, whose logging the \
+                 gateway does by itself",
+                shown(word)
+            )
+        };
+        let mut letters =
+            word.strip_prefix('-').filter(|rest| !rest.is_empty()).ok_or_else(wrong)?;
+        while let Some(letter) = letters.chars().next() {
+            letters = letters.get(letter.len_utf8()..).unwrap_or_default();
+            match letter {
+                'R' => program = Program::SftpReadOnly,
+                'e' => {}
+                // Their value is the rest of the word, or else the next one.
+                'f' | 'l' => {
+                    if letters.is_empty() {
+                        words.next().ok_or_else(wrong)?;
+                    }
+                    letters = "";
+                }
+                _ => return Err(wrong()),
+            }
+        }
+    }
+    Ok(program)
+}
 
 fn once<T>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), String> {
     match slot.replace(value) {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::login::UserName;
+use crate::wire::Program;
 
 const ED25519: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHkhMj6Y7fDHi3jzU2f12kOD6Y/tYmbKQf6Kn34JOkDi";
@@ -170,7 +171,7 @@ fn options_with_values() {
         r#"command="echo \"a b\", c\d",from="192.0.2.0/24,!192.0.2.7",expiry-time="20300101",expiry-time="202912312359",environment="TEAM=a=b",environment="TEAM=second",permitopen="db:5432",permitopen="[::1]:*",permitlisten="8080",permitlisten="LocalHost:9000",container="shop-*,!shop-db",user="www-data,1000.5""#,
     )
     .unwrap();
-    assert_eq!(read.command.as_deref(), Some(r#"echo "a b", c\d"#));
+    assert_eq!(read.command, Some(command(r#"echo "a b", c\d"#)));
     let from = read.from.unwrap();
     assert!(from.contains("192.0.2.1".parse().unwrap()));
     assert!(!from.contains("192.0.2.7".parse().unwrap()));
@@ -191,7 +192,49 @@ fn options_with_values() {
     let users: Vec<_> = read.users.iter().map(UserName::as_str).collect();
     assert_eq!(users, ["www-data", "1000:5"]);
     assert_eq!(options("permitopen=\"*:*\"").unwrap().permit_open.unwrap()[0].port, None);
-    assert_eq!(options("command=\"\"").unwrap().command.as_deref(), Some(""));
+    assert_eq!(options("command=\"\"").unwrap().command, Some(command("")));
+}
+
+fn command(text: &str) -> Program {
+    Program::Command(text.as_bytes().to_vec())
+}
+
+#[test]
+fn the_own_sftp_server_keeps_what_the_line_says_or_the_key_is_kept_out() {
+    for (text, wanted) in [
+        ("internal-sftp", Program::Sftp),
+        ("internal-sftp -e -f AUTH -l VERBOSE", Program::Sftp),
+        ("internal-sftp  -lINFO\t-fAUTH", Program::Sftp),
+        ("internal-sftp -R", Program::SftpReadOnly),
+        ("internal-sftp -eRl INFO", Program::SftpReadOnly),
+        ("internal-sftp -l INFO -R", Program::SftpReadOnly),
+        // As sshd has it, this is another program.
+        ("internal-sftp2 -P write", command("internal-sftp2 -P write")),
+        ("/bin/internal-sftp -R", command("/bin/internal-sftp -R")),
+    ] {
+        assert_eq!(
+            options(&format!("command=\"{text}\"")).unwrap().command,
+            Some(wanted),
+            "{text}"
+        );
+    }
+    for (text, named) in [
+        ("internal-sftp -P write,remove", "-P"),
+        ("internal-sftp -p open,read", "-p"),
+        ("internal-sftp -R -d /data", "-d"),
+        ("internal-sftp -u 077", "-u"),
+        ("internal-sftp -ReP write", "-ReP"),
+        ("internal-sftp -h", "-h"),
+        ("internal-sftp -l", "-l"),
+        ("internal-sftp -", "-"),
+        ("internal-sftp --", "--"),
+        ("internal-sftp ; rm x", ";"),
+        ("internal-sftp R", "R"),
+    ] {
+        let told = options(&format!("command=\"{text}\"")).map(drop).unwrap_err();
+        let begin = format!("internal-sftp does not keep {named}: in this release only -R");
+        assert!(told.starts_with(&begin), "{text}: {told}");
+    }
 }
 
 #[test]
@@ -361,7 +404,8 @@ proptest! {
     fn values_survive_quoting(value in "[^\0\r\n\\\\\"]{0,60}") {
         let quoted = value.replace('"', "\\\"");
         let read = options(&format!("command=\"{quoted}\"")).unwrap();
-        prop_assert_eq!(read.command, Some(value));
+        let is_sftp = value.split_whitespace().next() == Some(INTERNAL_SFTP);
+        prop_assert!(is_sftp || read.command == Some(command(&value)), "{:?}", read.command);
     }
 
     #[test]

@@ -156,6 +156,7 @@ fn told(program: &Program) -> String {
         Program::Command(command) => format!("command {}", some(command)),
         Program::Words(words) => format!("words {}", some(&words.join(&b' '))),
         Program::Sftp => "sftp".to_owned(),
+        Program::SftpReadOnly => "sftp, read-only".to_owned(),
         Program::Portal => "portal".to_owned(),
     }
 }

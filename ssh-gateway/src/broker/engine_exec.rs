@@ -127,6 +127,7 @@ fn spec(
         Program::Command(command) => shell(&text(command)?),
         Program::Words(words) => words.iter().map(|word| text(word)).collect::<Result<_, _>>()?,
         Program::Sftp => shell(SFTP),
+        Program::SftpReadOnly => shell(&SFTP.replace("exec \"$server\"", "exec \"$server\" -R")),
         Program::Portal => return Err("the engine runs no portals".to_owned()),
     };
     let mut environment: Vec<String> =

@@ -25,6 +25,7 @@ use super::stdio::Stdio;
 use super::step::{FromProgram, OrFail as _, Step, failure};
 use super::supervise::{Inside, become_user, hide};
 use super::{capabilities, seccomp, sys};
+use crate::sftp::Rights;
 use crate::wire::Program;
 use crate::wire::socket::Socket;
 use crate::wire::task::{Confinement, Failure, FailureKind, Start};
@@ -62,7 +63,7 @@ impl OwnLabel<'_> {
     /// is known only when this has passed.
     fn take(self, start: &Start) -> Step<()> {
         match (&self.current, &start.program) {
-            (Some(current), Program::Sftp | Program::Portal) => {
+            (Some(current), Program::Sftp | Program::SftpReadOnly | Program::Portal) => {
                 lsm::become_labelled(self.labels, current)
             }
             _ => Ok(()),
@@ -285,7 +286,7 @@ fn check_directory() -> Step<()> {
 /// What to do once allowed.
 enum Run {
     Execute(Vec<Candidate>),
-    Sftp,
+    Sftp(Rights),
     Scp(Vec<u8>),
     Portal,
 }
@@ -304,7 +305,8 @@ fn choose(
     has_label: bool,
 ) -> Step<Run> {
     match &start.program {
-        Program::Sftp => Ok(Run::Sftp),
+        Program::Sftp => Ok(Run::Sftp(Rights::All)),
+        Program::SftpReadOnly => Ok(Run::Sftp(Rights::ReadOnly)),
         Program::Portal => Ok(Run::Portal),
         Program::Words(words) => named(words, environment).map(Run::Execute),
         Program::Shell => shells(account)
@@ -420,7 +422,7 @@ fn execute(candidates: &[Candidate]) -> Failure {
 fn run_own(ready: Ready) -> u8 {
     let home = Path::new(std::ffi::OsStr::from_bytes(&ready.account.home));
     match (ready.run, ready.portal) {
-        (Run::Sftp, _) => crate::sftp::serve(home),
+        (Run::Sftp(rights), _) => crate::sftp::serve(home, rights),
         // Its patterns are the user's: nothing is looked for before everything is in force.
         (Run::Scp(line), _) => crate::scp::words(&line)
             .map_or(super::step::EXIT_BROKEN, |words| crate::scp::run(&words)),

@@ -88,7 +88,8 @@ fn the_first_line_that_fits_decides() {
                 container=\"web,shop-*\",user=\"www-data,0\" ED";
     let command = |access: &Access| access.key().options.command.clone();
     let db = access_in(text, "db", None).unwrap();
-    assert_eq!((command(&db).as_deref(), db.may_have_terminal()), (Some("dump"), false));
+    let dump = Program::Command(b"dump".to_vec());
+    assert_eq!((command(&db), db.may_have_terminal()), (Some(dump), false));
     let web = access_in(text, "web", None).unwrap();
     assert_eq!((command(&web), web.user()), (None, Some("www-data")));
     assert_eq!(access_in(text, "shop-1", Some("0")).unwrap().user(), Some("0"));
@@ -137,6 +138,10 @@ fn a_forced_command_takes_the_place_of_everything() {
     let files = access("restrict,command=\"internal-sftp -l INFO\" ED");
     assert_eq!(files.program(command("sh")).program, Program::Sftp);
     assert_eq!(files.program(Program::Shell).program, Program::Sftp);
+    // What the operator wrote to keep the client from writing keeps it from writing.
+    let reading = access("restrict,command=\"internal-sftp -R\" ED");
+    assert_eq!(reading.program(Program::Sftp).program, Program::SftpReadOnly);
+    assert_eq!(reading.program(command("sh")).program, Program::SftpReadOnly);
 }
 
 #[test]

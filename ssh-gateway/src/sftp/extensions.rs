@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::attributes::{Attributes, NamedLink};
 use super::paths;
 use super::protocol::{Code, DATA_BYTES_MAX, Fields, PACKET_BYTES_MAX, Packet, Refusal, answer};
-use super::server::{Done, Server, done, name, path};
+use super::server::{Done, Rights, Server, done, name, path};
 
 /// What is announced, with its version.
 const ANNOUNCED: [(&str, &str); 11] = [
@@ -27,6 +27,15 @@ const ANNOUNCED: [(&str, &str); 11] = [
     ("users-groups-by-id@openssh.com", "1"),
 ];
 
+/// Those of them that change something.
+const CHANGES: [&str; 5] = [
+    "posix-rename@openssh.com",
+    "hardlink@openssh.com",
+    "fsync@openssh.com",
+    "lsetstat@openssh.com",
+    "copy-data",
+];
+
 /// Bits of the flags of `statvfs@openssh.com`.
 const STATVFS_READ_ONLY: u64 = 0x1;
 const STATVFS_NO_SETUID: u64 = 0x2;
@@ -37,8 +46,9 @@ const COPY_STEP: usize = 1024 * 1024;
 const COPY_BUFFER: usize = 128 * 1024;
 
 /// Adds what the server can do to its hello.
-pub(super) fn announce(hello: Packet) -> Packet {
-    ANNOUNCED.iter().fold(hello, |hello, (name, version)| {
+pub(super) fn announce(hello: Packet, rights: Rights) -> Packet {
+    let may = |(name, _): &&(&str, &str)| rights.check(CHANGES.contains(name)).is_ok();
+    ANNOUNCED.iter().filter(may).fold(hello, |hello, (name, version)| {
         hello.string(name.as_bytes()).string(version.as_bytes())
     })
 }
@@ -49,7 +59,10 @@ pub(super) fn answer(
     id: u32,
     mut fields: Fields<'_>,
 ) -> Result<Done, Refusal> {
-    match fields.string()? {
+    let name_asked = fields.string()?;
+    let is_change = CHANGES.iter().any(|change| change.as_bytes() == name_asked);
+    server.rights.check(is_change)?;
+    match name_asked {
         b"posix-rename@openssh.com" => {
             let (old, new) = (path(&mut fields)?, path(&mut fields)?);
             done(rustix::fs::rename(old, new))

@@ -39,21 +39,54 @@ pub(super) enum Done {
     Written,
 }
 
+/// What a client may ask for; what the user may do is the kernel's to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    All,
+    /// Nothing that changes anything (`-R` of sftp-server(8)).
+    ReadOnly,
+}
+
+impl Rights {
+    /// Fails for a request that would change something where nothing may be changed.
+    pub(super) fn check(self, is_change: bool) -> Result<(), Refusal> {
+        match self {
+            Self::ReadOnly if is_change => Err(Code::PermissionDenied.into()),
+            Self::All | Self::ReadOnly => Ok(()),
+        }
+    }
+}
+
+/// Requests that change something, whatever is in them. [`request::OPEN`] and [`request::EXTENDED`] look inside.
+const CHANGES: [u8; 8] = [
+    request::WRITE,
+    request::SETSTAT,
+    request::FSETSTAT,
+    request::REMOVE,
+    request::MKDIR,
+    request::RMDIR,
+    request::RENAME,
+    request::SYMLINK,
+];
+
 /// The server's side of one conversation.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) home: PathBuf,
     pub(super) handles: Handles,
     pub(super) accounts: Accounts,
+    pub(super) rights: Rights,
     greeted: bool,
 }
 
 impl Server {
-    pub(super) fn new(home: &Path) -> Self {
+    pub(super) fn new(home: &Path, rights: Rights) -> Self {
         Self {
             home: home.to_owned(),
             handles: Handles::new(),
             accounts: Accounts::default(),
+            rights,
             greeted: false,
         }
     }
@@ -66,7 +99,8 @@ impl Server {
         if *kind == request::INIT {
             fields.u32().map_err(|_short| Wrong::Short(*kind))?;
             self.greeted = true;
-            put(answers, &extensions::announce(Packet::new(answer::VERSION).u32(VERSION)));
+            let hello = Packet::new(answer::VERSION).u32(VERSION);
+            put(answers, &extensions::announce(hello, self.rights));
             return Ok(());
         }
         if !self.greeted {
@@ -91,6 +125,7 @@ impl Server {
     }
 
     fn dispatch(&mut self, kind: u8, id: u32, mut fields: Fields<'_>) -> Result<Done, Refusal> {
+        self.rights.check(CHANGES.contains(&kind))?;
         match kind {
             request::OPEN => self.open(id, fields),
             request::CLOSE => self.close(fields.string()?),
@@ -143,6 +178,9 @@ impl Server {
     fn open(&mut self, id: u32, mut fields: Fields<'_>) -> Result<Done, Refusal> {
         let path = path(&mut fields)?;
         let flags = open_flags(fields.u32()?);
+        let changes =
+            OFlags::WRONLY | OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC;
+        self.rights.check(flags.intersects(changes))?;
         let mode = Attributes::read(&mut fields)?.mode_or(MODE_FILE);
         self.handles.check_room()?;
         let file = retry_on_intr(|| rustix::fs::open(path, flags, mode))?;

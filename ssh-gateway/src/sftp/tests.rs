@@ -29,20 +29,29 @@ type Answered = (u8, u32, Vec<u8>);
 
 impl Client {
     fn new() -> Self {
+        Self::with(Rights::All)
+    }
+
+    fn with(rights: Rights) -> Self {
         let (input, to) = io::pipe().expect("a pipe");
         let (from, output) = io::pipe().expect("a pipe");
         let directory = tempfile::tempdir().expect("a directory");
         let home = directory.path().to_owned();
-        let server = thread::spawn(move || serve_between(&input, &output, &home));
+        let server = thread::spawn(move || serve_between(&input, &output, &home, rights));
         Self { to: Some(to), from, server: Some(server), directory }
     }
 
     fn greeted() -> Self {
-        let mut client = Self::new();
+        Self::greeted_with(Rights::All).0
+    }
+
+    /// And what the server announced.
+    fn greeted_with(rights: Rights) -> (Self, Vec<u8>) {
+        let mut client = Self::with(rights);
         client.send(&[&[1], 3u32.to_be_bytes().as_slice()].concat());
-        let (kind, version, _) = client.receive();
+        let (kind, version, announced) = client.receive();
         assert_eq!((kind, version), (2, 3));
-        client
+        (client, announced)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -123,6 +132,7 @@ const ID: u32 = 0xfeed;
 const OK: u32 = 0;
 const EOF: u32 = 1;
 const NO_SUCH_FILE: u32 = 2;
+const DENIED: u32 = 3;
 const FAILURE: u32 = 4;
 const BAD_MESSAGE: u32 = 5;
 const UNSUPPORTED: u32 = 8;
@@ -618,6 +628,45 @@ fn a_client_may_write_for_long_before_it_listens() {
     client.end().expect("quietly");
 }
 
+#[test]
+fn a_read_only_server_reads_and_changes_nothing() {
+    let (mut client, announced) = Client::greeted_with(Rights::ReadOnly);
+    let announced = String::from_utf8_lossy(&announced).into_owned();
+    assert!(announced.contains("limits@openssh.com"), "{announced}");
+    assert!(!announced.contains("posix-rename"), "{announced}");
+    let (old, new) = (client.path("old"), client.path("new"));
+    fs::write(&old, "kept").expect("a file");
+    let read = client.open("old", 0x01);
+    let (kind, _, rest) = client.ask(Request::of(5).string(&read).u64(0).u32(100));
+    assert_eq!((kind, Fields(&rest).string().expect("data")), (103, b"kept".as_slice()));
+    for flags in [0x02, 0x03, 0x05, 0x09, 0x11, 0x1a] {
+        for path in [&old, &new] {
+            let open = Request::of(3).path(path).u32(flags).u32(0);
+            assert_eq!(client.status(open), DENIED, "flags {flags:#x}");
+        }
+    }
+    for request in [
+        Request::of(6).string(&read).u64(0).string(b"x"),
+        Request::of(9).path(&old).u32(4).u32(0o600),
+        Request::of(10).string(&read).u32(4).u32(0o600),
+        Request::of(13).path(&old),
+        Request::of(14).path(&new).u32(0),
+        Request::of(15).path(&old),
+        Request::of(18).path(&old).path(&new),
+        Request::of(20).path(&old).path(&new),
+        Request::extended("posix-rename@openssh.com").path(&old).path(&new),
+        Request::extended("hardlink@openssh.com").path(&old).path(&new),
+        Request::extended("lsetstat@openssh.com").path(&old).u32(4).u32(0o600),
+        Request::extended("copy-data").string(&read).u64(0).u64(0).string(&read).u64(0),
+    ] {
+        assert_eq!(client.status(request), DENIED);
+    }
+    let left: Vec<_> = fs::read_dir(client.directory.path()).expect("a directory").collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(fs::read_to_string(&old).expect("a file"), "kept");
+    client.end().expect("in peace");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -625,7 +674,7 @@ proptest! {
     #[test]
     fn any_packet_is_answered(packets in proptest::collection::vec(packet(), 1..30)) {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut server = Server::new(directory.path());
+        let mut server = Server::new(directory.path(), Rights::All);
         let mut answers = Buffer::new(OUTPUT_BYTES_MAX);
         server.answer(&[1, 0, 0, 0, 3], &mut answers).expect("a hello");
         for packet in packets {
@@ -692,7 +741,7 @@ fn a_server_for_an_outside_client() {
     if let Some(home) = std::env::var_os(SERVER_VARIABLE) {
         let home = PathBuf::from(home);
         rustix::process::chdir(&home).expect("a home directory");
-        serve_between(&io::stdin(), &io::stderr(), &home).expect("quietly");
+        serve_between(&io::stdin(), &io::stderr(), &home, Rights::All).expect("quietly");
     }
 }
 
