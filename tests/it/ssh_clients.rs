@@ -137,7 +137,6 @@ fn the_clients_of_python_run_commands_and_forward() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn ansible_manages_containers() {
     let Some(ansible) = program("ansible", "ansible-core") else { return };
     let Some(scene) = Scene::debian(|setup| setup) else { return };
@@ -184,7 +183,6 @@ const AUDIT_EXCEPTIONS: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn an_auditor_finds_nothing_to_blame() {
     let Some(python) = python() else { return };
     let Some(scene) = Scene::busybox() else { return };

@@ -98,7 +98,6 @@ fn sftp_does_what_it_does_elsewhere() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn sftp_has_the_rights_of_its_user_and_no_others() {
     let Some(scene) = Scene::busybox() else { return };
     scene.container.sh("echo secret > /root/secret; chmod 600 /root/secret");

@@ -202,7 +202,6 @@ fn a_forward_reaches_what_the_container_reaches_and_not_what_the_host_does() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn remote_forwards_listen_in_the_container_only() {
     let Some(scene) = Scene::busybox() else { return };
     let here = TcpListener::bind("127.0.0.1:0").expect("listens");
@@ -280,7 +279,6 @@ fn socks_clients_reach_names_of_the_container() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn unix_sockets_are_forwarded_both_ways_as_the_user() {
     let Some(scene) = Scene::busybox() else { return };
     let sandbox = scene.gateway.sandbox();

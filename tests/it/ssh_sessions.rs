@@ -25,7 +25,6 @@ fn short(id: &str) -> &str {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn a_command_runs_in_the_container_with_its_environment() {
     let Some(scene) = Scene::busybox() else { return };
     let said = scene
@@ -47,7 +46,6 @@ fn a_command_runs_in_the_container_with_its_environment() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn output_and_errors_arrive_apart_and_whole() {
     let Some(scene) = Scene::busybox() else { return };
     let said = scene.sh(
@@ -64,7 +62,6 @@ fn output_and_errors_arrive_apart_and_whole() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn the_end_of_input_reaches_the_program_and_its_last_words_come_back() {
     let Some(scene) = Scene::busybox() else { return };
     let said = scene.ssh().arg("cat; echo the end").stdin("hello\n").finish();
@@ -81,7 +78,6 @@ fn the_end_of_input_reaches_the_program_and_its_last_words_come_back() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn every_exit_status_comes_back_over_one_connection() {
     let Some(scene) = Scene::busybox() else { return };
     let control = control_path(&scene);
@@ -115,7 +111,6 @@ fn wait_for_master(scene: &Scene, control: &str) {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn twenty_channels_of_one_connection_work_at_once() {
     let more = "[limits]\nsessions = 20\n";
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.config(more)) else { return };
@@ -172,7 +167,6 @@ fn signals_arrive_and_ends_by_signal_are_told() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn a_terminal_is_one_of_the_container_and_takes_sizes_and_keys() {
     let Some(scene) = Scene::busybox() else { return };
     let Some(terminal) =
@@ -206,7 +200,6 @@ fn a_terminal_is_one_of_the_container_and_takes_sizes_and_keys() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn the_processes_of_a_session_do_not_outlive_it() {
     let Some(scene) = Scene::busybox() else { return };
     // A child that ignores HUP and TERM, one that has left the session, and an orphan.
@@ -241,7 +234,6 @@ fn the_processes_of_a_session_do_not_outlive_it() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn what_a_program_leaves_behind_goes_with_it() {
     let Some(scene) = Scene::busybox() else { return };
     let said = scene.sh("(sleep 3001 >/dev/null 2>&1 </dev/null &); setsid sleep 3002 >/dev/null 2>&1 </dev/null & exit 5");
@@ -253,7 +245,6 @@ fn what_a_program_leaves_behind_goes_with_it() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn only_listed_variables_pass() {
     let Some(scene) = Scene::busybox() else { return };
     let names = [
@@ -291,7 +282,6 @@ fn owned_pair(line: &str) -> Option<(String, String)> {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn a_variable_that_is_no_text_costs_its_own_connection_at_most() {
     let Some(scene) = Scene::busybox() else { return };
     let Some(run) = scene.python("odd_environment.py", &[]) else { return };
@@ -306,7 +296,6 @@ fn a_variable_that_is_no_text_costs_its_own_connection_at_most() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn an_agent_is_reached_from_inside_by_its_user_only() {
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.key("no-agent", "no-agent-forwarding"))
     else {
@@ -343,7 +332,6 @@ fn an_agent_is_reached_from_inside_by_its_user_only() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn options_of_keys_bind_their_sessions() {
     let Some(scene) = Scene::new(
         |spec| spec,
@@ -395,7 +383,6 @@ fn options_of_keys_bind_their_sessions() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn a_key_that_is_not_authorized_gets_nothing() {
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.stranger("stranger")) else { return };
     let known = scene.sh_as("stranger", "echo in");
@@ -411,7 +398,6 @@ fn a_key_that_is_not_authorized_gets_nothing() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn a_source_that_fails_again_and_again_is_kept_out() {
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.stranger("stranger")) else { return };
     let attempt = |key: &str, source: &str| {
@@ -428,7 +414,6 @@ fn a_source_that_fails_again_and_again_is_kept_out() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn login_names_mean_one_container_or_none() {
     let project = e2e::sandbox::unique_name();
     let labelled = |spec: Spec, number: &str| {
@@ -509,7 +494,6 @@ fn login_names_mean_one_container_or_none() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn changes_of_the_authorized_keys_count_for_the_next_connection() {
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.key("second", "")) else { return };
     let file = scene.gateway.authorized_keys();
@@ -530,7 +514,6 @@ fn changes_of_the_authorized_keys_count_for_the_next_connection() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn the_end_of_the_gateway_ends_its_sessions() {
     let Some(scene) = Scene::busybox() else { return };
     let mut client = scene
@@ -552,7 +535,6 @@ fn the_end_of_the_gateway_ends_its_sessions() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn the_death_of_the_gateway_ends_its_sessions() {
     let Some(scene) = Scene::busybox() else { return };
     let mut client = scene
@@ -588,7 +570,6 @@ fn the_death_of_the_gateway_ends_its_sessions() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn a_client_that_does_not_answer_is_given_up() {
     let impatient = "[limits]\nkeepalive = \"1s\"\nkeepalive_count = 2\n";
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.config(impatient)) else { return };
@@ -612,7 +593,6 @@ fn a_client_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn who_does_not_log_in_is_sent_away() {
     let Some(scene) =
         Scene::new(|spec| spec, |setup| setup.config("[limits]\nlogin_grace = \"1s\"\n"))
@@ -632,7 +612,6 @@ fn who_does_not_log_in_is_sent_away() {
 const KILLED_SESSIONS: usize = 100;
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn sessions_killed_at_random_leave_nothing() {
     let Some(scene) = Scene::busybox() else { return };
     let sockets = || std::fs::read_to_string("/proc/net/unix").unwrap_or_default().lines().count();
