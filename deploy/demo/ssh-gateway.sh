@@ -33,8 +33,9 @@ bundles() {
 
 # What an operator's own ~/.ssh would say; `ssh -F config` keeps the demo out of it.
 make_client() {
-    mkdir -p "$scratch/ssh"
+    mkdir -p "$scratch/ssh" "$scratch/keys"
     ssh-keygen -q -t ed25519 -N '' -C demo -f "$scratch/ssh/key"
+    cp "$scratch/ssh/key.pub" "$scratch/keys/authorized_keys"
 }
 
 configure_client() {
@@ -60,8 +61,8 @@ start_gateway() {
         --cap-drop ALL "${capabilities[@]}" \
         --security-opt seccomp=unconfined --security-opt apparmor=unconfined \
         -v "$(engine_socket):/var/run/docker.sock" -v /sys/fs/cgroup:/host/cgroup -v "$(bundles):/bundles:ro" \
-        -v "$gateway_volume:/state" -v "$scratch/ssh/key.pub:/authorized_keys:ro" \
-        chores/ssh-gateway serve --state /state --authorized-keys /authorized_keys
+        -v "$gateway_volume:/state" -v "$scratch/keys:/keys:ro" \
+        chores/ssh-gateway serve --state /state --authorized-keys /keys/authorized_keys
     configure_client "$(docker port "$gateway" 2222/tcp | head -n 1)"
 }
 

@@ -107,6 +107,15 @@ pub enum KeysError {
         /// The file.
         path: PathBuf,
     },
+    /// What is at the path has no name any more: a mount of the file alone, and somebody has put another one there.
+    #[error(
+        "{} was replaced or removed outside, and only the old one is seen here: mount its directory, not the file, and start the gateway again",
+        path.display()
+    )]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file is too large.
     #[error("{name} is larger than {FILE_BYTES_MAX} bytes")]
     TooLarge {
@@ -209,8 +218,20 @@ impl AuthorizedKeys {
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, KeysError> {
     let unreadable = |source| KeysError::Unreadable { path: path.clone(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.mode();
+    let open = || {
+        let file = File::open(path)?;
+        let data = file.metadata()?;
+        Ok((file, data))
+    };
+    let (mut file, mut data) = open().map_err(unreadable)?;
+    // An editor may have put a new file there between the two calls: then that one is found now.
+    if data.nlink() == 0 {
+        (file, data) = open().map_err(unreadable)?;
+    }
+    if data.nlink() == 0 {
+        return Err(KeysError::Replaced { path: path.clone() });
+    }
+    let mode = data.mode();
     if mode & WRITABLE_BY_OTHERS != 0 {
         return Err(KeysError::Writable { path: path.clone() });
     }

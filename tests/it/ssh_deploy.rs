@@ -101,13 +101,15 @@ fn the_documented_flags_are_enough() {
             "--state",
             "/state",
             "--authorized-keys",
-            "/authorized_keys",
+            "/keys/authorized_keys",
             "--mode",
             "native",
         ],
     );
     spec.binds.push(format!("{}:/state", state.display()));
-    spec.binds.push(format!("{}:/authorized_keys:ro", sandbox.path("key.pub").display()));
+    let keys = sandbox.directory("keys");
+    std::fs::copy(sandbox.path("key.pub"), keys.join("authorized_keys")).expect("copies the key");
+    spec.binds.push(format!("{}:/keys:ro", keys.display()));
     let sidecar = engine.start(spec);
     wait_until(Duration::from_secs(60), "it listens", || {
         let (stdout, stderr) = sidecar.logs();

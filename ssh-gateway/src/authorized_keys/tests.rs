@@ -1,3 +1,4 @@
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 
 use proptest::prelude::*;
@@ -367,6 +368,27 @@ fn files_are_bounded_and_nobody_elses() {
     let of_variable = KeySource::Text { variable: "KEYS", text: format!("{ED25519} me") };
     let keys = AuthorizedKeys::load(&[of_variable], &accepts).unwrap();
     assert_eq!(keys.lines().next().unwrap().source, "KEYS");
+}
+
+/// A file that is mounted by itself stays the old one when an editor puts another in its place. What it says is not
+/// what the operator says any more.
+#[test]
+fn a_file_without_a_name_is_not_believed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    std::fs::write(&path, format!("{ED25519}\n")).unwrap();
+    let mounted = File::open(&path).unwrap();
+    // As such a mount does, this leads to the file and not to its name.
+    let mount = PathBuf::from(format!("/proc/self/fd/{}", mounted.as_raw_fd()));
+    let load = |path: &PathBuf| AuthorizedKeys::load(&[KeySource::File(path.clone())], &accepts);
+    assert_eq!(load(&mount).unwrap().lines().len(), 1);
+    let new = directory.path().join("new");
+    std::fs::write(&new, format!("{P256}\n")).unwrap();
+    std::fs::rename(&new, &path).unwrap();
+    let told = load(&mount).unwrap_err().to_string();
+    assert!(told.contains("was replaced or removed outside"), "{told}");
+    assert!(told.contains("mount its directory"), "{told}");
+    assert_eq!(load(&path).unwrap().lines().len(), 1);
 }
 
 proptest! {
