@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chores_common::engine::Container;
+use russh::keys::{HashAlg, PublicKey};
 
 use super::connection::Connection;
 use crate::login::shown;
@@ -34,13 +35,45 @@ pub(super) fn login(
     );
 }
 
-/// A client has proved that it holds a key, and may not.
-pub(super) fn denied(id: ConnectionId, denial: &Denial, login: &LoginName, peer: SocketAddr) {
+/// A client has offered a key with which it may not come in, and has proved nothing.
+pub(super) fn offer_refused(
+    id: ConnectionId,
+    denial: &Denial,
+    login: &LoginName,
+    peer: SocketAddr,
+    key: &[u8],
+) {
     tracing::warn!(
         target: "audit",
         connection = id,
         peer = %peer,
         login = shown(&login.to_string()),
+        key = fingerprint(key),
+        reason = %denial,
+        "key refused"
+    );
+}
+
+/// As `ssh-keygen -l` shows it.
+fn fingerprint(key: &[u8]) -> String {
+    PublicKey::from_bytes(key)
+        .map_or_else(|_| "(no key)".to_owned(), |key| key.fingerprint(HashAlg::Sha256).to_string())
+}
+
+/// A client has proved that it holds a key, and may not.
+pub(super) fn denied(
+    id: ConnectionId,
+    denial: &Denial,
+    login: &LoginName,
+    peer: SocketAddr,
+    key: &[u8],
+) {
+    tracing::warn!(
+        target: "audit",
+        connection = id,
+        peer = %peer,
+        login = shown(&login.to_string()),
+        key = fingerprint(key),
         reason = %denial,
         "login denied"
     );

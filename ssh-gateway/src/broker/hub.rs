@@ -28,6 +28,8 @@ const CONNECTIONS_MAX: usize = 65_536;
 const ITEMS_SLACK: usize = 64;
 /// What a net is told that has forgotten who is there.
 const NO_CONNECTION: &str = "there is no such connection";
+/// Keys of one connection whose refusal is logged when they are offered.
+const OFFERS_LOGGED_MAX: u32 = 6;
 /// Files for waiting bytes that one connection may ask for in its life.
 const SPOOLS_MAX: u64 = 1_000_000;
 
@@ -38,6 +40,8 @@ pub(super) struct Hub {
     words: Words,
     connections: HashMap<ConnectionId, Open>,
     items: HashMap<ItemId, Item>,
+    /// How many refused keys each connection has offered.
+    refused_offers: HashMap<ConnectionId, u32>,
 }
 
 #[derive(Debug)]
@@ -88,14 +92,17 @@ impl From<Unheard> for Broken {
 
 impl Hub {
     pub(super) fn new(shared: Arc<Shared>, words: Words) -> Self {
-        Self { shared, words, connections: HashMap::new(), items: HashMap::new() }
+        let (connections, items, refused_offers) = Default::default();
+        Self { shared, words, connections, items, refused_offers }
     }
 
     /// Hears one question.
     pub(super) fn hear(&mut self, ask: Ask) -> Result<(), Broken> {
         let number = ask.number;
         match ask.question {
-            Question::Offer { peer, key, .. } => self.offer(number, peer, &key),
+            Question::Offer { connection, peer, login, key } => {
+                self.offer(number, connection, peer, &login, &key)
+            }
             Question::Authenticate { connection, peer, local, login, key, client } => {
                 let asked = Authentication { peer, local, login, key, client };
                 self.authenticate(number, connection, asked)
@@ -167,14 +174,36 @@ impl Hub {
         }
     }
 
-    fn offer(&self, number: u64, peer: SocketAddr, key: &[u8]) -> Result<(), Broken> {
+    fn offer(
+        &mut self,
+        number: u64,
+        id: ConnectionId,
+        peer: SocketAddr,
+        login: &LoginName,
+        key: &[u8],
+    ) -> Result<(), Broken> {
         let admitted =
             policy::admit(&self.shared.keys(), key, peer.ip().to_canonical(), Timestamp::now());
         let answer = match admitted {
             Ok(_) => Answer::Granted,
-            Err(_) => Answer::Refused(not_authorized()),
+            Err(denial) => {
+                if self.is_offer_logged(id) {
+                    audit::offer_refused(id, &denial, login, peer, key);
+                }
+                Answer::Refused(not_authorized())
+            }
         };
         Ok(self.words.answer_now(number, answer, Vec::new())?)
+    }
+
+    /// Clients offer every key they have, and most never come further: so this is where it is seen who was refused.
+    fn is_offer_logged(&mut self, id: ConnectionId) -> bool {
+        if self.refused_offers.len() >= CONNECTIONS_MAX && !self.refused_offers.contains_key(&id) {
+            return false;
+        }
+        let refused = self.refused_offers.entry(id).or_default();
+        *refused = refused.saturating_add(1);
+        *refused <= OFFERS_LOGGED_MAX
     }
 
     fn authenticate(
@@ -196,7 +225,7 @@ impl Hub {
         {
             Ok(identity) => identity,
             Err(denial) => {
-                audit::denied(id, &denial, &login, peer);
+                audit::denied(id, &denial, &login, peer, &key);
                 let answer = Answer::Refused(not_authorized());
                 return Ok(self.words.answer_now(number, answer, Vec::new())?);
             }
@@ -311,6 +340,7 @@ impl Hub {
     }
 
     fn disconnected(&mut self, id: ConnectionId, reason: &str) {
+        self.refused_offers.remove(&id);
         let Some(Open { connection, mut tasks, .. }) = self.connections.remove(&id) else { return };
         self.items.retain(|_, item| item.owner != id);
         let (running, reason) = (self.shared.running.clone(), reason.to_owned());

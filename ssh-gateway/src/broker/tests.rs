@@ -304,7 +304,8 @@ async fn an_unknown_key_and_one_from_elsewhere_get_the_same_answer() {
     for number in [1, 9] {
         let peer = "192.0.2.1:5000".parse().unwrap();
         let key = key(number).to_bytes().unwrap();
-        let offered = stage.refusal(Question::Offer { connection: 1, peer, key }).await;
+        let login = LoginName { user: "web".to_owned(), host: None };
+        let offered = stage.refusal(Question::Offer { connection: 1, peer, login, key }).await;
         let signed = stage.refusal(authenticate(1, "web", number)).await;
         answers.extend([offered, signed]);
     }

@@ -222,7 +222,7 @@ impl Callbacks for Handler {
 
     async fn auth_publickey_offered(
         &mut self,
-        _user: &str,
+        user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
         let Some(key) = usable(offer.public_key, offer.algorithm) else {
@@ -232,7 +232,8 @@ impl Callbacks for Handler {
             return Ok(Auth::reject());
         }
         let (connection, peer) = (self.connection.id, self.connection.peer);
-        let question = Question::Offer { connection, peer, key };
+        let login = LoginName { user: user.to_owned(), host: self.connection.host.clone() };
+        let question = Question::Offer { connection, peer, login, key };
         Ok(verdict(&self.connection.broker.ask(question, AUTHENTICATION_TIME).await.0))
     }
 

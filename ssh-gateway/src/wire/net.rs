@@ -32,6 +32,8 @@ pub enum Question {
         connection: ConnectionId,
         /// Where from.
         peer: SocketAddr,
+        /// Under which name.
+        login: LoginName,
         /// Public key blob (RFC 4253, 6.6).
         key: Vec<u8>,
     },
