@@ -137,6 +137,8 @@ struct Shared {
     listening: Vec<SocketAddr>,
     cgroup_root: String,
     cgroup_prefix: String,
+    /// Room for waiting bytes.
+    promises: spool::Promises,
     /// What must end before this process does.
     running: TaskTracker,
 }
@@ -174,6 +176,7 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         spawner,
         cgroup_root: cgroup_root.to_string_lossy().into_owned(),
         cgroup_prefix: parts.cgroup_prefix,
+        promises: spool::Promises::default(),
         running: TaskTracker::new(),
         config,
     });
@@ -272,7 +275,7 @@ async fn hear(hub: &mut Hub, socket: &AsyncSocket) -> String {
     loop {
         match socket.receive::<Ask>().await {
             Ok(Some((ask, _))) => {
-                if let Err(broken @ (Broken::Rule(_) | Broken::Unheard)) = hub.hear(ask) {
+                if let Err(broken @ (Broken::Rule(_) | Broken::Unheard)) = hub.hear(ask).await {
                     return broken.to_string();
                 }
             }
@@ -307,7 +310,7 @@ async fn drain(shared: &Shared, hub: &mut Hub, socket: &AsyncSocket, words: &Wor
         }
         tokio::select! {
             received = socket.receive::<Ask>() => match received {
-                Ok(Some((ask, _))) => if hub.hear(ask).is_err() { break },
+                Ok(Some((ask, _))) => if hub.hear(ask).await.is_err() { break },
                 Ok(None) | Err(_) => break,
             },
             () = sleep(LOOK_PERIOD), if !is_told => {}

@@ -396,7 +396,12 @@ fn a_key_that_is_not_authorized_gets_nothing() {
         known.stderr_text().replace(scene.container.name(), "X")
     );
     // Its operator is told, although the client never came as far as a signature.
-    scene.gateway.wait_for_log(&["key refused", "no-such-container", "SHA256:", "is not authorized"]);
+    scene.gateway.wait_for_log(&[
+        "key refused",
+        "no-such-container",
+        "SHA256:",
+        "is not authorized",
+    ]);
 }
 
 #[test]

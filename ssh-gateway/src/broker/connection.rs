@@ -1,8 +1,9 @@
 //! One connection of a client that has proved who it is: what it may do, and what it has open.
 
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use chores_common::engine::{Container, ContainerState, ListedContainer};
@@ -13,6 +14,7 @@ use super::Shared;
 use super::containers::{Plan, failure, pin};
 use super::portals::Portal;
 use super::refusal::{self, failure_of};
+use super::spool::{self, Promise};
 use super::words::Words;
 use crate::capability;
 use crate::hop::{HopError, Started, Task};
@@ -41,6 +43,8 @@ pub(super) struct Connection {
     /// Found once: the same container for every session and forward of the connection.
     choice: OnceCell<Arc<Choice>>,
     portal: Mutex<Option<Arc<Portal>>>,
+    /// Room on the disk for what its programs do not take; from the first file on.
+    promise: std::sync::Mutex<Option<Promise>>,
 }
 
 /// The container of a connection.
@@ -94,8 +98,8 @@ impl Connection {
         let mut own = shared.listening.clone();
         own.push(local);
         let reserved = Reserved::new(own);
-        let (choice, portal) = (OnceCell::new(), Mutex::default());
-        Self { id, shared, words, identity, login, peer, local, reserved, choice, portal }
+        let (choice, portal, promise) = (OnceCell::new(), Mutex::default(), Default::default());
+        Self { id, shared, words, identity, login, peer, local, reserved, choice, portal, promise }
     }
 
     /// The container that the login name means; found again only as long as it is not found.
@@ -296,6 +300,19 @@ impl Connection {
         if let Some(portal) = portal {
             portal.end().await;
         }
+    }
+
+    /// A file for what a program does not take. Blocks.
+    pub(super) fn spool_file(&self) -> io::Result<OwnedFd> {
+        let config = &self.shared.config;
+        {
+            let mut promise = self.promise.lock().unwrap_or_else(PoisonError::into_inner);
+            if promise.is_none() {
+                let bytes = config.limits.spool_bytes_max();
+                *promise = Some(self.shared.promises.make(&config.state, bytes)?);
+            }
+        }
+        spool::file(&config.state)
     }
 
     /// Says no to one question.

@@ -1,5 +1,5 @@
 //! Hears one net: decides what can be decided at once, and hands the rest to the tasks of connections and sessions.
-//! Nothing here waits for a container, the engine, a client or a disk.
+//! Nothing here waits for a container, the engine, a client or a disk; only for net to take its answers.
 //!
 //! Every question may come from a net that was taken over: what it names is looked up, what it sends is counted.
 
@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::refusal;
 use super::session::{self, ORDERS_MAX, Order, Wanted};
 use super::words::{Unheard, Words};
-use super::{Shared, audit, forward, signals, spool};
+use super::{Shared, audit, forward, signals};
 use crate::policy;
 use crate::wire::Program;
 use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, LoginName, Question, Refusal};
@@ -42,6 +42,8 @@ pub(super) struct Hub {
     items: HashMap<ItemId, Item>,
     /// How many refused keys each connection has offered.
     refused_offers: HashMap<ConnectionId, u32>,
+    /// Nothing new begins.
+    is_draining: bool,
 }
 
 #[derive(Debug)]
@@ -93,24 +95,24 @@ impl From<Unheard> for Broken {
 impl Hub {
     pub(super) fn new(shared: Arc<Shared>, words: Words) -> Self {
         let (connections, items, refused_offers) = Default::default();
-        Self { shared, words, connections, items, refused_offers }
+        Self { shared, words, connections, items, refused_offers, is_draining: false }
     }
 
     /// Hears one question.
-    pub(super) fn hear(&mut self, ask: Ask) -> Result<(), Broken> {
+    pub(super) async fn hear(&mut self, ask: Ask) -> Result<(), Broken> {
         let number = ask.number;
         match ask.question {
             Question::Offer { connection, peer, login, key } => {
-                self.offer(number, connection, peer, &login, &key)
+                self.offer(number, connection, peer, &login, &key).await
             }
             Question::Authenticate { connection, peer, local, login, key, client } => {
                 let asked = Authentication { peer, local, login, key, client };
-                self.authenticate(number, connection, asked)
+                self.authenticate(number, connection, asked).await
             }
-            Question::Prepare { connection, session } => self.prepare(connection, session),
+            Question::Prepare { connection, session } => self.prepare(connection, session).await,
             Question::Start { connection, session, program, terminal, environment, agent } => {
                 let wanted = Wanted { number, program, terminal, environment, agent };
-                self.start(connection, session, wanted)
+                self.start(connection, session, wanted).await
             }
             Question::Signal { session, name } => {
                 self.signal(session, &name);
@@ -121,7 +123,7 @@ impl Hub {
                 Ok(())
             }
             Question::Connect { connection, item, to } => {
-                let Some(open) = self.add(number, connection, item, Kind::Stream)? else {
+                let Some(open) = self.add(number, connection, item, Kind::Stream).await? else {
                     return Ok(());
                 };
                 let connection = Arc::clone(&open.connection);
@@ -131,14 +133,16 @@ impl Hub {
             Question::Listen { connection, item, at } => {
                 let (closing, closed) = oneshot::channel();
                 let kind = Kind::Listener { _closed: closing };
-                let Some(open) = self.add(number, connection, item, kind)? else { return Ok(()) };
+                let Some(open) = self.add(number, connection, item, kind).await? else {
+                    return Ok(());
+                };
                 let connection = Arc::clone(&open.connection);
                 open.tasks.spawn(async move {
                     forward::listen(&connection, number, item, at, closed).await;
                 });
                 Ok(())
             }
-            Question::Spool { connection } => self.spool(number, connection),
+            Question::Spool { connection } => self.spool(number, connection).await,
             Question::Disconnected { connection, reason } => {
                 self.disconnected(connection, &reason);
                 Ok(())
@@ -151,8 +155,9 @@ impl Hub {
         self.connections.keys().copied().collect()
     }
 
-    /// Tells every session and forward to end.
+    /// Tells every session and forward to end, and lets none begin.
     pub(super) fn end_sessions(&mut self) {
+        self.is_draining = true;
         let items: Vec<_> = self.items.keys().copied().collect();
         for item in items {
             self.close(item);
@@ -174,7 +179,7 @@ impl Hub {
         }
     }
 
-    fn offer(
+    async fn offer(
         &mut self,
         number: u64,
         id: ConnectionId,
@@ -193,7 +198,7 @@ impl Hub {
                 Answer::Refused(not_authorized())
             }
         };
-        Ok(self.words.answer_now(number, answer, Vec::new())?)
+        Ok(self.words.answer_in_time(number, answer, Vec::new()).await?)
     }
 
     /// Clients offer every key they have, and most never come further: so this is where it is seen who was refused.
@@ -206,7 +211,7 @@ impl Hub {
         *refused <= OFFERS_LOGGED_MAX
     }
 
-    fn authenticate(
+    async fn authenticate(
         &mut self,
         number: u64,
         id: ConnectionId,
@@ -214,11 +219,14 @@ impl Hub {
     ) -> Result<(), Broken> {
         let Authentication { peer, local, login, key, client } = asked;
         if self.connections.contains_key(&id) {
-            return Err(Broken::Rule("a connection is authenticated twice"));
+            // Its first answer came too late for net to wait for it.
+            return self
+                .refuse(number, refusal::failed("the connection is somebody's already"))
+                .await;
         }
         if self.connections.len() >= CONNECTIONS_MAX {
             let answer = Answer::Refused(refusal::failed("the gateway has too many connections"));
-            return Ok(self.words.answer_now(number, answer, Vec::new())?);
+            return Ok(self.words.answer_in_time(number, answer, Vec::new()).await?);
         }
         let keys = self.shared.keys();
         let identity = match policy::admit(&keys, &key, peer.ip().to_canonical(), Timestamp::now())
@@ -227,7 +235,7 @@ impl Hub {
             Err(denial) => {
                 audit::denied(id, &denial, &login, peer, &key);
                 let answer = Answer::Refused(not_authorized());
-                return Ok(self.words.answer_now(number, answer, Vec::new())?);
+                return Ok(self.words.answer_in_time(number, answer, Vec::new()).await?);
             }
         };
         audit::login(id, &identity, &login, &client, peer);
@@ -241,20 +249,20 @@ impl Hub {
             spools: 0,
         };
         self.connections.insert(id, open);
-        Ok(self.words.answer_now(number, Answer::Granted, Vec::new())?)
+        Ok(self.words.answer_in_time(number, Answer::Granted, Vec::new()).await?)
     }
 
-    fn prepare(&mut self, connection: ConnectionId, session: ItemId) -> Result<(), Broken> {
+    async fn prepare(&mut self, connection: ConnectionId, session: ItemId) -> Result<(), Broken> {
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
         let kind = Kind::Session { orders, is_started: false };
         // Nobody waits for an answer: too many sessions are refused when they are started.
-        let Some(open) = self.add(0, connection, session, kind)? else { return Ok(()) };
+        let Some(open) = self.add(0, connection, session, kind).await? else { return Ok(()) };
         open.sessions += 1;
         open.tasks.spawn(session::run(Arc::clone(&open.connection), session, receiver));
         Ok(())
     }
 
-    fn start(
+    async fn start(
         &mut self,
         owner: ConnectionId,
         session: ItemId,
@@ -266,10 +274,10 @@ impl Hub {
             return Err(Broken::Rule("a session is to run what no client can ask for"));
         }
         if !self.connections.contains_key(&owner) {
-            return self.refuse(number, refusal::failed(NO_CONNECTION));
+            return self.refuse(number, refusal::failed(NO_CONNECTION)).await;
         }
         if !self.items.contains_key(&session) {
-            self.prepare(owner, session)?;
+            self.prepare(owner, session).await?;
         }
         match self.items.get_mut(&session) {
             Some(Item { owner: its, kind: Kind::Session { orders, is_started } })
@@ -279,12 +287,12 @@ impl Hub {
                     return Err(Broken::Rule("a session is started twice"));
                 }
                 if orders.try_send(Order::Start(Box::new(wanted))).is_err() {
-                    return self.refuse(number, refusal::failed("the session has ended"));
+                    return self.refuse(number, refusal::failed("the session has ended")).await;
                 }
                 Ok(())
             }
             Some(_) => Err(Broken::Rule("a session is started that is another's")),
-            None => self.refuse(number, refusal::failed("there are too many sessions")),
+            None => self.refuse(number, refusal::failed("there are too many sessions")).await,
         }
     }
 
@@ -311,19 +319,20 @@ impl Hub {
         // With what was removed the sender of a session's orders is dropped, which ends it.
     }
 
-    fn spool(&mut self, number: u64, connection: ConnectionId) -> Result<(), Broken> {
+    async fn spool(&mut self, number: u64, connection: ConnectionId) -> Result<(), Broken> {
         let items_max = self.items_max();
         let Some(open) = self.connections.get_mut(&connection) else {
-            return self.refuse(number, refusal::failed(NO_CONNECTION));
+            return self.refuse(number, refusal::failed(NO_CONNECTION)).await;
         };
         open.spools += 1;
         if open.spools > SPOOLS_MAX || open.is_full(items_max) {
-            return self.refuse(number, refusal::failed("there are too many waiting bytes"));
+            return self.refuse(number, refusal::failed("there are too many waiting bytes")).await;
         }
-        let (connection, shared) = (Arc::clone(&open.connection), Arc::clone(&self.shared));
+        let connection = Arc::clone(&open.connection);
         open.tasks.spawn(async move {
             // A disk may be slow.
-            let made = spawn_blocking(move || spool::file(&shared.config.state)).await;
+            let its = Arc::clone(&connection);
+            let made = spawn_blocking(move || its.spool_file()).await;
             match made.map_err(io::Error::other).and_then(|made| made) {
                 Ok(file) => {
                     let answer = Answer::Opened { port: None };
@@ -360,7 +369,7 @@ impl Hub {
     }
 
     /// Adds what net has numbered; `None` when it was refused.
-    fn add(
+    async fn add(
         &mut self,
         number: u64,
         owner: ConnectionId,
@@ -375,6 +384,7 @@ impl Hub {
         let is_full = self.connections.get_mut(&owner).is_some_and(|open| open.is_full(items_max));
         let fault = match self.connections.get(&owner) {
             None => Some(NO_CONNECTION),
+            Some(_) if self.is_draining => Some("the gateway is stopping"),
             Some(open) if open.items >= items_max || is_full => Some("there are too many channels"),
             Some(open) if is_session && open.sessions >= sessions_max => {
                 Some("there are too many sessions")
@@ -382,7 +392,7 @@ impl Hub {
             Some(_) => None,
         };
         if let Some(fault) = fault {
-            self.refuse(number, refusal::failed(fault))?;
+            self.refuse(number, refusal::failed(fault)).await?;
             return Ok(None);
         }
         match self.items.entry(item) {
@@ -398,12 +408,12 @@ impl Hub {
         Ok(open)
     }
 
-    fn refuse(&self, number: u64, refusal: Refusal) -> Result<(), Broken> {
+    async fn refuse(&self, number: u64, refusal: Refusal) -> Result<(), Broken> {
         // Nobody waits for an answer to 0.
         if number == 0 {
             return Ok(());
         }
-        Ok(self.words.answer_now(number, Answer::Refused(refusal), Vec::new())?)
+        Ok(self.words.answer_in_time(number, Answer::Refused(refusal), Vec::new()).await?)
     }
 }
 

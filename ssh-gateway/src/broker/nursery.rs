@@ -6,11 +6,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::process::{Gid, Uid, WaitOptions, wait};
+use rustix::process::{Gid, Signal, Uid, WaitOptions, pidfd_send_signal, waitpid};
 use rustix::thread::{set_no_new_privs, set_thread_gid, set_thread_groups, set_thread_uid};
 use serde::{Deserialize, Serialize};
 
-use crate::role::{Image, Role};
+use crate::role::{Image, Process, Role};
 use crate::wire::socket::{AsyncSocket, Socket};
 
 /// User and group of processes that need no rights.
@@ -32,21 +32,35 @@ enum Born {
 /// The role: serves the broker until it closes its end. One thread; blocks.
 pub(crate) fn run(socket: &Socket) -> u8 {
     let prepared = Image::of_this_role().and_then(|image| become_nobody().map(|()| image));
+    let mut former: Option<Process> = None;
     while let Ok(Some((Wanted, descriptors))) = socket.receive::<Wanted>() {
+        // One that was given up may live on, with keys and listening sockets in its hands.
+        if let Some(former) = former.take() {
+            end(&former);
+        }
         let born = match &prepared {
             Ok(image) => bear(image, &descriptors),
             Err(error) => Err(io::Error::other(error.to_string())),
         };
         let sent = match &born {
-            Ok((control, pid)) => socket.send(&Born::Running { pid: *pid }, &[control.as_fd()]),
+            Ok((control, net)) => {
+                let pid = net.pid.as_raw_nonzero().get();
+                socket.send(&Born::Running { pid }, &[control.as_fd()])
+            }
             Err(error) => socket.send(&Born::Failed { reason: error.to_string() }, &[]),
         };
         if sent.is_err() {
             return 1;
         }
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        former = born.ok().map(|(_, net)| net);
     }
     0
+}
+
+fn end(net: &Process) {
+    // It may have ended by itself, and is reaped in any case.
+    pidfd_send_signal(&net.pidfd, Signal::KILL).ok();
+    waitpid(Some(net.pid), WaitOptions::empty()).ok();
 }
 
 fn become_nobody() -> io::Result<()> {
@@ -62,11 +76,10 @@ fn become_nobody() -> io::Result<()> {
 }
 
 /// The child inherits our standard error.
-fn bear(image: &Image, descriptors: &[OwnedFd]) -> io::Result<(Socket, i32)> {
+fn bear(image: &Image, descriptors: &[OwnedFd]) -> io::Result<(Socket, Process)> {
     let diagnostics = descriptors.first().ok_or(io::ErrorKind::InvalidInput)?;
     rustix::stdio::dup2_stderr(diagnostics)?;
-    let (control, process) = image.start(Role::Net)?;
-    Ok((control, process.pid.as_raw_nonzero().get()))
+    image.start(Role::Net)
 }
 
 /// The broker's side.

@@ -3,20 +3,51 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// At least one in so many blocks of the file system must be free: who does not read must not fill the disk.
+/// At least one in so many blocks of the file system stays free: who does not read must not fill the disk.
 const FREE_PART: u64 = 8;
 
-/// A file without a name in `directory`; an error where there is no room, since memory would be worse.
-pub(super) fn file(directory: &Path) -> io::Result<OwnedFd> {
-    let system = rustix::fs::statvfs(directory)?;
-    if system.f_bavail < system.f_blocks / FREE_PART {
-        let reason = "less than an eighth of the state directory's file system is free";
-        return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
+/// What the files of all connections may still take, in bytes. Cloning is cheap.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Promises(Arc<AtomicU64>);
+
+/// The bytes that the files of one connection may take, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Promise {
+    of: Promises,
+    bytes: u64,
+}
+
+impl Promises {
+    /// Promises so many bytes of `directory`'s file system, if so many are free.
+    pub(super) fn make(&self, directory: &Path, bytes: u64) -> io::Result<Promise> {
+        let system = rustix::fs::statvfs(directory)?;
+        let size = |blocks: u64| blocks.saturating_mul(system.f_frsize);
+        let free = size(system.f_bavail).saturating_sub(size(system.f_blocks / FREE_PART));
+        let fits = |others: u64| others.checked_add(bytes).filter(|all| *all <= free);
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
+            Ok(_) => Ok(Promise { of: self.clone(), bytes }),
+            Err(_) => {
+                let reason = "an eighth of the state directory's file system would not stay free";
+                Err(io::Error::new(io::ErrorKind::StorageFull, reason))
+            }
+        }
     }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.of.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// A file without a name in `directory`.
+pub(super) fn file(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR;
     match rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
@@ -47,12 +78,22 @@ mod tests {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         for made in [file(directory.path()), unnamed(directory.path(), flags, mode)] {
-            match made {
-                Ok(file) => File::from(file).write_all(b"x").unwrap(),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::StorageFull),
-            }
+            File::from(made.unwrap()).write_all(b"x").unwrap();
         }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         assert!(file(Path::new("/nowhere")).is_err());
+    }
+
+    #[test]
+    fn no_more_is_promised_than_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let promises = Promises::default();
+        let full = |made: io::Result<Promise>| made.unwrap_err().kind();
+        assert_eq!(full(promises.make(directory.path(), u64::MAX)), io::ErrorKind::StorageFull);
+        let one = promises.make(directory.path(), 1).unwrap();
+        assert_eq!(full(promises.make(directory.path(), u64::MAX)), io::ErrorKind::StorageFull);
+        assert_eq!(promises.0.load(Ordering::Relaxed), 1);
+        drop(one);
+        assert_eq!(promises.0.load(Ordering::Relaxed), 0);
     }
 }

@@ -51,14 +51,18 @@ impl Words {
         self.say(Word::Guest(guest), vec![stream]).await;
     }
 
-    /// Answers at once, for the one that must not wait.
-    pub(super) fn answer_now(
+    /// Answers in the time that an honest net needs to take it.
+    pub(super) async fn answer_in_time(
         &self,
         number: u64,
         answer: Answer,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), Unheard> {
-        self.0.try_send((Word::Answer { number, answer }, descriptors)).map_err(|_| Unheard)
+        let said = self.0.send((Word::Answer { number, answer }, descriptors));
+        match tokio::time::timeout(SEND_TIME_MAX, said).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Unheard),
+        }
     }
 
     async fn say(&self, word: Word, descriptors: Vec<OwnedFd>) {

@@ -1,6 +1,7 @@
 //! The configuration file: what it may set.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ const CHANNELS_MAX: u64 = 1_000;
 
 /// Most connections before authentication that can be set.
 const STARTUPS_MAX: u64 = 10_000;
+
+/// What may wait for programs: less than the least and every key press would be weighed.
+const SPOOL_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 
 /// Files with keys.
 const KEY_FILES_MAX: usize = 64;
@@ -138,8 +142,14 @@ fn limits(table: &Table<'_>, limits: &mut Limits) {
     count("sessions", 0, CHANNELS_MAX, &mut limits.sessions);
     count("channels", 1, CHANNELS_MAX, &mut limits.channels);
     count("listeners", 0, CHANNELS_MAX, &mut limits.listeners);
-    if let Some(bytes) = table.get("spool").and_then(|item| item.size()) {
-        limits.spool_bytes = bytes;
+    if let Some(item) = table.get("spool")
+        && let Some(bytes) = item.size()
+    {
+        if SPOOL_BYTES.contains(&bytes) {
+            limits.spool_bytes = bytes;
+        } else {
+            item.fault("it is out of range: give 1MiB to 1TiB");
+        }
     }
     seconds("keepalive", 0, &mut limits.keepalive_seconds);
     count("keepalive_count", 1, 1_000, &mut limits.keepalive_count);

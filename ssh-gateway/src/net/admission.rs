@@ -72,6 +72,19 @@ pub(super) enum Refused {
     /// There are too many unauthenticated connections.
     #[error("there are too many unauthenticated connections")]
     Startups,
+    /// There are too many connections of any kind.
+    #[error("there are too many connections")]
+    Connections,
+}
+
+impl Refused {
+    /// What its client is told in place of an identification string (RFC 4253, 4.2), as by OpenSSH.
+    pub(super) fn to_client(self) -> &'static [u8] {
+        match self {
+            Self::Penalty => b"Not allowed at this time\r\n",
+            Self::Source | Self::Startups | Self::Connections => b"Exceeded MaxStartups\r\n",
+        }
+    }
 }
 
 /// The state that decides.

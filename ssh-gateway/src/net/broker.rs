@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::lock;
@@ -15,7 +15,8 @@ use crate::wire::Exit;
 use crate::wire::net::{Answer, Ask, ConnectionId, Guest, ItemId, News, Question, Refusal, Word};
 use crate::wire::socket::AsyncSocket;
 
-/// Questions that wait for room in the socket.
+/// Questions that wait for room in the socket. What ends something needs no room: there is one of it for each
+/// question that had some.
 const QUEUE_MAX: usize = 1024;
 /// Questions that wait for an answer; more are refused at once.
 const PENDING_MAX: usize = 16_384;
@@ -23,6 +24,9 @@ const PENDING_MAX: usize = 16_384;
 const GUESTS_MAX: usize = 64;
 /// What a session ends with when the gateway itself is at fault (as ssh(1) does).
 const STATUS_GATEWAY: u8 = 255;
+
+/// A question, and its room until it is sent.
+type Queued = (Ask, Option<OwnedSemaphorePermit>);
 
 /// An answer and the descriptors that came with it.
 pub(super) type Reply = (Answer, Vec<OwnedFd>);
@@ -33,7 +37,8 @@ pub(super) type Through = (Guest, OwnedFd);
 /// Asks and tells the broker.
 #[derive(Debug)]
 pub(super) struct Broker {
-    queue: mpsc::Sender<Ask>,
+    queue: mpsc::UnboundedSender<Queued>,
+    room: Arc<Semaphore>,
     numbers: AtomicU64,
     items: AtomicU64,
     pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
@@ -48,10 +53,11 @@ impl Broker {
     /// Speaks with the broker at the other end; with it, the clients that come through forwards. Needs a tokio
     /// runtime.
     pub(super) fn new(socket: AsyncSocket) -> (Arc<Self>, mpsc::Receiver<Through>) {
-        let (queue, questions) = mpsc::channel(QUEUE_MAX);
+        let (queue, questions) = mpsc::unbounded_channel();
         let (guests, coming) = mpsc::channel(GUESTS_MAX);
         let broker = Arc::new(Self {
             queue,
+            room: Arc::new(Semaphore::new(QUEUE_MAX)),
             numbers: AtomicU64::new(1),
             items: AtomicU64::new(1),
             pending: Mutex::default(),
@@ -95,7 +101,7 @@ impl Broker {
         }
         let _forget = Forget { broker: self, number };
         let asked = async {
-            self.queue.send(Ask { number, question }).await.ok()?;
+            self.put(Ask { number, question }).await;
             answer.await.ok()
         };
         match tokio::time::timeout(patience, asked).await {
@@ -105,16 +111,28 @@ impl Broker {
         }
     }
 
-    /// Tells what needs no answer.
-    pub(super) fn tell(&self, question: Question) {
-        let ask = Ask { number: 0, question };
-        if let Err(mpsc::error::TrySendError::Full(ask)) = self.queue.try_send(ask) {
-            let queue = self.queue.clone();
-            tokio::spawn(async move {
-                // The queue is closed only when the process ends.
-                queue.send(ask).await.ok();
-            });
+    /// Tells what needs no answer, in its turn.
+    pub(super) async fn tell(&self, question: Question) {
+        self.put(Ask { number: 0, question }).await;
+    }
+
+    /// Tells what may be lost when there is much else to tell.
+    pub(super) fn mention(&self, question: Question) {
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
+            self.queue.send((Ask { number: 0, question }, Some(room))).ok();
         }
+    }
+
+    /// Tells that something is over which was told or asked for before.
+    fn finish(&self, question: Question) {
+        // The queue is closed only when the process ends.
+        self.queue.send((Ask { number: 0, question }, None)).ok();
+    }
+
+    async fn put(&self, ask: Ask) {
+        // Neither is closed before the process ends.
+        let room = Arc::clone(&self.room).acquire_owned().await.ok();
+        self.queue.send((ask, room)).ok();
     }
 
     /// How this session's program ends; to be called before it is started.
@@ -134,7 +152,7 @@ impl Broker {
     /// The connection is over.
     pub(super) fn disconnected(&self, connection: ConnectionId, reason: String) {
         lock(&self.connections).remove(&connection);
-        self.tell(Question::Disconnected { connection, reason });
+        self.finish(Question::Disconnected { connection, reason });
     }
 
     fn hear(&self, word: Word, descriptors: Vec<OwnedFd>) {
@@ -187,7 +205,7 @@ impl Item {
 impl Drop for Item {
     fn drop(&mut self) {
         lock(&self.broker.exits).remove(&self.id);
-        self.broker.tell(Question::Close { item: self.id });
+        self.broker.finish(Question::Close { item: self.id });
     }
 }
 
@@ -211,10 +229,10 @@ fn refused(message: &str) -> Reply {
 
 async fn send(
     socket: Arc<AsyncSocket>,
-    mut questions: mpsc::Receiver<Ask>,
+    mut questions: mpsc::UnboundedReceiver<Queued>,
     gone: CancellationToken,
 ) {
-    while let Some(ask) = questions.recv().await {
+    while let Some((ask, _room)) = questions.recv().await {
         if let Err(error) = socket.send(&ask, &[]).await {
             // Too long a question harms nobody but its asker, who waits in vain for an answer.
             if error.kind() != io::ErrorKind::InvalidInput {

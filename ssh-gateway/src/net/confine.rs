@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Uid};
+use rustix::process::{DumpableBehavior, Gid, Resource, Rlimit, Signal, Uid};
 use rustix::thread::CapabilitySets;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -76,7 +76,6 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_rt_sigreturn,
     libc::SYS_gettid,
     libc::SYS_getpid,
-    libc::SYS_tgkill,
     libc::SYS_exit,
     libc::SYS_exit_group,
     // Chance.
@@ -171,6 +170,9 @@ pub(super) fn give_up_privileges() -> Result<usize, Error> {
     rustix::thread::set_capabilities(None, none).map_err(call("its capabilities"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(call("its memory to others"))?;
+    // Whatever becomes of it, it does not outlive the one that started it. A change of the user undoes this.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(call("to live alone"))?;
     Ok(files)
 }
 
@@ -198,6 +200,9 @@ fn programs() -> Result<Vec<BpfProgram>, Error> {
     allowed.insert(libc::SYS_ioctl, values(1, REQUESTS.iter().copied())?);
     allowed.insert(libc::SYS_fcntl, values(1, COMMANDS.iter().map(|command| *command as u64))?);
     allowed.insert(libc::SYS_prctl, values(0, OPERATIONS.iter().map(|command| *command as u64))?);
+    // abort(3) of this very process; others may run as nobody, too.
+    let own = u64::from(std::process::id());
+    allowed.insert(libc::SYS_tgkill, vec![rule(0, SeccompCmpOp::Eq, own)?]);
     let deadly = DEADLY.iter().map(|call| (*call, Vec::new())).collect();
     // Its flags are in memory, where no filter can see them; the C library then uses clone.
     let hidden = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);

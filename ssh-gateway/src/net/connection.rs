@@ -17,10 +17,10 @@ use super::admission::Offence;
 use super::broker::Broker;
 use super::handler::Handler;
 use super::lock;
-use super::spool::{Bounds, Shelf, Spool};
+use super::spool::{Allowance, Bounds, Brake, Shelf, Spool};
 use super::stream::Screen;
 use super::transport::{Link, Transport, Wire};
-use crate::wire::net::{Answer, ConnectionId, Limits, Question};
+use crate::wire::net::{Answer, ConnectionId, Limits, OVERRUN_BYTES, Question};
 
 /// From accept to the end of the client's identification string.
 const IDENTIFICATION_TIME: Duration = Duration::from_secs(10);
@@ -32,9 +32,18 @@ const WATCH_TIME: Duration = Duration::from_secs(5);
 const FILE_TIME: Duration = Duration::from_secs(10);
 /// Bytes of a channel that wait in memory before a file is asked for.
 const SPOOL_MEMORY_BYTES: usize = 1024 * 1024;
-/// What a client may still send that obeys its windows: one that is open and one that was just refilled, and
-/// what drips while it is slowed. In bytes.
-const SPOOL_OVERRUN_BYTES: u64 = 64 * 1024 * 1024;
+/// Bytes of all channels of a connection that wait in memory, because there is no file for them. Beyond it the
+/// connection ends.
+const SPOOLS_MEMORY_BYTES: u64 = 128 * 1024 * 1024;
+
+/// What may wait in all channels together: as much as in one, and the windows that were open before the brake.
+fn allowance(limits: &Limits) -> Allowance {
+    Allowance {
+        total: limits.spool_bytes,
+        overrun: limits.overrun_bytes(),
+        memory: SPOOLS_MEMORY_BYTES,
+    }
+}
 
 /// What the channels of a connection share.
 #[derive(Debug)]
@@ -97,7 +106,7 @@ impl Connection {
             host,
             broker,
             banner,
-            link: Link::new(),
+            link: Link::new(Brake::new(allowance(&limits))),
             over: CancellationToken::new(),
             channels: Mutex::default(),
             channel_permits: Arc::new(Semaphore::new(limits.channels as usize)),
@@ -195,7 +204,7 @@ impl Connection {
         Bounds {
             memory: SPOOL_MEMORY_BYTES.min(usize::try_from(total).unwrap_or(usize::MAX)),
             total,
-            overrun: SPOOL_OVERRUN_BYTES,
+            overrun: OVERRUN_BYTES,
         }
     }
 
@@ -254,7 +263,8 @@ pub(super) async fn serve(
     let transport = Transport::new(wire, Arc::clone(&connection.link));
     let handler = Handler::new(Arc::clone(&connection));
     let started = run_stream(config, transport, handler);
-    let end = match tokio::time::timeout(IDENTIFICATION_TIME, started).await {
+    let grace = Duration::from_secs(connection.limits.login_grace_seconds.into());
+    let end = match tokio::time::timeout(IDENTIFICATION_TIME.min(grace), started).await {
         Err(_) => {
             grace_exceeded = true;
             connection.note("no identification string in time");
@@ -262,8 +272,7 @@ pub(super) async fn serve(
         }
         Ok(Err(error)) => End::Over(Some(error)),
         Ok(Ok(mut session)) => {
-            let grace = connection.origin
-                + Duration::from_secs(connection.limits.login_grace_seconds.into());
+            let grace = connection.origin + grace;
             let handle = session.handle();
             let mut watch = tokio::time::interval(WATCH_TIME);
             let mut farewell: Option<Instant> = None;

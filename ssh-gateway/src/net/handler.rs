@@ -36,8 +36,8 @@ use super::channel::{Session, Wishes};
 use super::connection::Connection;
 use super::forward::{self, Ear, Forward};
 use super::output::Out;
-use super::server::{WINDOW_BYTES, WINDOW_SLOW_BYTES};
-use crate::wire::net::{Answer, LoginName, Place, Question};
+use super::server::WINDOW_SLOW_BYTES;
+use crate::wire::net::{Answer, LoginName, Place, Question, WINDOW_BYTES};
 use crate::wire::{Opaque, Program, Terminal, WindowSize};
 
 /// How long a decision about a key may take.
@@ -322,9 +322,8 @@ impl Callbacks for Handler {
         let (_, out) = channel.split();
         self.connection.add(id);
         let item = self.connection.broker.item();
-        self.connection
-            .broker
-            .tell(Question::Prepare { connection: self.connection.id, session: item.id() });
+        let prepare = Question::Prepare { connection: self.connection.id, session: item.id() };
+        self.connection.broker.tell(prepare).await;
         self.running.retain(|channel, _| self.connection.with(*channel, |_| ()).is_some());
         self.waiting.insert(
             id,
@@ -585,7 +584,7 @@ impl Callbacks for Handler {
     ) -> Result<(), Error> {
         match (self.running.get(&channel), name(signal)) {
             (Some(item), Some(name)) => {
-                self.connection.broker.tell(Question::Signal { session: *item, name });
+                self.connection.broker.mention(Question::Signal { session: *item, name });
                 session.channel_success(channel)
             }
             _ => session.channel_failure(channel),

@@ -9,7 +9,7 @@ use russh::server::Config;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 
-use super::admission::{Admission, Offence, Source};
+use super::admission::{Admission, Offence, Refused, Source};
 use super::broker::{Broker, Through};
 use super::connection::{self, Connection, Startup};
 use super::lock;
@@ -18,6 +18,9 @@ use crate::wire::net::{Guest as Visitor, Limits};
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// One refused connection in this time is told of, and how many there were.
+const REFUSALS_PERIOD: Duration = Duration::from_secs(5);
 
 /// Takes clients in.
 #[derive(Debug)]
@@ -31,6 +34,7 @@ pub(super) struct Door {
     connections: AtomicUsize,
     connections_max: usize,
     left: Notify,
+    refusals: Mutex<Refusals>,
 }
 
 impl Door {
@@ -52,6 +56,7 @@ impl Door {
             connections: AtomicUsize::new(0),
             connections_max,
             left: Notify::new(),
+            refusals: Mutex::default(),
         })
     }
 
@@ -111,6 +116,21 @@ impl Door {
         self.seat(socket, (peer, local), None);
     }
 
+    /// Tells of one that was refused, with how many there were since the last.
+    fn tell(&self, peer: SocketAddr, refused: Refused) {
+        let now = Instant::now();
+        let mut refusals = lock(&self.refusals);
+        if refusals.told.is_some_and(|told| now.duration_since(told) < REFUSALS_PERIOD) {
+            refusals.untold += 1;
+            return;
+        }
+        let untold = std::mem::take(&mut refusals.untold);
+        refusals.told = Some(now);
+        tracing::warn!(
+            "a connection from {peer} was refused: {refused}; {untold} more since the last line"
+        );
+    }
+
     fn seat(
         self: &Arc<Self>,
         wire: impl Wire,
@@ -118,12 +138,15 @@ impl Door {
         host: Option<String>,
     ) {
         let source = Source::from(peer.ip());
-        if self.connections.load(Ordering::Acquire) >= self.connections_max {
-            tracing::debug!(%peer, "refused: there are too many connections");
-            return;
-        }
-        if let Err(refused) = lock(&self.admission).enter(Instant::now(), source, dice()) {
-            tracing::debug!(%peer, "refused: {refused}");
+        let admitted = if self.connections.load(Ordering::Acquire) >= self.connections_max {
+            Err(Refused::Connections)
+        } else {
+            lock(&self.admission).enter(Instant::now(), source, dice())
+        };
+        if let Err(refused) = admitted {
+            // No client is waited for; one that has gone hears nothing.
+            wire.say(refused.to_client());
+            self.tell(peer, refused);
             return;
         }
         self.connections.fetch_add(1, Ordering::AcqRel);
@@ -138,6 +161,13 @@ impl Door {
         );
         tokio::spawn(connection::serve(wire, Arc::clone(&self.config), connection, guest));
     }
+}
+
+/// What has not been told yet of those that were refused.
+#[derive(Debug, Default)]
+struct Refusals {
+    told: Option<Instant>,
+    untold: u64,
 }
 
 /// A connection among those that are counted.

@@ -8,13 +8,10 @@ use russh::keys::ssh_key::{self, Algorithm, EcdsaCurve, HashAlg};
 use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
-use crate::wire::net::Settings;
+use crate::wire::net::{Settings, WINDOW_BYTES};
 
 /// No product version: it helps nobody but scanners.
 const IDENTIFICATION: &str = "SSH-2.0-chores";
-/// Of a channel: 80 MB/s over 100 ms. russh closes a connection on which more than two windows arrive while
-/// keys are exchanged, so it must not be small either. In bytes.
-pub(super) const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// The window of every channel of a slowed client: russh refills it at less than half, and asks for the next
 /// one only when it refills, so this must not be 1. In bytes.
 pub(super) const WINDOW_SLOW_BYTES: u32 = 2;

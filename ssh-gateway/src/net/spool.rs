@@ -12,7 +12,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -47,21 +47,90 @@ pub(super) trait Shelf: Send + Sync {
     fn file(&self) -> impl Future<Output = Option<File>> + Send;
 }
 
-/// Counts the spools of a connection that are full.
-#[derive(Debug, Default)]
-pub(super) struct Brake(AtomicUsize);
+/// How much may wait in all spools of a connection together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    /// Before the brake is put on. In bytes.
+    pub(super) total: u64,
+    /// Beyond `total`: what a client may still send that obeys its windows. In bytes.
+    pub(super) overrun: u64,
+    /// In memory. In bytes.
+    pub(super) memory: u64,
+}
+
+/// What waits in the spools of a connection, and whether its client must be slowed.
+#[derive(Debug)]
+pub(super) struct Brake {
+    allowance: Allowance,
+    /// Spools that are full.
+    full: AtomicUsize,
+    waiting: AtomicU64,
+    in_memory: AtomicU64,
+    is_over: AtomicBool,
+}
 
 impl Brake {
-    /// Whether one is.
+    /// With nothing waiting.
+    pub(super) fn new(allowance: Allowance) -> Arc<Self> {
+        Arc::new(Self {
+            allowance,
+            full: AtomicUsize::new(0),
+            waiting: AtomicU64::new(0),
+            in_memory: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether the client must be slowed.
     pub(super) fn is_on(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.full.load(Ordering::Relaxed) > 0 || self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Fails when so many more bytes are more than all spools together may hold.
+    fn check(&self, more: u64) -> Result<(), Overrun> {
+        let Allowance { total, overrun, memory } = self.allowance;
+        if self.waiting.load(Ordering::Relaxed).saturating_add(more) > total.saturating_add(overrun)
+        {
+            return Err(Overrun::Window);
+        }
+        if self.in_memory.load(Ordering::Relaxed).saturating_add(more) > memory {
+            return Err(Overrun::Memory);
+        }
+        Ok(())
+    }
+
+    /// One spool holds something else than before.
+    fn weigh(&self, before: Weight, now: Weight) {
+        // Wrapping, as atomics do, makes a smaller number of a negative difference.
+        self.in_memory.fetch_add(now.memory.wrapping_sub(before.memory), Ordering::Relaxed);
+        let difference = now.all.wrapping_sub(before.all);
+        let waiting =
+            self.waiting.fetch_add(difference, Ordering::Relaxed).wrapping_add(difference);
+        if waiting >= self.allowance.total {
+            self.is_over.store(true, Ordering::Relaxed);
+        } else if waiting <= self.allowance.total / 2 {
+            self.is_over.store(false, Ordering::Relaxed);
+        }
     }
 }
 
-/// The client sent more than its window allows.
+/// What one spool holds. In bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Weight {
+    all: u64,
+    memory: u64,
+}
+
+/// Why bytes are not kept: the connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the client sends more than its window allows")]
-pub(super) struct Overrun;
+pub(super) enum Overrun {
+    /// No honest client does that.
+    #[error("the client sends more than its window allows")]
+    Window,
+    /// There is no file for them, or it takes no more.
+    #[error("the gateway has no room for what the programs of this connection do not take")]
+    Memory,
+}
 
 /// A queue of bytes that never makes its writer wait for its reader.
 #[derive(Debug)]
@@ -84,6 +153,8 @@ struct State {
     /// What was given last: the reader has done with it when it comes for more.
     in_hand: usize,
     full: bool,
+    /// As the brake knows it.
+    weighed: Weight,
     ended: bool,
     discarded: bool,
 }
@@ -118,8 +189,9 @@ impl Spool {
                 return Ok(());
             }
             if state.backlog() + bytes.len() as u64 > self.limit(&state) + self.bounds.overrun {
-                return Err(Overrun);
+                return Err(Overrun::Window);
             }
+            self.brake.check(bytes.len() as u64)?;
             let direct = state.ring.is_empty() && state.tail.is_empty();
             if direct && state.head.len() + bytes.len() <= self.bounds.memory {
                 state.head.extend_from_slice(bytes);
@@ -223,6 +295,7 @@ impl Spool {
         let mut state = lock(&self.state);
         state.spilling = 0;
         if state.discarded {
+            self.weigh(&mut state);
             return;
         }
         if kept {
@@ -283,25 +356,33 @@ impl Spool {
         let (backlog, limit) = (state.backlog(), self.limit(state));
         if !state.full && backlog >= limit {
             state.full = true;
-            self.brake.0.fetch_add(1, Ordering::Relaxed);
+            self.brake.full.fetch_add(1, Ordering::Relaxed);
         } else if state.full && backlog <= limit / 2 {
             state.full = false;
-            self.brake.0.fetch_sub(1, Ordering::Relaxed);
+            self.brake.full.fetch_sub(1, Ordering::Relaxed);
         }
+        let now = Weight { all: backlog, memory: state.in_memory() };
+        self.brake.weigh(std::mem::replace(&mut state.weighed, now), now);
     }
 }
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        if lock(&self.state).full {
-            self.brake.0.fetch_sub(1, Ordering::Relaxed);
+        let state = lock(&self.state);
+        if state.full {
+            self.brake.full.fetch_sub(1, Ordering::Relaxed);
         }
+        self.brake.weigh(state.weighed, Weight::default());
     }
 }
 
 impl State {
     fn backlog(&self) -> u64 {
-        (self.head.len() + self.tail.len() + self.spilling) as u64 + self.ring.length()
+        self.in_memory() + self.ring.length()
+    }
+
+    fn in_memory(&self) -> u64 {
+        (self.head.len() + self.tail.len() + self.spilling) as u64
     }
 
     fn step(&mut self, ring: u64) -> Step {

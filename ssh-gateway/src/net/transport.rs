@@ -39,6 +39,9 @@ const IDENTIFICATION_BYTES: usize = 255;
 pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// Acknowledge what has arrived without delay.
     fn acknowledge(&self) {}
+
+    /// Say this now, as far as there is room for it.
+    fn say(&self, _bytes: &[u8]) {}
 }
 
 impl Wire for TcpStream {
@@ -46,9 +49,18 @@ impl Wire for TcpStream {
         // Only speed is lost without it.
         rustix::net::sockopt::set_tcp_quickack(self, true).ok();
     }
+
+    fn say(&self, bytes: &[u8]) {
+        // One that has gone already need not know.
+        self.try_write(bytes).ok();
+    }
 }
 
-impl Wire for UnixStream {}
+impl Wire for UnixStream {
+    fn say(&self, bytes: &[u8]) {
+        self.try_write(bytes).ok();
+    }
+}
 
 impl Wire for tokio::io::DuplexStream {}
 
@@ -71,13 +83,13 @@ pub(super) struct Link {
     cut: AtomicBool,
     waker: AtomicWaker,
     identification: Mutex<Vec<u8>>,
-    /// On while a spool of the connection is full.
+    /// On while too much waits in the spools of the connection.
     pub(super) brake: Arc<Brake>,
 }
 
 impl Link {
     /// Of a new connection.
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(brake: Arc<Brake>) -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
             read: AtomicU64::new(0),
@@ -87,7 +99,7 @@ impl Link {
             cut: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             identification: Mutex::default(),
-            brake: Arc::default(),
+            brake,
         })
     }
 

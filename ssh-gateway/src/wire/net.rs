@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Exit, Opaque, Program, Terminal};
 
+/// The window of a channel: 80 MB/s over 100 ms. russh closes a connection on which more than two windows arrive while
+/// keys are exchanged, so it must not be small either. In bytes.
+pub const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
 /// A connection of a client, numbered by `net` from 1, never used twice.
 pub type ConnectionId = u64;
 /// A session, stream or listener, numbered by `net` from 1 within the process, never used twice.
@@ -209,7 +213,8 @@ pub struct Limits {
     pub channels: u32,
     /// Remote listeners of one connection.
     pub listeners: u32,
-    /// Bytes that wait for a program that does not take them, per channel.
+    /// Bytes that wait for programs that do not take them, in one channel and in all of a connection together,
+    /// before the client is slowed.
     pub spool_bytes: u64,
     /// Silence after which the client is asked whether it still lives; 0 never.
     pub keepalive_seconds: u32,
@@ -217,6 +222,24 @@ pub struct Limits {
     pub keepalive_count: u32,
     /// Silence of the client, and of every channel, after which the connection is closed; 0 never.
     pub idle_seconds: u32,
+}
+
+/// What a client may still send into one channel that obeys its windows, after it is to be slowed: one window that
+/// is open and one that was just refilled, and what drips while it is slowed. In bytes.
+pub const OVERRUN_BYTES: u64 = 64 * 1024 * 1024;
+
+impl Limits {
+    /// Bytes that wait in all channels of a connection at most.
+    #[must_use]
+    pub fn spool_bytes_max(&self) -> u64 {
+        self.spool_bytes.saturating_add(self.overrun_bytes())
+    }
+
+    /// What may come into all channels of a connection after the client is to be slowed, in bytes.
+    #[must_use]
+    pub fn overrun_bytes(&self) -> u64 {
+        OVERRUN_BYTES + u64::from(self.channels) * 2 * u64::from(WINDOW_BYTES)
+    }
 }
 
 /// To a question.

@@ -127,6 +127,10 @@ fn what_is_wrong_is_told_with_its_place_and_what_is_allowed() {
             "[limits]\nauth_attempts = 0",
             "f.toml:2:17: limits.auth_attempts: it is out of range: give 1 to 100",
         ),
+        (
+            "[limits]\nspool = \"1000KiB\"",
+            "f.toml:2:9: limits.spool: it is out of range: give 1MiB to 1TiB",
+        ),
         ("[limits]\nspool = -1", "f.toml:2:9: limits.spool: it is out of range"),
     ];
     for (text, said) in cases {

@@ -20,7 +20,7 @@ fn deed() {
         "unlink" => denied(std::fs::remove_file("/tmp/chores-net-test")),
         "stat" => denied(std::fs::metadata("/etc/passwd").map(drop)),
         "kill" => denied(
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM)
+            rustix::process::kill_process(rustix::process::getpid(), Signal::TERM)
                 .map_err(io::Error::from),
         ),
         "inject" => {

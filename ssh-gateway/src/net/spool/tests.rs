@@ -17,8 +17,13 @@ impl Shelf for Files {
 
 const SMALL: Bounds = Bounds { memory: 1024, total: 1024 * 1024, overrun: 1024 * 1024 };
 
+/// One that only its spools put on.
+fn brake() -> Arc<Brake> {
+    Brake::new(Allowance { total: u64::MAX, overrun: 0, memory: u64::MAX })
+}
+
 fn spool(bounds: Bounds) -> (Arc<Brake>, Spool) {
-    let brake = Arc::new(Brake::default());
+    let brake = brake();
     (Arc::clone(&brake), Spool::new(bounds, brake))
 }
 
@@ -180,4 +185,45 @@ proptest! {
             Ok(())
         })?;
     }
+}
+
+#[tokio::test]
+async fn all_spools_together_have_a_bound() {
+    let brake = Brake::new(Allowance { total: 1_000_000, overrun: 100_000, memory: u64::MAX });
+    let [one, other] = [(); 2].map(|()| Spool::new(SMALL, Arc::clone(&brake)));
+    let files = Files(AtomicUsize::new(2));
+    for part in counted(0, 600_000).chunks(30_000) {
+        one.push(part, &files).await.unwrap();
+    }
+    assert!(!brake.is_on());
+    for part in counted(0, 480_000).chunks(30_000) {
+        other.push(part, &files).await.unwrap();
+    }
+    assert!(brake.is_on());
+    assert_eq!(other.push(&[0; 30_000], &files).await, Err(Overrun::Window));
+    // Half must go before the client may hurry again, and what is dropped is gone too.
+    one.discard();
+    assert!(!brake.is_on());
+    drop(other);
+    assert_eq!(brake.waiting.load(Ordering::Relaxed), 0);
+    assert_eq!(brake.in_memory.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn what_waits_in_memory_for_want_of_files_has_a_bound() {
+    let brake = Brake::new(Allowance { total: u64::MAX, overrun: 0, memory: 2_000_000 });
+    let bounds = Bounds { memory: 100_000, total: 4_000_000, overrun: 4_000_000 };
+    let spools = [(); 4].map(|()| Spool::new(bounds, Arc::clone(&brake)));
+    let files = Files(AtomicUsize::new(0));
+    let mut kept = 0;
+    let refused = 'pushing: loop {
+        for spool in &spools {
+            match spool.push(&[0; 30_000], &files).await {
+                Ok(()) => kept += 30_000,
+                Err(overrun) => break 'pushing overrun,
+            }
+        }
+    };
+    assert_eq!((refused, kept), (Overrun::Memory, 1_980_000));
+    assert!(brake.is_on());
 }

@@ -1,11 +1,11 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::net::spool::{Bounds, Spool};
+use crate::net::spool::{Allowance, Bounds, Spool};
 
 fn transport() -> (Arc<Link>, Transport<tokio::io::DuplexStream>, tokio::io::DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(64 * 1024);
-    let link = Link::new();
+    let link = Link::new(Brake::new(Allowance { total: u64::MAX, overrun: 0, memory: u64::MAX }));
     (Arc::clone(&link), Transport::new(ours, link), theirs)
 }
 
