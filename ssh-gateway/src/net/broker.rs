@@ -53,6 +53,10 @@ impl Broker {
     /// Speaks with the broker at the other end; with it, the clients that come through forwards. Needs a tokio
     /// runtime.
     pub(super) fn new(socket: AsyncSocket) -> (Arc<Self>, mpsc::Receiver<Through>) {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "its bound is `room`: what is queued without any ends something that had some"
+        )]
         let (queue, questions) = mpsc::unbounded_channel();
         let (guests, coming) = mpsc::channel(GUESTS_MAX);
         let broker = Arc::new(Self {
