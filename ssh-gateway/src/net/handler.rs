@@ -644,14 +644,11 @@ impl Callbacks for Handler {
     }
 }
 
-/// The key as it travels, unless it cannot be trusted: SHA-1 signatures are not, and russh does not tell
-/// whether a security key was touched.
+/// The key as it travels, unless its signatures cannot be trusted: those with SHA-1. russh does not tell whether a
+/// security key was touched: the broker knows only those that need not be.
 fn usable(key: &PublicKey, algorithm: &Algorithm) -> Option<Vec<u8>> {
     match algorithm {
-        Algorithm::Rsa { hash: None }
-        | Algorithm::SkEcdsaSha2NistP256
-        | Algorithm::SkEd25519
-        | Algorithm::Dsa => None,
+        Algorithm::Rsa { hash: None } | Algorithm::Dsa => None,
         _ => key.to_bytes().ok(),
     }
 }

@@ -194,7 +194,11 @@ impl Double {
     }
 
     fn judge(&self, key: &[u8]) -> Answer {
-        if key == self.key { Answer::Granted } else { refused("no") }
+        // The same point as that of a security key (PROTOCOL.u2f of OpenSSH), behind the longer name of its type.
+        let is_security_key = key.starts_with(b"\0\0\0\x1ask-ssh-ed25519@openssh.com")
+            && key.get(30..66).is_some_and(|point| self.key.get(15..51) == Some(point));
+        let is_known = key == self.key || is_security_key;
+        if is_known { Answer::Granted } else { refused("no") }
     }
 
     fn opened(&self, number: u64, opened: std::io::Result<(OwnedFd, Option<u16>)>) {

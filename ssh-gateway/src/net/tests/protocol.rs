@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::io::Read as _;
 use std::net::TcpStream;
 
+use russh::keys::HashAlg;
 use russh::keys::signature::Signer as _;
 use russh::keys::ssh_encoding::Encode as _;
 use russh::{cipher, kex, mac};
@@ -256,6 +257,41 @@ fn only_a_proved_and_known_key_authenticates_and_only_public_keys_are_offered() 
     let proved = |question: &Question| matches!(question, Question::Authenticate { .. });
     assert_eq!(gateway.double.asked(proved), 0, "an unproved key was taken for a proved one");
     assert_eq!(raw.ask(signed("web", &key(1)))[0], USERAUTH_SUCCESS);
+}
+
+/// Whether it may do without a touch is for the broker to know; what it signs is proved here like everything else.
+#[test]
+fn the_key_of_a_security_key_is_proved_and_asked_about() {
+    const KIND: &str = "sk-ssh-ed25519@openssh.com";
+    const APPLICATION: &str = "ssh:";
+    let gateway = naked(limits());
+    let inner = key(1);
+    let point = inner.public_key().key_data().ed25519().unwrap().0;
+    let blob = Message::default().string(KIND).string(point).string(APPLICATION).0;
+    let request = request("web").string("publickey").byte(1).string(KIND).string(&blob);
+    let mut data = Message::default().string("").0;
+    data.extend_from_slice(&request.0);
+    // PROTOCOL.u2f of OpenSSH: nobody touched it, and it has signed seven times.
+    let digest = |bytes: &[u8]| HashAlg::Sha256.digest(bytes);
+    let mut signed = digest(APPLICATION.as_bytes());
+    signed.extend([0, 0, 0, 0, 7]);
+    signed.extend(digest(&data));
+    let signature = inner.try_sign(&signed).unwrap();
+    let signature =
+        Message::default().string(KIND).string(signature.as_bytes()).byte(0).number(7).0;
+    let asked = |question: &Question| match question {
+        Question::Authenticate { key, .. } => *key == blob,
+        _ => false,
+    };
+    let mut forged = signature.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for (signature, answer, proofs) in
+        [(forged, USERAUTH_FAILURE, 0), (signature, USERAUTH_SUCCESS, 1)]
+    {
+        let mut raw = Raw::authenticating(&gateway);
+        assert_eq!(raw.ask(request.clone().string(signature))[0], answer);
+        assert_eq!(gateway.double.asked(asked), proofs);
+    }
 }
 
 #[test]
