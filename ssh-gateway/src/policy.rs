@@ -300,13 +300,15 @@ fn shown_place(place: &Place) -> String {
 }
 
 /// Addresses at which clouds give credentials to whoever asks from inside.
-const METADATA: [IpAddr; 6] = [
+const METADATA: [IpAddr; 8] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
     IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
 /// What no forward may reach, whatever the key says.
@@ -358,7 +360,7 @@ fn plain(address: IpAddr) -> IpAddr {
 }
 
 /// Names that loaders, shells and interpreters obey, or that we set ourselves; a `*` at the end stands for any rest.
-const NEVER_ACCEPTED: [&str; 26] = [
+const NEVER_ACCEPTED: [&str; 36] = [
     "LD_*",
     "GLIBC_*",
     "MALLOC_*",
@@ -379,6 +381,16 @@ const NEVER_ACCEPTED: [&str; 26] = [
     "RUBY*",
     "NODE_*",
     "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "_JAVA_OPTIONS",
+    "PROMPT_COMMAND",
+    "GIT_SSH*",
+    "GIT_EXEC_PATH",
+    "GIT_CONFIG*",
+    "GIT_PROXY_COMMAND",
+    "OPENSSL_CONF",
+    "LESSOPEN",
+    "LESSCLOSE",
     "PATH",
     "HOME",
     "SHELL",

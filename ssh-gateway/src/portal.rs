@@ -7,7 +7,7 @@
 //! ```
 //!
 //! It runs confined as the user in the container, so the kernel decides what may be reached; it decides
-//! nothing. One thread only: a container's seccomp filter may forbid another. Bytes of forwards do not pass
+//! nothing, except that it never connects to the metadata of clouds. One thread only: a container's seccomp filter may forbid another. Bytes of forwards do not pass
 //! through it.
 
 use std::collections::HashMap;

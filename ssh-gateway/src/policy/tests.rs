@@ -218,7 +218,30 @@ fn variables_of_clients() {
         assert!(!accepts_variable(&[name.to_owned()], name), "{name}");
         assert!(environment_pattern_fault(name).is_some(), "{name}");
     }
-    for pattern in ["", "*", "L*", "LD_*", "PYTHON*", "E*", "S*", "A-B", "A**", "1A", "HOM*"] {
+    for pattern in [
+        "",
+        "*",
+        "L*",
+        "LD_*",
+        "PYTHON*",
+        "E*",
+        "S*",
+        "A-B",
+        "A**",
+        "1A",
+        "HOM*",
+        "GIT_*",
+        "GIT_SSH*",
+        "GIT_SSH_COMMAND",
+        "GIT_CONFIG_COUNT",
+        "GIT_EXEC_PATH",
+        "PROMPT_COMMAND",
+        "JDK_*",
+        "_JAVA_OPTIONS",
+        "OPENSSL_CONF",
+        "LESSOPEN",
+        "LESSCLOSE",
+    ] {
         assert!(environment_pattern_fault(pattern).is_some(), "{pattern}");
     }
     for pattern in accepted.iter().map(String::as_str).chain(["EDITOR", "MY_*", "TZ"]) {

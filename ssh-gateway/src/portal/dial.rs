@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::place::Place;
 use super::resolver::Resolver;
 use super::{Outcome, Sources, reason, shown};
+use crate::policy::is_metadata;
 use crate::wire::portal::Opened;
 
 /// For one address.
@@ -102,6 +103,10 @@ fn is_of_family(error: &io::Error) -> bool {
 }
 
 async fn address(to: SocketAddr) -> io::Result<OwnedFd> {
+    // The broker looks at where a name has led; this is before anything is sent there.
+    if is_metadata(to.ip()) {
+        return Err(io::Error::other("it is the metadata service of a cloud"));
+    }
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     let connected = timeout(ADDRESS_MAX, socket.connect(to)).await;
     let stream = connected.map_err(|_| io::Error::from(Errno::TIMEDOUT))??;

@@ -28,6 +28,19 @@ fn a_refusal_says_more_than_a_missing_family() {
     }
 }
 
+/// Wherever the name came from. On another error something was sent there.
+#[test]
+fn nothing_is_sent_to_the_metadata_of_clouds() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for metadata in ["169.254.169.254", "::ffff:169.254.169.254", "168.63.129.16", "fd20:ce::254"] {
+        let metadata: IpAddr = metadata.parse().unwrap();
+        let told = dial(&[metadata], port).unwrap_err().to_string();
+        assert_eq!(told, "it is the metadata service of a cloud", "{metadata}");
+        assert!(dial(&[metadata, LOCAL], port).is_ok());
+    }
+}
+
 #[test]
 fn the_first_address_that_answers_wins() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
