@@ -277,6 +277,9 @@ pub enum Resolution<'a> {
     One(&'a ListedContainer),
     /// Each of these; they run. By name.
     Many(Vec<&'a ListedContainer>),
+    /// A service of this name is in more than one project; these are its containers, whether they run or not. By
+    /// name. Which project is meant must not depend on which of them runs.
+    Projects(Vec<&'a ListedContainer>),
     /// These, and none of them runs. By name.
     Stopped(Vec<&'a ListedContainer>),
     /// None; these names are similar, the best first.
@@ -330,6 +333,16 @@ pub fn resolve<'a>(selector: &Selector, containers: &'a [ListedContainer]) -> Re
         })),
     };
     let Some(found) = found else { return Resolution::None(similar(selector, &all)) };
+    let is_by_service = |one: &&ListedContainer| match selector {
+        Selector::Name(name) => one.name != *name && is_service(one, None, name),
+        Selector::Compose { .. } | Selector::Labels(_) => false,
+    };
+    if found.iter().all(is_by_service) {
+        let project = |one: &&'a ListedContainer| one.labels.get(COMPOSE_PROJECT);
+        if found.windows(2).any(|pair| pair.first().map(project) != pair.get(1).map(project)) {
+            return Resolution::Projects(by_name(found));
+        }
+    }
     let running = found.iter().copied().filter(|one| one.state != ContainerState::NotRunning);
     match *by_name(running.collect()) {
         [] => Resolution::Stopped(by_name(found)),
@@ -409,6 +422,21 @@ pub fn explain(selector: &Selector, resolution: &Resolution<'_>) -> Option<Strin
         Resolution::Many(many) => {
             format!("{selector} means {} containers: {}", many.len(), names(many))
         }
+        Resolution::Projects(found) => {
+            let mut places: Vec<String> = found
+                .iter()
+                .map(|one| {
+                    let label = |name| one.labels.get(name).map_or("", String::as_str);
+                    shown(&format!("{}~{}", label(COMPOSE_PROJECT), label(COMPOSE_SERVICE)))
+                })
+                .collect();
+            places.sort_unstable();
+            places.dedup();
+            let more = places.len().saturating_sub(NAMES_MAX);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            places.truncate(NAMES_MAX);
+            format!("{selector} is a service of more than one project: {}{more}", places.join(", "))
+        }
         Resolution::Stopped(stopped) => match stopped.as_slice() {
             [one] => format!("the container {} is not running", shown(&one.name)),
             many => format!("{selector} means {}, and none of them is running", names(many)),
@@ -437,14 +465,27 @@ fn names(containers: &[&ListedContainer]) -> String {
 /// Characters of a foreign text that are shown.
 const SHOWN_CHARACTERS_MAX: usize = 128;
 
+/// Characters of a sentence of our own that are shown.
+const TOLD_CHARACTERS_MAX: usize = 1024;
+
 /// A text of a container, a label or a client as it may be shown on a terminal: without control characters, and
 /// without what changes the direction of writing or cannot be seen.
 #[must_use]
 pub fn shown(text: &str) -> String {
+    shown_up_to(text, SHOWN_CHARACTERS_MAX)
+}
+
+/// A sentence of our own, as the same; what is foreign in it was bounded when it was put in, and the advice is at its end.
+#[must_use]
+pub fn told(sentence: &str) -> String {
+    shown_up_to(sentence, TOLD_CHARACTERS_MAX)
+}
+
+fn shown_up_to(text: &str, most: usize) -> String {
     let mut characters = text.chars();
     let mut shown: String = characters
         .by_ref()
-        .take(SHOWN_CHARACTERS_MAX)
+        .take(most)
         .map(|character| if is_hostile(character) { '\u{fffd}' } else { character })
         .collect();
     if characters.next().is_some() {

@@ -7,7 +7,7 @@ use chores_common::engine::Container;
 use russh::keys::{HashAlg, PublicKey};
 
 use super::connection::Connection;
-use crate::login::shown;
+use crate::login::{shown, told};
 use crate::policy::{Denial, Identity};
 use crate::wire::net::{ConnectionId, ItemId, LoginName, Place, Refusal};
 use crate::wire::{Exit, Program};
@@ -108,7 +108,7 @@ pub(super) fn session(
         id = container.id,
         image = container.image_id,
         user = user.unwrap_or("(of the container)"),
-        program = told(program),
+        program = told_program(program),
         terminal = has_terminal,
         "session"
     );
@@ -121,7 +121,7 @@ pub(super) fn refused(connection: &Connection, session: ItemId, refusal: &Refusa
         connection = connection.id,
         session,
         selector = shown(&connection.login.to_string()),
-        reason = shown(&refusal.message),
+        reason = told(&refusal.message),
         "session refused"
     );
 }
@@ -132,7 +132,7 @@ pub(super) fn degraded(connection: &Connection, session: ItemId, reason: &str) {
         target: "audit",
         connection = connection.id,
         session,
-        reason = shown(reason),
+        reason = told(reason),
         "session degraded: the engine's exec"
     );
 }
@@ -173,13 +173,13 @@ pub(super) fn forward(
             connection = connection.id,
             what,
             place,
-            reason = shown(&refusal.message),
+            reason = told(&refusal.message),
             "forward refused"
         ),
     }
 }
 
-fn told(program: &Program) -> String {
+fn told_program(program: &Program) -> String {
     let some = |bytes: &[u8]| {
         let bytes = bytes.get(..COMMAND_BYTES_MAX).unwrap_or(bytes);
         bytes.escape_ascii().to_string()

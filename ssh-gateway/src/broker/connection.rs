@@ -147,6 +147,10 @@ impl Connection {
         match resolution {
             Resolution::One(container) => self.enterable(container, login.user.as_ref()).await,
             Resolution::Many(many) => Err(choose(reason, many.into_iter().cloned().collect())),
+            Resolution::Projects(found) => {
+                let found: Vec<_> = found.into_iter().cloned().collect();
+                Err(choose(reason, running(&found)))
+            }
             Resolution::None(_) => Err(choose(reason, running(&listed))),
             Resolution::Stopped(_) => Err(NoChoice::Choose { reason, among: Vec::new() }),
         }

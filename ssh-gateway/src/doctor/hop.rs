@@ -70,8 +70,7 @@ async fn compared(
     let spawner = Arc::new(spawner);
     let containers = Containers::new(engine, bundles, Arc::clone(&spawner));
     let container = find(&containers, name).await?;
-    let plan =
-        containers.plan(&container).await.map_err(|failure| login::shown(&failure.reason))?;
+    let plan = containers.plan(&container).await.map_err(|failure| login::told(&failure.reason))?;
     let root = config.cgroup_root().to_string_lossy().into_owned();
     let mut findings = Vec::new();
     for part in PARTS {
@@ -111,7 +110,7 @@ async fn ours(
     cgroup_root: &str,
     words: &[&str],
 ) -> Result<Output, String> {
-    let failed = |error: crate::hop::HopError| login::shown(&error.to_string());
+    let failed = |error: crate::hop::HopError| login::told(&error.to_string());
     let task = spawner.task().await.map_err(failed)?;
     let random = getrandom::u64().map_err(|error| error.to_string())?;
     let target = Target {
@@ -144,7 +143,7 @@ async fn ours(
                 crate::wire::task::FailureKind::Program { status } => {
                     Ok(Output { bytes: Vec::new(), status: i64::from(status) })
                 }
-                _ => Err(login::shown(&failure.reason)),
+                _ => Err(login::told(&failure.reason)),
             };
         }
         Err(error) => return Err(failed(error)),

@@ -176,7 +176,8 @@ fn which_container_a_login_name_means() {
         ("bbbbbbbbbbbb", "many shop-web-1 shop-web-2"),
         ("bbbbbbbbbbb", "none "),
         ("BBBBBBBBBBBB2", "none "),
-        ("db", "one shop-db-1"),
+        ("db", "projects blog-db-1 shop-db-1"),
+        ("shop~db", "one shop-db-1"),
         ("shop~web", "many shop-web-1 shop-web-2"),
         ("shop~web~2", "one shop-web-2"),
         ("shop~web~3", "none "),
@@ -204,6 +205,7 @@ fn which_container_a_login_name_means() {
         };
         let found = match &resolution {
             Resolution::One(one) => format!("one {}", one.name),
+            Resolution::Projects(found) => format!("projects {}", names(found)),
             Resolution::Many(many) => format!("many {}", names(many)),
             Resolution::Stopped(stopped) => format!("stopped {}", names(stopped)),
             Resolution::None(similar) => format!("none {}", similar.join(" ")),
@@ -257,6 +259,14 @@ fn the_distance_of_names() {
         assert_eq!(distance(right, left), wanted, "{left} {right}");
     }
     assert_eq!(distance(&"x".repeat(129), "x"), usize::MAX);
+}
+
+#[test]
+fn the_advice_at_the_end_of_a_sentence_of_ours_is_told() {
+    let sentence = format!("{} so do this\u{1b}", "long ".repeat(100));
+    assert!(told(&sentence).ends_with("so do this\u{fffd}"));
+    assert!(!shown(&sentence).contains("do this"));
+    assert_eq!(told(&"x".repeat(5000)).chars().count(), TOLD_CHARACTERS_MAX + 1);
 }
 
 proptest! {
