@@ -1,8 +1,9 @@
 //! Entering a container: one file for each part of what makes a process one of the container.
 //!
 //! ```text
-//! task        C1  outside: pins, joins all namespaces but user and cgroup, forks, proves, ends the session
-//! supervise   C2  inside: joins cgroups and the user namespace, forks, gives up everything, collects
+//! task        C1  outside: pins, opens, proves, ends the session
+//! cross       CX  outside, for a moment: joins cgroups and namespaces, closes all that is the host's, forks
+//! supervise   C2  inside: forks, gives up everything, collects
 //! program     C3  inside: terminal, user, limits, filter, capabilities, and becomes the program
 //! ```
 //!
@@ -20,6 +21,7 @@ pub mod pin;
 // What a process takes on, in order.
 pub mod keyring;
 pub mod lsm;
+pub mod scheduling;
 
 pub mod account;
 pub mod environment;
@@ -31,6 +33,7 @@ pub mod seccomp;
 
 // The processes.
 pub mod command;
+pub mod cross;
 pub mod program;
 pub mod supervise;
 pub mod verify;

@@ -6,12 +6,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, WaitOptions, pidfd_open, set_child_subreaper, waitpid};
 use rustix::thread::{
     SecureComputingMode, ThreadNameSpaceType, no_new_privs, secure_computing_mode,
 };
@@ -19,8 +20,9 @@ use rustix::thread::{
 use serde::Serialize;
 
 use crate::enter::cgroup::{self, Groups, SessionGroup};
+use crate::enter::cross::{self, Crossing};
 use crate::enter::lsm::{self, Label};
-use crate::enter::namespaces::{self, Namespaces};
+use crate::enter::namespaces::Namespaces;
 use crate::enter::pin::Pinned;
 use crate::enter::program::Confined;
 use crate::enter::step::{
@@ -43,6 +45,10 @@ const START_TIME: Duration = Duration::from_secs(10);
 const KILL_TIME: Duration = Duration::from_secs(10);
 /// What allows C3 to go on.
 const ALLOWED: u8 = 1;
+/// What cannot be ended is tried again for this long; then it is left to the start of the next gateway.
+const LINGER_TIME: Duration = Duration::from_hours(24);
+/// Between two tries.
+const LINGER_PERIOD: Duration = Duration::from_millis(200);
 /// From the end of the last process until its supervisor has ended.
 const REAP_TIME: Duration = Duration::from_secs(2);
 
@@ -93,17 +99,35 @@ fn check_ourselves(may_lack_privileges: bool) -> Step<()> {
 }
 
 fn hop(socket: &Socket, target: Target) -> Step<()> {
-    let mut session = Session::enter(target)?;
-    let result = session.serve(socket);
+    let mut session = Session::enter(socket, target)?;
+    let result = session.await_inside().and_then(|()| session.serve(socket));
     let ended = session.end();
     match (result, ended) {
         // Whatever went wrong: that something is left is worse.
-        (_, Err(failure)) | (Err(failure), Ok(())) => Err(failure),
+        (result, Err(left)) => {
+            let failure = match result {
+                Ok(()) => left,
+                Err(first) => failure(first.kind, format!("{}; {}", first.reason, left.reason)),
+            };
+            linger(socket, &failure, &session.group);
+            Err(failure)
+        }
+        (Err(failure), Ok(())) => Err(failure),
         (Ok(()), Ok(())) => {
             // The broker may be gone.
             drop(socket.send(&Report::Gone, &[]));
             Ok(())
         }
+    }
+}
+
+/// Tells that something is left of a session, and stays until it is gone: no process of a container that is frozen
+/// can be killed, but all are when it goes on.
+fn linger(socket: &Socket, because: &Failure, group: &SessionGroup) {
+    drop(socket.send(&Report::Failed(because.clone()), &[]));
+    let deadline = Instant::now() + LINGER_TIME;
+    while Instant::now() < deadline && group.end(Instant::now()).is_err() {
+        sleep(LINGER_PERIOD);
     }
 }
 
@@ -120,6 +144,8 @@ struct Session {
     proc: OwnedFd,
     first: OwnedFd,
     first_process: OwnedFd,
+    /// By then C3 must wait inside.
+    deadline: Instant,
     group: SessionGroup,
     namespaces: Namespaces,
     labels: Vec<Label>,
@@ -134,8 +160,8 @@ struct Session {
 }
 
 impl Session {
-    /// Enters the container: C2 and C3 wait inside.
-    fn enter(target: Target) -> Step<Self> {
+    /// Enters the container: C2 waits inside.
+    fn enter(socket: &Socket, target: Target) -> Step<Self> {
         let deadline = Instant::now() + ENTER_TIME;
         let Target { pin, cgroup_root, session_cgroup, confinement } = target;
         check_ourselves(confinement.no_new_privileges)?;
@@ -163,45 +189,44 @@ impl Session {
                     failure(FailureKind::TargetGone, format!("oom_score_adj {known}"))
                 })?,
         };
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .or_fail(FailureKind::Other, "/dev/null of the gateway")?;
+        let core_filter = kernel_file(&pinned.process, "coredump_filter").unwrap_or_default();
         let filter = seccomp::bytes(&seccomp::of_supervisor()?);
         let proc = clone(&pinned.proc)?;
         let first = clone(&pinned.pidfd)?;
         let first_process = clone(&pinned.process)?;
         supervise::hide()?;
+        // So that C2 becomes our child when CX has ended.
+        set_child_subreaper(Some(rustix::process::getpid()))
+            .or_fail(FailureKind::Other, "adopting the supervisor")?;
         // The last thing that is done before something must be cleaned up.
         let group = groups.make_session(&session_cgroup)?;
         drop(groups);
-        // The user namespace would take our rights over the host, and the kernel lets a process join a cgroup
-        // only while it sees both ends: C2 joins these two.
-        let inner = ThreadNameSpaceType::USER | ThreadNameSpaceType::CONTROL_GROUP;
-        let inside = Inside {
+        let crossing = Crossing {
             container_id: pin.container_id,
             entrances,
             session: group,
-            kinds: kinds & inner,
-            labels,
+            kinds,
             oom_score_adj,
-            confined: Confined { confinement, limits },
-            null,
-            filter,
+            core_filter,
+            inside: Inside { labels, confined: Confined { confinement, limits }, filter },
             pinned,
         };
-        let forked = namespaces::join(&inside.pinned.pidfd, kinds.difference(inner))
-            .and_then(|()| Self::fork(&inside));
-        let Inside { session: group, labels, confined, .. } = inside;
-        let (supervisor, from_supervisor, from_program) = match forked {
-            Ok(forked) => forked,
+        let crossed = cross(&crossing, deadline);
+        let Crossing { session: group, inside: Inside { labels, confined, .. }, .. } = crossing;
+        let (supervisor, from_supervisor, from_program) = match crossed {
+            Ok(crossed) => crossed,
             Err(failure) => {
-                drop(group.end(Instant::now() + REAP_TIME));
+                if group.end(Instant::now() + REAP_TIME).is_err() {
+                    linger(socket, &failure, &group);
+                }
                 return Err(failure);
             }
         };
-        let mut session = Self {
+        Ok(Self {
             proc,
             first,
             first_process,
+            deadline,
             group,
             namespaces,
             labels,
@@ -213,37 +238,19 @@ impl Session {
             from_program: Some(from_program),
             exit: None,
             is_empty: false,
-        };
-        match session.await_inside(deadline) {
-            Ok(()) => Ok(session),
-            Err(failure) => Err(session.abandon(failure)),
-        }
+        })
     }
 
-    fn fork(inside: &Inside) -> Step<(Process, Socket, Socket)> {
-        let pair = || Socket::pair().or_errno(FailureKind::Exhausted, "a socket");
-        let (from_supervisor, for_supervisor) = pair()?;
-        let (from_program, for_program) = pair()?;
-        match sys::fork().or_errno(FailureKind::Exhausted, "a process in the container")? {
-            Forked::Child => {
-                drop((from_supervisor, from_program));
-                live(|| supervise::run(inside, for_supervisor, for_program))
-            }
-            Forked::Parent(pid) => {
-                let pidfd = pidfd_open(pid, PidfdFlags::empty())
-                    .or_errno(FailureKind::Other, "the supervisor's process")?;
-                Ok((Process { pid, pidfd }, from_supervisor, from_program))
-            }
-        }
-    }
-
-    /// Waits until C3 waits.
-    fn await_inside(&mut self, deadline: Instant) -> Step<()> {
+    /// Waits until C3 waits in the session's cgroup, and C2 is out of it.
+    fn await_inside(&mut self) -> Step<()> {
+        self.from_supervisor
+            .send(&ToSupervisor::Begin, &[])
+            .or_fail(FailureKind::Other, "a message to C2")?;
         let mut waits = false;
         while !waits || self.program.is_none() {
-            match self.next(deadline, "enter the container")? {
+            match self.next(self.deadline, "enter the container")? {
                 Next::Program(FromProgram::Waits, _) => waits = true,
-                Next::Forked => {}
+                Next::Forked => self.group.release(self.supervisor.pid)?,
                 other => return Err(self.unexpected(other)),
             }
         }
@@ -413,7 +420,7 @@ impl Session {
     }
 
     /// Ends what is left, and cleans up.
-    fn end(self) -> Step<()> {
+    fn end(&self) -> Step<()> {
         let deadline = Instant::now() + KILL_TIME;
         if !self.is_empty {
             self.group.kill().ok();
@@ -433,14 +440,6 @@ impl Session {
         waitpid(Some(self.supervisor.pid), WaitOptions::empty())
             .or_fail(FailureKind::Other, "collecting the supervisor")?;
         self.group.end(deadline)
-    }
-
-    /// Ends everything because of a failure, which becomes worse if that fails too.
-    fn abandon(self, because: Failure) -> Failure {
-        match self.end() {
-            Ok(()) => because,
-            Err(left) => failure(because.kind, format!("{}; {}", because.reason, left.reason)),
-        }
     }
 
     /// What happens next, before a deadline.
@@ -480,8 +479,11 @@ impl Session {
                 }
             },
             Some(1) => match self.from_supervisor.receive()? {
+                Some((FromSupervisor::Crossed, _)) => {
+                    Err(io::Error::new(io::ErrorKind::InvalidData, "C2 crosses a second time"))
+                }
                 Some((FromSupervisor::Forked, descriptors)) => {
-                    self.program = Some(self.process(descriptors)?);
+                    self.program = Some(process(&self.proc, descriptors)?);
                     Ok(Next::Forked)
                 }
                 Some((FromSupervisor::GaveUp, _)) => Ok(Next::GaveUp),
@@ -497,19 +499,6 @@ impl Session {
                 None => Ok(Next::NoMoreOrders),
             },
         }
-    }
-
-    /// The process behind a pidfd that C2 sent, by its number in our own pid namespace.
-    fn process(&self, descriptors: Vec<OwnedFd>) -> io::Result<Process> {
-        let missing = || io::Error::new(io::ErrorKind::InvalidData, "no process of the program");
-        let pidfd = descriptors.into_iter().next().ok_or_else(missing)?;
-        let information = kernel_file(&self.proc, &format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
-        let pid = information
-            .lines()
-            .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
-            .filter(|pid| *pid > 0)
-            .and_then(Pid::from_raw);
-        Ok(Process { pid: pid.ok_or_else(missing)?, pidfd })
     }
 
     /// What it means that something else happens than should.
@@ -530,6 +519,75 @@ impl Session {
         };
         failure(FailureKind::Other, reason)
     }
+}
+
+/// Sends CX over into the container, and becomes the parent of C2; gives C2, its socket and that of C3.
+fn cross(crossing: &Crossing, deadline: Instant) -> Step<(Process, Socket, Socket)> {
+    let pair = || Socket::pair().or_errno(FailureKind::Exhausted, "a socket");
+    let (from_supervisor, for_supervisor) = pair()?;
+    let (from_program, for_program) = pair()?;
+    let pid = match sys::fork().or_errno(FailureKind::Exhausted, "a process for the hop")? {
+        Forked::Child => {
+            drop((from_supervisor, from_program));
+            live(|| cross::run(crossing, for_supervisor, for_program))
+        }
+        Forked::Parent(pid) => pid,
+    };
+    drop((for_supervisor, for_program));
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())
+        .or_errno(FailureKind::Other, "the process that crosses")?;
+    let crosser = Process { pid, pidfd };
+    let crossed = await_crossed(crossing, &from_supervisor, deadline);
+    if crossed.is_err() {
+        sys::send_signal(&crosser.pidfd, libc::SIGKILL, false).ok();
+    }
+    let has_ended = has_ended(&crosser, deadline);
+    let supervisor = crossed?;
+    if !has_ended {
+        let reason = "it takes too long to enter the container: it may be frozen";
+        return Err(failure(FailureKind::TimedOut, reason));
+    }
+    waitpid(Some(crosser.pid), WaitOptions::empty())
+        .or_fail(FailureKind::Other, "collecting the process that crosses")?;
+    Ok((supervisor, from_supervisor, from_program))
+}
+
+/// Waits until C2 is there.
+fn await_crossed(
+    crossing: &Crossing,
+    from_supervisor: &Socket,
+    deadline: Instant,
+) -> Step<Process> {
+    const WHAT: &str = "entering the container";
+    match from_supervisor.receive_by(deadline) {
+        Ok(Some((FromSupervisor::Crossed, descriptors))) => {
+            process(&crossing.pinned.proc, descriptors).or_fail(FailureKind::Other, WHAT)
+        }
+        Ok(Some((FromSupervisor::Failed(failure), _))) => Err(failure),
+        Ok(Some(_)) => Err(failure(FailureKind::Other, "C2 speaks before it is there")),
+        Ok(None) => {
+            crossing.pinned.check_alive()?;
+            Err(failure(FailureKind::Other, "our process was killed on its way into the container"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            let reason = "it takes too long to enter the container: it may be frozen";
+            Err(failure(FailureKind::TimedOut, reason))
+        }
+        Err(error) => Err(error).or_fail(FailureKind::Other, WHAT),
+    }
+}
+
+/// The process behind a pidfd that was sent, by its number in our own pid namespace.
+fn process(proc: &OwnedFd, descriptors: Vec<OwnedFd>) -> io::Result<Process> {
+    let missing = || io::Error::new(io::ErrorKind::InvalidData, "no process of the session");
+    let pidfd = descriptors.into_iter().next().ok_or_else(missing)?;
+    let information = kernel_file(proc, &format!("self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = information
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
+        .filter(|pid| *pid > 0)
+        .and_then(Pid::from_raw);
+    Ok(Process { pid: pid.ok_or_else(missing)?, pidfd })
 }
 
 /// What a session waits for.

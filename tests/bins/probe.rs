@@ -130,6 +130,16 @@ fn myself() -> Value {
         "root": fs::metadata("/").map_or_else(|e| format!("error: {e}"), |m| format!("{}:{}", m.dev(), m.ino())),
         "scheduling": format!("nice {} priority {} policy {}", field(19), field(40), field(41)),
         "has_controlling_terminal": field(7) != "0",
+        "kernel": kernel(),
+    })
+}
+
+/// What no file of `/proc` tells.
+fn kernel() -> Value {
+    let told = |value: Result<String, rustix::io::Errno>| value.unwrap_or_else(|e| e.to_string());
+    json!({
+        "secure_bits": told(rustix::thread::capabilities_secure_bits().map(|bits| format!("{bits:?}"))),
+        "timer_slack": told(rustix::thread::current_timer_slack().map(|slack| slack.to_string())),
     })
 }
 
@@ -260,11 +270,7 @@ fn spy(seconds: u64) -> Outcome {
                 }
             }
             for entry in fs::read_dir(at("fd")).into_iter().flatten().flatten() {
-                let target = link(entry.path());
-                let plain = ["pipe:", "socket:", "/dev/null", "/dev/pts/", "/dev/ptmx", "error:"];
-                if !plain.iter().any(|start| target.starts_with(start)) {
-                    foreign.insert(format!("descriptor {target}"));
-                }
+                foreign.extend(foreign_descriptor(&entry.path(), &at("fdinfo")));
             }
             // Last: before its exec a process is still ours, and must show nothing.
             let executable = link(at("exe"));
@@ -284,6 +290,28 @@ fn spy(seconds: u64) -> Outcome {
         }
     }
     say(&json!({ "seen": seen.len(), "opened": opened, "foreign": foreign }))
+}
+
+/// What a descriptor of another process is, unless it is of this container for certain.
+fn foreign_descriptor(descriptor: &Path, information: &str) -> Option<String> {
+    let target = link(descriptor);
+    let foreign = Some(format!("descriptor {target}"));
+    // The last are its own signals. What cannot be looked at any more was closed meanwhile.
+    let plain = ["pipe:", "socket:", "anon_inode:[signalfd]", "error:"];
+    if plain.iter().any(|start| target.starts_with(start)) {
+        return None;
+    }
+    // A pidfd of a process outside has number 0 here (proc(5)).
+    if target == "anon_inode:[pidfd]" || target.starts_with("pidfd:") {
+        let name = descriptor.file_name()?.to_string_lossy().into_owned();
+        let text = fs::read_to_string(Path::new(information).join(name)).ok()?;
+        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().to_owned();
+        return foreign.filter(|_| pid == "0");
+    }
+    let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let opened = fs::metadata(descriptor).map(identity).ok()?;
+    let ours = fs::metadata(&target).map(identity).ok();
+    foreign.filter(|_| ours != Some(opened))
 }
 
 fn stop_all(seconds: u64) -> Outcome {

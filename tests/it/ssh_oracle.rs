@@ -51,6 +51,11 @@ const DIFFERENCES: &[Difference] = &[
         why: "signals that wait for all processes of the user; the limit behind it must be equal",
     },
     Difference {
+        path: "status.SigIgn",
+        compared: Some(without_reserved_signals),
+        why: "signals 32 and 33 are kept to C libraries: the engine hands on what it was started with, we reset them",
+    },
+    Difference {
         path: "limits.Max open files",
         compared: Some(hard_limit),
         why: "runc 1.1 at times loses the soft limit of what it executes (opencontainers/runc#4195); a test of its \
@@ -93,6 +98,14 @@ const DIFFERENCES: &[Difference] = &[
         why: "the next number of a pseudo-terminal",
     },
 ];
+
+/// A mask of signals, bit N-1 being signal N.
+fn without_reserved_signals(mask: &str) -> String {
+    /// Of the NPTL and of musl: no program can set them by the C library.
+    const RESERVED: u64 = 1 << (32 - 1) | 1 << (33 - 1);
+    u64::from_str_radix(mask, 16)
+        .map_or_else(|error| error.to_string(), |mask| format!("{:x}", mask & !RESERVED))
+}
 
 fn hard_limit(value: &str) -> String {
     value.rsplit(' ').next().unwrap_or_default().to_owned()
@@ -232,6 +245,34 @@ fn host(spec: Spec, change: impl FnOnce(&mut HostConfig)) -> Spec {
 #[test]
 fn default_container_is_entered_as_docker_exec_does() {
     compare(|_, spec| spec, &["www", "1000", "1234", "0"]);
+}
+
+/// Settings that a process inherits, all of them other than those of the engine.
+const STARTED_OTHERWISE: &str = "umask 077; echo 500 > /proc/self/oom_score_adj; \
+    echo 0x7f > /proc/self/coredump_filter; ulimit -S -n 900; trap '' HUP INT USR1; cd /tmp";
+
+#[test]
+fn how_the_gateway_was_started_does_not_show() {
+    let words = "taskset --cpu-list 0 nice -n 5 ionice --class 3 chrt --batch 0 setarch --addr-no-randomize";
+    for program in ["taskset", "nice", "ionice", "chrt", "setarch"] {
+        if e2e::ssh_gateway::program(program, "util-linux").is_none() {
+            return;
+        }
+    }
+    let otherwise = |setup: Setup| setup.by(STARTED_OTHERWISE, words);
+    let is_open = |spec| {
+        // The probe can see more of itself without a filter.
+        host(spec, |host| host.security_opt = Some(vec!["seccomp=unconfined".to_owned()]))
+    };
+    for is_unconfined in [false, true] {
+        let shape = |spec| if is_unconfined { is_open(spec) } else { spec };
+        let Some(scene) = Scene::new(shape, otherwise) else { return };
+        Case::of(&scene.gateway, &scene.container).assert_equal();
+        Case { user: Some("www"), ..Case::of(&scene.gateway, &scene.container) }.assert_equal();
+        let engine = scene.container.sh("ionice").stdout_text();
+        assert_eq!(line(&scene.sh("ionice")), engine.trim_end());
+        scene.gateway.assert_idle(&[&scene.container]);
+    }
 }
 
 #[test]

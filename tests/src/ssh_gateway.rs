@@ -132,6 +132,21 @@ impl Setup {
         self
     }
 
+    /// Starts it from a shell script that does this first, and by these words: `nice -n 5`.
+    ///
+    /// # Panics
+    /// When the script cannot be written.
+    #[must_use]
+    pub fn by(mut self, lines: &str, words: &str) -> Self {
+        let binary = self.binary.display();
+        let script = format!("#!/bin/sh\nset -e\n{lines}\nexec {words} {binary} \"$@\"\n");
+        let path = self.sandbox.file("start", script);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+            .expect("a mode of our own file");
+        self.binary = path;
+        self
+    }
+
     /// Starts it and waits until it listens.
     ///
     /// # Panics

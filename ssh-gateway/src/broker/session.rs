@@ -491,7 +491,15 @@ async fn end(connection: &Connection, session: ItemId, way: Way, begun: Instant,
         loop {
             match task.next_event().await {
                 Ok(Event::Exited(how)) => exit = Some(how),
-                Ok(Event::Gone) | Err(_) => return exit,
+                Ok(Event::Gone) => return exit,
+                Err(error) => {
+                    tracing::warn!(
+                        connection = connection.id,
+                        session,
+                        "a session is lost: {error}"
+                    );
+                    return exit;
+                }
             }
         }
     });

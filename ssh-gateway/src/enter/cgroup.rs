@@ -221,6 +221,8 @@ pub struct SessionGroup {
     name: String,
     way: Way,
     entrance: OwnedFd,
+    /// Out of it, into the container's.
+    exit: OwnedFd,
     kill: Option<OwnedFd>,
 }
 
@@ -230,12 +232,13 @@ impl SessionGroup {
         rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))?;
         let opened = open_below(&parent, name).and_then(|directory| {
             let entrance = open_entrance(&directory)?;
+            let exit = open_entrance(&parent)?;
             let kill = open_for_writing(&directory, "cgroup.kill").ok();
-            Ok((directory, entrance, kill))
+            Ok((directory, entrance, exit, kill))
         });
         match opened {
-            Ok((directory, entrance, kill)) => {
-                Ok(Self { parent, directory, name: name.to_owned(), way, entrance, kill })
+            Ok((directory, entrance, exit, kill)) => {
+                Ok(Self { parent, directory, name: name.to_owned(), way, entrance, exit, kill })
             }
             Err(error) => {
                 rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).ok();
@@ -249,11 +252,11 @@ impl SessionGroup {
         join(std::slice::from_ref(&self.entrance))
     }
 
-    /// What kills the group when `1` is written to it, for a process that may do nothing else; `None` on
-    /// kernels without that.
-    #[must_use]
-    pub fn kill_switch(&self) -> Option<&OwnedFd> {
-        self.kill.as_ref()
+    /// Moves a child of the calling process out of the group, into the container's. Its number is its own as long
+    /// as it is not collected.
+    pub fn release(&self, child: Pid) -> Step<()> {
+        write_whole(&self.exit, &child.as_raw_nonzero().to_string())
+            .map_err(|error| joining(&error))
     }
 
     /// Kills every process of the group once.

@@ -6,6 +6,10 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
+};
 
 use super::step::{OrFail as _, Step, failure, kernel_file, write_kernel_file};
 use crate::wire::task::{Confinement, FailureKind};
@@ -87,34 +91,46 @@ fn check(set: &str, expected: &str, what: &str) -> Step<()> {
     }
 }
 
-/// Opened while the host's `/proc` is at hand, for a process that becomes confined without an exec: its own
-/// attribute that says what it is now. `None` without a label.
-pub fn open_current(labels: &[Label], proc: &OwnedFd) -> Step<Option<OwnedFd>> {
-    let Some(label) = labels.first() else { return Ok(None) };
-    let paths: &[&str] = match label {
-        Label::AppArmor(_) => &["thread-self/attr/apparmor/current", "thread-self/attr/current"],
-        Label::SeLinux(_) => &["thread-self/attr/current"],
+/// Gives the calling process its label now, for our own programs, which do not exec. It must be root of the
+/// container still.
+pub fn become_labelled(labels: &[Label]) -> Step<()> {
+    // AppArmor and SELinux together are not stacked by any runtime.
+    let label = match labels {
+        [] => return Ok(()),
+        [label] => label,
+        _ => return Err(failure(FailureKind::Confinement, "more than one security label")),
     };
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let opened = paths.iter().find_map(|path| openat(proc, *path, flags, Mode::empty()).ok());
-    let nothing = || failure(FailureKind::Confinement, "the security label cannot be changed");
-    opened.map(Some).ok_or_else(nothing)
+    let (text, shown, paths): (_, _, &[&str]) = match label {
+        Label::AppArmor(profile) => (
+            format!("changeprofile {profile}"),
+            profile,
+            &["thread-self/attr/apparmor/current", "thread-self/attr/current"],
+        ),
+        Label::SeLinux(context) => (context.clone(), context, &["thread-self/attr/current"]),
+    };
+    let what = format!("the security label {shown}");
+    let proc = proc_of_processes().or_fail(FailureKind::Confinement, &what)?;
+    let opened = paths.iter().find_map(|path| {
+        openat(&proc, *path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).ok()
+    });
+    let nothing = || failure(FailureKind::Confinement, format!("{what} cannot be taken on"));
+    rustix::io::write(&opened.ok_or_else(nothing)?, text.as_bytes())
+        .map_err(std::io::Error::from)
+        .or_fail(FailureKind::Confinement, what)?;
+    Ok(())
 }
 
-/// Gives the calling process its label now, for our own programs, which do not exec.
-pub fn become_labelled(labels: &[Label], current: &OwnedFd) -> Step<()> {
-    // AppArmor and SELinux together are not stacked by any runtime.
-    let [label] = labels else {
-        return Err(failure(FailureKind::Confinement, "more than one security label"));
-    };
-    let (text, shown) = match label {
-        Label::AppArmor(profile) => (format!("changeprofile {profile}"), profile),
-        Label::SeLinux(context) => (context.clone(), context),
-    };
-    rustix::io::write(current, text.as_bytes())
-        .map_err(std::io::Error::from)
-        .or_fail(FailureKind::Confinement, format!("the security label {shown}"))?;
-    Ok(())
+/// A `/proc` of the calling process's pid namespace that nothing is mounted over, with the processes in it and
+/// nothing else (`subset=pid`, Linux 5.8): who may trace this process can reach what is open in it, and through
+/// the host's own `/proc`, or `/proc/sys`, would leave the container.
+fn proc_of_processes() -> std::io::Result<OwnedFd> {
+    let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "subset", "pid")?;
+    fsconfig_create(&context)?;
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)?)
 }
 
 /// Whether an attribute says this label, with or without AppArmor's mode behind it.

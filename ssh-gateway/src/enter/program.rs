@@ -49,78 +49,41 @@ pub struct Confined {
     pub limits: Vec<Limit>,
 }
 
-/// The socket to C1, what [`OwnLabel`] needs, and what to run.
-type Told = (Socket, Option<OwnedFd>, Start);
-
-/// The security label for a program of our own, which does not exec.
-struct OwnLabel<'a> {
-    labels: &'a [Label],
-    current: Option<OwnedFd>,
-}
-
-impl OwnLabel<'_> {
-    /// Takes it on if the program is one of ours. With a label, no scp of ours stands in for a missing one: that
-    /// is known only when this has passed.
-    fn take(self, start: &Start) -> Step<()> {
-        match (&self.current, &start.program) {
-            (Some(current), Program::Sftp | Program::SftpReadOnly | Program::Portal) => {
-                lsm::become_labelled(self.labels, current)
-            }
-            _ => Ok(()),
-        }
+/// Takes on the security label if the program is one of ours, which does not exec. With a label, no scp of ours
+/// stands in for a missing one: that is known only when this has passed.
+fn take_label(labels: &[Label], start: &Start) -> Step<()> {
+    match &start.program {
+        Program::Sftp | Program::SftpReadOnly | Program::Portal => lsm::become_labelled(labels),
+        Program::Shell | Program::Command(_) | Program::Words(_) => Ok(()),
     }
 }
 
 /// The whole life of C3, if it does not become another program.
 pub fn run(inside: &Inside, socket: Socket) -> u8 {
-    match until_told(inside, socket) {
-        Ok(Some((socket, label, start))) => become_program(
-            &inside.confined,
-            socket,
-            OwnLabel { labels: &inside.labels, current: label },
-            &start,
-        ),
+    match until_told(socket) {
+        Ok(Some((socket, start))) => become_program(inside, socket, &start),
         // The session ended before it began.
         Ok(None) => 0,
         Err(_) => super::step::EXIT_BROKEN,
     }
 }
 
-/// Waits in the session's cgroup for what to run.
-fn until_told(inside: &Inside, socket: Socket) -> io::Result<Option<Told>> {
+/// Waits for what to run.
+fn until_told(socket: Socket) -> io::Result<Option<(Socket, Start)>> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    let joined = inside.session.join();
-    let label = joined.and_then(|()| lsm::open_current(&inside.labels, &inside.pinned.proc));
-    let (socket, label) = match label {
-        Ok(Some(label)) => {
-            let [socket, label] = sys::keep_only([socket.into_descriptor(), label])?;
-            (socket, Ok(Some(label)))
-        }
-        other => {
-            let [socket] = sys::keep_only([socket.into_descriptor()])?;
-            (socket, other)
-        }
-    };
+    let [socket] = sys::keep_only([socket.into_descriptor()])?;
     let socket = Socket::from_descriptor(socket);
-    let label = match label {
-        Ok(label) => label,
-        Err(failure) => {
-            socket.send(&FromProgram::Failed(failure), &[])?;
-            return Ok(None);
-        }
-    };
     rustix::process::setsid()?;
     socket.send(&FromProgram::Waits, &[])?;
-    Ok(socket.receive()?.map(|(start, _)| (socket, label, start)))
+    Ok(socket.receive()?.map(|(start, _)| (socket, start)))
 }
 
-fn become_program(confined: &Confined, socket: Socket, label: OwnLabel<'_>, start: &Start) -> u8 {
+fn become_program(inside: &Inside, socket: Socket, start: &Start) -> u8 {
     let socket = socket.into_descriptor();
-    let has_label = label.current.is_some();
-    let ready = label
-        .take(start)
+    let has_label = !inside.labels.is_empty();
+    let ready = take_label(&inside.labels, start)
         .and_then(|()| connect(&socket, start))
-        .and_then(|person| confine(confined, &socket, start, person, has_label));
+        .and_then(|person| confine(&inside.confined, &socket, start, person, has_label));
     let failure = match ready {
         Ok(None) => return STATUS_NOT_RUN,
         Ok(Some(Ready { run: Run::Execute(candidates), .. })) => execute(&candidates),

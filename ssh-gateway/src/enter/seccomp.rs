@@ -145,7 +145,7 @@ pub fn install(instructions: &[u8]) -> Step<()> {
         .or_fail(FailureKind::Confinement, "installing the container's seccomp filter")
 }
 
-/// The filter of the supervisor: to wait, to collect, to say so, and to end. All else is refused.
+/// The filter of the supervisor: to wait, to collect, to say so, to kill, and to end. All else is refused.
 pub fn of_supervisor() -> Step<BpfProgram> {
     let allowed = [
         #[cfg(target_arch = "x86_64")]
@@ -157,6 +157,8 @@ pub fn of_supervisor() -> Step<BpfProgram> {
         libc::SYS_write,
         libc::SYS_wait4,
         libc::SYS_waitid,
+        // As the user it has become, without a capability.
+        libc::SYS_kill,
         libc::SYS_close,
         libc::SYS_brk,
         libc::SYS_mmap,

@@ -22,9 +22,11 @@ pub const EXIT_BROKEN: u8 = 70;
 /// The result of a step.
 pub type Step<T> = Result<T, Failure>;
 
-/// What C2 says to C1.
+/// What C2 says to C1, and CX before it.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromSupervisor {
+    /// CX has forked C2, and ends; with a pidfd of C2.
+    Crossed,
     /// It has forked; with a pidfd of C3.
     Forked,
     /// It has no privileges any more.
@@ -40,6 +42,8 @@ pub enum FromSupervisor {
 /// What C1 says to C2.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToSupervisor {
+    /// C1 is its parent now: fork C3.
+    Begin,
     /// Become this user, without any privilege.
     GiveUp(Identity),
 }

@@ -5,107 +5,72 @@
 //! session's user without any privilege, and may do little more than wait.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd as _;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
-    DumpableBehavior, Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, WaitStatus, pidfd_open,
-    set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, wait,
+    DumpableBehavior, Gid, Pid, PidfdFlags, Signal, Uid, WaitOptions, WaitStatus, kill_process,
+    pidfd_open, set_child_subreaper, set_dumpable_behavior, set_parent_process_death_signal, wait,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, CpuSet, ThreadNameSpaceType, sched_setaffinity,
-    set_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
-use super::cgroup::{self, SessionGroup};
-use super::limits::{self, Limit};
-use super::lsm::{self, Label};
-use super::pin::Pinned;
+use super::lsm::Label;
 use super::program::{self, Confined};
 use super::step::{
-    FromSupervisor, Identity, OrFail as _, Step, ToSupervisor, failure, kernel_file, kind_of, live,
-    write_kernel_file, write_whole,
+    FromSupervisor, Identity, OrFail as _, Step, ToSupervisor, failure, kind_of, live,
 };
 use super::sys::{self, Forked};
-use super::{keyring, namespaces};
 use crate::wire::Exit;
 use crate::wire::socket::Socket;
 use crate::wire::task::FailureKind;
 
 /// `__WALL` (waitpid(2)).
 const WAIT_ALL: WaitOptions = WaitOptions::from_bits_retain(0x4000_0000);
-/// Every signal.
-const ALL_SIGNALS: u64 = u64::MAX;
 
-/// What C2 needs of what C1 has found out.
+/// What C2 and C3 need of what C1 has found out. Nothing of the host: see [`super::cross`].
 #[derive(Debug)]
 pub struct Inside {
-    /// The container's first process.
-    pub pinned: Pinned,
-    /// Its id.
-    pub container_id: String,
-    /// What joins its cgroups.
-    pub entrances: Vec<OwnedFd>,
-    /// The session's own.
-    pub session: SessionGroup,
-    /// Namespaces that C1 has not joined.
-    pub kinds: ThreadNameSpaceType,
     /// Labels for the program.
     pub labels: Vec<Label>,
-    /// `oom_score_adj`.
-    pub oom_score_adj: i32,
     /// How the program is confined.
     pub confined: Confined,
-    /// The gateway's `/dev/null`.
-    pub null: OwnedFd,
     /// The supervisor's own seccomp filter.
     pub filter: Vec<u8>,
 }
 
 /// The whole life of C2. `program` is C3's socket.
 pub fn run(inside: &Inside, socket: Socket, program: Socket) -> u8 {
-    let (socket, kill, child) = match set_up(inside, &socket, program) {
-        Ok((child, kill)) => (socket, kill, child),
+    let child = match set_up(inside, &socket, program) {
+        Ok(Some(child)) => child,
+        // The session ended before it began.
+        Ok(None) => return 0,
         Err(failure) => {
             // Without a reader there is nobody to tell.
             drop(socket.send(&FromSupervisor::Failed(failure), &[]));
             return 1;
         }
     };
-    match supervise(socket, kill, child, &inside.filter) {
+    match supervise(socket, child, &inside.filter) {
         Ok(()) => 0,
         Err(_) => 1,
     }
 }
 
-/// Joins what is left to join, and forks C3. The order matters: what the host's `/proc` and cgroups are needed
-/// for comes before the user namespace.
-fn set_up(inside: &Inside, socket: &Socket, program: Socket) -> Step<(Pid, OwnedFd)> {
-    const DIES: &str = "a signal at the end of the parent";
-    set_parent_process_death_signal(Some(Signal::KILL)).or_fail(FailureKind::Other, DIES)?;
-    // No signal of the container's stops it but KILL and STOP, which C1 notices.
-    sys::set_signal_mask(ALL_SIGNALS).or_fail(FailureKind::Other, "signals")?;
-    let null = inside.null.as_fd();
-    sys::set_standard(null, null, null).or_fail(FailureKind::Other, "standard streams")?;
-    rustix::process::setsid().or_fail(FailureKind::Other, "a session")?;
-    cgroup::join(&inside.entrances)?;
-    set_oom_score(inside)?;
-    widen_affinity()?;
-    let limits: &[Limit] = &inside.confined.limits;
-    limits::raise(limits)?;
-    lsm::set_for_exec(&inside.labels, &inside.pinned.proc)?;
-    namespaces::join(&inside.pinned.pidfd, inside.kinds)?;
-    if inside.kinds.contains(ThreadNameSpaceType::USER) {
-        namespaces::become_root()?;
-        // Becoming another user forgets both.
-        set_parent_process_death_signal(Some(Signal::KILL)).or_fail(FailureKind::Other, DIES)?;
-        hide()?;
+/// Forks C3, when C1 has become the parent of this process.
+fn set_up(inside: &Inside, socket: &Socket, program: Socket) -> Step<Option<Pid>> {
+    match socket.receive().or_fail(FailureKind::Other, "a message of the task")? {
+        Some((ToSupervisor::Begin, _)) => {}
+        Some(_) => return Err(failure(FailureKind::Other, "a message that does not come first")),
+        None => return Ok(None),
     }
-    keyring::join(&inside.container_id)?;
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .or_fail(FailureKind::Other, "a signal at the end of the parent")?;
+    rustix::process::setsid().or_fail(FailureKind::Other, "a session")?;
     set_child_subreaper(Some(rustix::process::getpid()))
         .or_fail(FailureKind::Other, "adopting orphans")?;
-    let kill = inside.session.kill_switch().unwrap_or(&inside.null);
-    let kill = kill.try_clone().or_fail(FailureKind::Other, "a descriptor")?;
     let child = match sys::fork().or_errno(FailureKind::Exhausted, "a process in the container")? {
         Forked::Child => live(|| program::run(inside, program)),
         Forked::Parent(child) => child,
@@ -116,7 +81,7 @@ fn set_up(inside: &Inside, socket: &Socket, program: Socket) -> Step<(Pid, Owned
     socket
         .send(&FromSupervisor::Forked, &[pidfd.as_fd()])
         .or_fail(FailureKind::Other, "a message to the task")?;
-    Ok((child, kill))
+    Ok(Some(child))
 }
 
 /// Nothing of this process is to be read by others of its user.
@@ -125,37 +90,15 @@ pub fn hide() -> Step<()> {
         .or_fail(FailureKind::Other, "making the process not dumpable")
 }
 
-fn set_oom_score(inside: &Inside) -> Step<()> {
-    let wanted = inside.oom_score_adj.to_string();
-    let proc = &inside.pinned.proc;
-    let is_so = || kernel_file(proc, "self/oom_score_adj").is_ok_and(|text| text.trim() == wanted);
-    if is_so() {
-        return Ok(());
-    }
-    write_kernel_file(proc, "self/oom_score_adj", &wanted).or_fail(
-        FailureKind::NotNative,
-        format_args!("oom_score_adj {wanted} (lowering it needs --cap-add SYS_RESOURCE)"),
-    )
-}
-
-/// Lets the process run everywhere: the container's cpuset decides, and not the gateway's.
-fn widen_affinity() -> Step<()> {
-    let mut all = CpuSet::new();
-    for number in 0..CpuSet::MAX_CPU {
-        all.set(number);
-    }
-    sched_setaffinity(None, &all)
-        .or_fail(FailureKind::Confinement, "the processors of the container")
-}
-
 /// Collects until nothing is left.
-fn supervise(socket: Socket, kill: OwnedFd, child: Pid, filter: &[u8]) -> io::Result<()> {
+fn supervise(socket: Socket, child: Pid, filter: &[u8]) -> io::Result<()> {
     let signals = sys::child_signals()?;
-    let [socket, kill, signals] = sys::keep_only([socket.into_descriptor(), kill, signals])?;
+    let [socket, signals] = sys::keep_only([socket.into_descriptor(), signals])?;
     let socket = Socket::from_descriptor(socket);
     let mut is_watched = true;
+    let mut has_program = true;
     loop {
-        if !collect(&socket, child)? {
+        if !collect(&socket, child, &mut has_program)? {
             socket.send(&FromSupervisor::Empty, &[])?;
             return Ok(());
         }
@@ -182,24 +125,30 @@ fn supervise(socket: Socket, kill: OwnedFd, child: Pid, filter: &[u8]) -> io::Re
                         return Ok(());
                     }
                 }
-                // C1 is gone: nobody else ends the session.
+                Some((ToSupervisor::Begin, _)) => {}
+                // C1 is gone. The program ends with it; what it leaves is ended by whoever sweeps its cgroup,
+                // since a way to kill that would be a descriptor of the host in here.
                 None => {
                     is_watched = false;
-                    drop(write_whole(&kill, "1"));
+                    // Not collected, so the number is still its own.
+                    if has_program {
+                        kill_process(child, Signal::KILL).ok();
+                    }
                 }
             }
         }
     }
 }
 
-/// Collects all children that have ended. Whether any is left.
-fn collect(socket: &Socket, child: Pid) -> io::Result<bool> {
+/// Collects all children that have ended, the program among them or not. Whether any is left.
+fn collect(socket: &Socket, child: Pid, has_program: &mut bool) -> io::Result<bool> {
     loop {
         match wait(WaitOptions::NOHANG | WAIT_ALL) {
             Ok(Some((pid, status))) => {
                 if pid == child
                     && let Some(exit) = exit(status)
                 {
+                    *has_program = false;
                     // C1 may be gone already; collecting goes on.
                     drop(socket.send(&FromSupervisor::Exited(exit), &[]));
                 }

@@ -346,6 +346,46 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the calling process one of the ordinary scheduling policy (sched_setscheduler(2)).
+pub fn become_ordinary() -> io::Result<()> {
+    let none = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a number, and a struct that is there. The system call itself: musl's function for it does nothing.
+    check_long(unsafe {
+        libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_OTHER, ptr::from_ref(&none))
+    })?;
+    Ok(())
+}
+
+/// Makes the I/O priority of the calling process follow its niceness (ioprio_set(2)).
+pub fn reset_io_priority() -> io::Result<()> {
+    /// `IOPRIO_WHO_PROCESS`.
+    const PROCESS: c_int = 1;
+    /// `IOPRIO_CLASS_NONE`.
+    const NONE: c_int = 0;
+    // SAFETY: plain numbers.
+    check_long(unsafe { libc::syscall(libc::SYS_ioprio_set, PROCESS, 0, NONE) })?;
+    Ok(())
+}
+
+/// Gives the calling process the system's NUMA policy (set_mempolicy(2)). A kernel without NUMA has none.
+pub fn reset_memory_policy() -> io::Result<()> {
+    // SAFETY: a null mask of no bits.
+    let set = check_long(unsafe {
+        libc::syscall(libc::SYS_set_mempolicy, libc::MPOL_DEFAULT, ptr::null::<c_long>(), 0_usize)
+    });
+    match set {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+        set => set.map(drop),
+    }
+}
+
+/// Gives the calling process the execution domain of Linux, without flags (personality(2)).
+pub fn reset_personality() -> io::Result<()> {
+    // SAFETY: a plain number.
+    check_long(unsafe { libc::syscall(libc::SYS_personality, 0_usize) })?;
+    Ok(())
+}
+
 /// Joins or makes a session keyring (keyctl(2)); gives its serial number.
 pub fn join_session_keyring(name: &CStr) -> io::Result<c_long> {
     // SAFETY: the name ends in a null.

@@ -416,8 +416,9 @@ async fn what_cannot_be_run_is_127_or_126() {
 async fn signals_reach_the_group_and_the_end_takes_everything() {
     let Some(container) = Container::start(&[]) else { return };
     let spawner = spawner();
+    // Ready when the second shell has left the group: a signal would end it before.
     let line = "trap 'echo got' USR1; trap '' TERM HUP; (setsid sh -c 'trap \"\" TERM HUP; \
-        sleep 1000 & sleep 1000' &) ; echo ready; while :; do sleep 0.05; done";
+        sleep 1000 & echo ready; sleep 1000' &) ; while :; do sleep 0.05; done";
     let target = container.target(&spawner).await;
     let (task, started) = start(&spawner, target, container.starting(command(line))).await.unwrap();
     let Started::Pipes { stdout, stdin: _stdin, .. } = started else { panic!("no pipes") };
