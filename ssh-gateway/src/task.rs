@@ -437,7 +437,8 @@ impl Session {
             let reason = "the session's processes cannot be killed: the container is frozen";
             return Err(failure(FailureKind::TimedOut, reason));
         }
-        waitpid(Some(self.supervisor.pid), WaitOptions::empty())
+        // Who traces it inside gets its end first, and may keep it to himself: that is not waited for.
+        waitpid(Some(self.supervisor.pid), WaitOptions::NOHANG)
             .or_fail(FailureKind::Other, "collecting the supervisor")?;
         self.group.end(deadline)
     }

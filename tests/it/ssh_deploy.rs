@@ -84,7 +84,6 @@ fn address(container: &Container) -> String {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn the_documented_flags_are_enough() {
     let Some(engine) = connect() else { return };
     let Some(image) = image(&engine) else { return };
@@ -159,7 +158,6 @@ fn the_documented_flags_are_enough() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn doctor_is_content_with_the_documented_flags_and_names_what_is_missing() {
     let Some(engine) = connect() else { return };
     let Some(image) = image(&engine) else { return };

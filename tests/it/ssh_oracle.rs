@@ -276,7 +276,6 @@ fn how_the_gateway_was_started_does_not_show() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn user_of_the_container_is_kept() {
     compare(
         |_, spec| {
@@ -299,7 +298,6 @@ fn added_groups_are_kept() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn no_capability_comes_back_and_no_new_privileges_stays() {
     compare(
         |_, spec| {
@@ -339,20 +337,17 @@ const PROFILE: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["
                  {"names": ["reboot"], "action": "SCMP_ACT_KILL"}]}"#;
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn seccomp_profile_of_the_container_holds() {
     let security = vec![format!("seccomp={PROFILE}")];
     compare(|_, spec| host(spec, |host| host.security_opt = Some(security)), &["www"]);
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn read_only_root_stays_read_only() {
     compare(|_, spec| host(spec, |host| host.readonly_rootfs = Some(true)), &[]);
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn limits_of_the_container_bind_the_session() {
     compare(
         |_, spec| {
@@ -381,7 +376,6 @@ fn limits_of_the_container_bind_the_session() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn soft_limit_of_open_files_is_that_of_the_container() {
     let files =
         ResourcesUlimits { name: Some("nofile".to_owned()), soft: Some(512), hard: Some(600) };
@@ -400,7 +394,6 @@ fn container_without_network_is_entered() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn network_of_another_container_is_entered() {
     let Some(engine) = connect() else { return };
     let Some(image) = images::ssh_target(&engine, Path::new(PROBE)) else { return };
@@ -424,7 +417,6 @@ fn container_in_namespaces_of_the_host_is_entered() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn private_cgroup_namespace_is_entered() {
     compare(
         |_, spec| {
@@ -450,7 +442,6 @@ fn container_with_a_terminal_and_init_is_entered() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn image_without_anything_but_its_program_is_entered() {
     let (Some(engine), Some(setup)) = (connect(), Setup::new(BINARY)) else { return };
     let image = images::ssh_scratch(&engine, Path::new(PROBE));
@@ -462,7 +453,6 @@ fn image_without_anything_but_its_program_is_entered() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn user_namespaces_of_containers_are_entered() {
     let Some(setup) = Setup::new(BINARY) else { return };
     let sandbox = Sandbox::new();
@@ -566,7 +556,6 @@ impl SecondEngine {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn the_session_is_confined_by_the_filter_itself_and_not_by_its_number() {
     // `Seccomp: 2` says that there is a filter; that it is the right one shows in what it forbids.
     let Some(scene) = Scene::debian(|setup| setup) else { return };
@@ -595,7 +584,6 @@ fn a_session_dies_with_the_memory_limit_of_its_container() {
 }
 
 #[test]
-#[ignore = "ssh-gateway is not finished: this one was not seen to pass twice"]
 fn doctor_finds_no_difference_itself() {
     let Some(scene) = Scene::busybox() else { return };
     Run::new(BINARY).args(["doctor", scene.container.name()]).succeed();
