@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use ssh_gateway::config::BUNDLES_DEFAULT;
 use ssh_gateway::container::Specification;
 use ssh_gateway::container::bundle::Bundles;
 use ssh_gateway::hop::{Event, Spawner};
@@ -20,11 +21,6 @@ use ssh_gateway::role::{self, Image};
 use ssh_gateway::wire::Program;
 use ssh_gateway::wire::task::{Pin, Start, Target, User};
 
-/// Where an engine of this machine keeps the specification.
-const BUNDLES: [&str; 2] = [
-    "/run/docker/containerd/daemon/io.containerd.runtime.v2.task/moby",
-    "/run/containerd/io.containerd.runtime.v2.task/moby",
-];
 /// Who listens here is the engine, which keeps the specification.
 const ENGINE: &str = "/var/run/docker.sock";
 
@@ -70,7 +66,7 @@ fn main() -> ExitCode {
 }
 
 async fn measure(request: &Request) -> Result<(), Failure> {
-    let own = BUNDLES.map(PathBuf::from);
+    let own = BUNDLES_DEFAULT.map(PathBuf::from);
     let bytes = Bundles::open(&own, Some(Path::new(ENGINE))).read(&request.pin.container_id)?;
     let specification = Specification::parse(&bytes)?;
     let (spawner, _process) = Spawner::start(&Image::of_ourselves()?)?;

@@ -616,7 +616,7 @@ fn who_does_not_log_in_is_sent_away() {
 }
 
 /// Sessions that are opened and killed; `CHORES_SOAK` multiplies them.
-const KILLED_SESSIONS: usize = 100;
+const KILLED_SESSIONS: usize = 500;
 
 #[test]
 fn sessions_killed_at_random_leave_nothing() {
