@@ -280,9 +280,8 @@ fn a_tracer_inside_does_not_hold_the_gateway_up() {
     let container =
         engine.start(powerful("SYS_PTRACE")(Spec::new(image.name(), ["/probe", "hold"])));
     let scene = Scene { gateway: setup.start(), container, image, engine };
-    let tracer = Run::new("docker")
-        .args(["exec", scene.container.id(), "python3", "-c", TRACER])
-        .start();
+    let tracer =
+        Run::new("docker").args(["exec", scene.container.id(), "python3", "-c", TRACER]).start();
     let begun = std::time::Instant::now();
     while begun.elapsed() < Duration::from_secs(5) {
         let said = scene
