@@ -525,7 +525,12 @@ fn bytes_that_are_not_ssh_end_the_connection() {
         match stream.read_to_end(&mut said) {
             Ok(_) => {}
             Err(error) => {
-                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{}", bytes.escape_ascii())
+                assert_eq!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionReset,
+                    "{}",
+                    bytes.escape_ascii()
+                );
             }
         }
     }
