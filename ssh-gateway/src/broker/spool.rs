@@ -11,6 +11,8 @@ use rustix::io::Errno;
 
 /// At least one in so many blocks of the file system stays free: who does not read must not fill the disk.
 const FREE_PART: u64 = 8;
+/// Of a large file system no more than this must stay free, in bytes.
+const FREE_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 
 /// What the files of all connections may still take, in bytes. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
@@ -28,12 +30,13 @@ impl Promises {
     pub(super) fn make(&self, directory: &Path, bytes: u64) -> io::Result<Promise> {
         let system = rustix::fs::statvfs(directory)?;
         let size = |blocks: u64| blocks.saturating_mul(system.f_frsize);
-        let free = size(system.f_bavail).saturating_sub(size(system.f_blocks / FREE_PART));
+        let stays = size(system.f_blocks / FREE_PART).min(FREE_BYTES_MAX);
+        let free = size(system.f_bavail).saturating_sub(stays);
         let fits = |others: u64| others.checked_add(bytes).filter(|all| *all <= free);
         match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits) {
             Ok(_) => Ok(Promise { of: self.clone(), bytes }),
             Err(_) => {
-                let reason = "an eighth of the state directory's file system would not stay free";
+                let reason = "too little of the state directory's file system would stay free";
                 Err(io::Error::new(io::ErrorKind::StorageFull, reason))
             }
         }
