@@ -21,6 +21,7 @@ lint: ## rustfmt, clippy, cargo-deny, shellcheck
 bench: ## backup beside tar+zstd, restic and borg, logship beside rsyslog, ssh-gateway beside sshd; the tables land in bench/RESULTS.md
 	@deploy/ensure.sh build bench engine
 	bench/backup/run.py --usr
+	bench/backup/database.py
 	bench/logship/run.py
 	bench/ssh/run.py
 

@@ -1,6 +1,8 @@
 # One static binary and nothing else. The context is a folder with the binary in it: deploy/images.sh makes it.
 FROM scratch
 ARG VERSION
+# ssh-gateway enters it for nobody: it may hold the engine's socket.
+LABEL chores.ssh.enable="false"
 LABEL org.opencontainers.image.title="chores/backup" \
       org.opencontainers.image.description="A volume backup streamer: deduplicated, readable with tar and zstd" \
       org.opencontainers.image.version="$VERSION" \

@@ -8,6 +8,8 @@ cd "$(dirname "$0")/.."
 . deploy/demo/stage.sh
 # shellcheck source=deploy/demo/backup.sh
 . deploy/demo/backup.sh
+# shellcheck source=deploy/demo/database.sh
+. deploy/demo/database.sh
 # shellcheck source=deploy/demo/logship.sh
 . deploy/demo/logship.sh
 # shellcheck source=deploy/demo/ssh-gateway.sh
@@ -17,6 +19,7 @@ clean_up() {
     local code=$?
     trap - EXIT
     if [ -n "${with_engine:-}" ]; then
+        clean_up_database
         clean_up_backup
         clean_up_logship
         clean_up_ssh_gateway
@@ -35,6 +38,7 @@ if command -v docker >/dev/null && timeout 20 docker version >/dev/null 2>&1; th
     with_engine=yes
     build_target_image
     demo_of_a_volume
+    demo_of_a_database
     demo_of_logs
     demo_of_a_gateway
 else

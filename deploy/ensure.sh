@@ -38,12 +38,20 @@ has_static_busybox() {
 }
 
 # Its plugins are not on PATH.
-has_rsyslog_tls() {
+has_rsyslog_plugin() {
     local module
-    for module in /usr/lib/*/rsyslog/lmnsd_gtls.so /usr/lib*/rsyslog/lmnsd_gtls.so; do
+    for module in /usr/lib/*/rsyslog/"$1".so /usr/lib*/rsyslog/"$1".so; do
         if [ -e "$module" ]; then return; fi
     done
     return 1
+}
+
+has_rsyslog_tls() {
+    has_rsyslog_plugin lmnsd_gtls
+}
+
+has_rsyslog_elasticsearch() {
+    has_rsyslog_plugin omelasticsearch
 }
 
 has_python_venv() {
@@ -68,6 +76,7 @@ missing_of() {
             has jq || echo jq
             has logrotate || echo logrotate
             has zstd || echo zstd
+            has age age-keygen || echo age
             has tar || echo tar
             has podman || echo podman
             has runc || echo runc
@@ -75,6 +84,11 @@ missing_of() {
             has openssl || echo openssl
             has rsyslogd || echo rsyslog
             has_rsyslog_tls || echo rsyslog-gnutls
+            has_rsyslog_elasticsearch || echo rsyslog-elasticsearch
+            has kcat || echo kcat
+            has nats-server || echo nats-server
+            has socat || echo socat
+            has strace || echo strace
             has ssh ssh-keygen ssh-agent sftp scp || echo openssh-client
             has dbclient || echo dropbear-bin
             has plink psftp puttygen || echo putty-tools
@@ -83,10 +97,12 @@ missing_of() {
             has sshfs || echo sshfs
             has ansible || echo ansible-core
             has tmux || echo tmux
+            has chromium || echo chromium
             has_python_venv || echo python3-venv
             ;;
         demo)
             has_static_busybox || echo busybox-static
+            has debootstrap || echo debootstrap
             has ssh sftp ssh-keygen || echo openssh-client
             ;;
         engine)

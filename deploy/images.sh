@@ -2,6 +2,7 @@
 # Builds release binaries and their images chores/PROGRAM, tagged with the version and `latest`.
 #
 #   deploy/images.sh [--binary] [PROGRAM…]     all programs unless named; --binary: no image, no engine needed
+#   deploy/images.sh backup-dbclients          backup beside the clients of databases, on a Debian made by debootstrap
 #
 # Prints the paths of the binaries last, one a line. Fails when one is not static or larger than promised.
 set -euo pipefail
@@ -12,6 +13,8 @@ PROGRAMS=(backup logship ssh-gateway)
 
 # shellcheck source=deploy/say.sh
 . deploy/say.sh
+# shellcheck source=deploy/debian.sh
+. deploy/debian.sh
 
 # The interpreter or a library a dynamically linked program asks for; nothing for a static one.
 dynamic_needs() {
@@ -28,12 +31,13 @@ check_binary() {
 }
 
 build_image() {
-    local program=$1 binary=$2 version context former words
-    version=$(cargo pkgid -p "$program" | sed 's/.*[#@]//')
+    local program=$1 binary=$2 version context former words name
+    name=$(basename "$binary")
+    version=$(cargo pkgid -p "$name" | sed 's/.*[#@]//')
     context=$scratch/$program
     mkdir "$context"
-    cp "$binary" "$context/$program"
-    strip --strip-all "$context/$program"
+    cp "$binary" "$context/$name"
+    strip --strip-all "$context/$name"
     cp "deploy/$program.Dockerfile" "$context/Dockerfile"
     former=$(docker image inspect --format '{{.Id}}' "chores/$program:latest" 2>/dev/null || true)
     # Its words only matter when it fails: engines differ in what they print on the way.
@@ -46,10 +50,18 @@ build_image() {
     say "image chores/$program:$version, also tagged latest"
 }
 
+# The packages of the image with clients, from the mirror this machine uses.
+DBCLIENTS=mariadb-client,postgresql-client,redis-tools,sqlite3,ca-certificates
+
 with_images=yes
 if [ "${1:-}" = --binary ]; then
     with_images=
     shift
+fi
+with_dbclients=
+if [ "${1:-}" = backup-dbclients ]; then
+    with_dbclients=yes
+    set -- backup
 fi
 [ $# = 0 ] || PROGRAMS=("$@")
 
@@ -63,4 +75,8 @@ for program in "${PROGRAMS[@]}"; do
     check_binary "$built/$program"
     if [ -n "$with_images" ]; then build_image "$program" "$built/$program"; fi
 done
+if [ -n "$with_dbclients" ]; then
+    why=$(provide_debian chores/dbclients-base "$DBCLIENTS" "$scratch") || fail "$why"
+    build_image backup-dbclients "$built/backup"
+fi
 for program in "${PROGRAMS[@]}"; do printf '%s\n' "$built/$program"; done

@@ -1,6 +1,8 @@
 # One static binary and nothing else. The context is a folder with the binary in it: deploy/images.sh makes it.
 FROM scratch
 ARG VERSION
+# Nobody enters it: whoever did would have what it has.
+LABEL chores.ssh.enable="false"
 LABEL org.opencontainers.image.title="chores/ssh-gateway" \
       org.opencontainers.image.description="Shells, files and port forwards of running containers over SSH, confined as the containers are" \
       org.opencontainers.image.version="$VERSION" \

@@ -1,52 +1,55 @@
 #!/bin/sh
-# Restores a snapshot of a clear `backup` repository (format 1, in a directory) without that program. Needs zstd,
-# tar, jq and GNU coreutils; setfattr for extended attributes, root for owners and devices; and beside the files
-# themselves room for their chunks: in the target, or in TMPDIR when that is set. See backup-format.md, "Salvage".
+# Restores a snapshot of a `backup` repository (format 1, in a directory) without that program. Needs zstd, tar, jq and GNU
+# coreutils, for an encrypted one age and openssl too; setfattr for extended attributes, root for owners and devices; and room for
+# the chunks beside the files: in the target, or in TMPDIR when that is set. See backup-format.md, "Salvage".
 # shellcheck disable=SC1091,SC2016,SC2034  # the steps are generated; they use $n
-usage='usage: salvage.sh REPOSITORY [SNAPSHOT] TARGET
+usage='usage: [SALVAGE_IDENTITY=PRIVATE-KEY-FILE] salvage.sh REPOSITORY [SNAPSHOT] TARGET
   SNAPSHOT  the first digits of its id, latest (the default) or latest:NAME
   TARGET    an empty or new directory; a source /srv/data is put at TARGET/srv/data
 exit code 0: all restored, 3: metadata is missing or a file is torn, 1: files are missing, 2: wrong usage'
-set -u
-n=$(printf '\n.') n=${n%.} code=0 CDPATH='' LC_ALL=C
-export LC_ALL && umask 077
-say() { printf 'salvage: %s\n' "$*" >&2; }
-die() { say "$*" && exit 1; } && fail() { say "$*" && code=1; }
+set -u && export LC_ALL=C && umask 077
+n=$(printf '\n.') n=${n%.} code=0 id='' name='' doc='' found=0 end='' keys='' root=false symlinks=false CDPATH=''
+say() { printf 'salvage: %s\n' "$*" >&2; } && die() { say "$*" && exit 1; } && fail() { say "$*" && code=1; }
 w() { [ "$code" = 1 ] || code=3; } # after a tool has said what it could not do
 case $# in 2) set -- "$1" latest "$2" ;; 3) ;; *) printf '%s\n' "$usage" >&2 && exit 2 ;; esac
 for tool in zstd tar jq mktemp tac truncate; do command -v "$tool" >/dev/null || die "$tool is missing"; done
 repo=$(cd -- "$1" && pwd) || die "there is no repository $1"
-jq -e '.format == "chores-backup" and .version == 1 and .features.read == []' "$repo/repo.json" >/dev/null ||
-  die "$repo is no clear repository of format 1"
-id='' name='' doc='' found=0
+read=$(jq -r 'select(.format == "chores-backup" and .version == 1).features.read | join(" ") + "."' "$repo/repo.json")
+case $read in .) ;; encryption.) end=.age ;; *) die "$repo is no repository of format 1 that this script reads" ;; esac
+if [ "$end" ]; then # the key slot that the private key opens has the keys of the documents
+  { identity=$(realpath -e -- "${SALVAGE_IDENTITY-}") && command -v age && command -v openssl; } >/dev/null ||
+    die "$repo is encrypted: name the file with the private key in SALVAGE_IDENTITY, and install age and openssl"
+  for slot in $(jq -r '.keys[] | select(.kind == "age").wrapped' "$repo/repo.json"); do
+    keys="$keys$(printf %s "$slot" | base64 -d | age -d -i "$identity" 2>/dev/null | jq -r '.index_keys[] + " "')"; done
+  [ "$keys" ] || keys=$(jq -r '.index_keys[] + " "' "${SALVAGE_KEY_FILE:-/dev/null}" || :); [ "$keys" ] || die "$identity does not open $repo: name its key file in SALVAGE_KEY_FILE"
+fi
+document() { # a sealed one has 16 bytes of header, 12 of nonce, ChaCha20 from block 1 on, and a tag of 16, which openssl cannot check
+  for key in ${keys:-none}; do
+    if [ "$end" ]; then tail -c +29 -- "$1" | head -c -16 | openssl enc -d -chacha20 -K "$key" -iv "01000000$(od -An -tx1 -j16 -N12 -- "$1" | tr -d ' ')"
+    else cat -- "$1"; fi | jq -ce 'select(type == "object")' 2>/dev/null && return; done; }
 case $2 in latest) ;; latest:*) name=${2#latest:} ;; *[!0-9a-f]*) die "$2 is no snapshot" ;; *) id=$2 ;; esac
-for file in "$repo/snapshots/"*-"$id"*.json; do
-  jq -e --arg id "$id" --arg name "$name" '.version == 1 and ($id != "" or .state != "failed") and
-    ($name == "" or .name == $name)' "$file" >/dev/null && doc=$file && found=$((found + 1))
+for file in "$repo/snapshots/"*-"$id"*.json"${end:+.enc}"; do
+  document "$file" | jq -e --arg id "$id" --arg name "$name" '(.version == 1 or .version == 2) and
+    ($id != "" or .state != "failed") and ($name == "" or .name == $name)' >/dev/null && doc=$file && found=$((found + 1))
 done
-[ "$doc" ] || die "$repo has no snapshot $2"
-[ -z "$id" ] || [ "$found" = 1 ] || die "$id fits $found snapshots: give more digits"
+{ [ "$doc" ] || die "$repo has no snapshot $2"; } && { [ -z "$id" ] || [ "$found" = 1 ] || die "$id fits $found snapshots: give more digits"; }
 say "restoring ${doc##*/} to $3"
 { mkdir -p -- "$3" && cd -- "$3" && [ -z "$(ls -A)" ]; } || die "$3 is not an empty directory"
 { work=$(mktemp -d "${TMPDIR:-$PWD}/.salvage-XXXXXX") && mkdir "$work/chunks"; } || die "cannot make a directory"
-trap 'rm -rf -- "$work"' EXIT && trap 'exit 130' HUP INT TERM
-
+trap 'rm -rf -- "$work"' EXIT && trap 'exit 130' HUP INT TERM && document "$doc" >"$work/doc" && doc=$work/doc
 # Packs to files named by chunk id. Only whole packs: half a chunk would be taken for a chunk.
-jq -r '.packs[]' "$doc" >"$work/packs" || die "$doc is damaged"
+jq -r '.packs[]' "$doc" >"$work/packs" || die "the snapshot is damaged"
 while read -r id; do
-  pack=$repo/packs/$(printf %.2s "$id")/$id.tar.zst
-  if ! zstd -tq -- "$pack"; then fail "what only the pack $id has will be missing"
-  elif ! zstd -dcq -- "$pack" | tar -xof - -C "$work/chunks"; then die "cannot unpack $pack"; fi
-done <"$work/packs"
+  pack=$repo/packs/$(printf %.2s "$id")/$id.tar.zst$end
+  [ ! "$end" ] || { age -d -i "$identity" "$pack" >"$work/pack" || : >"$work/pack"; pack=$work/pack; }
+  if [ ! -s "$pack" ] || ! zstd -tq -- "$pack"; then fail "what only the pack $id has will be missing"
+  elif ! zstd -dcq -- "$pack" | tar -xof - -C "$work/chunks"; then die "cannot unpack $pack"; fi; done <"$work/packs"
 # From the root down the lists of ids to the entries.
-jq -r .tree.root "$doc" >"$work/tree"
-depth=$(jq .tree.depth "$doc")
+jq -r .tree.root "$doc" >"$work/tree" && depth=$(jq .tree.depth "$doc")
 while [ "$depth" -ge 0 ]; do
-  mv "$work/tree" "$work/ids"
+  mv "$work/tree" "$work/ids" && depth=$((depth - 1))
   while read -r id; do cat -- "$work/chunks/${id##*/}" || exit 1; done <"$work/ids" >"$work/tree" || die "the tree is damaged"
-  depth=$((depth - 1))
 done
-
 # Entries to shell commands. A word is quoted; bytes that are not UTF-8 go through printf, as a new line does through $n.
 words='def bytes: [explode[] | select(. != 61) | . - (if . > 96 then 71 elif . > 64 then 65 elif . > 47 then -4 elif . == 43 then -19 else -16 end)]
   as $d | [range($d | length * 3 / 4 | floor) * 8 | (. / 6 | floor) as $i | ($d[$i] * 64 + ($d[$i + 1] // 0)) / [16, 0, 4, 0, 1][. % 6] | floor % 256];
@@ -71,19 +74,16 @@ jq -n --argjson entries "$(jq .tree.entries "$doc")" "$words"'reduce (inputs | s
   | if .n > 0 and $p <= .p or .leaf != null and $p[:.leaf | length] == .leaf then error("paths out of order") else
   {n: (.n + 1), p: $p, leaf: (if $e.type == "dir" then null else $p end)} end) | .n == $entries or error("entries are missing")
 ' "$work/tree" >/dev/null || die "the tree is damaged"
-d() { (umask 022 && exec mkdir -p "$@") || fail "directories are missing"; }
+h() { [ ! "$f" ] || truncate -s "+$1" "$f" || lose; } && d() { (umask 022 && exec mkdir -p "$@") || fail "directories are missing"; }
 f() { { f=$1 && set -C && printf '' >"$f"; } || lose; set +C; } # -C: never write to what is there
 c() { [ $# = 0 ] || [ ! "$f" ] || (cd "$work/chunks" && exec cat -- "$@") >>"$f" || lose; }
-h() { [ ! "$f" ] || truncate -s "+$1" "$f" || lose; }
 lose() { printf 'salvage: left out, a part is missing: %s\n' "$f" >>"$work/lost" && rm -f "$f" && f='' code=1; }
 l() { { { ! "$symlinks" || [ -L "$1" ]; } && ln -PT "$1" "$2"; } || fail "the link $2 is missing"; }
-x() { setfattr -h -n "$1" -v "$2" "$3"; }
+x() { setfattr -h -n "$1" -v "$2" "$3"; } && { [ "$(id -u)" != 0 ] || root=true; }
 command -v setfattr >/dev/null || { say "no setfattr: extended attributes are not restored" && x() { false; }; }
-root=false symlinks=false && [ "$(id -u)" != 0 ] || root=true
 step() { # `step tac` does the generated commands in reverse
   jq -nr --argjson root $root --argjson symlinks $symlinks "$words $2" "$work/tree" >"$work/step" || die "the tree is damaged"
-  "$1" "$work/step" >"$work/commands" && . "$work/commands"
-}
+  "$1" "$work/step" >"$work/commands" && . "$work/commands"; }
 step cat 'batches(100; inputs | select(.type == "dir")) | "d " + (map(here) | join(" "))'
 step cat 'inputs | if .more then .more | pieces elif linked or .type == "dir" then "f="
   elif .type == "file" then "f \(here)", (if .torn then "say torn: \(here) && w" else empty end), (.data // [] | pieces)

@@ -100,6 +100,8 @@ pub(crate) fn read_in_order<E>(
 /// A frame to be fetched and where its content goes.
 struct Job {
     pack: PackId,
+    /// Length of the pack.
+    pack_bytes: u64,
     frame: FramePlace,
     reply: Sender<Result<Vec<u8>, ReadError>>,
 }
@@ -123,7 +125,7 @@ fn fetch(
     decompressor: &mut Decompressor,
     job: &Job,
 ) -> Result<Vec<u8>, ReadError> {
-    let stored = repository.store().get_range(&job.pack.key(), range_of(&job.frame))?;
+    let stored = repository.read_pack(job.pack, job.pack_bytes, range_of(&job.frame))?;
     let mut content = Vec::new();
     decompressor
         .frame(&stored, job.frame.content, &mut content)
@@ -259,7 +261,7 @@ impl<E, N: FnMut() -> Result<Option<Entry>, E>> Plan<'_, N> {
         let pack = self.index.pack(place.pack)?;
         let at = pack.frames.get(place.frame as usize)?;
         let (reply, content) = bounded(1);
-        self.jobs.send(Job { pack: pack.id, frame: *at, reply }).ok()?;
+        self.jobs.send(Job { pack: pack.id, pack_bytes: pack.bytes, frame: *at, reply }).ok()?;
         if self.kept.len() >= FRAMES_KEPT {
             self.kept.pop_front();
         }

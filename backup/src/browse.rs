@@ -12,6 +12,7 @@ mod snapshots;
 mod stats;
 pub(crate) mod text;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -31,6 +32,9 @@ pub use find::{FindOptions, FindReport, VERSIONS_MAX, find};
 pub use list::{ListOptions, ls};
 pub use snapshots::{SnapshotsOptions, SnapshotsReport, snapshots};
 pub use stats::{KindStats, RepositoryStats, stats};
+
+/// Most names of one directory that are kept.
+const NAMES_MAX: usize = 100_000;
 
 /// Why a question has no, or no whole, answer.
 #[derive(Debug, thiserror::Error)]
@@ -99,6 +103,27 @@ fn write_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), Browse
 
 fn index_of(repository: &Repository, snapshot: &Snapshot) -> Result<Index, BrowseError> {
     Ok(repository.index_for_reading([snapshot])?.0)
+}
+
+/// The names of what is directly in the directory at `path` (without its leading `/`); bytes that are not UTF-8
+/// replaced.
+pub(crate) fn names_in(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    path: &[u8],
+) -> Result<BTreeSet<String>, BrowseError> {
+    let index = index_of(repository, snapshot)?;
+    let selection = Selection { paths: vec![path.to_vec()], ..Selection::default() };
+    let mut entries = Entries::new(repository, &index, snapshot, selection)?;
+    let mut names = BTreeSet::new();
+    while let Some(entry) = entries.next()? {
+        let below = entry.path.strip_prefix(path).unwrap_or_default();
+        let name = below.strip_prefix(b"/").unwrap_or(below);
+        if !name.is_empty() && !name.contains(&b'/') && names.len() < NAMES_MAX {
+            names.insert(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    Ok(names)
 }
 
 /// The chosen entries of one snapshot, in tree order. Content is not read.

@@ -3,7 +3,8 @@
 //! Disposable: without it a run reads everything and stores nothing twice. A record holds a path's stat
 //! and its finished tree lines; a path whose size, times and inode are the same gets the same lines. The
 //! file is a row of blocks, each with its length and BLAKE3 hash, and is read as a stream: a damaged block
-//! ends the cache, it never becomes a backup.
+//! ends the cache, it never becomes a backup. That of an encrypted repository has paths in it which the place where it lies
+//! need not know, so its blocks are encrypted.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -11,11 +12,14 @@ use std::path::{Path, PathBuf};
 
 use crate::chunk::{ChunkId, ID_BYTES};
 use crate::entry::{Timestamp, tree_order};
+use crate::keys::index_key::{CACHE_SEAL_BYTES, CacheKey};
 use crate::pack::{take_u32, u32_of};
 use crate::walk::{FileType, Stat};
 
 const MAGIC: &[u8; 8] = b"CHORESCA";
 const VERSION: u32 = 1;
+/// Of a file whose blocks are encrypted.
+const VERSION_SEALED: u32 = 2;
 const HASH_BYTES: usize = 32;
 
 /// A block is written when it has at least this many bytes; a longer record is a block of its own.
@@ -66,6 +70,10 @@ impl Identity {
         out.extend_from_slice(&self.inode.to_le_bytes());
     }
 }
+
+/// Where an [`Identity`] has the seconds of its times.
+const MTIME_AT: usize = 1 + 8;
+const CTIME_AT: usize = MTIME_AT + 12;
 
 /// Bytes of an [`Identity`].
 const IDENTITY_BYTES: usize = 1 + 8 + 12 + 12 + 8;
@@ -127,6 +135,15 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether it changed at or after this second.
+    fn is_racy(&self, from: i64) -> bool {
+        let seconds = |at: usize| {
+            let bytes = self.identity.get(at..).and_then(|bytes| bytes.first_chunk());
+            bytes.map_or(i64::MAX, |seconds| i64::from_le_bytes(*seconds))
+        };
+        seconds(MTIME_AT) >= from || seconds(CTIME_AT) >= from
+    }
+
     /// Length of the file in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -153,6 +170,7 @@ impl<'a> Record<'a> {
 #[derive(Debug)]
 pub struct CacheReader {
     file: BufReader<File>,
+    key: Option<CacheKey>,
     block: Vec<u8>,
     /// Start of the first record of `block` not yet passed.
     at: usize,
@@ -160,17 +178,17 @@ pub struct CacheReader {
 }
 
 impl CacheReader {
-    /// Opens the cache at `path`; `None` when there is none that can be used.
+    /// Opens the cache at `path`; `None` when there is none that can be used. With a key it is an encrypted one.
     #[must_use]
-    pub fn open(path: &Path) -> Option<Self> {
+    pub fn open(path: &Path, key: Option<CacheKey>) -> Option<Self> {
         let mut file = BufReader::with_capacity(BLOCK_TARGET_BYTES, File::open(path).ok()?);
         let mut header = [0; MAGIC.len() + 4];
         file.read_exact(&mut header).ok()?;
         let version = header.strip_prefix(MAGIC)?;
-        if *version != VERSION.to_le_bytes() {
+        if *version != version_of(key.as_ref()).to_le_bytes() {
             return None;
         }
-        Some(Self { file, block: Vec::new(), at: 0, ended: false })
+        Some(Self { file, key, block: Vec::new(), at: 0, ended: false })
     }
 
     /// The record of `path`, if there is one. Paths must be asked for in tree order.
@@ -196,17 +214,22 @@ impl CacheReader {
     fn next_block(&mut self) -> bool {
         self.at = 0;
         self.block.clear();
-        let mut header = [0; 4 + HASH_BYTES];
-        if self.file.read_exact(&mut header).is_err() {
+        let mut length = [0; 4];
+        let (mut hash, mut seal) = ([0; HASH_BYTES], [0; CACHE_SEAL_BYTES]);
+        let proof = if self.key.is_some() { seal.as_mut_slice() } else { hash.as_mut_slice() };
+        if self.file.read_exact(&mut length).and_then(|()| self.file.read_exact(proof)).is_err() {
             return false;
         }
-        let Some((length, hash)) = take_u32(&header) else { return false };
+        let length = u32::from_le_bytes(length);
         if length == 0 || length as usize > BLOCK_BYTES_MAX {
             return false;
         }
         let read = (&mut self.file).take(u64::from(length)).read_to_end(&mut self.block);
         let sound = read.is_ok_and(|read| read == length as usize)
-            && blake3::hash(&self.block).as_bytes() == hash;
+            && match &self.key {
+                Some(key) => key.open(&mut self.block, &seal),
+                None => *blake3::hash(&self.block).as_bytes() == hash,
+            };
         if !sound {
             self.block.clear();
         }
@@ -218,6 +241,7 @@ impl CacheReader {
 #[derive(Debug)]
 pub struct CacheWriter {
     file: BufWriter<File>,
+    key: Option<CacheKey>,
     temporary: PathBuf,
     path: PathBuf,
     block: Vec<u8>,
@@ -227,8 +251,9 @@ pub struct CacheWriter {
 }
 
 impl CacheWriter {
-    /// Begins a cache that will be at `path`. `run_start` is the time of the run's begin in seconds.
-    pub fn create(path: &Path, run_start: i64) -> io::Result<Self> {
+    /// Begins a cache that will be at `path`, encrypted with `key` where there is one. `run_start` is the time of the run's
+    /// begin in seconds.
+    pub fn create(path: &Path, run_start: i64, key: Option<CacheKey>) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory)?;
         }
@@ -245,14 +270,17 @@ impl CacheWriter {
         file.set_len(0)?;
         let mut file = BufWriter::with_capacity(BLOCK_TARGET_BYTES, file);
         file.write_all(MAGIC)?;
-        file.write_all(&VERSION.to_le_bytes())?;
+        file.write_all(&version_of(key.as_ref()).to_le_bytes())?;
         let path = path.to_owned();
         let racy_from = run_start.saturating_sub(RACY_SECONDS);
-        Ok(Self { file, temporary, path, block: Vec::new(), racy_from, finished: false })
+        Ok(Self { file, key, temporary, path, block: Vec::new(), racy_from, finished: false })
     }
 
-    /// Takes a record over from the last run.
+    /// Takes a record over from the last run; not where its times are too near to this one.
     pub fn copy(&mut self, record: &Record<'_>) -> io::Result<()> {
+        if record.is_racy(self.racy_from) {
+            return Ok(());
+        }
         self.block.extend_from_slice(record.raw);
         self.end_record()
     }
@@ -303,7 +331,14 @@ impl CacheWriter {
             return Ok(());
         }
         self.file.write_all(&u32_of(self.block.len()).to_le_bytes())?;
-        self.file.write_all(blake3::hash(&self.block).as_bytes())?;
+        match &self.key {
+            Some(key) => {
+                let seal = key.seal(&mut self.block);
+                self.file
+                    .write_all(&seal.ok_or_else(|| io::Error::other("it cannot be encrypted"))?)?;
+            }
+            None => self.file.write_all(blake3::hash(&self.block).as_bytes())?,
+        }
         self.file.write_all(&self.block)?;
         self.block.clear();
         Ok(())
@@ -319,15 +354,28 @@ impl Drop for CacheWriter {
     }
 }
 
-/// The cache file of one job: its name and roots in one repository.
+fn version_of(key: Option<&CacheKey>) -> u32 {
+    if key.is_some() { VERSION_SEALED } else { VERSION }
+}
+
+/// The cache file of one job: its name and roots in one repository. In an encrypted one it does not tell them.
 #[must_use]
-pub fn path_of(directory: &Path, repository: &str, name: &str, roots: &[&[u8]]) -> PathBuf {
-    let mut hasher = blake3::Hasher::new();
+pub fn path_of(
+    directory: &Path,
+    repository: &str,
+    name: &str,
+    roots: &[&[u8]],
+    key: Option<&CacheKey>,
+) -> PathBuf {
+    let mut job = Vec::new();
     for part in [name.as_bytes()].iter().chain(roots) {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
+        job.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        job.extend_from_slice(part);
     }
-    let hash = hasher.finalize().to_hex();
+    let hash = match key {
+        Some(key) => key.name_of(&job),
+        None => blake3::hash(&job).to_hex().to_string(),
+    };
     directory.join(repository).join(format!("{}.cache", hash.get(..32).unwrap_or_default()))
 }
 

@@ -19,6 +19,7 @@ use chores_common::progress::Progress;
 use chores_common::shutdown::Shutdown;
 
 use crate::index::{Index, IndexedPack, KnownPack};
+use crate::mark::MarkError;
 use crate::pack::{Decompressor, PACK_BYTES_MAX, PackId};
 use crate::reader::ReadError;
 use crate::repository::{Operation, Repository, RepositoryError};
@@ -27,7 +28,7 @@ use crate::threads;
 use bad::{BadPack, BadPacks};
 pub use output::{write_json, write_text};
 pub use percent::{InvalidPercent, Percent};
-use verify::{Expected, Verifier};
+use verify::{Expected, Stored, Verifier};
 
 /// Problems of objects, and warnings, kept for the report; the counts go on. As many again are kept of
 /// the paths they hurt.
@@ -97,6 +98,12 @@ pub struct CheckReport {
     pub temporary_bytes: u64,
     /// Packs that an index names but no snapshot needs.
     pub unused_packs: u64,
+    /// Packs in the store that are marked for removal.
+    pub marked_packs: u64,
+    /// Their length in bytes.
+    pub marked_bytes: u64,
+    /// No private key was given: trees and content were not read.
+    pub keyless: bool,
 }
 
 impl CheckReport {
@@ -150,7 +157,10 @@ pub fn check(
     shutdown: &Shutdown,
 ) -> Result<CheckReport, CheckError> {
     repository.permit(Operation::Read)?;
-    let mut report = CheckReport::default();
+    if options.read_data.is_some() {
+        repository.require_identity()?;
+    }
+    let mut report = CheckReport { keyless: !repository.can_read(), ..CheckReport::default() };
     // Runs write packs, then the index, then the snapshot: read the other way round, all that a document
     // names must be there already.
     let snapshots = read_snapshots(repository, &mut report)?;
@@ -167,9 +177,23 @@ pub fn check(
     report.temporary_bytes = temporaries.iter().map(|file| file.size).sum();
     let marked = marked_packs(repository, &mut report)?;
 
-    count_packs(&index, &snapshots, &stored, &mut report);
-    let mut bad = unreadable_packs(unreadable)?;
-    bad.extend(misfits(&index, &stored));
+    count_packs(&index, &snapshots, &stored, &marked, &mut report);
+    let mut bad = unreadable_packs(unreadable, &mut report)?;
+    let needed: HashSet<_> = snapshots.iter().flat_map(|(_, snapshot)| &snapshot.packs).collect();
+    for (pack, misfit) in misfits(&index, &stored) {
+        if needed.contains(&pack) || stored.contains_key(&pack) {
+            bad.insert(pack, misfit);
+        } else {
+            report.warn(CheckProblem {
+                object: pack.key(),
+                snapshot: None,
+                path: None,
+                problem: "an index names it, it is not there, and no snapshot needs it: a prune is at work, or the next \
+                          one mends the index"
+                    .to_owned(),
+            });
+        }
+    }
     if let Some(percent) = options.read_data {
         let reads = PackReads {
             repository,
@@ -185,7 +209,17 @@ pub fn check(
         report.object(&pack.key(), bad.problem.clone());
     }
     warn_of_marks(&snapshots, &marked, &mut report);
-    trees::check_all(repository, &index, &snapshots, &bad, options, shutdown, &mut report)?;
+    if !report.keyless {
+        trees::check_all(repository, &index, &snapshots, &bad, options, shutdown, &mut report)?;
+    } else {
+        blame_snapshots(&snapshots, &bad, &mut report);
+    }
+    // The names that these objects have in the store.
+    for problem in report.problems.iter_mut().chain(&mut report.warnings) {
+        if let Some(pack) = PackId::from_key(&problem.object) {
+            problem.object = repository.pack_key(&pack);
+        }
+    }
     Ok(report)
 }
 
@@ -246,8 +280,10 @@ fn marked_packs(
     match repository.marked_packs() {
         Ok(marked) => Ok(marked),
         Err(RepositoryError::Mark(key, error)) => {
-            let problem = format!("it is not a list of marked packs: {error}");
-            report.object(&key, problem);
+            if let MarkError::Version(_) = error {
+                return Err(RepositoryError::Mark(key, error).into());
+            }
+            report.object(&key, chain(&error));
             Ok(HashSet::new())
         }
         Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::Corrupt => {
@@ -262,8 +298,13 @@ fn count_packs(
     index: &Index,
     snapshots: &[(SnapshotName, Snapshot)],
     stored: &BTreeMap<PackId, u64>,
+    marked: &HashSet<PackId>,
     report: &mut CheckReport,
 ) {
+    for bytes in stored.iter().filter(|(id, _)| marked.contains(id)).map(|(_, bytes)| bytes) {
+        report.marked_packs += 1;
+        report.marked_bytes += bytes;
+    }
     let needed: HashSet<_> =
         snapshots.iter().flat_map(|(_, snapshot)| &snapshot.packs).copied().collect();
     let indexed: HashSet<_> = index.packs().iter().map(|pack| pack.id).collect();
@@ -279,8 +320,43 @@ fn count_packs(
 }
 
 /// Packs of snapshots that no index object names and that cannot be read either.
-fn unreadable_packs(unreadable: HashMap<PackId, RepositoryError>) -> Result<BadPacks, CheckError> {
-    unreadable.into_iter().map(|(id, error)| Ok((id, BadPack::whole(damage_of(error)?)))).collect()
+fn unreadable_packs(
+    unreadable: HashMap<PackId, RepositoryError>,
+    report: &mut CheckReport,
+) -> Result<BadPacks, CheckError> {
+    let mut bad = BadPacks::new();
+    for (id, error) in unreadable {
+        if let RepositoryError::NoIdentity(_) = error {
+            report.warn(CheckProblem {
+                object: id.key(),
+                snapshot: None,
+                path: None,
+                problem: "no index names it, and its own can only be read with the private key"
+                    .to_owned(),
+            });
+        } else {
+            bad.insert(id, BadPack::whole(damage_of(error)?));
+        }
+    }
+    Ok(bad)
+}
+
+/// Tells which snapshots name bad packs, where their trees cannot be read.
+fn blame_snapshots(
+    snapshots: &[(SnapshotName, Snapshot)],
+    bad: &BadPacks,
+    report: &mut CheckReport,
+) {
+    for (name, snapshot) in snapshots {
+        for (pack, bad) in snapshot.packs.iter().filter_map(|pack| Some((pack, bad.get(pack)?))) {
+            report.add(CheckProblem {
+                object: pack.key(),
+                snapshot: Some(name.id),
+                path: None,
+                problem: format!("the snapshot names this pack: {}", bad.problem),
+            });
+        }
+    }
 }
 
 /// Packs that are not there, or not as long as the index says.
@@ -367,15 +443,26 @@ impl PackReads<'_> {
         pack: &KnownPack,
         verifier: &mut Verifier<'_>,
     ) -> Result<(u64, Option<BadPack>), CheckError> {
-        let bytes = match self.repository.store().get(&pack.id.key(), PACK_BYTES_MAX) {
+        let key = self.repository.pack_key(&pack.id);
+        let bytes = match self.repository.store().get(&key, PACK_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if is_damage(&error) => {
                 return Ok((0, Some(BadPack::whole(error.to_string()))));
             }
             Err(error) => return Err(error.into()),
         };
+        let stored = Stored::of(&bytes, self.repository.key());
         let expected = Expected { pack, trailer: self.trailers.get(&pack.id) };
-        Ok((bytes.len() as u64, verifier.verify(&bytes, &expected)))
+        match self.repository.open_content_leniently(&pack.id, bytes) {
+            Ok((content, is_damaged)) => {
+                let verdict = verifier.verify(&content, stored, is_damaged, &expected);
+                Ok((stored.bytes, verdict))
+            }
+            Err(error @ RepositoryError::Content(..)) => {
+                Ok((stored.bytes, Some(BadPack::whole(chain(&error)))))
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 
 use fastcdc::v2020::{self as fastcdc2020, Normalization};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 /// No chunk of any kind is longer than this many bytes. A tree line of
 /// [`crate::entry::LINE_BYTES_MAX`] must fit into one.
@@ -62,13 +63,13 @@ impl std::str::FromStr for ChunkId {
 /// The 256-bit key of a repository's chunk ids. Without it nobody can tell from an id which content it
 /// names, nor make two contents with one id.
 #[derive(Clone, PartialEq, Eq)]
-pub struct DedupKey([u8; blake3::KEY_LEN]);
+pub struct DedupKey(Zeroizing<[u8; blake3::KEY_LEN]>);
 
 impl DedupKey {
     /// A key from the system's random number generator.
     pub fn generate() -> Result<Self, getrandom::Error> {
-        let mut key = [0; blake3::KEY_LEN];
-        getrandom::fill(&mut key)?;
+        let mut key = Zeroizing::new([0; blake3::KEY_LEN]);
+        getrandom::fill(key.as_mut_slice())?;
         Ok(Self(key))
     }
 
@@ -86,13 +87,13 @@ impl DedupKey {
     /// 64 hex digits, as `repo.json` of a clear repository stores it.
     #[must_use]
     pub fn to_hex(&self) -> String {
-        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+        blake3::Hash::from_bytes(*self.0).to_hex().to_string()
     }
 
     /// The reverse of [`Self::to_hex`]; `None` when `text` is not 64 hex digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {
-        blake3::Hash::from_hex(text).ok().map(|key| Self(key.into()))
+        blake3::Hash::from_hex(text).ok().map(|key| Self(Zeroizing::new(key.into())))
     }
 }
 

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use chores_common::telemetry::LogFormat;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::Percent;
-use crate::snapshot::Selector;
+use crate::database::TEXT_BYTES_MAX;
+use crate::quiesce::GUARD_VARIABLE;
+use crate::snapshot::{DumpKind, Selector};
 use crate::worker::SOURCE_VARIABLE;
 
 /// Back up volumes: deduplicated, incremental, and readable with plain tar and zstd.
@@ -16,7 +18,8 @@ use crate::worker::SOURCE_VARIABLE;
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
     3 done with warnings, 130 interrupted.\n\
     S3 credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE, \
-    AWS_SESSION_TOKEN or AWS_SESSION_TOKEN_FILE.")]
+    AWS_SESSION_TOKEN or AWS_SESSION_TOKEN_FILE. Passphrase of an encrypted repository: \
+    BACKUP_PASSPHRASE or BACKUP_PASSPHRASE_FILE.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -42,6 +45,12 @@ pub struct CommonArgs {
     /// Whether the bucket is in the path of the URL; by default it is with an endpoint of your own.
     #[arg(long, global = true, env = "BACKUP_S3_PATH_STYLE", value_name = "BOOL")]
     pub s3_path_style: Option<bool>,
+    /// Key file of an encrypted repository: saves, checks and prunes, and reads no content.
+    #[arg(long, global = true, env = "BACKUP_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Private key of an encrypted repository, a file as `age-keygen` makes it: restores.
+    #[arg(long, global = true, env = "BACKUP_IDENTITY_FILE", value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// Where to keep what speeds up the next run; by default inside a repository directory, else /cache
     /// if it exists, else the user's cache directory.
     #[arg(long, global = true, env = "BACKUP_CACHE_DIR", value_name = "DIR")]
@@ -55,6 +64,10 @@ pub struct CommonArgs {
     /// Threads that read, compress or write; all processors by default.
     #[arg(long, global = true, env = "BACKUP_THREADS", value_name = "N")]
     pub threads: Option<u16>,
+    /// Where the journal of paused and stopped containers is kept; by default /state if it exists, else
+    /// ~/.local/state/chores-backup.
+    #[arg(long, global = true, env = "BACKUP_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// The container engine; /var/run/docker.sock by default.
     #[arg(long, global = true, env = "DOCKER_HOST", value_name = "URL")]
     pub engine: Option<String>,
@@ -78,6 +91,12 @@ pub struct CommonArgs {
     pub log_format: LogFormat,
 }
 
+/// The passphrase of an encrypted repository.
+const PASSPHRASE: &str = "BACKUP_PASSPHRASE";
+
+/// The file that has it.
+const PASSPHRASE_FILE: &str = "BACKUP_PASSPHRASE_FILE";
+
 /// Credentials come from the environment only: arguments are visible to every user of the host.
 pub struct Credentials {
     /// `AWS_ACCESS_KEY_ID`.
@@ -86,6 +105,8 @@ pub struct Credentials {
     pub secret_key: (Option<String>, Option<PathBuf>),
     /// `AWS_SESSION_TOKEN` and the file that `AWS_SESSION_TOKEN_FILE` names.
     pub session_token: (Option<String>, Option<PathBuf>),
+    /// `BACKUP_PASSPHRASE` and the file that `BACKUP_PASSPHRASE_FILE` names.
+    pub passphrase: (Option<String>, Option<PathBuf>),
 }
 
 impl Credentials {
@@ -99,6 +120,7 @@ impl Credentials {
             access_key: text("AWS_ACCESS_KEY_ID"),
             secret_key: (text("AWS_SECRET_ACCESS_KEY"), file("AWS_SECRET_ACCESS_KEY_FILE")),
             session_token: (text("AWS_SESSION_TOKEN"), file("AWS_SESSION_TOKEN_FILE")),
+            passphrase: (text(PASSPHRASE), file(PASSPHRASE_FILE)),
         }
     }
 }
@@ -120,7 +142,8 @@ pub fn source_description() -> Option<String> {
 #[must_use]
 pub fn unknown_variables() -> Vec<String> {
     let command = <Cli as clap::CommandFactory>::command();
-    let mut known: Vec<_> = vec![SOURCE_VARIABLE.to_owned()];
+    let mut known =
+        [SOURCE_VARIABLE, GUARD_VARIABLE, PASSPHRASE, PASSPHRASE_FILE].map(str::to_owned).to_vec();
     for command in std::iter::once(&command).chain(command.get_subcommands()) {
         let variables = command.get_arguments().filter_map(|argument| argument.get_env());
         known.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
@@ -140,9 +163,11 @@ pub fn unknown_variables() -> Vec<String> {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a new, empty repository.
-    Init,
+    Init(InitArgs),
     /// Save volumes or paths as a new snapshot.
     Create(CreateArgs),
+    /// Save a database as its own client dumps it, proved whole.
+    Dump(DumpArgs),
     /// Write one plain .tar.zst of paths, without a repository.
     Stream(StreamArgs),
     /// List the snapshots.
@@ -157,14 +182,30 @@ pub enum Command {
     Diff(DiffArgs),
     /// Bring a snapshot back.
     Restore(RestoreArgs),
+    /// Restore a snapshot into a throw-away container and look whether it is good.
+    Drill(DrillArgs),
     /// Write a snapshot as one standard .tar.zst.
     Export(ExportArgs),
+    /// Copy snapshots into another repository, without their sources.
+    Copy(CopyArgs),
     /// Prove that every snapshot can be restored.
     Check(CheckArgs),
+    /// Drop snapshots that are no longer needed.
+    Forget(Box<ForgetArgs>),
+    /// Delete what no snapshot needs any more.
+    Prune(PruneArgs),
+    /// Say who reads an encrypted repository, and change it.
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Show what the repository holds and saves.
     Stats,
     /// Test the surroundings: repository, permissions, engine, cache.
     Doctor(DoctorArgs),
+    /// Let go on what a killed run left paused or stopped; `create` does so by itself.
+    Resume,
+    /// What a guard container runs; never started by hand.
+    #[command(hide = true)]
+    Guard,
     /// Print a completion script for a shell.
     Completions {
         /// bash, elvish, fish, powershell or zsh.
@@ -175,6 +216,69 @@ pub enum Command {
         /// The command; all of them in one page when absent.
         command: Option<String>,
     },
+}
+
+/// Who reads what is saved.
+#[derive(Debug, Args)]
+pub struct RecipientArgs {
+    /// The public half of a key, age1…: its private half restores what is saved.
+    #[arg(long, value_name = "RECIPIENT")]
+    pub recipient: Vec<String>,
+    /// A file with recipients, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub recipients_file: Vec<PathBuf>,
+    /// Whoever knows the passphrase of BACKUP_PASSPHRASE_FILE or BACKUP_PASSPHRASE.
+    #[arg(long)]
+    pub passphrase: bool,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    pub readers: RecipientArgs,
+}
+
+/// `key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List who reads what is saved now.
+    List,
+    /// Let others read too what is saved from now on.
+    Add(KeyAddArgs),
+    /// Let a recipient no longer read what is saved from now on.
+    Remove(KeyRemoveArgs),
+    /// Seal snapshots and indexes with a new key from now on, after a key file was stolen.
+    Rotate(NewKeyFileArgs),
+    /// Write a lost key file anew; needs --identity.
+    Recover(NewKeyFileArgs),
+}
+
+/// Where a new key file goes.
+#[derive(Debug, Args)]
+pub struct NewKeyFileArgs {
+    /// Where to write the new key file; the old ones are refused from then on.
+    #[arg(long, value_name = "FILE")]
+    pub new_key_file: PathBuf,
+}
+
+/// `key add`.
+#[derive(Debug, Args)]
+pub struct KeyAddArgs {
+    #[command(flatten)]
+    pub readers: RecipientArgs,
+    #[command(flatten)]
+    pub new: NewKeyFileArgs,
+}
+
+/// `key remove`.
+#[derive(Debug, Args)]
+pub struct KeyRemoveArgs {
+    /// The recipient.
+    #[arg(long, value_name = "RECIPIENT")]
+    pub recipient: String,
+    #[command(flatten)]
+    pub new: NewKeyFileArgs,
 }
 
 /// What to leave out of a walk.
@@ -221,8 +325,203 @@ pub struct CreateArgs {
     /// Only say what would be stored.
     #[arg(long)]
     pub dry_run: bool,
+    /// Dump the database in this container first, into the same snapshot; its kind is recognised unless it
+    /// is named behind `=`.
+    #[arg(long, value_name = "CONTAINER[=KIND]")]
+    pub dump: Vec<DumpTarget>,
+    #[command(flatten)]
+    pub spool: SpoolArgs,
+    #[command(flatten)]
+    pub quiesce: QuiesceArgs,
+    /// Save the files of a database although it may be writing them.
+    #[arg(long)]
+    pub allow_live_database: bool,
+    /// What is gone since the last snapshot is meant to be: later snapshots are compared with this one.
+    #[arg(long)]
+    pub allow_shrink: bool,
     #[command(flatten)]
     pub worker: WorkerArgs,
+    /// Ask the program that started this worker, over standard input and output, when to read.
+    #[arg(long, hide = true)]
+    pub attended: bool,
+    /// With --attended: read once before.
+    #[arg(long, hide = true, requires = "attended")]
+    pub hot_pass: bool,
+}
+
+/// Containers that hold still while sources are read.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Containers that hold still")]
+pub struct QuiesceArgs {
+    /// Pause this container while the sources are read.
+    #[arg(long, value_name = "CONTAINER")]
+    pub pause: Vec<String>,
+    /// Stop this container while the sources are read, and start it again.
+    #[arg(long, value_name = "CONTAINER")]
+    pub stop: Vec<String>,
+    /// Run a command with `sh -c` in a container before anything is paused or stopped.
+    #[arg(long, value_name = "CONTAINER=CMD", value_parser = hook)]
+    pub pre: Vec<(String, String)>,
+    /// Run a command with `sh -c` in a container when everything goes on; always when one before ran there.
+    #[arg(long, value_name = "CONTAINER=CMD", value_parser = hook)]
+    pub post: Vec<(String, String)>,
+    /// Read once before, then only what changed while containers hold still, and let them go on after this time,
+    /// such as 5s, whatever is left.
+    #[arg(long, value_name = "DURATION", value_parser = chores_common::quantity::duration)]
+    pub max_pause: Option<std::time::Duration>,
+    /// Do without a guard container: if this run is killed, only the next one lets containers go on.
+    #[arg(long)]
+    pub no_guard: bool,
+}
+
+/// `CONTAINER=CMD`.
+fn hook(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((container, command)) if !container.is_empty() && !command.is_empty() => {
+            Ok((container.to_owned(), command.to_owned()))
+        }
+        _ => Err("give CONTAINER=CMD".to_owned()),
+    }
+}
+
+/// The journal that a guard container is given.
+#[must_use]
+pub fn guard_description() -> Option<String> {
+    std::env::var_os(GUARD_VARIABLE).map(|text| text.to_string_lossy().into_owned())
+}
+
+/// Which database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum KindArg {
+    /// Recognised by processes, environment and image.
+    #[default]
+    Auto,
+    /// MySQL, MariaDB, Percona Server.
+    Mysql,
+    /// PostgreSQL.
+    Postgres,
+    /// Redis, Valkey.
+    Redis,
+    /// MongoDB.
+    Mongo,
+    /// SQLite files.
+    Sqlite,
+    /// The command behind `--`.
+    Command,
+}
+
+impl KindArg {
+    /// The kind, unless it is to be recognised.
+    #[must_use]
+    pub fn kind(self) -> Option<DumpKind> {
+        match self {
+            Self::Auto => None,
+            Self::Mysql => Some(DumpKind::Mysql),
+            Self::Postgres => Some(DumpKind::Postgres),
+            Self::Redis => Some(DumpKind::Redis),
+            Self::Mongo => Some(DumpKind::Mongo),
+            Self::Sqlite => Some(DumpKind::Sqlite),
+            Self::Command => Some(DumpKind::Command),
+        }
+    }
+}
+
+/// `CONTAINER[=KIND]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpTarget {
+    /// Name or id.
+    pub container: String,
+    /// Which database.
+    pub kind: KindArg,
+}
+
+impl std::str::FromStr for DumpTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (container, kind) = match text.split_once('=') {
+            Some((container, kind)) => (container, KindArg::from_str(kind, true)?),
+            None => (text, KindArg::Auto),
+        };
+        if container.is_empty() {
+            return Err("name a container".to_owned());
+        }
+        if kind == KindArg::Command {
+            return Err("a command does not fit here: use `backup dump`".to_owned());
+        }
+        Ok(Self { container: container.to_owned(), kind })
+    }
+}
+
+/// What waits for the store while a dump goes on.
+#[derive(Debug, Args)]
+pub struct SpoolArgs {
+    /// Where to keep what the store cannot take as fast as the dump gives it [default: the cache
+    /// directory].
+    #[arg(long, env = "BACKUP_SPOOL_DIR", value_name = "DIR")]
+    pub spool_dir: Option<PathBuf>,
+    /// How much of it, at the most [default: 16G].
+    #[arg(long, env = "BACKUP_SPOOL_MAX", value_name = "SIZE")]
+    pub spool_max: Option<String>,
+}
+
+/// `dump`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("from").required(true).args(["container", "link", "stdin"]))]
+pub struct DumpArgs {
+    /// The container of the database; its own client program is used.
+    #[arg(long, value_name = "CONTAINER")]
+    pub container: Option<String>,
+    /// A linked container, or a name on a network; with client programs of our own container.
+    #[arg(long, value_name = "ALIAS")]
+    pub link: Option<String>,
+    /// Take what another program writes: `pg_dump … | backup dump --stdin --name shop`.
+    #[arg(long, requires = "name", conflicts_with = "command")]
+    pub stdin: bool,
+    /// Which database.
+    #[arg(long, value_name = "KIND", default_value = "auto")]
+    pub kind: KindArg,
+    /// Fail unless the last line begins with this text.
+    #[arg(long, value_name = "TEXT", value_parser = trailer, allow_hyphen_values = true)]
+    pub expect_trailer: Option<String>,
+    /// Take a dump of which nothing proves that it is whole, with a warning.
+    #[arg(long)]
+    pub unproved: bool,
+    /// User in the container, as with `docker exec --user`.
+    #[arg(long, value_name = "USER", requires = "container")]
+    pub user: Option<String>,
+    /// Name of the snapshot [default: the container or the alias].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// A label for the snapshot.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub tag: Vec<String>,
+    /// Host name to record.
+    #[arg(long, env = "BACKUP_HOST", value_name = "NAME")]
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub compression: CompressionArgs,
+    /// Make the repository if there is none.
+    #[arg(long)]
+    pub init: bool,
+    /// Only say what would be dumped.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub spool: SpoolArgs,
+    /// A program and its arguments whose output is the dump; with --kind sqlite the database files.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// A text that the last line of a dump can begin with, and not that of everything.
+fn trailer(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() || text.contains(['\n', '\r']) || text.len() > TEXT_BYTES_MAX {
+        return Err(format!(
+            "not one line of text that is not blank and has at most {TEXT_BYTES_MAX} bytes"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 /// How hard to compress.
@@ -337,11 +636,14 @@ pub struct RestoreArgs {
     #[arg(value_name = "SNAP")]
     pub snapshot: Selector,
     /// Restore below this directory: each source at its own absolute path in it.
-    #[arg(long, value_name = "DIR", required_unless_present = "volume", conflicts_with = "volume")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["volume", "into"], conflicts_with = "volume")]
     pub target: Option<PathBuf>,
     /// Restore into this volume, through the engine; it is made when it is missing.
     #[arg(long, value_name = "NAME")]
     pub volume: Option<String>,
+    /// Restore a database dump into this container, through its own client.
+    #[arg(long, value_name = "CONTAINER", conflicts_with_all = ["target", "volume", "delta"])]
+    pub into: Option<String>,
     /// With --target: put the source at DIR itself.
     #[arg(long, requires = "target")]
     pub strip: bool,
@@ -360,6 +662,37 @@ pub struct RestoreArgs {
     /// snapshot that is not complete: what could not be saved then is removed.
     #[arg(long)]
     pub force: bool,
+    /// With --into: the command that takes a dump which a command made, on its standard input.
+    #[arg(last = true, value_name = "COMMAND", requires = "into")]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    pub worker: WorkerArgs,
+}
+
+/// `drill`.
+#[derive(Debug, Args)]
+pub struct DrillArgs {
+    /// A snapshot: `latest`, `latest:NAME` or the start of its id.
+    #[arg(value_name = "SNAP", required_unless_present = "container")]
+    pub snapshot: Option<Selector>,
+    /// The newest backup of this container or of its database.
+    #[arg(long, value_name = "CONTAINER", conflicts_with = "snapshot")]
+    pub container: Option<String>,
+    /// Only this source or dump of the snapshot, by path or name.
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<String>,
+    /// A shell command that judges copies of the volumes, read-only at their old places: 0 is good.
+    #[arg(long, value_name = "CMD")]
+    pub check: Option<String>,
+    /// Image of the throw-away container [default: the recorded one].
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// More environment for the throw-away container; no secrets, `docker inspect` shows it.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Seconds until the database in it must be ready.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub ready_within: u64,
     #[command(flatten)]
     pub worker: WorkerArgs,
 }
@@ -379,12 +712,145 @@ pub struct ExportArgs {
     pub compression: CompressionArgs,
 }
 
+/// `copy`.
+#[derive(Debug, Args)]
+pub struct CopyArgs {
+    /// Snapshots: `latest`, `latest:NAME` or the start of an id; without any, all.
+    #[arg(value_name = "SNAP")]
+    pub snapshots: Vec<Selector>,
+    /// The repository to copy from: a directory or s3://bucket/prefix. --identity reads it where it is encrypted.
+    #[arg(long, value_name = "PLACE")]
+    pub from: String,
+    /// The repository to copy into [default: --repo]. --key-file saves to it where it is encrypted.
+    #[arg(long, value_name = "PLACE")]
+    pub to: Option<String>,
+    /// Key file of the repository to copy from, as a proof that it is yours.
+    #[arg(long, env = "BACKUP_FROM_KEY_FILE", value_name = "FILE")]
+    pub from_key_file: Option<PathBuf>,
+    /// Only snapshots of this name.
+    #[arg(long)]
+    pub name: Option<String>,
+    #[command(flatten)]
+    pub compression: CompressionArgs,
+    /// Only say what would be copied.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// Read and decode the packs too, all or this share of them.
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, default_missing_value = "100", require_equals = true)]
     pub read_data: Option<Percent>,
+}
+
+/// Rules of `forget`, of which one must be given where no snapshot is named.
+const RULES: [&str; 8] = [
+    "keep_last",
+    "keep_hourly",
+    "keep_daily",
+    "keep_weekly",
+    "keep_monthly",
+    "keep_yearly",
+    "keep_within",
+    "keep_tag",
+];
+
+/// What a source is to `forget`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupArg {
+    /// All snapshots of one name.
+    Name,
+    /// All snapshots of one name and host.
+    Host,
+}
+
+/// `forget`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("rules").multiple(true).args(RULES))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(RULES).arg("snapshots"))]
+pub struct ForgetArgs {
+    /// These snapshots: `latest`, `latest:NAME` or the start of an id; without any, those that the rules let go.
+    #[arg(value_name = "SNAP", conflicts_with = "rules")]
+    pub snapshots: Vec<Selector>,
+    /// Keep the newest N of each source.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_last: Option<u32>,
+    /// Keep the newest of each of the last N hours that have one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_hourly: Option<u32>,
+    /// Keep the newest of each of the last N days (in UTC) that have one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_daily: Option<u32>,
+    /// Keep the newest of each of the last N weeks, from Monday on, that have one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_weekly: Option<u32>,
+    /// Keep the newest of each of the last N months that have one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_monthly: Option<u32>,
+    /// Keep the newest of each of the last N years that have one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep_yearly: Option<u32>,
+    /// Keep all that were made within this time before the newest of their source, such as 30d.
+    #[arg(long, value_name = "DURATION", value_parser = chores_common::quantity::duration)]
+    pub keep_within: Option<std::time::Duration>,
+    /// Keep all with this label.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub keep_tag: Vec<String>,
+    /// With rules: only sources of this name.
+    #[arg(long, conflicts_with = "snapshots")]
+    pub name: Option<String>,
+    /// What a source is: all snapshots of one `name`, or of one name and `host`. Without it those of one name, unless
+    /// hosts take turns in making them: nothing of these goes then.
+    #[arg(long, value_name = "WHAT")]
+    pub group_by: Option<GroupArg>,
+    /// Drop the named snapshots even where one is the newest proved one of its source.
+    #[arg(long, requires = "snapshots")]
+    pub even_newest: bool,
+    /// Only say what would go, and why the others stay.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Prune afterwards, with the usual grace.
+    #[arg(long)]
+    pub prune: bool,
+}
+
+/// Shortest grace: no commit takes that long.
+const GRACE_MIN: std::time::Duration = std::time::Duration::from_secs(60 * 60);
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub struct PruneArgs {
+    /// How old a pack is before it is marked for removal, and a mark before its packs are deleted; at least 1h.
+    #[arg(long, value_name = "DURATION", default_value = PruneArgs::GRACE, value_parser = grace)]
+    pub grace: std::time::Duration,
+    /// Delete at most so much in this run, such as 50GB; the rest is for the next.
+    #[arg(long, value_name = "SIZE", value_parser = chores_common::quantity::size)]
+    pub max_bytes: Option<u64>,
+    /// Go on even where there is no snapshot, so that everything goes.
+    #[arg(long)]
+    pub even_all: bool,
+    /// Only say what would be done, by this machine's clock.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl PruneArgs {
+    /// The usual grace.
+    const GRACE: &str = "24h";
+
+    /// As when nothing is said.
+    #[must_use]
+    pub fn usual() -> Self {
+        let grace = std::time::Duration::from_secs(24 * 60 * 60);
+        Self { grace, max_bytes: None, even_all: false, dry_run: false }
+    }
+}
+
+fn grace(text: &str) -> Result<std::time::Duration, String> {
+    let grace = chores_common::quantity::duration(text).map_err(|error| error.to_string())?;
+    if grace < GRACE_MIN { Err("give at least 1h".to_owned()) } else { Ok(grace) }
 }
 
 /// `doctor`.

@@ -1,17 +1,30 @@
 //! One function a command: settings in, work done by the modules, an answer out.
 
+pub mod key;
+
 pub mod create;
+pub mod quiesce;
 pub mod worker;
+
+pub mod dump;
 
 pub mod stream;
 
 pub mod browse;
 
+pub mod into;
 pub mod restore;
+
+pub mod drill;
 
 pub mod export;
 
+pub mod copy;
+
 pub mod check;
+
+pub mod forget;
+pub mod prune;
 
 use std::io::{self, Write};
 
@@ -98,9 +111,14 @@ impl CommandError {
         match self {
             Self::Setting(_) | Self::Usage(_) => ExitCode::Usage,
             Self::Store(error) if error.kind() == ErrorKind::Invalid => ExitCode::Usage,
-            Self::Repository(RepositoryError::NoSnapshot(..) | RepositoryError::Ambiguous(..)) => {
-                ExitCode::Usage
-            }
+            Self::Repository(
+                RepositoryError::NoSnapshot(..)
+                | RepositoryError::Ambiguous(..)
+                | RepositoryError::Encrypted(_)
+                | RepositoryError::Clear(_)
+                | RepositoryError::NoKeyFile(_)
+                | RepositoryError::NoIdentity(_),
+            ) => ExitCode::Usage,
             Self::Interrupted(_) => ExitCode::Interrupted,
             Self::Repository(_) | Self::Store(_) | Self::Failed(_) | Self::Answer(_) => {
                 ExitCode::Failed
@@ -123,7 +141,15 @@ impl Context<'_> {
 
     /// The repository.
     pub fn repository(&self) -> Result<Repository, CommandError> {
-        Ok(Repository::open(self.store()?)?)
+        let ring = self.settings.keys.ring()?;
+        Ok(Repository::open_with(self.store()?, ring)?)
+    }
+
+    /// The repository, for who reads content: refused where that cannot be decrypted.
+    pub fn readable_repository(&self) -> Result<Repository, CommandError> {
+        let repository = self.repository()?;
+        repository.require_identity()?;
+        Ok(repository)
     }
 
     /// Shows `progress` the way this run shows things.
@@ -142,14 +168,4 @@ impl Context<'_> {
         let mut out = io::stdout().lock();
         writeln!(out, "{line}").and_then(|()| out.flush()).map_err(CommandError::Answer)
     }
-}
-
-/// `init`.
-pub fn init(context: &Context<'_>) -> Result<ExitCode, CommandError> {
-    let repository = Repository::init(context.store()?, jiff::Timestamp::now())?;
-    context.answer(
-        || format!("made a repository at {}; it is not encrypted: who can read the place can read the backups", repository.place()),
-        || serde_json::json!({"event": "summary", "repository": repository.place(), "id": repository.id(), "encrypted": false}),
-    )?;
-    Ok(ExitCode::Done)
 }

@@ -2,12 +2,21 @@
 //! that is there but unusable is an error, never a default.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use chores_common::config::{ConfigError, secret_from};
 use chores_common::object::{Location, LocationError, S3Settings};
+use chores_common::secret::Secret;
 
-use crate::cli::{CommonArgs, CompressionArgs, Credentials};
+use crate::cli::{CommonArgs, CompressionArgs, Credentials, RecipientArgs, SpoolArgs};
+use crate::dump::{SPOOL_MEMORY_BYTES_MAX, SpoolLimits};
+use crate::keys::KeyRing;
+use crate::keys::identity::{Identities, IdentityError};
+use crate::keys::key_file::{KeyFile, KeyFileError};
+use crate::keys::private_file::{self, PrivateFileError};
+use crate::keys::recipient::{self, RecipientError};
 
 /// Memory a run stays within unless told otherwise, in bytes.
 const MEMORY_DEFAULT: u64 = 128 << 20;
@@ -29,6 +38,12 @@ const UPLOADS_MAX: u64 = 8;
 /// Threads at the most.
 const THREADS_MAX: usize = 256;
 
+/// What of a dump may wait in a file, in bytes, unless told otherwise.
+const SPOOL_DEFAULT: u64 = 16 << 30;
+
+/// Shortest passphrase that is taken for a new repository, in characters.
+pub const PASSPHRASE_CHARS_MIN: usize = 12;
+
 /// Longest name or tag, in bytes.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -37,6 +52,9 @@ const LEVEL_FAST: i32 = 1;
 
 /// The cache of an image that has one mounted.
 const IMAGE_CACHE: &str = "/cache";
+
+/// The state directory of an image that has one mounted.
+const IMAGE_STATE: &str = "/state";
 
 /// Name of the cache inside a repository directory.
 const REPOSITORY_CACHE: &str = "cache";
@@ -50,10 +68,73 @@ pub struct Settings {
     pub threads: usize,
     /// Packs on their way at once.
     pub uploads: usize,
+    /// What opens an encrypted repository.
+    pub keys: KeySettings,
     /// Answer in JSON.
     pub json: bool,
     /// Show no progress.
     pub quiet: bool,
+}
+
+/// What opens an encrypted repository, as it was named.
+#[derive(Clone, Debug, Default)]
+pub struct KeySettings {
+    /// The key file.
+    pub key_file: Option<PathBuf>,
+    /// The identity file.
+    pub identity: Option<PathBuf>,
+    /// The passphrase.
+    pub passphrase: Option<Secret>,
+}
+
+impl KeySettings {
+    /// Whether nothing was named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.key_file.is_none() && self.identity.is_none() && self.passphrase.is_none()
+    }
+
+    /// The keys themselves.
+    pub fn ring(&self) -> Result<KeyRing, SettingError> {
+        let key_file = self.key_file.as_ref().map(|path| {
+            KeyFile::parse(&private_file::read("key file", path)?)
+                .map_err(|error| SettingError::KeyFile(path.clone(), error))
+        });
+        let identities = self.identity.as_ref().map(|path| {
+            Identities::parse(&private_file::read("identity file", path)?)
+                .map_err(|error| SettingError::Identity(path.clone(), error))
+        });
+        Ok(KeyRing {
+            key_file: key_file.transpose()?,
+            identities: identities.transpose()?.unwrap_or_default(),
+            passphrase: self.passphrase.clone(),
+        })
+    }
+
+    /// The files it is in: never data of a volume.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.key_file.iter().chain(&self.identity)
+    }
+}
+
+/// The recipients of files and texts, as they were given.
+pub fn recipients(args: &RecipientArgs) -> Result<Vec<String>, SettingError> {
+    let mut texts = args.recipient.clone();
+    for path in &args.recipients_file {
+        let unreadable = |error| SettingError::RecipientsFile(path.clone(), error);
+        let mut text = String::new();
+        let file = File::open(path).map_err(unreadable)?;
+        let read = file.take(private_file::BYTES_MAX + 1).read_to_string(&mut text);
+        if read.map_err(unreadable)? as u64 > private_file::BYTES_MAX {
+            return Err(SettingError::LongRecipients(path.clone()));
+        }
+        let before = texts.len();
+        texts.extend(recipient::lines(&text).map(str::to_owned));
+        if texts.len() == before {
+            return Err(SettingError::NoRecipients(path.clone()));
+        }
+    }
+    Ok(texts)
 }
 
 /// A setting that cannot be used: exit code 2.
@@ -62,6 +143,9 @@ pub enum SettingError {
     /// No repository was named.
     #[error("no repository is named: give --repo PLACE or set BACKUP_REPO")]
     NoRepository,
+    /// The other repository cannot be a place.
+    #[error("--{0} {1} is unusable")]
+    Place(&'static str, String, #[source] LocationError),
     /// The repository cannot be a place.
     #[error("--repo {0} is unusable")]
     Repository(String, #[source] LocationError),
@@ -71,9 +155,59 @@ pub enum SettingError {
     /// A credential is unusable.
     #[error(transparent)]
     Secret(#[from] ConfigError),
+    /// A file with a secret is unusable.
+    #[error(transparent)]
+    PrivateFile(#[from] PrivateFileError),
+    /// The key file is none.
+    #[error("the key file {} is unusable", .0.display())]
+    KeyFile(PathBuf, #[source] KeyFileError),
+    /// The identity file is none.
+    #[error("the identity file {} is unusable", .0.display())]
+    Identity(PathBuf, #[source] IdentityError),
+    /// A file with recipients cannot be read.
+    #[error("cannot read the recipients in {}", .0.display())]
+    RecipientsFile(PathBuf, #[source] io::Error),
+    /// A file that is no list of recipients.
+    #[error("{} is longer than 64 KiB, so it is no list of recipients", .0.display())]
+    LongRecipients(PathBuf),
+    /// A file without recipients.
+    #[error("{} names no recipient", .0.display())]
+    NoRecipients(PathBuf),
+    /// Recipients are unusable.
+    #[error("the recipients are unusable")]
+    Recipients(#[from] RecipientError),
+    /// A passphrase is asked for, and there is none.
+    #[error(
+        "--passphrase takes the passphrase from BACKUP_PASSPHRASE_FILE or BACKUP_PASSPHRASE: set one of them"
+    )]
+    NoPassphrase,
+    /// A passphrase that is easily guessed.
+    #[error(
+        "the passphrase is shorter than {PASSPHRASE_CHARS_MIN} characters, which a machine guesses in no time"
+    )]
+    ShortPassphrase,
+    /// An encrypted repository without a key file could not be written to.
+    #[error(
+        "an encrypted repository needs a key file, which is what saves: name a new file with --key-file FILE"
+    )]
+    NoKeyFile,
+    /// A key file, and nobody to encrypt for.
+    #[error(
+        "a key file or an identity is given, but nobody to encrypt for: add --recipient, --recipients-file or --passphrase, \
+         or leave the keys out for a repository that is not encrypted"
+    )]
+    NobodyReads,
+    /// `create --init` knows nothing of recipients.
+    #[error(
+        "--init makes repositories that are not encrypted, and a key is given: use `backup init --recipient …`"
+    )]
+    InitClear,
     /// A size is not one.
     #[error("--memory {0} is no size of at least 64M: give for example 64M or 1G")]
     Memory(String),
+    /// A size is not one.
+    #[error("--spool-max {0} is no size: give for example 512M or 16G")]
+    Spool(String),
     /// Too many or no threads.
     #[error("--threads {0} is out of range: give 1 to {THREADS_MAX}")]
     Threads(u16),
@@ -107,6 +241,7 @@ impl Settings {
         let uploads = (memory.saturating_sub(others) / MEMORY_PER_PACK).clamp(1, UPLOADS_MAX);
         let (secret, secret_file) = credentials.secret_key;
         let (token, token_file) = credentials.session_token;
+        let (passphrase, passphrase_file) = credentials.passphrase;
         Ok(Self {
             s3: S3Settings {
                 endpoint: args.s3_endpoint.clone(),
@@ -115,6 +250,11 @@ impl Settings {
                 secret_key: secret_from("AWS_SECRET_ACCESS_KEY", secret, secret_file)?,
                 session_token: secret_from("AWS_SESSION_TOKEN", token, token_file)?,
                 path_style: args.s3_path_style,
+            },
+            keys: KeySettings {
+                key_file: args.key_file.clone(),
+                identity: args.identity.clone(),
+                passphrase: secret_from("BACKUP_PASSPHRASE", passphrase, passphrase_file)?,
             },
             threads,
             uploads: usize::try_from(uploads).unwrap_or(1),
@@ -139,8 +279,11 @@ pub fn cache_directory(args: &CommonArgs, repository: &Location) -> Option<PathB
     if let Some(directory) = &args.cache_dir {
         return Some(directory.clone());
     }
-    // A throw-away container keeps nothing but the repository it has mounted.
-    if let Location::Directory(directory) = repository {
+    // A throw-away container keeps nothing but the repository it has mounted. Beside an encrypted one, who has the key file of
+    // another machine could open it.
+    if let Location::Directory(directory) = repository
+        && args.key_file.is_none()
+    {
         return Some(directory.join(REPOSITORY_CACHE));
     }
     if Path::new(IMAGE_CACHE).is_dir() {
@@ -148,6 +291,40 @@ pub fn cache_directory(args: &CommonArgs, repository: &Location) -> Option<PathB
     }
     let home = || std::env::home_dir().filter(|home| home.is_absolute() && home.parent().is_some());
     home().map(|home| home.join(".cache").join("chores-backup"))
+}
+
+/// Where journals of paused and stopped containers go, if there is a place.
+#[must_use]
+pub fn state_directory(args: &CommonArgs) -> Option<PathBuf> {
+    if let Some(directory) = &args.state_dir {
+        return Some(directory.clone());
+    }
+    if Path::new(IMAGE_STATE).is_dir() {
+        return Some(PathBuf::from(IMAGE_STATE));
+    }
+    let home = std::env::home_dir().filter(|home| home.is_absolute() && home.parent().is_some());
+    home.map(|home| home.join(".local/state/chores-backup"))
+}
+
+/// What of a dump may wait for the store, and where. It is not encrypted, so never beside an encrypted repository unless
+/// that was asked for.
+pub fn spool(
+    args: &SpoolArgs,
+    common: &CommonArgs,
+    repository: &Location,
+    is_encrypted: bool,
+) -> Result<SpoolLimits, SettingError> {
+    let file = args.spool_max.as_deref().map_or(Some(SPOOL_DEFAULT), parse_size);
+    let file =
+        file.ok_or_else(|| SettingError::Spool(args.spool_max.clone().unwrap_or_default()))?;
+    let is_beside = matches!(repository, Location::Directory(_)) && common.cache_dir.is_none();
+    let usual = || cache_directory(common, repository).filter(|_| !(is_encrypted && is_beside));
+    let directory = args.spool_dir.clone().or_else(usual);
+    Ok(SpoolLimits {
+        memory: SPOOL_MEMORY_BYTES_MAX,
+        file,
+        directory: directory.unwrap_or_else(std::env::temp_dir),
+    })
 }
 
 /// The compression level that was asked for.

@@ -8,16 +8,19 @@
 //! Packs are written first, then the index, then the snapshot: only the last makes it a backup.
 
 mod assemble;
+mod commit;
 mod content;
 mod packer;
 mod queue;
 mod sequence;
+mod streams;
+mod transfer;
 mod worker;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,25 +31,42 @@ use chores_common::shutdown::Shutdown;
 use crossbeam_channel::bounded;
 
 use crate::cache::{self, CacheReader, CacheWriter};
-use crate::entry::EntryError;
+use crate::entry::{Entry, EntryError, display_path, tree_order};
+use crate::guard::{self, Before};
 use crate::index::Index;
 use crate::pack::PackKind;
+use crate::reader::ChunkReader;
 use crate::repository::{Operation, Repository, RepositoryError};
 use crate::snapshot::{
-    self, Snapshot, SnapshotName, Source, SourceContainer, State, Stats, TreeRoot,
+    self, DumpRecord, Snapshot, SnapshotName, Source, SourceContainer, State, Stats, StoredDump,
+    TreeRoot,
 };
+use crate::tree::TreeReader;
 use crate::walk::{SourceRoot, WalkOptions, walk};
+pub use commit::commit;
+
 use assemble::{Assembled, Assembler};
 use packer::{Added, Packer};
 use queue::TaskQueue;
-use sequence::Sequencer;
+use sequence::{DumpedEntries, Sequencer};
 use worker::Worker;
+
+pub use streams::{FileStore, StoredTree, StreamOptions, store_streams};
+pub use transfer::{Names, TransferError, TransferOptions, transfer};
 
 /// Items that may wait for the tree thread, each a batch of up to 256 KiB; as many as tasks may wait.
 const ITEMS_QUEUED: usize = 64;
 
 /// Age at which a temporary file belongs to no run any more: no single object takes that long.
 const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Snapshots that are looked at for the last one of the same name: as many jobs may share a repository.
+const COMPARED_MAX: usize = 512;
+
+/// What changed so short before a run began whose sources hold still, in seconds, is read again by the next one, and in both
+/// passes of one: writes through a mapping show in mtime only once for as long as a page is dirty (mmap(2)), which is half
+/// a minute (`vm.dirty_expire_centisecs`) and what writing back takes.
+const MAPPED_SECONDS: i64 = 60;
 
 /// What to back up and how.
 #[derive(Debug)]
@@ -65,6 +85,8 @@ pub struct CreateOptions {
     pub sources: Vec<Source>,
     /// The container whose volumes they are.
     pub container: Option<SourceContainer>,
+    /// Dumps that were stored just before, to be part of the snapshot.
+    pub dumps: Vec<StoredDump>,
     /// What to leave out.
     pub walk: WalkOptions,
     /// zstd level, 1 to 19.
@@ -77,8 +99,12 @@ pub struct CreateOptions {
     pub cache: Option<PathBuf>,
     /// Read everything even if it seems unchanged.
     pub read_all: bool,
+    /// What is gone since the last snapshot is meant to be.
+    pub allow_shrink: bool,
     /// Do all but write.
     pub dry_run: bool,
+    /// What was noticed about the sources before: warnings of the snapshot.
+    pub warnings: Vec<String>,
 }
 
 /// What a run did.
@@ -102,9 +128,38 @@ pub enum CreateError {
     /// An entry cannot be written down.
     #[error("cannot describe {0}")]
     Entry(String, #[source] EntryError),
-    /// A prune has marked packs this run refers to.
-    #[error("{0} packs this backup needs were marked for removal while it ran: run it again")]
-    Marked(usize),
+    /// A dump that was stored before is not there.
+    #[error("the dump at {0} cannot be read back: run it again")]
+    Dump(String, #[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Two files of a dump have one name.
+    #[error("the dump gives the file {0:?} twice: name its databases one by one")]
+    Twice(String),
+    /// A source lies where a dump has its files.
+    #[error("the source {0} is in the place of the dump at {1}: give the dump another name")]
+    Overlap(String, String),
+    /// Prunes mark packs as fast as they are stored.
+    #[error("prunes marked packs of this backup {0} times while it was committed: run it again")]
+    Marked(u32),
+    /// A prune has marked what this run refers to, and content cannot be read here.
+    #[error(
+        "a prune marked {0} packs of this backup while it was made, and without the private key they cannot be stored \
+         anew, so it was not committed: run it again, which reads their files again"
+    )]
+    MarkedSealed(usize),
+    /// What the run refers to is not there any more.
+    #[error(
+        "{0} packs this backup needs are gone, so it was not committed: a prune removed them while the run stood still, \
+         or they are lost; run it again, and `backup check`"
+    )]
+    Gone(usize),
+    /// It is not known whether a prune takes away what the snapshot needs, and the snapshot cannot be taken back.
+    #[error(
+        "snapshot {0} was written and may lack packs, and cannot be removed again: drop it with `backup forget {0}`"
+    )]
+    Standing(String, #[source] Box<RepositoryError>),
+    /// What waits for the store cannot be kept.
+    #[error(transparent)]
+    Spool(Box<dyn std::error::Error + Send + Sync>),
     /// No thread could be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -114,12 +169,49 @@ pub enum CreateError {
     /// Another thread failed first.
     #[error("stopped because another part of the run failed")]
     Stopped,
+    /// The sources could not be made to hold still.
+    #[error(transparent)]
+    Still(Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Makes one snapshot.
+/// Makes the sources hold still for as long as they are read.
+pub trait Stillness {
+    /// From when this returns on, they hold still.
+    fn begin(&mut self) -> Result<(), CreateError>;
+
+    /// Everything was read: they may go on. Returns what a person should know; it becomes warnings of the snapshot.
+    fn end(&mut self) -> Result<Vec<String>, CreateError>;
+}
+
+/// How the sources hold still.
+pub struct Still<'a> {
+    /// Who makes them.
+    pub by: &'a mut dyn Stillness,
+    /// Read everything once before, so that only what changes meanwhile is read while they hold still.
+    pub hot_pass: bool,
+}
+
+impl std::fmt::Debug for Still<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Still").field("hot_pass", &self.hot_pass).finish_non_exhaustive()
+    }
+}
+
+/// Makes one snapshot of sources as they are.
 pub fn create(
     repository: &Repository,
     options: &CreateOptions,
+    progress: &Progress,
+    shutdown: &Shutdown,
+) -> Result<CreateReport, CreateError> {
+    create_still(repository, options, None, progress, shutdown)
+}
+
+/// Makes one snapshot of sources that hold still. Whoever calls it lets them go on when it fails.
+pub fn create_still(
+    repository: &Repository,
+    options: &CreateOptions,
+    mut still: Option<Still<'_>>,
     progress: &Progress,
     shutdown: &Shutdown,
 ) -> Result<CreateReport, CreateError> {
@@ -132,28 +224,41 @@ pub fn create(
             Err(error) => tracing::warn!("files of killed runs stay: {error}"),
         }
     }
-    let (index, objects) = repository.index_for_writing()?;
-    for (key, error) in &objects.damaged {
-        tracing::warn!("{key} is left aside, what only it knows is stored again: {}", chain(error));
+    let before = match &still {
+        Some(Still { hot_pass: true, .. }) => hot_pass(repository, options, progress, shutdown)?,
+        _ => Added::default(),
+    };
+    let index = index(repository)?;
+    if let Some(still) = &mut still {
+        still.by.begin()?;
     }
+    let is_second = still.as_ref().is_some_and(|still| still.hot_pass);
+    let pass = if is_second { Pass::Second } else { Pass::Only };
     let (mut assembled, root, cache, added) =
-        store_all(repository, &index, options, progress, shutdown)?;
+        store_all(repository, &index, options, pass, still, progress, shutdown)?;
     let stats = Stats {
-        chunks_added: added.chunks,
-        bytes_added: added.bytes,
-        bytes_stored: added.bytes_stored,
+        chunks_added: before.chunks + added.chunks,
+        bytes_added: before.bytes + added.bytes,
+        bytes_stored: before.bytes_stored + added.bytes_stored,
         duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         ..assembled.stats
     };
+    options.warnings.iter().for_each(|warning| assembled.warn(warning.clone()));
+    let suspicions = suspicions(repository, options, &stats);
+    suspicions.iter().for_each(|suspicion| assembled.warn(suspicion.clone()));
+    let suspicious = !suspicions.is_empty();
+    let dumps: Vec<_> = options.dumps.iter().map(|dump| dump.record.clone()).collect();
     let snapshot = Snapshot {
-        version: snapshot::VERSION,
+        version: snapshot::version_with(&dumps, suspicious),
         name: options.name.clone(),
         time: options.time,
         host: options.host.clone(),
         tags: options.tags.clone(),
         state: if assembled.warning_count == 0 { State::Complete } else { State::Warnings },
-        sources: options.sources.clone(),
+        suspicious,
+        sources: sources_with(&options.sources, &dumps),
         container: options.container.clone(),
+        dumps,
         tree: root,
         stats,
         warning_count: assembled.warning_count,
@@ -164,7 +269,7 @@ pub fn create(
     if options.dry_run {
         return Ok(CreateReport { name: None, snapshot });
     }
-    let name = commit(repository, &snapshot)?;
+    let (name, snapshot) = commit(repository, snapshot)?;
     if let Some(cache) = cache
         && let Err(error) = cache.finish()
     {
@@ -175,15 +280,134 @@ pub fn create(
     Ok(CreateReport { name: Some(name), snapshot })
 }
 
-/// Makes the packs a backup. Packs marked since the run began are on their way out, so a snapshot that
-/// needs one would lose it.
-fn commit(repository: &Repository, snapshot: &Snapshot) -> Result<SnapshotName, CreateError> {
-    let marked = repository.marked_packs()?;
-    let lost = snapshot.packs.iter().filter(|pack| marked.contains(pack)).count();
-    if lost > 0 {
-        return Err(CreateError::Marked(lost));
+/// The chunks that are there, but those of packs that are on their way out.
+fn index(repository: &Repository) -> Result<Index, CreateError> {
+    let (index, objects) = repository.index_for_writing()?;
+    for (key, error) in &objects.damaged {
+        tracing::warn!("{key} is left aside, what only it knows is stored again: {}", chain(error));
     }
-    Ok(repository.put_snapshot(snapshot)?)
+    Ok(index)
+}
+
+/// Which reading of the sources it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    /// There is one.
+    Only,
+    /// While they change; only chunks and cache are wanted of it.
+    Hot,
+    /// Behind [`Pass::Hot`], of what it did not see as it is now.
+    Second,
+}
+
+/// Stores all content and remembers it in the cache.
+fn hot_pass(
+    repository: &Repository,
+    options: &CreateOptions,
+    progress: &Progress,
+    shutdown: &Shutdown,
+) -> Result<Added, CreateError> {
+    let index = index(repository)?;
+    let (_, _, cache, added) =
+        store_all(repository, &index, options, Pass::Hot, None, progress, shutdown)?;
+    match cache.map(CacheWriter::finish) {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            tracing::warn!("the cache cannot be written, so everything is read twice: {error}");
+        }
+        None => tracing::warn!("there is no cache, so everything is read twice"),
+    }
+    Ok(added)
+}
+
+/// What is gone since the last snapshot of this name that is not suspicious itself: what was gone once is told as long as it
+/// is gone and that snapshot is there. A backup does not fail for what it cannot be compared with.
+fn suspicions(repository: &Repository, options: &CreateOptions, stats: &Stats) -> Vec<String> {
+    if options.allow_shrink {
+        return Vec::new();
+    }
+    let names = repository.snapshot_names().unwrap_or_default();
+    for name in names.iter().rev().take(COMPARED_MAX) {
+        match repository.snapshot(name) {
+            Ok(before)
+                if before.name == options.name
+                    && before.state != State::Failed
+                    && !before.suspicious =>
+            {
+                // Dumps come beside what is compared here.
+                let is_dump =
+                    |source: &Source| before.dumps.iter().any(|dump| dump.path == source.path);
+                let sources: Vec<_> =
+                    before.sources.iter().filter(|source| !is_dump(source)).cloned().collect();
+                let id = name.id.short();
+                let before = Before { id: &id, sources: &sources, stats: &before.stats };
+                return guard::suspicions(before, &options.sources, stats);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!("{}", chain(&error)),
+        }
+    }
+    Vec::new()
+}
+
+/// The entries of the dumps, in tree order.
+fn dumped_entries(
+    repository: &Repository,
+    index: &Index,
+    options: &CreateOptions,
+) -> Result<VecDeque<DumpedEntries>, CreateError> {
+    let mut dumps = Vec::new();
+    for dump in &options.dumps {
+        let path = &dump.record.path;
+        let folder = path.trim_start_matches('/').as_bytes();
+        let overlap = options.roots.iter().find(|root| {
+            let source = root.path();
+            is_beneath(source, folder) || is_beneath(folder, source)
+        });
+        if let Some(root) = overlap {
+            return Err(CreateError::Overlap(display_path(root.path()), path.clone()));
+        }
+        let entries = if dump.entries.is_empty() {
+            read_back(repository, index, dump)?
+        } else {
+            dump.entries.clone()
+        };
+        let warnings = dump.warnings.clone();
+        dumps.push(DumpedEntries { folder: folder.to_vec(), entries, warnings });
+    }
+    dumps.sort_by(|left, right| tree_order(&left.folder, &right.folder));
+    Ok(dumps.into())
+}
+
+/// The entries of a dump that another process has stored.
+fn read_back(
+    repository: &Repository,
+    index: &Index,
+    dump: &StoredDump,
+) -> Result<Vec<Entry>, CreateError> {
+    let unreadable = |error| CreateError::Dump(dump.record.path.clone(), error);
+    let reader = ChunkReader::new(repository, index).map_err(|e| unreadable(Box::new(e)))?;
+    let mut tree = TreeReader::new(&dump.tree, reader);
+    let mut entries = Vec::new();
+    while let Some(entry) = tree.next_entry().map_err(|e| unreadable(Box::new(e)))? {
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// Whether `path` is `folder` or lies in it.
+fn is_beneath(path: &[u8], folder: &[u8]) -> bool {
+    let rest = path.strip_prefix(folder);
+    folder.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// The sources with those that dumps are, in tree order.
+#[must_use]
+pub fn sources_with(sources: &[Source], dumps: &[DumpRecord]) -> Vec<Source> {
+    let dumped = dumps.iter().map(|dump| Source { path: dump.path.clone(), volume: None });
+    let mut all: Vec<_> = sources.iter().cloned().chain(dumped).collect();
+    all.sort_by(|left, right| tree_order(left.path.as_bytes(), right.path.as_bytes()));
+    all
 }
 
 type Stored = (Assembled, TreeRoot, Option<CacheWriter>, Added);
@@ -193,31 +417,30 @@ fn store_all(
     repository: &Repository,
     index: &Index,
     options: &CreateOptions,
+    pass: Pass,
+    still: Option<Still<'_>>,
     progress: &Progress,
     shutdown: &Shutdown,
 ) -> Result<Stored, CreateError> {
+    // Nothing of the first reading is kept but chunks and cache.
+    let dumps = match pass {
+        Pass::Hot => VecDeque::new(),
+        Pass::Only | Pass::Second => dumped_entries(repository, index, options)?,
+    };
     let packer = Packer::new(repository, index, options.level, options.dry_run, progress, shutdown);
     let queue = TaskQueue::default();
-    let (read_cache, write_cache) = caches(repository, options);
+    let (read_cache, write_cache) = caches(repository, options, pass, still.is_some());
     let (items, for_tree) = bounded(ITEMS_QUEUED);
     let tree = thread::scope(|scope| {
-        let uploads: Vec<_> = (0..options.uploads.max(1))
-            .map(|_| {
-                thread::Builder::new()
-                    .name("upload".into())
-                    .spawn_scoped(scope, || packer.upload_all())
-            })
-            .collect();
+        start_uploads(scope, &packer, options.uploads);
         let _close = packer.close_on_drop();
-        // Without any of them the first full pack would wait for ever.
-        let uploads: Vec<_> = uploads.into_iter().filter_map(Result::err).collect();
-        uploads.into_iter().for_each(|error| packer.failure().set(CreateError::Thread(error)));
         let tree = thread::scope(|readers| {
             let packer = &packer;
             let failure = packer.failure();
             let worker = || worker(packer, &queue, repository, options, progress);
             let assembler = packer.stow(PackKind::Tree).and_then(|stow| {
-                let assembler = Assembler::new(stow, worker()?, write_cache, failure);
+                let assembler =
+                    Assembler::new(stow, worker()?, write_cache, pass == Pass::Hot, failure);
                 let tree = thread::Builder::new().name("tree".into());
                 tree.spawn_scoped(readers, move || assembler.run(&for_tree))
                     .map_err(CreateError::Thread)
@@ -235,7 +458,7 @@ fn store_all(
             {
                 let _close = queue.close_on_drop();
                 let mut sequencer =
-                    Sequencer::new(&options.roots, read_cache, packer, &queue, items);
+                    Sequencer::new(&options.roots, read_cache, dumps, packer, &queue, items);
                 let ended = walk(&options.roots, &options.walk, |event| sequencer.event(event));
                 // What broke it off is in the failure already.
                 tracing::debug!(whole = ended.is_continue(), "the walk has ended");
@@ -245,12 +468,35 @@ fn store_all(
                 thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             })
         });
+        // All is read, if not stored yet.
+        let ended = match (still, &tree) {
+            (Some(still), Some(_)) => still.by.end(),
+            _ => Ok(Vec::new()),
+        };
+        let warnings = ended.map_err(|error| packer.failure().set(error)).unwrap_or_default();
         packer.close();
-        tree
+        tree.map(|(root, mut assembled, cache)| {
+            warnings.into_iter().for_each(|warning| assembled.warn(warning));
+            (root, assembled, cache)
+        })
     });
     let added = packer.finish()?;
     let (root, assembled, cache) = tree.ok_or(CreateError::Stopped)?;
     Ok((assembled, root, cache, added))
+}
+
+/// Starts the threads that upload. Without any of them the first full pack would wait for ever.
+fn start_uploads<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    packer: &'scope Packer<'_>,
+    count: usize,
+) {
+    for _ in 0..count.max(1) {
+        let thread = thread::Builder::new().name("upload".into());
+        if let Err(error) = thread.spawn_scoped(scope, || packer.upload_all()) {
+            packer.failure().set(CreateError::Thread(error));
+        }
+    }
 }
 
 fn worker<'run, 'packer>(
@@ -279,15 +525,23 @@ where
 fn caches(
     repository: &Repository,
     options: &CreateOptions,
+    pass: Pass,
+    holds_still: bool,
 ) -> (Option<CacheReader>, Option<CacheWriter>) {
     let Some(directory) = &options.cache else { return (None, None) };
     let roots: Vec<_> = options.roots.iter().map(SourceRoot::path).collect();
-    let path = cache::path_of(directory, repository.id(), &options.name, &roots);
-    let read = if options.read_all { None } else { CacheReader::open(&path) };
+    let key = repository.cache_key();
+    let path = cache::path_of(directory, repository.id(), &options.name, &roots, key.as_ref());
+    let read_all = options.read_all && pass != Pass::Second;
+    let read = if read_all { None } else { CacheReader::open(&path, repository.cache_key()) };
     if options.dry_run {
         return (read, None);
     }
-    let written = CacheWriter::create(&path, options.time.as_second());
+    let margin = if holds_still || pass == Pass::Hot { MAPPED_SECONDS } else { 0 };
+    let written = {
+        let from = options.time.as_second().saturating_sub(margin);
+        CacheWriter::create(&path, from, repository.cache_key())
+    };
     if let Err(error) = &written {
         // On a read-only repository the run fails anyway, and says so once.
         if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem {

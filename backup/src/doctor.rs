@@ -13,6 +13,8 @@ use chores_common::shutdown::Shutdown;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
+use crate::keys::KeyRing;
+
 /// What to look at.
 #[derive(Clone, Copy, Debug)]
 pub struct DoctorOptions<'a> {
@@ -20,6 +22,8 @@ pub struct DoctorOptions<'a> {
     pub location: Option<&'a Location>,
     /// How to reach it.
     pub settings: &'a S3Settings,
+    /// What opens it, where it is encrypted.
+    pub keys: &'a KeyRing,
     /// The engine in the forms of `DOCKER_HOST`; its default socket when absent.
     pub engine_host: Option<&'a str>,
     /// The image that workers are started from, where one is named.
@@ -75,7 +79,13 @@ pub fn doctor(
         })
     };
     if let Some(location) = options.location {
-        tell(probe::repository(location, options.settings, runtime, options.shutdown))?;
+        tell(probe::repository(
+            location,
+            options.settings,
+            options.keys,
+            runtime,
+            options.shutdown,
+        ))?;
     }
     if let Some(cache) = options.cache {
         tell(vec![probe::cache(cache)])?;

@@ -242,6 +242,21 @@ impl Line {
     }
 }
 
+/// The entries of tree lines.
+pub fn parse_entries(lines: &[u8]) -> Result<Vec<Entry>, EntryError> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        match (Line::parse(line)?, entries.last_mut()) {
+            (Line::Entry(entry), _) => entries.push(entry),
+            (Line::More(more), Some(Entry { kind: Kind::File(content), .. })) => {
+                content.extents.extend(more);
+            }
+            (Line::More(_), _) => return Err(EntryError::Field("more")),
+        }
+    }
+    Ok(entries)
+}
+
 /// Splits a file's extents into the groups that share a line.
 struct ExtentGroups<'a>(&'a [Extent]);
 

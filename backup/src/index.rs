@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 
 use crate::chunk::{ChunkId, ID_BYTES};
+use crate::keys::index_key::IndexKeyId;
 use crate::pack::{
     FramePlace, PACK_BYTES_MAX, PackError, PackId, PackIndex, PackKind, take_u32, u32_of,
 };
@@ -26,6 +27,9 @@ pub struct IndexedPack {
     pub bytes: u64,
     /// Its trailer.
     pub index: PackIndex,
+    /// The key that sealed the index object which told of it; none in a clear repository, and for a pack that was just made or
+    /// read.
+    pub sealed_by: Option<IndexKeyId>,
 }
 
 /// Why an index object is unusable.
@@ -82,6 +86,7 @@ pub fn decode(bytes: &[u8]) -> Result<Vec<IndexedPack>, IndexError> {
             id: PackId(ChunkId(*id)),
             bytes: length,
             index: PackIndex::decode(trailer).map_err(IndexError::Pack)?,
+            sealed_by: None,
         });
         rest = after;
     }

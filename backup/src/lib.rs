@@ -44,39 +44,67 @@ pub mod sink;
 
 // The repository.
 pub mod chunk;
+pub mod keys;
 pub mod pack;
 
 pub mod index;
+pub mod mark;
 pub mod snapshot;
+
+pub mod database;
 
 pub mod tree;
 
 pub mod store;
 
+pub mod alive;
 pub mod repository;
+
+pub mod drill_record;
+
+// What is not what it seems.
+pub mod guard;
+
+// Chunks back, for whoever needs them.
+pub mod reader;
+
+mod ahead;
 
 // Into it.
 pub mod cache;
 
 pub mod create;
 
+pub mod dump;
+
+// What is read holds still.
+pub mod quiesce;
+
 // And back.
-pub mod reader;
 pub mod target;
 
 pub mod restore;
 
-mod ahead;
-
 pub mod export;
+
+pub mod copy;
 
 // What it holds, and whether all is well.
 pub mod browse;
 pub mod check;
 pub mod doctor;
 
+// What need not be kept.
+pub mod forget;
+pub mod prune;
+
 // Into volumes and out of them, in a container of its own.
 pub mod worker;
+
+// Dumps back into databases, and whether backups are good.
+pub mod into;
+
+pub mod drill;
 
 // What was typed, what it means, and who does it.
 pub mod cli;
@@ -129,8 +157,9 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
     let context =
         Context { args: &cli.common, settings, runtime: runtime.handle().clone(), shutdown };
     match &cli.command {
-        Command::Init => commands::init(&context),
+        Command::Init(args) => commands::key::init(&context, args),
         Command::Create(args) => commands::create::run(&context, args),
+        Command::Dump(args) => commands::dump::run(&context, args),
         Command::Stream(args) => commands::stream::run(&context, args),
         Command::Snapshots(args) => commands::browse::snapshots(&context, args),
         Command::Ls(args) => commands::browse::ls(&context, args),
@@ -138,10 +167,17 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
         Command::Find(args) => commands::browse::find(&context, args),
         Command::Diff(args) => commands::browse::diff(&context, args),
         Command::Restore(args) => commands::restore::run(&context, args),
+        Command::Drill(args) => commands::drill::run(&context, args),
         Command::Export(args) => commands::export::run(&context, args),
+        Command::Copy(args) => commands::copy::run(&context, args),
         Command::Check(args) => commands::check::run(&context, args),
+        Command::Forget(args) => commands::forget::run(&context, args),
+        Command::Prune(args) => commands::prune::run(&context, args),
+        Command::Key(command) => commands::key::run(&context, command),
         Command::Stats => commands::browse::stats(&context),
         Command::Doctor(args) => commands::check::doctor_run(&context, args),
+        Command::Resume => commands::quiesce::resume(&context),
+        Command::Guard => commands::quiesce::guard(&context),
         Command::Completions { shell } => print(&command_line::completions::<Cli>(*shell)),
         Command::Man { command } => manual(command.as_deref()),
     }

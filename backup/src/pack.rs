@@ -30,6 +30,9 @@ const PACK_CHUNKS_TARGET: usize = 1 << 18;
 /// the index.
 const PACK_SLACK_BYTES: usize = 2 << 20;
 
+/// Random bytes in a pack that make its name its own.
+pub const SALT_BYTES: usize = 16;
+
 /// Longest pack a reader accepts, in bytes.
 pub const PACK_BYTES_MAX: u64 = 64 << 20;
 
@@ -78,14 +81,15 @@ impl std::str::FromStr for PackId {
 }
 
 impl PackId {
-    /// The key of the pack's object: `packs/<first two digits>/<id>.tar.zst`.
+    /// The key of the pack's object in a clear repository: `packs/<first two digits>/<id>.tar.zst`. In an encrypted one
+    /// [`crate::repository::Repository::pack_key`] has it.
     #[must_use]
     pub fn key(&self) -> String {
         let id = self.to_string();
         format!("packs/{}/{id}.tar.zst", id.get(..2).unwrap_or_default())
     }
 
-    /// The reverse of [`Self::key`]; `None` for objects that are no packs.
+    /// The reverse of [`Self::key`]; `None` for objects that are no packs of a clear repository.
     #[must_use]
     pub fn from_key(key: &str) -> Option<Self> {
         let id: Self = key.rsplit('/').next()?.strip_suffix(".tar.zst")?.parse().ok()?;
@@ -166,6 +170,30 @@ pub struct Frame {
     stored: Vec<u8>,
     content_bytes: u32,
     chunks: Vec<(ChunkId, u32, u32)>,
+}
+
+impl Frame {
+    /// The frames of a whole pack as they are stored, in order.
+    pub fn all_of(index: &PackIndex, pack: &[u8]) -> Result<Vec<Self>, PackError> {
+        let mut frames = Vec::with_capacity(index.frames.len());
+        for place in &index.frames {
+            let stored = pack.get(place.start as usize..);
+            let stored = stored
+                .and_then(|rest| rest.get(..place.stored as usize))
+                .ok_or(PackError::Format("it is shorter than its frames"))?;
+            frames.push(Self {
+                stored: stored.to_vec(),
+                content_bytes: place.content,
+                chunks: Vec::new(),
+            });
+        }
+        for chunk in &index.chunks {
+            let frame = frames.get_mut(chunk.frame as usize);
+            let frame = frame.ok_or(PackError::Format("a chunk lies outside its frame"))?;
+            frame.chunks.push((chunk.id, chunk.offset, chunk.length));
+        }
+        Ok(frames)
+    }
 }
 
 impl FrameBuilder {
@@ -327,8 +355,27 @@ impl PackBuilder {
         }));
     }
 
+    /// Adds a chunk that nobody refers to: with random bytes in it no other pack ever has the name of this one.
+    pub fn append_salt(
+        &mut self,
+        salt: [u8; SALT_BYTES],
+        key: &DedupKey,
+        compressor: &mut Compressor,
+    ) -> std::io::Result<()> {
+        let mut frame = FrameBuilder::default();
+        frame.push(key.id_of(&salt), &salt);
+        self.append(frame.seal(compressor)?);
+        Ok(())
+    }
+
     /// Ends the tar, writes index and seek table and names the pack.
     pub fn seal(self, key: &DedupKey, compressor: &mut Compressor) -> std::io::Result<Pack> {
+        let (bytes, index) = self.end(compressor)?;
+        Ok(Pack { id: PackId(key.id_of(&bytes)), bytes, index })
+    }
+
+    /// Ends the tar and writes index and seek table.
+    pub fn end(self, compressor: &mut Compressor) -> std::io::Result<(Vec<u8>, PackIndex)> {
         let index = PackIndex { kind: self.kind, frames: self.frames, chunks: self.chunks };
         let mut bytes = self.bytes;
         let end_blocks = [0; 2 * BLOCK_BYTES];
@@ -354,7 +401,7 @@ impl PackBuilder {
         bytes.extend_from_slice(&u32_of(count).to_le_bytes());
         bytes.push(0);
         bytes.extend_from_slice(&SEEKABLE_MAGIC.to_le_bytes());
-        Ok(Pack { id: PackId(key.id_of(&bytes)), bytes, index })
+        Ok((bytes, index))
     }
 }
 

@@ -6,6 +6,7 @@ use chores_common::object::{ErrorKind, ObjectError};
 
 use crate::chunk::ChunkId;
 use crate::index::{Index, PackNumber, Place};
+use crate::keys::content::ContentError;
 use crate::pack::{Decompressor, FramePlace, PackError, PackId};
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::PieceSource;
@@ -25,6 +26,9 @@ pub enum ReadError {
     /// The frame does not decode.
     #[error("{} is damaged", .0.key())]
     Pack(PackId, #[source] PackError),
+    /// What was stored does not decrypt.
+    #[error("{} cannot be read", .0.key())]
+    Sealed(PackId, #[source] ContentError),
     /// The frame decodes to something else.
     #[error("{pack} is damaged: the chunk {chunk} in it has another content", pack = .pack.key())]
     Content {
@@ -41,24 +45,37 @@ pub enum ReadError {
     Decompress(#[source] std::io::Error),
 }
 
+impl From<RepositoryError> for ReadError {
+    fn from(error: RepositoryError) -> Self {
+        match error {
+            RepositoryError::Store(error) => Self::Store(error),
+            RepositoryError::Content(pack, error) => Self::Sealed(pack, error),
+            error => Self::Repository(Box::new(error)),
+        }
+    }
+}
+
 impl ReadError {
     /// The object at fault, where it is known.
     #[must_use]
     pub fn object(&self) -> Option<String> {
         match self {
             Self::Store(error) => Some(error.key().to_owned()),
-            Self::Pack(pack, _) | Self::Content { pack, .. } => Some(pack.key()),
+            Self::Pack(pack, _) | Self::Sealed(pack, _) | Self::Content { pack, .. } => {
+                Some(pack.key())
+            }
             Self::Missing(_) | Self::Decompress(_) | Self::Repository(_) => None,
         }
     }
 
     /// Whether it concerns this copy of a chunk only, so that another may be whole.
-    fn is_damage(&self) -> bool {
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         match self {
             Self::Store(error) => {
                 matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt)
             }
-            Self::Missing(_) | Self::Pack(..) | Self::Content { .. } => true,
+            Self::Missing(_) | Self::Pack(..) | Self::Sealed(..) | Self::Content { .. } => true,
             Self::Decompress(_) | Self::Repository(_) => false,
         }
     }
@@ -130,7 +147,7 @@ impl<'a> ChunkReader<'a> {
         } else {
             let pack = self.index.pack(place.pack).ok_or(ReadError::Missing(id))?;
             let at = pack.frames.get(place.frame as usize).ok_or(ReadError::Missing(id))?;
-            let stored = self.repository.store().get_range(&pack.id.key(), range_of(at))?;
+            let stored = self.repository.read_pack(pack.id, pack.bytes, range_of(at))?;
             // The oldest buffer is used again.
             let oldest =
                 if self.frames.len() >= FRAMES_KEPT { self.frames.pop_front() } else { None };

@@ -1,28 +1,37 @@
 //! A repository: the objects of `docs/backup-format.md` in one store.
 
+mod encryption;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use chores_common::object::{ErrorKind, Location, ObjectError};
+use chores_common::object::{ErrorKind, Location, ObjectError, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
+use crate::alive::SignOfLife;
 use crate::chunk::{ChunkerParams, Cutter, DedupKey, UnusableParams};
 use crate::index::{self, INDEX_BYTES_MAX, Index, IndexError, IndexedPack};
+use crate::keys::KeyRing;
+use crate::keys::content::ContentError;
+use crate::keys::index_key::{self, IndexKeyId, IndexKeys, OVERHEAD_BYTES, SealError};
+use crate::keys::slot::KeySlot;
+use crate::mark::{self, Mark, MarkError};
 use crate::pack::{PACK_BYTES_MAX, Pack, PackError, PackId, PackIndex};
 use crate::snapshot::{SNAPSHOT_BYTES_MAX, Selector, Snapshot, SnapshotError, SnapshotName, State};
 use crate::store::Store;
 use crate::threads;
+use encryption::{EncryptionParams, Sealing};
+pub use encryption::{Keep, KeyChange, KeyHolder, KeysError};
 
 /// The key of the document every repository starts with.
 pub const FORMAT_KEY: &str = "repo.json";
 /// Longest `repo.json` in bytes.
 const FORMAT_BYTES_MAX: u64 = 1 << 20;
-/// Version of the mark documents this program reads.
-const MARK_VERSION: u32 = 1;
-/// Longest mark document in bytes.
-const MARK_BYTES_MAX: u64 = 16 << 20;
+/// How often the index is listed again because a prune rewrites it meanwhile.
+const INDEX_LISTINGS_MAX: u32 = 4;
 /// How many small objects are fetched at once.
 const FETCHES: usize = 8;
 
@@ -55,6 +64,9 @@ struct FormatFile {
     hash: HashParams,
     /// Key slots of an encrypted repository; empty in a clear one.
     keys: Vec<KeySlot>,
+    /// How an encrypted repository is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encryption: Option<EncryptionParams>,
     /// BLAKE3 of this document with an empty checksum.
     checksum: String,
 }
@@ -74,15 +86,6 @@ struct HashParams {
     /// The dedup key of a clear repository in hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     key: Option<String>,
-}
-
-/// A wrapped key: who can unwrap it, and the ciphertext.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KeySlot {
-    kind: String,
-    recipient: String,
-    wrapped: String,
 }
 
 /// What is read of `repo.json` before it is trusted to be of this version.
@@ -123,6 +126,39 @@ pub enum RepositoryError {
         /// The feature or version.
         feature: String,
     },
+    /// Nothing was given that opens it.
+    #[error(
+        "{0} is encrypted: give --key-file FILE to save, check and prune, and --identity FILE to restore"
+    )]
+    Encrypted(String),
+    /// Something was given that would open an encrypted one: somebody may have put this in its place.
+    #[error(
+        "{0} is not encrypted, but a key for it is given: name another repository, or give no key"
+    )]
+    Clear(String),
+    /// Only a key file writes.
+    #[error("saving to {0} needs its key file: give --key-file FILE or set BACKUP_KEY_FILE")]
+    NoKeyFile(String),
+    /// Only an identity reads content.
+    #[error(
+        "reading content of {0} needs its private key: give --identity FILE or set BACKUP_IDENTITY_FILE"
+    )]
+    NoIdentity(String),
+    /// The keys that were given do not open it.
+    #[error("{0} cannot be opened")]
+    Keys(String, #[source] KeysError),
+    /// A sealed document does not open.
+    #[error("{0} is unusable")]
+    Seal(String, #[source] SealError),
+    /// Another run was faster.
+    #[error("{FORMAT_KEY} of {0} was changed by another run meanwhile: run it again")]
+    Raced(String),
+    /// Content does not decrypt.
+    #[error("{} cannot be read", .0.key())]
+    Content(PackId, #[source] ContentError),
+    /// Content cannot be encrypted.
+    #[error("cannot encrypt a pack")]
+    Encrypt(#[source] ContentError),
     /// Unusable parameters.
     #[error("{FORMAT_KEY} of {0} is unusable")]
     Chunker(String, #[source] UnusableParams),
@@ -142,11 +178,8 @@ pub enum RepositoryError {
     #[error("{0} is damaged")]
     Pack(String, #[source] PackError),
     /// A mark is unusable.
-    #[error("{0} is not a list of marked packs")]
-    Mark(String, #[source] serde_json::Error),
-    /// A mark was written by a later program.
-    #[error("{0} has version {1}, this program reads version {MARK_VERSION}: use a later one")]
-    MarkVersion(String, u32),
+    #[error("{0} is unusable")]
+    Mark(String, #[source] MarkError),
     /// No snapshot fits.
     #[error("no snapshot matches `{0}` in {1}: `backup snapshots` lists them")]
     NoSnapshot(Selector, String),
@@ -156,14 +189,6 @@ pub enum RepositoryError {
     /// No random numbers.
     #[error("the system's random number generator failed")]
     Random(#[source] getrandom::Error),
-}
-
-/// Marks: packs that a later prune will drop (`marks/*.json`).
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MarkFile {
-    version: u32,
-    packs: Vec<String>,
 }
 
 /// An open repository. Cheap to clone.
@@ -179,6 +204,10 @@ struct Inner {
     key: DedupKey,
     cutter: Cutter,
     format: FormatFile,
+    /// Of whoever opened it.
+    alive: SignOfLife,
+    /// Of an encrypted one.
+    sealing: Option<Sealing>,
 }
 
 /// The index objects as found: what could be read, and what could not.
@@ -190,45 +219,47 @@ pub struct IndexObjects {
     pub damaged: Vec<(String, RepositoryError)>,
 }
 
+/// Key of an index object, and its packs or its problem.
+pub type IndexObject = (String, Result<Vec<IndexedPack>, RepositoryError>);
+
 /// A snapshot of a listing: readable, or with its problem.
 pub type ListedSnapshot = (SnapshotName, Result<Snapshot, RepositoryError>);
 
 impl Repository {
     /// Makes a new clear repository in an empty place.
     pub fn init(store: Store, now: jiff::Timestamp) -> Result<Self, RepositoryError> {
-        let place = store.objects().location().to_string();
-        store.create_root()?;
-        match store.get(FORMAT_KEY, FORMAT_BYTES_MAX) {
-            Ok(_) => return Err(RepositoryError::Exists(place)),
-            Err(error) if error.kind() == ErrorKind::NotFound => (),
-            Err(error) => return Err(error.into()),
-        }
-        if !store.list("")?.is_empty() {
-            return Err(RepositoryError::Occupied(place));
-        }
+        refuse_occupied(&store)?;
+        let mut format = FormatFile::new(now)?;
         let key = DedupKey::generate().map_err(RepositoryError::Random)?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(RepositoryError::Random)?;
-        let mut format = FormatFile {
-            format: FORMAT_NAME.to_owned(),
-            version: FORMAT_VERSION,
-            id: crate::chunk::ChunkId(id).to_string(),
-            created: now,
-            features: Features::default(),
-            chunker: ChunkerParams::default(),
-            hash: HashParams { algorithm: HASH_NAME.to_owned(), key: Some(key.to_hex()) },
-            keys: Vec::new(),
-            checksum: String::new(),
-        };
+        format.hash.key = Some(key.to_hex());
         format.checksum = format.checksum();
-        store.put(FORMAT_KEY, format.to_bytes())?;
-        // Two hosts may have come this far at once: the document that stayed decides.
-        let opened = Self::open(store)?;
-        if opened.inner.id == format.id { Ok(opened) } else { Err(RepositoryError::Exists(place)) }
+        Self::put_format(store, &format, KeyRing::default())
     }
 
-    /// Opens the repository in `store`.
+    /// Writes the first `repo.json` and opens it.
+    fn put_format(
+        store: Store,
+        format: &FormatFile,
+        ring: KeyRing,
+    ) -> Result<Self, RepositoryError> {
+        store.put(FORMAT_KEY, format.to_bytes())?;
+        // Two hosts may have come this far at once: the document that stayed decides.
+        let place = store.objects().location().to_string();
+        match Self::open_with(store, ring) {
+            Ok(opened) if opened.inner.id == format.id => Ok(opened),
+            Ok(_) | Err(RepositoryError::Keys(..)) => Err(RepositoryError::Exists(place)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the clear repository in `store`.
     pub fn open(store: Store) -> Result<Self, RepositoryError> {
+        Self::open_with(store, KeyRing::default())
+    }
+
+    /// Opens the repository in `store`, an encrypted one with what is on the ring.
+    pub fn open_with(store: Store, ring: KeyRing) -> Result<Self, RepositoryError> {
+        let alive = SignOfLife::begin();
         let place = store.objects().location().to_string();
         let is_directory = matches!(store.objects().location(), Location::Directory(_));
         let bytes =
@@ -262,20 +293,96 @@ impl Repository {
             let feature = format!("hash {}", format.hash.algorithm);
             return Err(RepositoryError::Feature { place, act: "read", feature });
         }
-        let key = format
-            .hash
-            .key
-            .as_deref()
-            .and_then(DedupKey::from_hex)
-            .ok_or_else(|| damaged("it has no usable hash key".to_owned()))?;
+        let (key, sealing) = if format.is_encrypted() {
+            if ring.is_empty() {
+                return Err(RepositoryError::Encrypted(place));
+            }
+            let (key, sealing) = encryption::open(&format, ring)
+                .map_err(|error| RepositoryError::Keys(place.clone(), error))?;
+            (key, Some(sealing))
+        } else {
+            if !ring.is_empty() {
+                return Err(RepositoryError::Clear(place));
+            }
+            let key = format.hash.key.as_deref().and_then(DedupKey::from_hex);
+            (key.ok_or_else(|| damaged("it has no usable hash key".to_owned()))?, None)
+        };
         let cutter = Cutter::new(&format.chunker)
             .map_err(|error| RepositoryError::Chunker(place.clone(), error))?;
-        Ok(Self { inner: Arc::new(Inner { store, id: format.id.clone(), key, cutter, format }) })
+        let id = format.id.clone();
+        Ok(Self { inner: Arc::new(Inner { store, id, key, cutter, format, alive, sealing }) })
     }
 
     /// Refuses `operation` when the repository has a feature this program does not know.
     pub fn permit(&self, operation: Operation) -> Result<(), RepositoryError> {
-        refuse_unknown(&self.inner.format.features, operation, &self.place())
+        refuse_unknown(&self.inner.format.features, operation, &self.place())?;
+        match &self.inner.sealing {
+            Some(sealing) if operation == Operation::Write && sealing.recipients.is_none() => {
+                Err(RepositoryError::NoKeyFile(self.place()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Says in `repo.json` that packs are marked here, so that programs which do not know what that asks of them no
+    /// longer write. Several at once write the same bytes.
+    pub fn announce_marks(&self) -> Result<(), RepositoryError> {
+        let found = self.again()?.inner.format.clone();
+        let mut announced = found.clone();
+        let lists = [&mut announced.features.write, &mut announced.features.delete];
+        let mut is_new = false;
+        for list in lists {
+            if !list.iter().any(|feature| feature == MARKS) {
+                list.push(MARKS.to_owned());
+                is_new = true;
+            }
+        }
+        if !is_new {
+            return Ok(());
+        }
+        self.sign(&mut announced);
+        self.replace_format(&found, &announced)?;
+        self.again()?.permit(Operation::Delete)
+    }
+
+    /// Writes a changed document in the place of `found`, and only there: two that change different things would undo each
+    /// other.
+    fn replace_format(
+        &self,
+        found: &FormatFile,
+        changed: &FormatFile,
+    ) -> Result<(), RepositoryError> {
+        let store = &self.inner.store;
+        let (before, after) = (found.to_bytes(), changed.to_bytes());
+        let now = store.get(FORMAT_KEY, FORMAT_BYTES_MAX)?;
+        if now != before && now != after {
+            return Err(RepositoryError::Raced(self.place()));
+        }
+        store.put(FORMAT_KEY, after.clone())?;
+        let now = store.get(FORMAT_KEY, FORMAT_BYTES_MAX)?;
+        if now == after { Ok(()) } else { Err(RepositoryError::Raced(self.place())) }
+    }
+
+    /// Opens the same repository again, as it is now.
+    fn again(&self) -> Result<Self, RepositoryError> {
+        let ring = self.inner.sealing.as_ref().map(|sealing| sealing.ring(&self.inner));
+        let again = Self::open_with(self.inner.store.clone(), ring.unwrap_or_default())?;
+        if again.inner.id == self.inner.id {
+            Ok(again)
+        } else {
+            Err(RepositoryError::Format {
+                place: self.place(),
+                problem: "another repository has taken its place".to_owned(),
+            })
+        }
+    }
+
+    /// Puts checksum and authenticator of a changed document right.
+    fn sign(&self, format: &mut FormatFile) {
+        if let Some(sealing) = &self.inner.sealing {
+            format.authenticate(&sealing.index);
+        }
+        format.checksum = format.checksum();
     }
 
     /// Where it is, for people.
@@ -308,97 +415,251 @@ impl Repository {
         &self.inner.cutter
     }
 
+    /// Says now and then that whoever opened it is still at work.
+    pub fn beat(&self) {
+        self.inner.alive.beat(&self.inner.store);
+    }
+
+    /// The pack as this repository stores it: encrypted where it is, and named by what is stored.
+    pub fn pack_of(&self, bytes: Vec<u8>, index: PackIndex) -> Result<Pack, RepositoryError> {
+        let bytes = self.seal_content(bytes)?;
+        Ok(Pack { id: PackId(self.inner.key.id_of(&bytes)), bytes, index })
+    }
+
+    /// The key of a pack's object.
+    #[must_use]
+    pub fn pack_key(&self, pack: &PackId) -> String {
+        let key = pack.key();
+        if self.is_encrypted() { key + AGE } else { key }
+    }
+
     /// Stores a pack and gives its memory back.
     pub fn put_pack(&self, pack: &PackId, bytes: Vec<u8>) -> Result<Vec<u8>, RepositoryError> {
         let bytes = Bytes::from(bytes);
-        self.inner.store.put(&pack.key(), bytes.clone())?;
+        self.inner.store.put(&self.pack_key(pack), bytes.clone())?;
         Ok(bytes.try_into_mut().map(Vec::from).unwrap_or_default())
     }
 
-    /// Reads a whole pack and checks it against its name.
-    pub fn get_pack(&self, pack: &PackId) -> Result<Bytes, RepositoryError> {
-        let bytes = self.inner.store.get(&pack.key(), PACK_BYTES_MAX)?;
+    /// A whole pack as it is stored, checked against its name.
+    pub fn stored_pack(&self, pack: &PackId) -> Result<Bytes, RepositoryError> {
+        let bytes = self.inner.store.get(&self.pack_key(pack), PACK_BYTES_MAX)?;
         if self.inner.key.id_of(&bytes) == pack.0 {
             Ok(bytes)
         } else {
-            Err(RepositoryError::Damaged(pack.key()))
+            Err(RepositoryError::Damaged(self.pack_key(pack)))
         }
     }
 
-    /// Stores an index object for `packs` and returns its length in bytes.
+    /// The content of a whole pack, which is checked against its name.
+    pub fn get_pack(&self, pack: &PackId) -> Result<Bytes, RepositoryError> {
+        self.open_content(pack, self.stored_pack(pack)?)
+    }
+
+    /// A part of the content of a pack that is stored in `pack_bytes` bytes.
+    pub fn read_pack(
+        &self,
+        pack: PackId,
+        pack_bytes: u64,
+        content: Range<u64>,
+    ) -> Result<Bytes, RepositoryError> {
+        match &self.inner.sealing {
+            None => Ok(self.inner.store.get_range(&pack.key(), content)?),
+            Some(sealing) => self.read_sealed(sealing, pack, pack_bytes, content),
+        }
+    }
+
+    /// Stores an index object for `packs` of this run and returns its length in bytes.
     pub fn put_index(&self, packs: &[IndexedPack]) -> Result<u64, RepositoryError> {
         let bytes = index::encode(packs);
-        let length = bytes.len() as u64;
-        let key = format!("index/{}.idx", self.inner.key.id_of(&bytes));
-        self.inner.store.put(&key, bytes)?;
+        let key = self.index_object_key(&bytes);
+        self.put_document(index_key::Kind::Index, &key, bytes)
+    }
+
+    /// Stores an index object for packs that others told of. It is sealed by the key that sealed theirs: what is encrypted for
+    /// others must not pass for what the recipients of today read.
+    pub fn put_index_again(
+        &self,
+        packs: &[IndexedPack],
+        sealed_by: Option<IndexKeyId>,
+    ) -> Result<u64, RepositoryError> {
+        let (Some(sealing), Some(id)) = (&self.inner.sealing, sealed_by) else {
+            return self.put_index(packs);
+        };
+        let bytes = index::encode(packs);
+        let key = self.index_object_key(&bytes);
+        let sealed =
+            sealing.index.seal_with(id, index_key::Kind::Index, &self.inner.id, &key, &bytes);
+        let sealed = sealed.map_err(|error| RepositoryError::Seal(key.clone(), error))?;
+        let length = sealed.len() as u64;
+        self.inner.store.put(&key, sealed)?;
         Ok(length)
+    }
+
+    fn index_object_key(&self, bytes: &[u8]) -> String {
+        format!("index/{}{}", self.inner.key.id_of(bytes), self.index_end())
+    }
+
+    fn index_end(&self) -> &'static str {
+        if self.is_encrypted() { ".idx.enc" } else { ".idx" }
+    }
+
+    /// Stores a document under `key`, sealed in an encrypted repository, and returns its length in bytes there.
+    pub fn put_document(
+        &self,
+        kind: index_key::Kind,
+        key: &str,
+        document: Vec<u8>,
+    ) -> Result<u64, RepositoryError> {
+        let stored = match &self.inner.sealing {
+            None => document,
+            Some(sealing) => sealing
+                .index
+                .seal(kind, &self.inner.id, key, &document)
+                .map_err(|error| RepositoryError::Seal(key.to_owned(), error))?,
+        };
+        let length = stored.len() as u64;
+        self.inner.store.put(key, stored)?;
+        Ok(length)
+    }
+
+    /// Reads a document of at most `bytes_max` bytes, which is opened in an encrypted repository.
+    pub fn get_document(
+        &self,
+        kind: index_key::Kind,
+        key: &str,
+        bytes_max: u64,
+    ) -> Result<Bytes, RepositoryError> {
+        let Some(sealing) = &self.inner.sealing else {
+            return Ok(self.inner.store.get(key, bytes_max)?);
+        };
+        Ok(self.get_sealed(sealing, kind, key, bytes_max)?.0)
+    }
+
+    /// A sealed document, opened, and the key that sealed it.
+    fn get_sealed(
+        &self,
+        sealing: &Sealing,
+        kind: index_key::Kind,
+        key: &str,
+        bytes_max: u64,
+    ) -> Result<(Bytes, Option<IndexKeyId>), RepositoryError> {
+        let stored = self.inner.store.get(key, bytes_max + OVERHEAD_BYTES as u64)?;
+        let opened = sealing.index.open(kind, &self.inner.id, key, &stored);
+        let opened = opened.map_err(|error| RepositoryError::Seal(key.to_owned(), error))?;
+        Ok((opened.into(), IndexKeys::sealed_by(&stored)))
     }
 
     /// Reads every index object.
     pub fn index_objects(&self) -> Result<IndexObjects, RepositoryError> {
-        let keys: Vec<_> = self
-            .inner
-            .store
-            .list("index/")?
-            .into_iter()
-            .map(|object| object.key)
-            .filter(|key| key.ends_with(".idx"))
-            .collect();
         let mut found = IndexObjects::default();
-        for (key, read) in in_parallel(&keys, |key| self.index_object(key)) {
+        for (key, read) in self.index_objects_by_key()? {
             match read {
                 Ok(packs) => found.packs.extend(packs),
-                // A prune may have removed it since the listing.
-                Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NotFound => (),
-                Err(RepositoryError::Store(error)) if error.kind() != ErrorKind::Corrupt => {
-                    return Err(error.into());
-                }
                 Err(error) => found.damaged.push((key, error)),
             }
         }
         Ok(found)
     }
 
+    /// Every index object that is there, with its packs or what is wrong with it.
+    pub fn index_objects_by_key(&self) -> Result<Vec<IndexObject>, RepositoryError> {
+        let mut listing = 1;
+        loop {
+            let objects = self.inner.store.list("index/")?.into_iter();
+            let keys: Vec<_> = objects
+                .map(|object| object.key)
+                .filter(|key| key.ends_with(self.index_end()))
+                .collect();
+            let mut found = Vec::with_capacity(keys.len());
+            let mut vanished = false;
+            for (key, read) in in_parallel(&keys, |key| self.index_object(key)) {
+                match read {
+                    Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NotFound => {
+                        vanished = true;
+                    }
+                    Err(RepositoryError::Store(error)) if error.kind() != ErrorKind::Corrupt => {
+                        return Err(error.into());
+                    }
+                    read => found.push((key, read)),
+                }
+            }
+            // A prune stores what stays of it before it removes an object. To miss that would mean to store all of it
+            // again.
+            if !vanished || listing == INDEX_LISTINGS_MAX {
+                return Ok(found);
+            }
+            listing += 1;
+        }
+    }
+
     fn index_object(&self, key: &str) -> Result<Vec<IndexedPack>, RepositoryError> {
-        let bytes = self.inner.store.get(key, INDEX_BYTES_MAX)?;
-        if key != format!("index/{}.idx", self.inner.key.id_of(&bytes)) {
+        let (bytes, sealed_by) = match &self.inner.sealing {
+            None => (self.inner.store.get(key, INDEX_BYTES_MAX)?, None),
+            Some(sealing) => {
+                self.get_sealed(sealing, index_key::Kind::Index, key, INDEX_BYTES_MAX)?
+            }
+        };
+        if key != self.index_object_key(&bytes) {
             return Err(RepositoryError::Damaged(key.to_owned()));
         }
-        index::decode(&bytes).map_err(|error| RepositoryError::Index(key.to_owned(), error))
+        let mut packs =
+            index::decode(&bytes).map_err(|error| RepositoryError::Index(key.to_owned(), error))?;
+        packs.iter_mut().for_each(|pack| pack.sealed_by = sealed_by);
+        Ok(packs)
     }
 
     /// The packs that marks name: a writer treats them as absent.
     pub fn marked_packs(&self) -> Result<HashSet<PackId>, RepositoryError> {
-        let mut marked = HashSet::new();
-        let objects = self.inner.store.list("marks/")?;
-        for object in objects.into_iter().filter(|object| is_mark(&object.key)) {
-            let bytes = match self.inner.store.get(&object.key, MARK_BYTES_MAX) {
+        let marks = self.read_marks()?;
+        Ok(marks.into_iter().flat_map(|(mark, _)| mark.packs).collect())
+    }
+
+    /// The marks, for who deletes by them: one that is not as it was written is refused.
+    pub fn marks(&self) -> Result<Vec<Mark>, RepositoryError> {
+        let marks = self.read_marks()?.into_iter();
+        let whole =
+            marks.map(
+                |(mark, is_whole)| {
+                    if is_whole { Ok(mark) } else { Err(RepositoryError::Damaged(mark.key)) }
+                },
+            );
+        whole.collect()
+    }
+
+    fn read_marks(&self) -> Result<Vec<(Mark, bool)>, RepositoryError> {
+        let mut marks = Vec::new();
+        let objects = self.inner.store.list(mark::PREFIX)?;
+        for object in objects.into_iter().filter(|object| mark::is_mark(&object.key)) {
+            let bytes = match self.inner.store.get(&object.key, mark::BYTES_MAX) {
                 Ok(bytes) => bytes,
                 // Its prune has ended since the listing.
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(error) => return Err(error.into()),
             };
-            let unusable = |error| RepositoryError::Mark(object.key.clone(), error);
-            let mark: MarkFile = serde_json::from_slice(&bytes).map_err(unusable)?;
-            if mark.version != MARK_VERSION {
-                return Err(RepositoryError::MarkVersion(object.key, mark.version));
-            }
-            for pack in mark.packs {
-                let id = pack.parse().map_err(|error: crate::chunk::InvalidId| {
-                    unusable(serde::de::Error::custom(error))
-                })?;
-                marked.insert(id);
-            }
+            let packs = mark::decode(&bytes)
+                .map_err(|error| RepositoryError::Mark(object.key.clone(), error))?;
+            let is_whole = mark::is_whole(&object.key, &bytes, &self.inner.key);
+            marks.push((Mark { key: object.key, modified: object.modified, packs }, is_whole));
         }
-        Ok(marked)
+        Ok(marks)
     }
 
-    /// What a writer may refer to: all indexed chunks but those of marked packs. Damaged index objects
-    /// are returned too: what only they know is stored again.
+    /// What a writer may refer to: all indexed chunks but those of packs that are marked, not there, or encrypted for others
+    /// than the recipients of today. Damaged index
+    /// objects are returned too: what only they know is stored again.
     pub fn index_for_writing(&self) -> Result<(Index, IndexObjects), RepositoryError> {
-        let marked = self.marked_packs()?;
+        let mut absent = self.marked_packs()?;
         let mut objects = self.index_objects()?;
-        let index = Index::new(std::mem::take(&mut objects.packs), &marked);
+        if let Some(sealing) = &self.inner.sealing {
+            objects
+                .packs
+                .retain(|pack| pack.sealed_by.is_some_and(|id| sealing.index.is_of_epoch(id)));
+        }
+        // What an index names was stored before it: listed behind it, a pack that is missing is gone.
+        let stored = self.stored_packs()?;
+        let gone = objects.packs.iter().map(|pack| pack.id).filter(|id| !stored.contains_key(id));
+        absent.extend(gone);
+        let index = Index::new(std::mem::take(&mut objects.packs), &absent);
         Ok((index, objects))
     }
 
@@ -418,14 +679,11 @@ impl Repository {
         snapshots: impl IntoIterator<Item = &'a Snapshot>,
     ) -> (Index, HashMap<PackId, RepositoryError>) {
         let indexed: HashSet<_> = objects.packs.iter().map(|pack| pack.id).collect();
-        let mut missing: Vec<_> = snapshots
-            .into_iter()
-            .flat_map(|snapshot| &snapshot.packs)
-            .filter(|pack| !indexed.contains(pack))
-            .copied()
-            .collect();
+        let named: HashSet<_> =
+            snapshots.into_iter().flat_map(|snapshot| &snapshot.packs).copied().collect();
+        let mut missing: Vec<_> =
+            named.iter().filter(|pack| !indexed.contains(pack)).copied().collect();
         missing.sort_unstable();
-        missing.dedup();
         let mut unreadable = HashMap::new();
         for (id, read) in in_parallel(&missing, |pack| self.indexed_pack(pack)) {
             match read {
@@ -435,58 +693,80 @@ impl Repository {
                 }
             }
         }
+        // Of several places of a chunk the one counts that no prune takes away.
+        objects.packs.sort_by_key(|pack| !named.contains(&pack.id));
         (Index::new(objects.packs, &HashSet::new()), unreadable)
     }
 
     fn indexed_pack(&self, id: &PackId) -> Result<IndexedPack, RepositoryError> {
-        let bytes = self.get_pack(id)?;
-        let index =
-            PackIndex::of_pack(&bytes).map_err(|error| RepositoryError::Pack(id.key(), error))?;
-        Ok(IndexedPack { id: *id, bytes: bytes.len() as u64, index })
+        let stored = self.stored_pack(id)?;
+        let bytes = stored.len() as u64;
+        let content = self.open_content(id, stored)?;
+        let index = PackIndex::of_pack(&content)
+            .map_err(|error| RepositoryError::Pack(self.pack_key(id), error))?;
+        Ok(IndexedPack { id: *id, bytes, index, sealed_by: None })
     }
 
     /// Commits a backup.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<SnapshotName, RepositoryError> {
-        let sealed = snapshot.seal(&self.inner.key);
+        let sealed = snapshot.seal(&self.inner.key, self.is_encrypted());
         let (name, bytes) = sealed
             .map_err(|error| RepositoryError::Snapshot("the new snapshot".to_owned(), error))?;
-        self.inner.store.put(&name.key(), bytes)?;
+        self.put_document(index_key::Kind::Snapshot, &name.key(), bytes)?;
         Ok(name)
     }
 
     /// Names of all snapshots, oldest first.
     pub fn snapshot_names(&self) -> Result<Vec<SnapshotName>, RepositoryError> {
-        let objects = self.inner.store.list("snapshots/")?;
-        Ok(objects.iter().filter_map(|object| SnapshotName::from_key(&object.key)).collect())
+        Ok(self.snapshot_keys()?.0)
+    }
+
+    /// Names of all snapshots, oldest first, and the keys beside them that are no such name.
+    pub fn snapshot_keys(&self) -> Result<(Vec<SnapshotName>, Vec<String>), RepositoryError> {
+        let (mut names, mut strangers) = (Vec::new(), Vec::new());
+        for object in self.inner.store.list("snapshots/")? {
+            match SnapshotName::from_key(&object.key) {
+                Some(name) if name.sealed == self.is_encrypted() => names.push(name),
+                _ => strangers.push(object.key),
+            }
+        }
+        Ok((names, strangers))
+    }
+
+    /// Whether the store lists a snapshot now.
+    pub fn is_listed(&self, name: &SnapshotName) -> Result<bool, RepositoryError> {
+        let key = name.key();
+        Ok(self.inner.store.list(&key)?.iter().any(|object| object.key == key))
     }
 
     /// One snapshot.
     pub fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, RepositoryError> {
-        let bytes = self.inner.store.get(&name.key(), SNAPSHOT_BYTES_MAX)?;
+        let bytes =
+            self.get_document(index_key::Kind::Snapshot, &name.key(), SNAPSHOT_BYTES_MAX)?;
         Snapshot::open(name, &bytes, &self.inner.key)
             .map_err(|error| RepositoryError::Snapshot(name.key(), error))
     }
 
     /// All snapshots, oldest first, each readable or with its problem.
     pub fn snapshots(&self) -> Result<Vec<ListedSnapshot>, RepositoryError> {
-        let names = self.snapshot_names()?;
-        Ok(in_parallel(&names, |name| self.snapshot(name)))
+        Ok(self.snapshots_of(&self.snapshot_names()?))
+    }
+
+    /// The snapshots of these names, each readable or with its problem.
+    #[must_use]
+    pub fn snapshots_of(&self, names: &[SnapshotName]) -> Vec<ListedSnapshot> {
+        in_parallel(names, |name| self.snapshot(name))
     }
 
     /// The one snapshot a person meant. Damaged and failed ones are never `latest`.
     pub fn select(&self, selector: &Selector) -> Result<(SnapshotName, Snapshot), RepositoryError> {
-        let none = || RepositoryError::NoSnapshot(selector.clone(), self.place());
-        let names = self.snapshot_names()?;
-        if let Selector::Prefix(prefix) = selector {
-            let mut fitting: Vec<_> =
-                names.into_iter().filter(|name| name.id.to_string().starts_with(prefix)).collect();
-            let name = fitting.pop().ok_or_else(none)?;
-            if !fitting.is_empty() {
-                return Err(RepositoryError::Ambiguous(selector.clone(), fitting.len() + 1));
-            }
+        if let Selector::Prefix(_) = selector {
+            let name = self.select_name(selector)?;
             let snapshot = self.snapshot(&name)?;
             return Ok((name, snapshot));
         }
+        let none = || RepositoryError::NoSnapshot(selector.clone(), self.place());
+        let names = self.snapshot_names()?;
         let mut latest: Option<(SnapshotName, Snapshot)> = None;
         for name in names.into_iter().rev() {
             // Names know whole seconds only: which of several is the latest, the documents say.
@@ -516,23 +796,102 @@ impl Repository {
         latest.ok_or_else(none)
     }
 
+    /// The name of the one snapshot a person meant; the document of a prefix need not be readable.
+    pub fn select_name(&self, selector: &Selector) -> Result<SnapshotName, RepositoryError> {
+        let Selector::Prefix(prefix) = selector else { return Ok(self.select(selector)?.0) };
+        let names = self.snapshot_names()?.into_iter();
+        let mut fitting: Vec<_> =
+            names.filter(|name| name.id.to_string().starts_with(prefix)).collect();
+        let name = fitting
+            .pop()
+            .ok_or_else(|| RepositoryError::NoSnapshot(selector.clone(), self.place()))?;
+        if fitting.is_empty() {
+            Ok(name)
+        } else {
+            Err(RepositoryError::Ambiguous(selector.clone(), fitting.len() + 1))
+        }
+    }
+
+    /// Forgets a snapshot: what it needed stays, and nothing refers to it any more.
+    pub fn remove_snapshot(&self, name: &SnapshotName) -> Result<(), RepositoryError> {
+        Ok(self.inner.store.delete(&name.key())?)
+    }
+
+    /// Deletes packs.
+    pub fn remove_packs(&self, packs: &[PackId]) -> Result<(), RepositoryError> {
+        let deleted = in_parallel(packs, |pack| self.inner.store.delete(&self.pack_key(pack)));
+        deleted.into_iter().try_for_each(|(_, outcome)| Ok(outcome?))
+    }
+
+    /// Removes an index object.
+    pub fn remove_index_object(&self, key: &str) -> Result<(), RepositoryError> {
+        Ok(self.inner.store.delete(key)?)
+    }
+
+    /// Removes a mark none of whose packs is in the store any more.
+    pub fn remove_mark(&self, key: &str) -> Result<(), RepositoryError> {
+        Ok(self.inner.store.delete(key)?)
+    }
+
     /// Length in bytes of every pack in the store.
     pub fn stored_packs(&self) -> Result<BTreeMap<PackId, u64>, RepositoryError> {
-        let objects = self.inner.store.list("packs/")?;
-        Ok(objects
-            .iter()
-            .filter_map(|object| Some((PackId::from_key(&object.key)?, object.size)))
-            .collect())
+        let objects = self.pack_objects()?;
+        Ok(objects.into_iter().map(|(id, object)| (id, object.size)).collect())
+    }
+
+    /// Every pack in the store as it is listed.
+    pub fn pack_objects(&self) -> Result<BTreeMap<PackId, ObjectMeta>, RepositoryError> {
+        let objects = self.inner.store.list("packs/")?.into_iter();
+        let id = |key: &str| {
+            let key = if self.is_encrypted() { key.strip_suffix(AGE)? } else { key };
+            PackId::from_key(key)
+        };
+        Ok(objects.filter_map(|object| Some((id(&object.key)?, object))).collect())
     }
 }
 
 impl From<&Pack> for IndexedPack {
     fn from(pack: &Pack) -> Self {
-        Self { id: pack.id, bytes: pack.bytes.len() as u64, index: pack.index.clone() }
+        Self {
+            id: pack.id,
+            bytes: pack.bytes.len() as u64,
+            index: pack.index.clone(),
+            sealed_by: None,
+        }
     }
 }
 
+/// Refuses a place where something is, and makes one where nothing is.
+fn refuse_occupied(store: &Store) -> Result<(), RepositoryError> {
+    let place = store.objects().location().to_string();
+    store.create_root()?;
+    match store.get(FORMAT_KEY, FORMAT_BYTES_MAX) {
+        Ok(_) => return Err(RepositoryError::Exists(place)),
+        Err(error) if error.kind() == ErrorKind::NotFound => (),
+        Err(error) => return Err(error.into()),
+    }
+    if store.list("")?.is_empty() { Ok(()) } else { Err(RepositoryError::Occupied(place)) }
+}
+
 impl FormatFile {
+    /// That of a new repository, without keys.
+    fn new(now: jiff::Timestamp) -> Result<Self, RepositoryError> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(RepositoryError::Random)?;
+        Ok(Self {
+            format: FORMAT_NAME.to_owned(),
+            version: FORMAT_VERSION,
+            id: crate::chunk::ChunkId(id).to_string(),
+            created: now,
+            features: Features::default(),
+            chunker: ChunkerParams::default(),
+            hash: HashParams { algorithm: HASH_NAME.to_owned(), key: None },
+            keys: Vec::new(),
+            encryption: None,
+            checksum: String::new(),
+        })
+    }
+
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
         bytes.push(b'\n');
@@ -545,13 +904,14 @@ impl FormatFile {
     }
 }
 
-/// Whether a key below `marks/` is that of a mark.
-fn is_mark(key: &str) -> bool {
-    key.strip_prefix("marks/").is_some_and(|name| name.ends_with(".json") && !name.contains('/'))
-}
+/// A prune has been at work: who writes or deletes must keep to `docs/backup-format.md`, "Marks".
+const MARKS: &str = "marks";
 
-/// Features of format 1 this program knows: none yet.
-const KNOWN_FEATURES: [&str; 0] = [];
+/// Features of format 1 this program knows.
+const KNOWN_FEATURES: [&str; 2] = [MARKS, encryption::FEATURE];
+
+/// How keys of packs end in an encrypted repository, behind what they are in a clear one.
+const AGE: &str = ".age";
 
 fn refuse_unknown(
     features: &Features,

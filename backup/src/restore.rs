@@ -785,22 +785,23 @@ impl<'a> Window<'a> {
     ) -> Result<(), RestoreError> {
         let Some(pack) = self.run.index.pack(fetch.pack) else { return Ok(()) };
         let range = u64::from(fetch.start)..u64::from(fetch.end);
-        let bytes = match self.run.repository.store().get_range(&pack.id.key(), range) {
+        let read = self.run.repository.read_pack(pack.id, pack.bytes, range);
+        let bytes = match read.map_err(ReadError::from) {
             Ok(bytes) => bytes,
-            // A pack that was cut short may still have the first of these frames.
-            Err(error) if error.kind() == ErrorKind::Corrupt && fetch.frames.len() > 1 => {
+            // A pack that was cut short, or is damaged somewhere, may still have some of these frames.
+            Err(error) if fetch.frames.len() > 1 && may_be_in_part(&error) => {
                 return fetch
                     .one_by_one()
                     .try_for_each(|single| self.fetch(&single, decompressor, frame));
             }
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {
+            Err(error) if error.is_damage() => {
                 let problem = chain(&error);
                 return fetch
                     .frames
                     .iter()
                     .try_for_each(|part| self.take_copies(&part.jobs, &problem));
             }
-            Err(error) => return Err(RestoreError::Read(error.into())),
+            Err(error) => return Err(RestoreError::Read(error)),
         };
         for part in &fetch.frames {
             let start = (part.frame.start - fetch.start) as usize;
@@ -871,6 +872,14 @@ impl<'a> Window<'a> {
             let kept = if file.existed { "; the file there stays, changed in part" } else { "" };
             lock(&self.shared.report).damage(&file.entry.path, format!("{problem}{kept}"));
         }
+    }
+}
+
+/// Whether a smaller part of the same pack may be whole.
+fn may_be_in_part(error: &ReadError) -> bool {
+    match error {
+        ReadError::Store(error) => error.kind() == ErrorKind::Corrupt,
+        error => matches!(error, ReadError::Sealed(..)) && error.is_damage(),
     }
 }
 

@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use crate::chunk::{ChunkId, DedupKey, InvalidId};
 use crate::pack::PackId;
 
+mod dump;
+
+pub use dump::{DumpFile, DumpKind, DumpProof, DumpRecord, DumpRole, StoredDump};
+
 /// Longest snapshot document in bytes; 64 MiB name the packs of about 50 TB.
 pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
 
@@ -20,6 +24,9 @@ pub const WARNINGS_MAX: usize = 100;
 
 /// Shortest id prefix that may name a snapshot on the command line.
 const PREFIX_DIGITS_MIN: usize = 4;
+
+/// How keys of sealed documents end.
+pub const SEALED: &str = ".enc";
 
 /// Digits of an id shown to people.
 const SHORT_DIGITS: usize = 8;
@@ -166,7 +173,7 @@ pub struct Stats {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {
-    /// Version of this document: 1.
+    /// Version of this document, see [`version_with`].
     pub version: u32,
     /// What it is called: `latest:NAME` finds it.
     pub name: String,
@@ -179,11 +186,17 @@ pub struct Snapshot {
     pub tags: BTreeMap<String, String>,
     /// How far it can be trusted.
     pub state: State,
+    /// So much is gone since the last one of this name that it may be no mistake of this program; `warnings` says what.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspicious: bool,
     /// The roots, in tree order.
     pub sources: Vec<Source>,
     /// The container whose volumes they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<SourceContainer>,
+    /// The database dumps among the sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dumps: Vec<DumpRecord>,
     /// Where the tree begins.
     pub tree: TreeRoot,
     /// Counts.
@@ -199,8 +212,18 @@ pub struct Snapshot {
     pub program: String,
 }
 
-/// Version of the snapshot document this program writes and reads.
-pub const VERSION: u32 = 1;
+/// The latest version of the snapshot document that this program reads.
+pub const VERSION: u32 = 2;
+
+/// The version of a document that has no field later ones added.
+const VERSION_PLAIN: u32 = 1;
+
+/// The version of a document with these fields: the lowest whose readers understand all of it, so that older programs read
+/// all that they can.
+#[must_use]
+pub fn version_with(dumps: &[DumpRecord], suspicious: bool) -> u32 {
+    if dumps.is_empty() && !suspicious { VERSION_PLAIN } else { VERSION }
+}
 
 /// What is read of a document before it is trusted to be of this version.
 #[derive(Deserialize)]
@@ -218,17 +241,24 @@ pub enum SnapshotError {
     #[error("it is not a snapshot of repository format 1")]
     Json(#[source] serde_json::Error),
     /// Written by a later program.
-    #[error("it has version {0}, this program reads version {VERSION}")]
+    #[error("it has version {0}, this program reads versions up to {VERSION}: use a later one")]
     Version(u32),
+    /// Its version is another one than its fields make it.
+    #[error("it has version {0}, which does not fit its fields")]
+    Fields(u32),
 }
 
 impl Snapshot {
-    /// The document and the id and key it is stored under.
-    pub fn seal(&self, key: &DedupKey) -> Result<(SnapshotName, Vec<u8>), SnapshotError> {
+    /// The document and the name it is stored under, which is that of an encrypted repository where `sealed`.
+    pub fn seal(
+        &self,
+        key: &DedupKey,
+        sealed: bool,
+    ) -> Result<(SnapshotName, Vec<u8>), SnapshotError> {
         let mut bytes = serde_json::to_vec_pretty(self).map_err(SnapshotError::Json)?;
         bytes.push(b'\n');
         let id = SnapshotId(key.id_of(&bytes));
-        Ok((SnapshotName { id, time: self.name_time() }, bytes))
+        Ok((SnapshotName { id, time: self.name_time(), sealed }, bytes))
     }
 
     /// Reads a document and checks that it is the one `name` was made from.
@@ -238,10 +268,13 @@ impl Snapshot {
         }
         // First, because a later version has fields this one does not know.
         let Probe { version } = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
-        if version != VERSION {
+        if !(VERSION_PLAIN..=VERSION).contains(&version) {
             return Err(SnapshotError::Version(version));
         }
         let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
+        if version != version_with(&snapshot.dumps, snapshot.suspicious) {
+            return Err(SnapshotError::Fields(version));
+        }
         // Under another time an old backup could pass for the latest.
         if snapshot.name_time() == name.time { Ok(snapshot) } else { Err(SnapshotError::Damaged) }
     }
@@ -258,20 +291,25 @@ pub struct SnapshotName {
     pub id: SnapshotId,
     /// Start of the run as `20261122T194512Z`.
     pub time: String,
+    /// Whether the document is sealed, as in an encrypted repository.
+    pub sealed: bool,
 }
 
 impl SnapshotName {
-    /// The object's key: `snapshots/<time>-<id>.json`.
+    /// The object's key: `snapshots/<time>-<id>.json`, with `.enc` behind it where it is sealed.
     #[must_use]
     pub fn key(&self) -> String {
-        format!("snapshots/{}-{}.json", self.time, self.id)
+        let end = if self.sealed { SEALED } else { "" };
+        format!("snapshots/{}-{}.json{end}", self.time, self.id)
     }
 
     /// The reverse of [`Self::key`]; `None` for objects that are no snapshots.
     #[must_use]
     pub fn from_key(key: &str) -> Option<Self> {
-        let (time, id) = key.strip_prefix("snapshots/")?.strip_suffix(".json")?.split_once('-')?;
-        Some(Self { id: id.parse().ok()?, time: time.to_owned() })
+        let name = key.strip_prefix("snapshots/")?;
+        let (name, sealed) = name.strip_suffix(SEALED).map_or((name, false), |name| (name, true));
+        let (time, id) = name.strip_suffix(".json")?.split_once('-')?;
+        Some(Self { id: id.parse().ok()?, time: time.to_owned(), sealed })
     }
 }
 

@@ -123,7 +123,10 @@ pub fn key_files() -> Vec<PathBuf> {
 
 fn key_files_in(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<PathBuf> {
     let is_key = |name: &OsString| {
-        name.to_str().is_some_and(|name| name.starts_with("AWS_") && name.ends_with("_FILE"))
+        const OWN: [&str; 3] =
+            ["BACKUP_KEY_FILE", "BACKUP_IDENTITY_FILE", "BACKUP_PASSPHRASE_FILE"];
+        let is_of_store = |name: &str| name.starts_with("AWS_") && name.ends_with("_FILE");
+        name.to_str().is_some_and(|name| is_of_store(name) || OWN.contains(&name))
     };
     variables
         .filter(|(name, _)| is_key(name))

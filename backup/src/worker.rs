@@ -19,20 +19,24 @@ mod volume;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use chores_common::engine::{Container, Engine, EngineError, Volume};
+use chores_common::engine::{
+    Container, ContainerFilter, Engine, EngineError, EngineErrorKind, Mount, Volume,
+};
 use chores_common::exit::chain;
 use chores_common::object::trust::{self, TrustError};
 use chores_common::object::{Location, S3Settings};
 use chores_common::shutdown::Shutdown;
 
-use crate::snapshot::SourceVolume;
+use crate::quiesce::{GuardImage, Keeper, QuiesceError};
+use crate::snapshot::{SourceVolume, StoredDump};
 use leftover::Parent;
 use place::Places;
 use spec::{Cache, Repository, Stage};
 
+pub(crate) use leftover::{DRILL_LABEL, PARENT_LABEL};
 pub use place::{Outside, PlaceError};
 pub use source::{SOURCE_VARIABLE, SourceInfo, SourceInfoError};
-pub use spec::{CACHE_VARIABLE, PATH_STYLE_VARIABLE};
+pub use spec::{CACHE_VARIABLE, PATH_STYLE_VARIABLE, WorkerKeys};
 
 /// The image of this version, as `make images` names it.
 pub const DEFAULT_IMAGE: &str = concat!("chores/backup:", env!("CARGO_PKG_VERSION"));
@@ -60,6 +64,10 @@ pub struct WorkerOptions {
     pub network: Option<String>,
     /// Memory of the worker in bytes; no limit when absent.
     pub memory_bytes_max: Option<u64>,
+    /// Dumps in the repository that become part of the snapshot.
+    pub dumps: Vec<StoredDump>,
+    /// What opens an encrypted repository.
+    pub keys: WorkerKeys,
 }
 
 /// What to back up.
@@ -138,6 +146,14 @@ pub enum WorkerError {
         /// Names of the containers.
         containers: String,
     },
+    /// Another writer would go on in a file that is gone.
+    #[error("{place} is mounted into {containers} too: stop what else may write there")]
+    Shared {
+        /// Name of the volume, or the path on the host.
+        place: String,
+        /// Names of the containers.
+        containers: String,
+    },
     /// The worker did not end by itself.
     #[error("the worker ended with status {status}{hint}")]
     Died {
@@ -149,6 +165,18 @@ pub enum WorkerError {
     /// The system has no random numbers.
     #[error("cannot get random numbers for the worker's name: {0}")]
     Random(getrandom::Error),
+    /// The containers do not hold still.
+    #[error(transparent)]
+    Quiesce(#[from] QuiesceError),
+}
+
+/// Containers that hold still while a worker reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Stillness<'a> {
+    /// Who makes them.
+    pub keeper: &'a Keeper,
+    /// No worker after this one needs them.
+    pub is_last: bool,
 }
 
 /// Backs `target` up: `backup [--repo …] create ARGS… -- PATH…` in a worker. `args` are the options of
@@ -164,7 +192,24 @@ pub async fn back_up(
     shutdown: &Shutdown,
     on_line: &mut (dyn FnMut(&str) + Send),
 ) -> Result<i64, WorkerError> {
-    let sources = inspect(engine, target).await?;
+    back_up_still(engine, options, target, args, None, shutdown, on_line).await
+}
+
+/// The same, of sources that hold still: `args` have `--attended` then.
+pub async fn back_up_still(
+    engine: &Engine,
+    options: &WorkerOptions,
+    target: &Target,
+    args: Vec<String>,
+    still: Option<Stillness<'_>>,
+    shutdown: &Shutdown,
+    on_line: &mut (dyn FnMut(&str) + Send),
+) -> Result<i64, WorkerError> {
+    let mut sources = inspect(engine, target).await?;
+    let quiet = still.map(|still| still.keeper.ids().clone()).unwrap_or_default();
+    let running = running(engine).await?;
+    sources.info.users = source::users(&sources.info.sources, &running, &quiet);
+    sources.info.dumps = options.dumps.clone();
     let own = engine.own_container().await?;
     let stage = stage(engine, options, own.as_ref(), true).await?;
     if let source::Sources { container: Some(container), taken, .. } = &sources
@@ -176,8 +221,9 @@ pub async fn back_up(
     for note in &sources.notes {
         tracing::warn!("{note}");
     }
-    let prepared = spec::backup(&stage, &sources, &host_name(), args)?;
-    let outcome = attend::run(engine, &prepared, shutdown, on_line).await;
+    let mut prepared = spec::backup(&stage, &sources, &host_name(), args)?;
+    prepared.spec.has_input = still.is_some();
+    let outcome = attend::run(engine, &prepared, still, shutdown, on_line).await;
     image::remove_superseded(engine, &stage.image).await;
     outcome
 }
@@ -201,7 +247,7 @@ pub async fn restore_volume(
     let made = volume::ensure(engine, &target.name, target.recorded.as_ref()).await?;
     let prepared = spec::restore(&stage, &target.name, target.dry_run, args);
     let mut has_answered = false;
-    let outcome = attend::run(engine, &prepared, shutdown, &mut |line| {
+    let outcome = attend::run(engine, &prepared, None, shutdown, &mut |line| {
         has_answered |= is_answer(line);
         on_line(line);
     })
@@ -216,6 +262,15 @@ pub async fn restore_volume(
         tracing::warn!("the new volume {} is left behind: {error}", target.name);
     }
     outcome
+}
+
+/// What a guard is made from: the same image as a worker. Removes what dead runs left, too.
+pub async fn guard_image(engine: &Engine, wanted: Option<&str>) -> Result<GuardImage, WorkerError> {
+    let own = engine.own_container().await?;
+    let image = image::provide(engine, wanted, own.as_ref()).await?;
+    let parent = Parent::this(own.as_ref().map(|own| own.id.as_str()));
+    leftover::clear(engine, &parent).await?;
+    Ok(GuardImage { image: image.name, entrypoint: image.entrypoint, parent: parent.to_label() })
 }
 
 /// Whether a line of the worker's standard output says what was restored.
@@ -264,6 +319,34 @@ async fn inspect(engine: &Engine, target: &Target) -> Result<source::Sources, Wo
     }
 }
 
+/// What this container's own mounts are, and which running containers write them and are not in `still`. `None` where the engine
+/// does not know this container.
+pub async fn own_sources(
+    engine: &Engine,
+    still: &BTreeSet<String>,
+) -> Result<Option<SourceInfo>, EngineError> {
+    let Some(own) = engine.own_container().await? else { return Ok(None) };
+    let mut info = source::of_container(&own, &BTreeMap::new()).info;
+    let mut others = running(engine).await?;
+    others.retain(|other| other.id != own.id);
+    info.users = source::users(&info.sources, &others, still);
+    Ok(Some(info))
+}
+
+/// The containers that run now.
+async fn running(engine: &Engine) -> Result<Vec<Container>, EngineError> {
+    let mut running = Vec::new();
+    for listed in engine.list_containers(&ContainerFilter::default()).await? {
+        match engine.inspect_container(&listed.id).await {
+            Ok(container) => running.push(container),
+            // It ended since it was listed.
+            Err(error) if error.kind() == EngineErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(running)
+}
+
 /// Finds out everything that the specification of a worker depends on, and removes what dead parents left.
 async fn stage(
     engine: &Engine,
@@ -302,6 +385,7 @@ async fn stage(
         repository,
         cache,
         memory_bytes_max: options.memory_bytes_max,
+        keys: options.keys.clone(),
     })
 }
 
@@ -314,17 +398,42 @@ fn cache(options: &WorkerOptions, places: &Places<'_>) -> Result<Option<Cache>, 
     };
     match (&options.cache_dir, &options.cache_dir_default, &options.repository) {
         (Some(path), _, _) => found(path).map(Some),
-        (None, Some(path), Location::S3 { .. }) => Ok(found(path)
-            .map_err(|error: PlaceError| {
-                tracing::info!("the worker has no cache and reads everything: {}", chain(&error));
-            })
-            .ok()),
+        (None, Some(path), repository)
+            if matches!(repository, Location::S3 { .. }) || options.keys.key_file.is_some() =>
+        {
+            Ok(found(path)
+                .map_err(|error: PlaceError| {
+                    tracing::info!(
+                        "the worker has no cache and reads everything: {}",
+                        chain(&error)
+                    );
+                })
+                .ok())
+        }
         (None, _, _) => Ok(None),
     }
 }
 
+/// Removes what dead parents left of workers and drills; returns the label of this process as a parent.
+pub(crate) async fn clear_leftovers(engine: &Engine) -> Result<String, EngineError> {
+    let own = engine.own_container().await?;
+    let parent = Parent::this(own.as_ref().map(|own| own.id.as_str()));
+    leftover::clear(engine, &parent).await?;
+    leftover::clear_drills(engine, &parent).await?;
+    Ok(parent.to_label())
+}
+
+/// Refuses what running containers other than `but`, an id, have mounted too.
+pub(crate) async fn refuse_sharers(
+    engine: &Engine,
+    mount: &Mount,
+    but: &str,
+) -> Result<(), WorkerError> {
+    volume::refuse_sharers(engine, mount, but).await
+}
+
 /// The name of this machine or container.
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -283,6 +283,12 @@ def report(sections: list[str], under_test: list[Tool], work: Path, rounds: int)
     ]) + "\n"
 
 
+def release_binary() -> Path:
+    """The release build of `backup`, made when it is missing or old."""
+    built = subprocess.run([ROOT / "deploy/images.sh", "--binary", "backup"], stdout=subprocess.PIPE, text=True, check=True)
+    return ROOT / built.stdout.strip().splitlines()[-1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
@@ -294,10 +300,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="write the tables here (default: bench/RESULTS.md for a whole run)")
     args = parser.parse_args()
 
-    binary = args.binary
-    if binary is None:
-        built = subprocess.run([ROOT / "deploy/images.sh", "--binary", "backup"], stdout=subprocess.PIPE, text=True, check=True)
-        binary = ROOT / built.stdout.strip().splitlines()[-1]
+    binary = args.binary or release_binary()
     under_test = [tool for tool in tools(binary.resolve()) if not args.only or tool.name in args.only.split(",")]
     absent = [tool.version[0] for tool in under_test if not shutil.which(tool.version[0])]
     if absent:

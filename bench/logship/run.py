@@ -9,7 +9,9 @@ every contestant finds it in the page cache. What arrived is compared with what 
 
     run.py [--rounds N] [--scale F] [--only CASE,…] [--work DIR] [--binary FILE] [--writer FILE] [--results FILE]
 
-Cases: files (one file, then 200, into one file), container (json-file 10m×3, unthrottled), latency, idle.
+Cases: files (one file, then 200, into one file), sinks (one file into each kind of sink; the peers only count, and are not
+measured), container (json-file 10m×3, unthrottled), rotate (a writer at 200k lines/s whose file is rotated in each way,
+beside the same without rotation; "disk" is the most that the log directory took), latency, idle.
 """
 
 import argparse
@@ -36,6 +38,15 @@ import results  # noqa: E402
 LINES = 4_800_000
 LINE_BYTES = 100
 FILES_MANY = 200
+SINK_LINES = 1_000_000
+SINKS = {
+    "http": "http://127.0.0.1:{port}/in",
+    "es": "es+http://127.0.0.1:{port}/logs",
+    "loki": "loki+http://127.0.0.1:{port}",
+    "otlp": "otlp+http://127.0.0.1:{port}",
+    "gelf": "gelf+tcp://127.0.0.1:{port}",
+    "fluent": "fluent://127.0.0.1:{port}",
+}
 CONTAINER_LINES = 2_000_000
 LATENCY_LINES_PER_SECOND = 10_000
 LATENCY_SECONDS = 10
@@ -43,7 +54,10 @@ IDLE_CONTAINERS = 100
 IDLE_SECONDS = 20
 COMMAND_SECONDS_MAX = 600
 DRAIN_SECONDS_MAX = 120
-CASES = ("files", "container", "latency", "idle")
+CASES = ("files", "sinks", "container", "rotate", "latency", "idle")
+ROTATE_LINES = 4_000_000
+ROTATE_LINES_PER_SECOND = 200_000
+ROTATE_SIZE = "16MB"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -145,6 +159,24 @@ def run_logship(binary: Path, own: Path, folder: Path, wal: str) -> Cost:
     wall = time.monotonic() - began
     lost, repeated = compare(output, folder)
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, lost, repeated)
+
+
+def run_sink(binary: Path, own: Path, folder: Path, kind: str, lines: int) -> Cost:
+    """Into a peer that counts; lines beyond those that were written are repeated ones."""
+    own.mkdir(parents=True)
+    log, port, count = own / "log", own / "port", own / "count"
+    peer = [sys.executable, str(ROOT / "bench/logship/peers.py"), kind, str(port), str(count)]
+    with started(peer, own / "peer.log"):
+        wait_until(port.exists, "the peer")
+        sink = SINKS[kind].format(port=port.read_text()) + "?control=none"
+        config = logship_config(own, 'codec = "lz4"', f'type = "files"\npaths = ["{folder}/*.log"]', sink)
+        began = time.monotonic()
+        with started([str(binary), "once", "--config", str(config)], log) as child:
+            usage = reap(child, log)
+        wall = time.monotonic() - began
+        wait_until(lambda: int(count.read_text()) >= lines, "the peer's count")
+        arrived = int(count.read_text())
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, max(0, lines - arrived), max(0, arrived - lines))
 
 
 def run_rsyslog(own: Path, folder: Path, size: int) -> Cost:
@@ -259,6 +291,64 @@ def run_container_logship(binary: Path, own: Path, image: str, lines: int, api: 
         return [str(binary), "run", "--config", str(config)]
 
     return follow_container(command, own, image, lines, output, to_stdout=False, ready=3.0)
+
+
+def run_rotate(binary: Path, writer: Path, own: Path, lines: int, how: str, writes: list[str]) -> tuple[Cost, int]:
+    """A writer at full speed and its shipper, to the end of both; and the most disk that its directory took."""
+    logs, output, log = own / "logs", own / "out.log", own / "log"
+    logs.mkdir(parents=True)
+    rotate = f"\n[source.rotate]\nsize = \"{ROTATE_SIZE}\"\n{how}" if how else ""
+    source = f'type = "files"\npaths = ["{logs}/*.log"]{rotate}'
+    config = logship_config(own, 'codec = "lz4"', source, f"file://{output}?format=plain")
+    peak = 0
+    with started([str(binary), "run", "--config", str(config)], log) as child:
+        began = time.monotonic()
+        command = [str(writer), "--lines", str(lines), "--bytes", str(LINE_BYTES), "--rate", str(ROTATE_LINES_PER_SECOND),
+                   "--file", str(logs / "app.log"), *writes]
+        with started(command, log) as writing:
+            while writing.poll() is None:
+                with contextlib.suppress(FileNotFoundError):
+                    peak = max(peak, sum(entry.stat().st_blocks * 512 for entry in os.scandir(logs)))
+                time.sleep(0.02)
+        wall = time.monotonic() - began
+        # Control records are no lines in this format: every byte is one of the writer's.
+        wait_until(lambda: output.exists() and output.stat().st_size >= lines * (LINE_BYTES + 1), "the output")
+        child.send_signal(signal.SIGTERM)
+        usage = reap(child, log, allowed=(0, 3, 130))
+    lost, repeated = judge(output, lines)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, lost, repeated), peak
+
+
+def measure_rotate(binary: Path, writer: Path, work: Path, lines: int, rounds: int) -> tuple[str, int]:
+    """A table of what each way costs, and how many lines were lost or repeated in all of them."""
+    ways = {
+        "no rotation": ("", []),
+        "rename, keep 3, zstd": ('reopen = "name"\nkeep = 3\ncompress = "zstd"', ["--follow-name"]),
+        "rename, keep 0": ('reopen = "name"\nkeep = 0', ["--follow-name"]),
+        "collapse": ('reopen = "none"\nappend = true', []),
+        "punch": ('reopen = "none"', ["--plain"]),
+    }
+    runs: dict[str, list[tuple[Cost, int]]] = {way: [] for way in ways}
+    for number in range(rounds):
+        order = list(ways)
+        for way in order[number % len(order):] + order[: number % len(order)]:
+            own = work / f"rotate-{number}-{order.index(way)}"
+            how, writes = ways[way]
+            runs[way].append(run_rotate(binary, writer, own, lines, how, writes))
+            cost, peak = runs[way][-1]
+            say(f"rotate, {way}: {cost.cpu:.2f} CPU s, {peak / 1e6:.0f} MB of disk, {cost.lost} lost")
+            shutil.rmtree(own)
+    rows = ["| | CPU s | CPU ÷ none | writer s | disk MB | RSS MB | lost | repeated |", "|---|---|---|---|---|---|---|---|"]
+    plain = [cost.cpu for cost, _ in runs["no rotation"]]
+    for way, of in runs.items():
+        costs = [cost for cost, _ in of]
+        ratio = statistics.median(cost.cpu / base for cost, base in zip(costs, plain))
+        disk = statistics.median(peak for _, peak in of) / 1e6
+        rows.append(f"| {way} | {median(costs, lambda c: c.cpu):.2f} | {ratio:.2f} | {median(costs, lambda c: c.wall):.1f} "
+                    f"| {disk:.0f} | {median(costs, lambda c: c.rss) / 1e6:.0f} | {max(c.lost for c in costs)} "
+                    f"| {max(c.repeated for c in costs)} |")
+    wrong = sum(cost.lost + cost.repeated for of in runs.values() for cost, _ in of)
+    return "\n".join(rows), wrong
 
 
 def run_container_docker(own: Path, image: str, lines: int) -> Cost:
@@ -425,6 +515,17 @@ def main() -> None:
                     checks += [("file → file, lz4 log, MB per CPU s", per_cpu["logship, lz4 log"], "≥", 450),
                                ("file → file, no log, MB per CPU s", per_cpu["logship, no log"], "≥", 1000)]
                 shutil.rmtree(folder)
+        if "sinks" in cases:
+            folder, lines = work / "in-sinks", int(SINK_LINES * args.scale)
+            size = make_input(folder, 1, lines)
+            sinks: dict[str, Callable[[Path], Cost]] = {
+                "file": lambda own: run_logship(binary, own, folder, 'codec = "lz4"'),
+                **{kind: (lambda own, kind=kind: run_sink(binary, own, folder, kind, lines)) for kind in SINKS},
+            }
+            costs = play(sinks, work, args.rounds, "sinks")
+            sections += [f"### One file → each sink, lz4 log: {size / 1e6:,.0f} MB of lines, peers that only count",
+                         table(costs, size / 1e6, "MB", "file", engine=False)]
+            shutil.rmtree(folder)
         if "container" in cases or "idle" in cases:
             image = build_image(work, writer)
         if "container" in cases:
@@ -440,6 +541,11 @@ def main() -> None:
             checks += [("direct path, lines lost", max(c.lost for c in direct), "≤", 0),
                        ("direct path, lines repeated", max(c.repeated for c in direct), "≤", 0),
                        ("API path, lines repeated", max(c.repeated for c in costs["logship, API"]), "≤", 0)]
+        if "rotate" in cases:
+            lines = int(ROTATE_LINES * args.scale)
+            rows, wrong = measure_rotate(binary, writer, work, lines, args.rounds)
+            sections += [f"### Rotation at {ROTATE_SIZE}: {lines:,} lines at {ROTATE_LINES_PER_SECOND:,} lines/s", rows]
+            checks.append(("lines lost or repeated by rotation", wrong, "≤", 0))
         if "latency" in cases:
             delays = measure_latency(binary, work / "latency")
             at = lambda share: delays[min(len(delays) - 1, int(len(delays) * share))]  # noqa: E731

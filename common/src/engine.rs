@@ -4,6 +4,7 @@
 //! so every name is checked first. It also sends requests without an API version in the path: the
 //! engine then answers in its newest version, whose fields this module reads as optional.
 
+mod attach;
 mod container;
 mod error;
 mod events;
@@ -16,13 +17,15 @@ mod raw_logs;
 mod spec;
 mod volume;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 
+pub use attach::ContainerInput;
 pub use container::{
-    Container, ContainerFilter, ContainerState, Isolation, ListedContainer, LogConfig, Mount,
-    MountKind,
+    Container, ContainerFilter, ContainerState, Health, Isolation, ListedContainer, LogConfig,
+    Mount, MountKind,
 };
 pub use error::{EngineError, EngineErrorKind};
 pub use events::{ContainerAction, ContainerEvent, EventStream};
@@ -84,6 +87,18 @@ impl Engine {
         &self.host
     }
 
+    /// The addresses behind its name; none when it is a socket, or the name is not known.
+    pub async fn addresses(&self) -> Vec<IpAddr> {
+        let Host::Tcp(address) = &self.host else { return Vec::new() };
+        match tokio::net::lookup_host(address).await {
+            Ok(found) => found.map(|found| found.ip()).collect(),
+            Err(error) => {
+                tracing::debug!("cannot look up {address}: {error}");
+                Vec::new()
+            }
+        }
+    }
+
     /// Whether the engine still answers.
     pub async fn ping(&self) -> Result<(), EngineError> {
         let answer = self.docker.ping().await;
@@ -100,6 +115,31 @@ impl Engine {
             engine: version.version.unwrap_or_default(),
             api: version.api_version.unwrap_or_default(),
         })
+    }
+
+    /// What the engine calls itself for as long as it keeps its data. `None` where it has another name each time it is asked
+    /// (podman), or where it is not let through.
+    pub async fn id(&self) -> Result<Option<String>, EngineError> {
+        let request = Request::to_engine("ask the name of", &self.host);
+        let mut ids = Vec::new();
+        for _ in 0..2 {
+            match self.docker.info().await.map_err(|error| request.failed(&error)) {
+                Ok(info) => ids.push(info.id.filter(|id| !id.is_empty())),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        EngineErrorKind::Denied
+                            | EngineErrorKind::NotFound
+                            | EngineErrorKind::Unsupported
+                    ) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let id = ids.pop().flatten();
+        Ok(id.filter(|id| ids.iter().flatten().all(|before| before == id)))
     }
 
     /// The same connection for requests that the engine may answer late.

@@ -235,6 +235,12 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Item<'a> {
+    /// Where it begins.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        place(self.reader.text, self.span.start)
+    }
+
     /// Says what is wrong with it.
     pub fn fault(&self, message: &str) {
         self.reader.fault(&self.span, &self.key, message);

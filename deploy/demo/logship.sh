@@ -18,9 +18,10 @@ LOG_LINES=6000
 # shellcheck disable=SC2016
 {
 # Writes numbered lines with times into catalina.log, in bursts, for some seconds; opens the file for every line, as
-# programs do that can be rotated without being told.
+# programs do that can be rotated without being told. The last burst waits for the file GATE, if one is named.
 WRITE_FILE='n=0
     while [ $n -lt $LINES ]; do
+        while [ -n "$GATE" ] && [ $n -eq $((LINES - 500)) ] && [ ! -e "$GATE" ]; do sleep 0.1; done
         n=$((n + 1))
         echo "$(date +%d-%b-%Y\ %H:%M:%S) INFO [main] request $n" >>catalina.log
         [ $((n % 500)) -ne 0 ] || sleep 0.3
@@ -70,7 +71,7 @@ expect_all() {
 demo_of_logs() {
     local watched=(-v "$state_volume:/state" -v "$shipped_volume:/shipped")
     title "One program logs into a volume, another one to standard output"
-    docker run --detach --init --name "$tomcat" --volume "$log_volume:/logs" --workdir /logs --env "LINES=$LOG_LINES" \
+    docker run --detach --init --name "$tomcat" --volume "$log_volume:/logs" --workdir /logs --env "LINES=$LOG_LINES" --env GATE=/tmp/gate \
         "$target_image" sh -c "$WRITE_FILE" >/dev/null
     docker run --detach --init --name "$web" --env "LINES=$LOG_LINES" --log-driver json-file --log-opt max-size=50k \
         --log-opt max-file=3 "$target_image" sh -c "$WRITE_STDOUT" >/dev/null
@@ -84,6 +85,7 @@ demo_of_logs() {
     play docker start "$shipper"
     sleep 1
     play docker exec "$tomcat" sh -c "$ROTATE"
+    docker exec "$tomcat" sh -c 'mkdir -p /tmp && touch /tmp/gate'
     docker wait "$tomcat" "$web" >/dev/null
     play docker stop --time 20 "$shipper"
 
@@ -104,9 +106,9 @@ demo_of_log_files() {
     mkdir -p "$scratch/logship/logs"
 
     title "A program logs into a file, which is rotated; every run ships what is new"
-    (cd "$scratch/logship/logs" && LINES=$((LOG_LINES / 2)) sh -c "$WRITE_FILE")
+    (cd "$scratch/logship/logs" && GATE='' LINES=$((LOG_LINES / 2)) sh -c "$WRITE_FILE")
     play "${ship[@]}"
-    (cd "$scratch/logship/logs" && sh -c "$ROTATE" && LINES=$LOG_LINES sh -c "${WRITE_FILE/n=0/n=$((LOG_LINES / 2))}")
+    (cd "$scratch/logship/logs" && sh -c "$ROTATE" && GATE='' LINES=$LOG_LINES sh -c "${WRITE_FILE/n=0/n=$((LOG_LINES / 2))}")
     play "${ship[@]}"
     expect_all catalina.log "$(cat "$scratch"/logship/shipped/* | sh -c "$COUNT")"
     play logship audit --state "$scratch/logship/state"

@@ -95,6 +95,8 @@ pub struct Entry<'a> {
 pub struct Facts<'a> {
     /// Nanoseconds since 1970.
     pub ts: i64,
+    /// Its number within its source.
+    pub seq: u64,
     /// `stdout`, `stderr`, `console` or `file`.
     pub stream: Cow<'a, str>,
     /// Container, service, id, path: what a person may call the source.
@@ -118,6 +120,8 @@ struct Written<'a> {
     ts: Cow<'a, str>,
     #[serde(borrow)]
     stream: Cow<'a, str>,
+    #[serde(default)]
+    seq: u64,
     #[serde(borrow, default)]
     container: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -152,7 +156,8 @@ impl<'a> Entry<'a> {
         };
         let names = [written.container, written.service, written.path, written.id];
         let names = names.into_iter().flatten().collect();
-        let facts = Facts { ts, stream: written.stream, names, control: written.control };
+        let (seq, stream) = (written.seq, written.stream);
+        let facts = Facts { ts, seq, stream, names, control: written.control };
         Ok(Self { raw, line, facts: Some(facts) })
     }
 }

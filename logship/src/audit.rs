@@ -155,6 +155,9 @@ pub struct AuditSource {
     /// Records that came after younger ones; absent with `since`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub late: Option<u64>,
+    /// Records that were not serious enough, and dropped for that; absent with `since`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filtered: Option<u64>,
     /// What of it is still in the log, and was read and proved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retained: Option<Retained>,
@@ -228,6 +231,7 @@ pub fn audit(state: &Path, request: &AuditRequest) -> Result<AuditReport, AuditE
             },
             bytes: if all { source.totals.bytes } else { retained.map_or(0, |it| it.bytes) },
             late: all.then_some(source.totals.late),
+            filtered: all.then_some(source.totals.filtered_lines),
             retained,
             last_ts: source.last_ts,
             ended: source.ended.is_some(),
@@ -317,6 +321,9 @@ impl std::fmt::Display for AuditReport {
             write!(out, "  {} records, {} bytes", source.records, source.bytes)?;
             if let Some(late) = source.late.filter(|late| *late > 0) {
                 write!(out, ", {late} late")?;
+            }
+            if let Some(filtered) = source.filtered.filter(|filtered| *filtered > 0) {
+                write!(out, ", {filtered} below the level")?;
             }
             if let Some(ts) = source.last_ts {
                 write!(out, ", the last of {}", time(ts))?;

@@ -379,7 +379,8 @@ fn prove(parts: &Parts<'_>, base_ts: i64) -> Result<i64, BlockError> {
     Ok(ts)
 }
 
-fn zigzag(value: i64) -> u64 {
+/// Small negative numbers as small ones.
+pub(crate) fn zigzag(value: i64) -> u64 {
     (value.wrapping_shl(1) ^ (value >> 63)).cast_unsigned()
 }
 
@@ -387,8 +388,9 @@ fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -((value & 1).cast_signed())
 }
 
+/// LEB128, as protocol buffers have it too.
 #[inline]
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -396,8 +398,9 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// The same read again; `None` when it ends too early or has too many bits.
 #[inline]
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first()?;

@@ -9,6 +9,7 @@ use chores_common::telemetry::{LogFormat, Verbosity};
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::sink::s3::ENDPOINT_VARIABLES;
+use crate::ui::access::Network;
 
 /// Ship container logs and log files: nothing lost in silence, nothing twice after a restart.
 #[derive(Debug, Parser)]
@@ -16,8 +17,7 @@ use crate::sink::s3::ENDPOINT_VARIABLES;
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
     3 done with warnings, 130 interrupted.\n\
     S3 credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE, \
-    AWS_SESSION_TOKEN or AWS_SESSION_TOKEN_FILE.\n\
-    Rotation of the files it ships is not in this release.")]
+    AWS_SESSION_TOKEN or AWS_SESSION_TOKEN_FILE.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -137,6 +137,8 @@ pub enum Command {
     Once(RunArgs),
     /// Validate the configuration, and show what every running container and file would get.
     Check(CheckArgs),
+    /// Rotate the files that are shipped, now: by the process that ships them, as [source.rotate] says.
+    Rotate(RotateArgs),
     /// Test the surroundings: engine, log drivers, retention, rights, state directory.
     Doctor(DoctorArgs),
     /// Prove what was shipped: records, gaps and lost lines of every source, from the log itself.
@@ -147,6 +149,10 @@ pub enum Command {
     Grep(GrepArgs),
     /// Print the end of an archive or of what is being shipped, and go on.
     Tail(TailArgs),
+    /// Serve the parts of the engine's socket that `run` needs, so that it need not hold the socket itself.
+    SocketProxy(SocketProxyArgs),
+    /// Serve a page for browsers that shows what another process ships, from its state directory and archives.
+    ServeUi(ServeUiArgs),
     /// Ask a running process whether it is well, for HEALTHCHECK.
     Healthcheck(HealthcheckArgs),
     /// Print a completion script for a shell.
@@ -218,6 +224,14 @@ pub struct RunArgs {
     /// Serve /metrics and /healthz here, such as 127.0.0.1:9464; nothing is served by default.
     #[arg(long, env = "LOGSHIP_METRICS", value_name = "ADDRESS")]
     pub metrics: Option<SocketAddr>,
+    /// Serve a page for browsers here, such as 127.0.0.1:9465, or :9465 for the same; off by default.
+    #[arg(long, env = "LOGSHIP_UI", value_name = "ADDRESS", value_parser = page_address)]
+    pub ui: Option<SocketAddr>,
+    /// Archives that the page looks into; may be repeated.
+    #[arg(long, value_name = "ARCHIVE", requires = "ui")]
+    pub ui_archive: Vec<String>,
+    #[command(flatten)]
+    pub ui_access: UiAccessArgs,
     /// How much the log may hold [default: 2GiB].
     #[arg(long, env = "LOGSHIP_WAL_MAX", value_name = "SIZE")]
     pub wal_max: Option<String>,
@@ -229,6 +243,49 @@ pub struct RunArgs {
     pub drain: Option<String>,
 }
 
+/// An address; a port alone is one of this host only.
+fn page_address(text: &str) -> Result<SocketAddr, String> {
+    let text = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text.to_owned() };
+    text.parse().map_err(|_| "give for example 127.0.0.1:9465".to_owned())
+}
+
+/// Who may see the page.
+#[derive(Debug, Args, Default)]
+pub struct UiAccessArgs {
+    /// A file with the token that lets one see the page; needed, or a proxy, unless it listens on loopback.
+    #[arg(long, env = "LOGSHIP_UI_TOKEN_FILE", value_name = "FILE")]
+    pub ui_token_file: Option<PathBuf>,
+    /// A name under which the page is reached, such as that of a reverse proxy; may be repeated. Addresses
+    /// and localhost are known.
+    #[arg(long, env = "LOGSHIP_UI_HOST", value_name = "NAME")]
+    pub ui_host: Vec<String>,
+    /// Header in which a reverse proxy names the user it has let in; believed from --ui-proxy only.
+    #[arg(long, env = "LOGSHIP_UI_USER_HEADER", value_name = "NAME")]
+    pub ui_user_header: Option<String>,
+    /// Where that proxy connects from, such as 10.0.0.5 or 10.0.0.0/24; may be repeated.
+    #[arg(long, env = "LOGSHIP_UI_PROXY", value_name = "ADDRESS")]
+    pub ui_proxy: Vec<Network>,
+}
+
+/// `serve-ui`.
+#[derive(Debug, Args)]
+pub struct ServeUiArgs {
+    /// Where to serve; a port alone, such as :9465, is on 127.0.0.1.
+    #[arg(
+        long,
+        env = "LOGSHIP_UI",
+        value_name = "ADDRESS",
+        value_parser = page_address,
+        default_value = "127.0.0.1:9465"
+    )]
+    pub listen: SocketAddr,
+    /// Archives to look into: files, directories, s3://bucket/prefix; may be repeated.
+    #[arg(long, value_name = "ARCHIVE")]
+    pub archive: Vec<String>,
+    #[command(flatten)]
+    pub access: UiAccessArgs,
+}
+
 /// `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
@@ -237,6 +294,19 @@ pub struct CheckArgs {
     /// Only look at the configuration, not at the engine and the files.
     #[arg(long)]
     pub offline: bool,
+}
+
+/// `rotate`.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// Only say what would be done, and how.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The files; all that are rotated when absent.
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    #[command(flatten)]
+    pub engine_access: EngineArgs,
 }
 
 /// `doctor`.
@@ -328,6 +398,20 @@ pub struct TailArgs {
     /// Write time, source and stream before every line.
     #[arg(short, long)]
     pub long: bool,
+}
+
+/// `socket-proxy`.
+#[derive(Debug, Args)]
+pub struct SocketProxyArgs {
+    /// Where to listen: unix:/path or tcp://address:port.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: String,
+    /// The engine's own socket: a path, or a URL [default: /var/run/docker.sock].
+    #[arg(long, value_name = "SOCKET")]
+    pub socket: Option<String>,
+    /// Permissions of a Unix socket: who may use it.
+    #[arg(long, value_name = "OCTAL", default_value = "0600")]
+    pub mode: String,
 }
 
 /// `healthcheck`.

@@ -4,9 +4,15 @@ pub mod run;
 
 pub mod check;
 
+pub mod rotate;
+
 pub mod look;
 
 pub mod archive;
+
+pub mod page;
+
+pub mod proxy;
 
 use std::io;
 use std::path::PathBuf;

@@ -165,6 +165,11 @@ pub enum SettingError {
     /// Two sinks would write over each other's lines.
     #[error("the sinks {0} and {1} write the same files: give each a path of its own")]
     SameFiles(String, String),
+    /// Rotation without a place for what it has begun.
+    #[error(
+        "files are rotated only with a state directory, which says what is safe: give --state DIR"
+    )]
+    RotateWithoutState,
     /// Options for containers without containers.
     #[error("--include is for containers: give --engine too")]
     IncludeWithoutEngine,
@@ -216,6 +221,9 @@ impl Config {
         }
         if config.sinks.len() > SINKS_MAX {
             return Err(SettingError::TooManySinks);
+        }
+        if config.state.is_none() && config.files().any(|rule| rule.rotate.is_some()) {
+            return Err(SettingError::RotateWithoutState);
         }
         Ok(config)
     }

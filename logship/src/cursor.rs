@@ -63,8 +63,17 @@ pub struct FileCursor {
     pub file: FileIdentity,
     /// Bytes.
     pub offset: u64,
+    /// Bytes that were taken from its beginning since it was made, by our own rotation: places before that are the
+    /// sum of both.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shift: u64,
     /// What was there.
     pub proof: ContentProof,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Everything in files older than `at.file`, and everything before `at.offset` in it, was read.

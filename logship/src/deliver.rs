@@ -406,6 +406,7 @@ impl Worker {
     fn note_refused(&self, refused: &[Refused]) -> u64 {
         for Refused { meta, first_seq, records } in refused {
             let gap = Gap {
+                from_byte: None,
                 reason: GapReason::Refused,
                 from: None,
                 to: None,

@@ -11,6 +11,7 @@ use chores_common::finding::{self, Status};
 use tokio::runtime::Handle;
 
 use crate::engine_source::EngineSettings;
+use crate::rule::FilesRule;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,8 @@ mod tests;
 pub struct DoctorOptions<'a> {
     /// The engine; `None` when no container is to be shipped.
     pub engine: Option<&'a EngineSettings>,
+    /// Files that are shipped.
+    pub files: &'a [FilesRule],
     /// The state directory, where one is named.
     pub state: Option<&'a Path>,
     /// Bytes that the write-ahead log may take.
@@ -37,6 +40,9 @@ pub fn doctor(
     let mut findings = Vec::new();
     if let Some(settings) = options.engine {
         findings.extend(probe::engine(settings, runtime));
+    }
+    for rule in options.files.iter().filter(|rule| rule.rotate.is_some()) {
+        findings.extend(probe::rotation(rule, runtime));
     }
     findings.push(match options.state {
         Some(state) => probe::state(state, options.wal_bytes_max),

@@ -339,8 +339,15 @@ async fn forget(intake: &Intake, source: SourceId, cursor: &Cursor) -> Result<()
         Cursor::Api(cursor) => cursor.newest,
         Cursor::File(_) => None,
     };
-    let gap =
-        Gap { reason: GapReason::Removed, from, to: None, bytes: None, lines: None, exact: false };
+    let gap = Gap {
+        from_byte: None,
+        reason: GapReason::Removed,
+        from,
+        to: None,
+        bytes: None,
+        lines: None,
+        exact: false,
+    };
     let now = time::now();
     let mut processor = Processor::new(Arc::default());
     processor.control(from.unwrap_or(now), Stream::Stdout, &Control::Gap(gap));

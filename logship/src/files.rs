@@ -14,8 +14,10 @@
 //!   taken for its copy.
 
 mod compressed;
+pub mod desk;
 mod encoding;
 mod follow;
+mod held;
 mod marks;
 pub mod patterns;
 pub mod reach;
@@ -30,11 +32,15 @@ use std::time::Duration;
 
 use chores_common::shutdown::Shutdown;
 
+use crate::cursor::FileIdentity;
 use crate::intake::{Intake, IntakeClosed};
 use crate::process::ProcessSettings;
 use crate::rule::{FileStart, Mode};
 use crate::source::Parse;
+use desk::{Begun, Desk};
 use follow::Follow;
+pub(crate) use follow::key_of;
+pub use held::HELD_TIME;
 pub use patterns::{PatternError, Patterns};
 
 #[cfg(test)]
@@ -85,6 +91,14 @@ pub struct FilesSettings {
     pub descriptors_max: usize,
     /// What is counted while it runs; several runs may share it.
     pub stats: Arc<FilesStats>,
+    /// Where our own rotation asks.
+    pub desk: Option<Arc<Desk>>,
+    /// What our own rotation had begun when an earlier process ended.
+    pub begun: Vec<Begun>,
+    /// Files that it has ended, and keeps: all of them was shipped.
+    pub kept: Vec<FileIdentity>,
+    /// Files that it has renamed: what the log calls over among them is not read again.
+    pub renamed: Vec<FileIdentity>,
 }
 
 impl FilesSettings {
@@ -107,6 +121,10 @@ impl FilesSettings {
             files_max: FILES_MAX_DEFAULT,
             descriptors_max: DESCRIPTORS_MAX_DEFAULT,
             stats: Arc::default(),
+            desk: None,
+            begun: Vec::new(),
+            kept: Vec::new(),
+            renamed: Vec::new(),
         }
     }
 }

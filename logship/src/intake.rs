@@ -163,6 +163,12 @@ impl Sources {
         }
     }
 
+    /// The number of a source that is known.
+    #[must_use]
+    pub fn id_of(&self, key: &SourceKey) -> Option<SourceId> {
+        self.lock().by_key.get(key).copied()
+    }
+
     /// What is known of a source.
     #[must_use]
     pub fn meta(&self, id: SourceId) -> Option<Arc<SourceMeta>> {

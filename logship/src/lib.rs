@@ -3,7 +3,6 @@
 //! The modules stand in the order lines move: sources read pieces and join them into blocks of records, the
 //! intake hands them to the write-ahead log together with the cursor of their source, and every sink reads the
 //! log at its own pace and moves a cursor of its own.
-#![forbid(unsafe_code)]
 
 use chores_common::command_line;
 use chores_common::exit::ExitCode;
@@ -22,7 +21,12 @@ pub mod time;
 pub mod record;
 
 pub mod block;
+pub mod pattern;
+
 pub mod source;
+
+// Lines as fields.
+pub mod parse;
 
 // How far each source was read.
 pub mod cursor;
@@ -34,6 +38,8 @@ pub mod descriptors;
 // From the sources into the log.
 pub mod process;
 pub mod watch;
+
+pub mod rotation;
 
 pub mod rule;
 
@@ -55,14 +61,15 @@ pub mod files;
 
 pub mod engine_source;
 
+// Back: what is shipped may be rotated.
+pub mod rotate;
+
 pub mod doctor;
 
 pub mod audit;
 
 // Out of the log.
 pub mod template;
-
-pub mod parse;
 
 pub mod encode;
 
@@ -76,7 +83,14 @@ pub mod archive;
 // How it is doing.
 pub mod metrics;
 
+pub mod server;
+
 pub mod status;
+
+pub mod ui;
+
+// The engine, for those who must not have it all.
+pub mod proxy;
 
 // What was typed, what it means, and who does it.
 pub mod cli;
@@ -130,11 +144,14 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
         Command::Run(args) => commands::run::run(&context, args, Mode::Follow),
         Command::Once(args) => commands::run::run(&context, args, Mode::Once),
         Command::Check(args) => commands::check::run(&context, args),
+        Command::Rotate(args) => commands::rotate::run(&context, args),
         Command::Doctor(args) => commands::look::doctor(&context, args),
         Command::Audit(args) => commands::look::audit(&context, args),
         Command::Cat(args) => commands::archive::cat(&context, args),
         Command::Grep(args) => commands::archive::grep(&context, args),
         Command::Tail(args) => commands::archive::tail(&context, args),
+        Command::SocketProxy(args) => commands::proxy::run(&context, args),
+        Command::ServeUi(args) => commands::page::serve(&context, args),
         Command::Healthcheck(args) => commands::look::healthcheck(&context, args),
         Command::Completions { shell } => print(&command_line::completions::<Cli>(*shell)),
         Command::Man { command } => manual(command.as_deref()),

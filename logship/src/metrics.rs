@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::files::FilesCounts;
 use crate::followed::{EngineAway, Way};
+use crate::rotate::RotateCounts;
 use crate::sink::stats::SinkReport;
 use crate::source::Origin;
 use crate::time::SECOND;
@@ -45,6 +46,8 @@ pub struct Snapshot {
     pub engine_away: Option<EngineAway>,
     /// Log files.
     pub files: FilesCounts,
+    /// Their rotation.
+    pub rotate: RotateCounts,
 }
 
 /// What is wrong, a sentence each; empty when all is well.
@@ -135,6 +138,7 @@ impl Snapshot {
         writer.counter("gaps_unknown", "Holes of unknown size", sum.gaps_unknown)?;
         writer.counter("lost_lines", "Lines known to be missing", sum.lost_lines)?;
         writer.counter("lost_bytes", "Bytes known to be missing", sum.lost_bytes)?;
+        writer.counter("filtered_lines", "Lines below the level", sum.filtered_lines)?;
         writer.gauge("wal_bytes", "Size of the log", log.bytes as f64)?;
         writer.gauge("wal_segments", "Files of the log", log.segments as f64)?;
         let uncommitted = log.written.frame.saturating_sub(log.durable.frame);
@@ -167,6 +171,7 @@ impl Snapshot {
             "Of those, links that lead out of their directory",
             outside,
         )?;
+        self.encode_rotation(writer)?;
         if shown.is_empty() {
             return Ok(());
         }
@@ -174,12 +179,15 @@ impl Snapshot {
             let shown = shown.iter();
             shown.map(move |source| (labels(source), value(source))).collect::<Vec<_>>()
         };
-        let counters: [Counted<SourceState>; 5] = [
+        let counters: [Counted<SourceState>; 6] = [
             ("source_records", "Records of a source", |source| source.totals.records),
             ("source_bytes", "Bytes of its lines", |source| source.totals.bytes),
             ("source_gaps", "Holes in it", |source| source.totals.gaps),
             ("source_lost_lines", "Lines known to be missing", |source| source.totals.lost_lines),
             ("source_lost_bytes", "Bytes known to be missing", |source| source.totals.lost_bytes),
+            ("source_filtered_lines", "Lines below the level", |source| {
+                source.totals.filtered_lines
+            }),
         ];
         for (name, help, value) in counters {
             writer.counters(name, help, each(value))?;
@@ -188,6 +196,32 @@ impl Snapshot {
             .iter()
             .filter_map(|source| source.last_ts.map(|last| (labels(source), seconds(last))));
         writer.gauges("source_last_record_time_seconds", "Time of its last record", last)
+    }
+
+    fn encode_rotation(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let RotateCounts {
+            renamed,
+            collapsed,
+            punched,
+            removed_bytes,
+            compressed,
+            faults,
+            draining,
+            kept,
+        } = self.rotate;
+        let ways = [
+            ([("way", "rename")], renamed),
+            ([("way", "collapse")], collapsed),
+            ([("way", "punch")], punched),
+        ];
+        writer.counters("rotations", "Rotations of log files, by the way", ways)?;
+        let removed = "Bytes that rotation took away, all of them shipped";
+        writer.counter("rotated_removed_bytes", removed, removed_bytes)?;
+        writer.counter("rotated_compressed", "Rotated files that were compressed", compressed)?;
+        writer.counter("rotate_faults", "Steps of rotations that failed", faults)?;
+        let waiting = "Renamed files that are not over";
+        writer.gauge("rotated_draining", waiting, draining as f64)?;
+        writer.gauge("rotated_kept", "Rotated files that are kept", kept as f64)
     }
 
     fn encode_sinks(&self, writer: &mut Writer<'_>) -> fmt::Result {

@@ -4,8 +4,21 @@ use std::borrow::Cow;
 
 use serde::Deserializer;
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use smallvec::SmallVec;
 
 use crate::source::Parse;
+
+pub mod level;
+
+mod access;
+mod apache;
+mod klog;
+mod moment;
+mod nginx;
+mod scan;
+mod syslog;
+
+pub use moment::Moment;
 
 #[cfg(test)]
 mod tests;
@@ -19,26 +32,80 @@ pub const LEVELS_MAX: usize = 64;
 /// Most fields of one logfmt line; a line with more is not taken apart.
 pub const FIELDS_MAX: usize = 256;
 
+/// Fields of a line that take no memory of their own: as many as the presets have.
+const FIELDS_INLINE: usize = 16;
+
+/// Keys and values in the order of the line; no key twice.
+pub type Fields<'a> = SmallVec<[(&'a str, Value<'a>); FIELDS_INLINE]>;
+
+/// The text of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// As it stands in the line.
+    Text(Cow<'a, str>),
+    /// A time of the line, in the form of ISO 8601.
+    Time(Moment),
+}
+
+impl std::ops::Deref for Value<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Time(moment) => moment.text(),
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
 /// What a line says.
+#[expect(clippy::large_enum_variant, reason = "a box would be memory for every line")]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {
     /// A JSON object as it was written: proved to be one, without spaces around it.
     Json(&'a str),
     /// Keys and values; no key twice, the first one counts. A key without a value has an empty one.
-    Fields(Vec<(&'a str, Cow<'a, str>)>),
+    Fields(Fields<'a>),
 }
 
 /// Takes a line apart as `parse` says; `None` when it is not of that kind, too long, or not UTF-8.
 #[must_use]
-pub fn parse(parse: Parse, line: &[u8]) -> Option<Parsed<'_>> {
-    if parse == Parse::None || line.len() > PARSE_BYTES_MAX {
+pub fn parse<'a>(parse: &'a Parse, line: &'a [u8]) -> Option<Parsed<'a>> {
+    if *parse == Parse::None || line.len() > PARSE_BYTES_MAX {
         return None;
     }
     let line = std::str::from_utf8(line).ok()?;
-    match parse {
+    let fields = match parse {
         Parse::None => None,
-        Parse::Json => json(line).map(Parsed::Json),
-        Parse::Logfmt => logfmt(line).map(Parsed::Fields),
+        Parse::Json => return json(line).map(Parsed::Json),
+        Parse::Logfmt => logfmt(line),
+        Parse::Nginx => nginx::fields(line),
+        Parse::Apache => apache::fields(line),
+        Parse::Syslog => syslog::fields(line),
+        Parse::Klog => klog::fields(line),
+        Parse::Regex(pattern) => {
+            let mut fields = Fields::new();
+            pattern.fields(line, |name, text| put(&mut fields, name, text)).then_some(fields)
+        }
+    };
+    fields.map(Parsed::Fields)
+}
+
+/// Adds a field.
+fn put<'a>(fields: &mut Fields<'a>, name: &'a str, value: impl Into<Value<'a>>) {
+    fields.push((name, value.into()));
+}
+
+/// Adds a field unless the line says `-` for it, which is how logs say that there is nothing.
+fn put_known<'a>(fields: &mut Fields<'a>, name: &'a str, value: &'a str) {
+    if value != "-" && !value.is_empty() {
+        put(fields, name, value);
     }
 }
 
@@ -119,8 +186,8 @@ impl<'de> Visitor<'de> for Sound {
 
 /// `key=value key="quoted \"value\"" flag`, as Go's logfmt writes it. Something that is no key makes the whole
 /// line free text: half of a guess helps nobody.
-fn logfmt(line: &str) -> Option<Vec<(&str, Cow<'_, str>)>> {
-    let mut fields: Vec<(&str, Cow<'_, str>)> = Vec::new();
+fn logfmt(line: &str) -> Option<Fields<'_>> {
+    let mut fields = Fields::new();
     let mut has_value = false;
     let mut rest = line.trim();
     while !rest.is_empty() {
@@ -141,7 +208,7 @@ fn logfmt(line: &str) -> Option<Vec<(&str, Cow<'_, str>)>> {
         }
         rest = after.trim_start();
         if !fields.iter().any(|(known, _)| *known == key) {
-            fields.push((key, value));
+            fields.push((key, Value::Text(value)));
         }
     }
     has_value.then_some(fields)

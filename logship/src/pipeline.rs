@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chores_common::shutdown::Shutdown;
@@ -10,13 +11,16 @@ use tokio::runtime::Handle;
 use crate::config::{Config, WalCodec};
 use crate::deliver::{DeliverError, Delivering, Delivery};
 use crate::engine_source::{self, EngineSettings, EngineSourceError};
+use crate::files::desk::Desk;
 use crate::files::{self, FilesError, FilesSettings, FilesStats};
 use crate::followed::FollowedTable;
 use crate::intake::{Intake, intake};
+use crate::rotate::{self, Left, RotateError, RotateSettings, RotateStats};
 use crate::rule::{FilesRule, Mode};
 use crate::sink::settings::SinkSettings;
 use crate::sink::stats::SinkStats;
 use crate::status::{Status, StatusError, Watched};
+use crate::ui::{Subject, Ui, UiError, UiSettings};
 use crate::wal::{Codec, Log, LogSettings, WalError};
 
 #[cfg(test)]
@@ -27,6 +31,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How often the end of a run looks whether the sinks have everything.
 const LOOK_AT_SINKS_EVERY: Duration = Duration::from_millis(5);
+
+/// How long the end of a run waits for rotation.
+const ROTATE_END_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -67,18 +74,26 @@ pub enum PipelineError {
     /// The server of metrics.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// The page.
+    #[error(transparent)]
+    Ui(#[from] UiError),
     /// A thread.
     #[error("cannot start a thread that reads")]
     Thread(#[source] std::io::Error),
+    /// Rotation.
+    #[error(transparent)]
+    Rotate(#[from] RotateError),
     /// A source ended as no source may.
     #[error("a thread that reads ended unexpectedly")]
     Panicked,
 }
 
-/// Ships until the sources have ended: once at the end of what is there, otherwise at the shutdown.
+/// Ships until the sources have ended: once at the end of what is there, otherwise at the shutdown. With `ui`, shows
+/// a page meanwhile.
 pub fn run(
     config: &Config,
     sinks: Vec<SinkSettings>,
+    ui: Option<UiSettings>,
     mode: Mode,
     runtime: &Handle,
     shutdown: &Shutdown,
@@ -103,13 +118,28 @@ pub fn run(
     let watched = delivering.iter().map(|sink| (sink.name().to_owned(), sink.stats().clone()));
     let table = Arc::new(FollowedTable::default());
     let files = Arc::new(FilesStats::default());
+    let rotate = Arc::new(RotateStats::default());
     let watched = Watched::new(&log, watched.collect(), table.clone(), files.clone());
-    let status = Status::start(config.metrics, watched, runtime)?;
+    let watched = watched.with_rotation(rotate.clone());
+    let status = Status::start(config.metrics, watched.clone(), runtime)?;
+    let subject = Subject::Run {
+        watched,
+        log: log.clone(),
+        wal: config.state.clone().filter(|_| !config.wal.off),
+        state: config.state.clone(),
+    };
+    let page = ui.map(|ui| Ui::start(ui, subject, runtime)).transpose()?;
     let stop = Shutdown::new();
-    let mut reading = Reading::start(config, intake, mode, runtime, &stop, table, &files)?;
+    let mut rotating = Rotating::prepare(config, mode, &rotate)?;
+    let rotated = rotating.rotated();
+    let mut reading =
+        Reading::start(config, intake, mode, runtime, &stop, table, &files, &rotated)?;
+    rotating.start(&log, runtime)?;
 
     let mut sinks = Sinks::new(delivering);
     let ended = reading.watch(&log, &mut sinks, shutdown);
+    // While the reader still answers: a rotation that waits for it ends at once.
+    rotating.finish();
     stop.request();
     let deadline = match mode {
         Mode::Once if ended.is_ok() => sinks.watch(&log, config.drain, shutdown),
@@ -119,6 +149,7 @@ pub fn run(
     let written = writing.finish(deadline);
     let delivered = sinks.finish(deadline);
     status.finish();
+    drop(page);
     ended?;
     written?;
     let (is_drained, refused) = (delivered?, refused?);
@@ -162,6 +193,7 @@ struct Reading {
 }
 
 impl Reading {
+    #[expect(clippy::too_many_arguments, reason = "all that sources need, for one caller")]
     fn start(
         config: &Config,
         intake: Intake,
@@ -170,12 +202,16 @@ impl Reading {
         stop: &Shutdown,
         table: Arc<FollowedTable>,
         stats: &Arc<FilesStats>,
+        rotated: &[Rotated],
     ) -> Result<Self, PipelineError> {
         let sources = config.files().count() + usize::from(config.has_engine());
         let (done, ended) = sync_channel(sources.max(1));
         for (number, rule) in config.files().enumerate() {
             let stats = stats.clone();
-            let settings = FilesSettings { stats, ..files_settings(config, rule, number) };
+            let mut settings = FilesSettings { stats, ..files_settings(config, rule, number) };
+            let Rotated { desk, left } = rotated.get(number).cloned().unwrap_or_default();
+            (settings.desk, settings.begun) = (desk, left.begun);
+            (settings.kept, settings.renamed) = (left.kept, left.renamed);
             let (intake, stop) = (intake.clone(), stop.clone());
             spawn(format!("files-{number}"), done.clone(), move || {
                 Ok(files::run(settings, intake, &stop, mode)?.refused)
@@ -234,6 +270,75 @@ impl Reading {
             }
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => Err(PipelineError::Panicked),
+        }
+    }
+}
+
+/// What the reader of files that are rotated needs to know.
+#[derive(Debug, Clone, Default)]
+struct Rotated {
+    desk: Option<Arc<Desk>>,
+    left: Left,
+}
+
+/// Rotation at work, a thread for each rule that asks for it.
+#[derive(Debug)]
+struct Rotating {
+    waiting: Vec<(Rotated, Option<RotateSettings>)>,
+    stop: Shutdown,
+    running: Vec<JoinHandle<()>>,
+}
+
+impl Rotating {
+    /// What earlier processes left is read before any file is.
+    fn prepare(
+        config: &Config,
+        mode: Mode,
+        stats: &Arc<RotateStats>,
+    ) -> Result<Self, PipelineError> {
+        let mut waiting = Vec::new();
+        for (number, rule) in config.files().enumerate() {
+            let Some(state) = &config.state else { continue };
+            let left = rotate::left(state)?;
+            let wishes = rule.rotate.clone().filter(|_| mode == Mode::Follow);
+            let files = files_settings(config, rule, number);
+            let settings = wishes.map(|wishes| RotateSettings {
+                engine: config.engine.host.clone(),
+                stats: stats.clone(),
+                ..RotateSettings::of(&files, wishes, state.clone(), Arc::default())
+            });
+            // What was begun is minded also when nothing is rotated any more.
+            let desk = settings.as_ref().map(|settings| settings.desk.clone());
+            waiting.push((Rotated { desk, left }, settings));
+        }
+        Ok(Self { waiting, stop: Shutdown::new(), running: Vec::new() })
+    }
+
+    fn rotated(&self) -> Vec<Rotated> {
+        self.waiting.iter().map(|(rotated, _)| rotated.clone()).collect()
+    }
+
+    fn start(&mut self, log: &Log, runtime: &Handle) -> Result<(), PipelineError> {
+        for settings in self.waiting.drain(..).filter_map(|(_, settings)| settings) {
+            let (log, runtime, stop) = (log.clone(), runtime.clone(), self.stop.clone());
+            let work = move || {
+                if let Err(error) = rotate::run(settings, &log, &runtime, &stop) {
+                    let error = chores_common::exit::chain(&error);
+                    tracing::error!(%error, "files are shipped, but not rotated");
+                }
+            };
+            let thread = std::thread::Builder::new().name("rotate".to_owned()).spawn(work);
+            self.running.push(thread.map_err(PipelineError::Thread)?);
+        }
+        Ok(())
+    }
+
+    /// Waits a moment. Whoever still waits for the engine is left behind: what it has begun is written down.
+    fn finish(self) {
+        self.stop.request();
+        let deadline = Instant::now() + ROTATE_END_TIME_MAX;
+        while Instant::now() < deadline && self.running.iter().any(|thread| !thread.is_finished()) {
+            std::thread::sleep(LOOK_AT_SINKS_EVERY);
         }
     }
 }
@@ -321,7 +426,7 @@ fn files_settings(config: &Config, rule: &FilesRule, number: usize) -> FilesSett
         process: rule.lines.process.clone(),
         fields: rule.lines.fields.clone(),
         sinks: rule.lines.sinks.clone(),
-        parse: rule.lines.parse,
+        parse: rule.lines.parse.clone(),
         ..FilesSettings::new(rule.paths.clone(), config.host.clone())
     }
 }

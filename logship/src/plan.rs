@@ -11,6 +11,7 @@ use chores_common::settings::one_of;
 
 use crate::labels::{self, LabelFault, Overrides, PREFIX};
 use crate::process::ProcessSettings;
+use crate::process::filter::LevelFilter;
 use crate::process::rate::Rate;
 use crate::process::redact::{self, RULES_MAX, Redaction, Rule};
 use crate::rule::{EngineRule, FIELDS_MAX, LineRule, field_fault};
@@ -83,7 +84,7 @@ impl Planner {
         let none = EngineRule::default();
         let chosen = rule.unwrap_or(&none);
         let mut fault = |key: &str, fault: String| {
-            faults.push(LabelFault { key: format!("{PREFIX}{key}"), fault, is_notice: false });
+            faults.push(LabelFault { key: format!("{PREFIX}{key}"), fault });
         };
         let lines = &chosen.lines;
         let sinks = self.sinks(lines, &overrides, &mut fault);
@@ -101,7 +102,7 @@ impl Planner {
             host: self.host.clone(),
             fields,
             sinks,
-            parse: overrides.parse.unwrap_or(lines.parse),
+            parse: overrides.parse.clone().unwrap_or_else(|| lines.parse.clone()),
         };
         Plan { verdict, rule: rule.map(|rule| rule.name.clone()), meta, process, faults }
     }
@@ -130,6 +131,8 @@ impl Planner {
         fault: &mut impl FnMut(&str, String),
     ) -> Arc<ProcessSettings> {
         let has_override = overrides.multiline.is_some()
+            || overrides.level.is_some()
+            || (overrides.parse.is_some() && lines.process.level.is_some())
             || overrides.rate.is_some()
             || !overrides.redact.is_empty();
         if !has_override {
@@ -139,6 +142,19 @@ impl Planner {
         if let Some(multiline) = &overrides.multiline {
             process.multiline.clone_from(multiline);
         }
+        let parse = overrides.parse.as_ref().unwrap_or(&lines.parse);
+        if let (Some(wanted), Some(set)) = (&overrides.level, &process.level)
+            && (wanted.min < set.min || is_other(wanted, set))
+        {
+            fault(
+                "level",
+                format!("{wanted} lets more through than {set}, which is set: both count"),
+            );
+        }
+        // What is set counts as it is, whatever a label says of how lines are taken apart.
+        let set = process.level.iter().filter(|_| overrides.parse.is_some());
+        let labelled = set.chain(&overrides.level).map(|level| level.clone().with(parse.clone()));
+        process.labelled = labelled.collect();
         match (overrides.rate, process.rate) {
             (Some(wanted), Some(limit)) if is_above(&wanted, &limit) => {
                 let said = format!("{wanted} is above {limit}, which the configuration sets");
@@ -185,7 +201,14 @@ pub fn redaction(
 
 fn is_above(wanted: &Rate, limit: &Rate) -> bool {
     let per = |rate: &Rate, other: &Rate| i128::from(rate.records.get()) * i128::from(other.per);
-    per(wanted, limit) > per(limit, wanted) || wanted.burst > limit.burst
+    let is_denser = wanted.sample.is_some_and(|wanted| limit.sample.is_none_or(|it| wanted < it));
+    per(wanted, limit) > per(limit, wanted) || wanted.burst > limit.burst || is_denser
+}
+
+/// Whether a filter lets lines through, by another field or as unknown, that the one that is set does not.
+fn is_other(wanted: &LevelFilter, set: &LevelFilter) -> bool {
+    (set.drops_unknown && !wanted.drops_unknown)
+        || (set.field.is_some() && wanted.field != set.field)
 }
 
 /// What the operator set stands; then labels that were asked for; then what the container adds.

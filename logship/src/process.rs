@@ -13,10 +13,12 @@ use std::sync::Arc;
 use crate::block::{Block, BlockBuilder};
 use crate::record::{Control, Flags, Stream, control_line};
 
+pub mod filter;
 pub mod multiline;
 pub mod rate;
 pub mod redact;
 
+use filter::{Filtered, LevelFilter};
 use multiline::Multiline;
 use rate::{Dropped, Limiter, Rate};
 use redact::Redaction;
@@ -47,6 +49,10 @@ pub struct ProcessSettings {
     pub line_bytes_max: usize,
     /// Which lines belong together.
     pub multiline: Option<Multiline>,
+    /// Which records are serious enough.
+    pub level: Option<LevelFilter>,
+    /// What a record must be serious enough for too, by labels.
+    pub labelled: Vec<LevelFilter>,
     /// How many records are too many.
     pub rate: Option<Rate>,
     /// What is secret.
@@ -58,6 +64,8 @@ impl Default for ProcessSettings {
         Self {
             line_bytes_max: LINE_BYTES_MAX_DEFAULT,
             multiline: None,
+            level: None,
+            labelled: Vec::new(),
             rate: None,
             redact: Redaction::default(),
         }
@@ -68,7 +76,11 @@ impl ProcessSettings {
     /// Whether lines are handed on as they are.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.multiline.is_none() && self.rate.is_none() && self.redact.is_empty()
+        self.multiline.is_none()
+            && self.level.is_none()
+            && self.labelled.is_empty()
+            && self.rate.is_none()
+            && self.redact.is_empty()
     }
 }
 
@@ -105,6 +117,8 @@ pub struct Processor {
     is_plain: bool,
     block: BlockBuilder,
     lanes: [Lane; 4],
+    /// Dropped by level, and not told of yet.
+    filtered: Option<Filtered>,
     limiter: Limiter,
     /// Finished, but behind something that is not.
     held: Vec<Held>,
@@ -122,6 +136,8 @@ struct Lane {
     line: Open,
     /// The line goes on after parts of it that were handed on.
     continues: bool,
+    /// Whether the parts of it that were handed on are serious enough: then so is the rest.
+    passes: Option<bool>,
     group: Open,
     /// Lines of the group.
     lines: usize,
@@ -146,6 +162,8 @@ struct Held {
     flags: Flags,
     text: Vec<u8>,
     marks: Range<u64>,
+    /// It tells of lines that were dropped.
+    filtered: Option<Filtered>,
 }
 
 const STREAMS: [Stream; 4] = [Stream::File, Stream::Stdout, Stream::Stderr, Stream::Console];
@@ -160,6 +178,7 @@ impl Processor {
             settings,
             block: BlockBuilder::default(),
             lanes: Default::default(),
+            filtered: None,
             held: Vec::new(),
             held_bytes: 0,
             held_since: None,
@@ -217,6 +236,7 @@ impl Processor {
             self.push_gap(&dropped, None);
         }
         self.release();
+        self.tell_filtered();
     }
 
     /// Hands on the unfinished line of one stream, marked `partial`: its end will never come.
@@ -224,6 +244,7 @@ impl Processor {
         if self.lane(stream).line.is_open {
             self.close_line(stream, true);
             self.lane(stream).continues = false;
+            self.lane(stream).passes = None;
             self.release();
         }
     }
@@ -241,6 +262,11 @@ impl Processor {
         if let Some(dropped) = self.limiter.expire(now) {
             self.push_gap(&dropped, None);
         }
+        let is_untold =
+            |filtered: &mut Filtered| is_over(&mut filtered.since, now, filter::TELL_EVERY);
+        if self.filtered.as_mut().is_some_and(is_untold) {
+            self.tell_filtered();
+        }
         self.release();
         if !self.held.is_empty() && is_over(&mut self.held_since, now, HELD_AGE_MAX) {
             self.flush();
@@ -257,7 +283,9 @@ impl Processor {
         let groups = groups.map(|lane| lane.since.map_or(i64::MIN, |since| since + age));
         let held = (!self.held.is_empty())
             .then(|| self.held_since.map_or(i64::MIN, |since| since + HELD_AGE_MAX));
-        groups.chain(held).chain(self.limiter.deadline()).min()
+        let untold = self.filtered.as_ref();
+        let untold = untold.map(|it| it.since.map_or(i64::MIN, |since| since + filter::TELL_EVERY));
+        groups.chain(held).chain(untold).chain(self.limiter.deadline()).min()
     }
 
     /// Whether it is time to [`take`](Self::take).
@@ -276,11 +304,15 @@ impl Processor {
     #[must_use]
     pub fn safe_mark(&self) -> u64 {
         let held = self.held.iter().map(|held| held.marks.start);
-        self.open_starts().chain(held).min().unwrap_or(self.end)
+        let untold = self.filtered.iter().map(|filtered| filtered.start);
+        self.open_starts().chain(held).chain(untold).min().unwrap_or(self.end)
     }
 
     /// The records so far; `None` when there are none.
     pub fn take(&mut self) -> Option<Taken> {
+        if !self.block.is_empty() {
+            self.tell_filtered();
+        }
         let mark = self.safe_mark();
         self.block.finish().map(|block| Taken { block, mark })
     }
@@ -362,7 +394,7 @@ impl Processor {
         let Some(multiline) = settings.multiline.as_ref().filter(|_| !is_part) else {
             self.close_group(stream);
             let flags = Flags::new(stream).partial(is_partial).late(line.late);
-            self.limit(line.ts, flags, &line.text, line.marks.clone());
+            self.filter(line.ts, flags, &line.text, line.marks.clone());
             return;
         };
         let lane = self.lane(stream);
@@ -397,12 +429,71 @@ impl Processor {
         let mut group = std::mem::take(&mut lane.group);
         lane.since = None;
         let flags = Flags::new(stream).late(group.late);
-        self.limit(group.ts, flags, &group.text, group.marks.clone());
+        self.filter(group.ts, flags, &group.text, group.marks.clone());
         group.clear();
         self.lane(stream).group = group;
     }
 
-    /// Third stage: what is too much is counted instead.
+    /// Third stage: what is not serious enough is counted instead. All parts of a line share the fate of the first.
+    fn filter(&mut self, ts: i64, flags: Flags, text: &[u8], marks: Range<u64>) {
+        let settings = self.settings.clone();
+        if settings.level.is_none() && settings.labelled.is_empty() {
+            return self.limit(ts, flags, text, marks);
+        }
+        let passes_all =
+            || settings.level.iter().chain(&settings.labelled).all(|filter| filter.passes(text));
+        let lane = self.lane(flags.stream());
+        let passes = lane.passes.take().unwrap_or_else(passes_all);
+        lane.passes = flags.is_partial().then_some(passes);
+        if passes {
+            return self.limit(ts, flags, text, marks);
+        }
+        let one = Filtered::new(flags.stream(), ts, text.len(), marks.start);
+        if !self.is_first(&marks) {
+            // It waits like a record would: its mark must not be passed before it is told of.
+            return self.hold_filtered(one, marks);
+        }
+        match &mut self.filtered {
+            Some(filtered) => filtered.add(ts, text.len()),
+            none => *none = Some(one),
+        }
+        if self.filtered.as_ref().is_some_and(|filtered| filtered.lines >= filter::TELL_LINES) {
+            self.tell_filtered();
+        }
+    }
+
+    /// What is dropped behind something unfinished; what lies side by side is one record.
+    fn hold_filtered(&mut self, one: Filtered, marks: Range<u64>) {
+        if let Some(held) = self.held.last_mut()
+            && held.marks.end == marks.start
+            && let Some(filtered) = &mut held.filtered
+            && filtered.stream == one.stream
+            && filtered.lines < filter::TELL_LINES
+        {
+            filtered.add(one.to, usize::try_from(one.bytes).unwrap_or(usize::MAX));
+            held.text = control_line(&filtered.control());
+            held.marks.end = marks.end;
+            return;
+        }
+        let flags = Flags::new(one.stream).control();
+        let text = control_line(&one.control());
+        self.held_bytes += text.len();
+        self.held.push(Held { ts: one.to, flags, text, marks, filtered: Some(one) });
+    }
+
+    fn tell_filtered(&mut self) {
+        if let Some(filtered) = self.filtered.take() {
+            let flags = Flags::new(filtered.stream).control();
+            self.block.push(filtered.to, flags, &control_line(&filtered.control()));
+        }
+    }
+
+    /// Whether nothing before these marks is unfinished.
+    fn is_first(&self, marks: &Range<u64>) -> bool {
+        self.held.is_empty() && self.open_starts().all(|start| start >= marks.end)
+    }
+
+    /// Fourth stage: what is too much is counted instead.
     fn limit(&mut self, ts: i64, flags: Flags, text: &[u8], marks: Range<u64>) {
         if !self.limiter.passes(ts, flags.stream(), text.len(), &marks) {
             return;
@@ -420,7 +511,7 @@ impl Processor {
         self.push(dropped.first_ts, flags, &control_line(&control), dropped.marks.clone());
     }
 
-    /// Fourth stage: what is secret is blotted out.
+    /// Fifth stage: what is secret is blotted out.
     fn redact(&mut self, ts: i64, flags: Flags, text: &[u8], marks: Range<u64>) {
         let mut scratch = std::mem::take(&mut self.scratch);
         if self.settings.redact.apply(text, &mut scratch) {
@@ -433,13 +524,12 @@ impl Processor {
 
     /// Into the block, unless something before it is unfinished.
     fn push(&mut self, ts: i64, flags: Flags, text: &[u8], marks: Range<u64>) {
-        let is_first = self.held.is_empty() && self.open_starts().all(|start| start >= marks.end);
-        if is_first {
+        if self.is_first(&marks) {
             self.block.push(ts, flags, text);
             return;
         }
         self.held_bytes += text.len();
-        self.held.push(Held { ts, flags, text: text.to_vec(), marks });
+        self.held.push(Held { ts, flags, text: text.to_vec(), marks, filtered: None });
     }
 
     /// Hands on what waits no more. A cut through the marks is sound when nothing lies on both sides of it.

@@ -133,6 +133,9 @@ pub enum Control {
     Rotated {
         /// The file that ends here.
         path: String,
+        /// Bytes that were taken from its beginning instead; it goes on under the same name.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        removed: Option<u64>,
     },
     /// The file became shorter than what was read of it.
     Truncated {
@@ -149,6 +152,17 @@ pub enum Control {
         from: i64,
         /// The first time after it.
         to: i64,
+    },
+    /// Lines that are not serious enough were dropped, as the settings say: they are not missing.
+    Filtered {
+        /// Time of the oldest, in nanoseconds since 1970.
+        from: i64,
+        /// Time of the youngest.
+        to: i64,
+        /// Records.
+        lines: u64,
+        /// Bytes of them, line ends not counted.
+        bytes: u64,
     },
     /// Reading began.
     Started,
@@ -191,6 +205,9 @@ pub struct Gap {
     /// Time of the first record after it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<i64>,
+    /// Byte of the file at which the hole begins, counted since the file was made.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub from_byte: Option<u64>,
     /// Bytes missing, when they can be counted.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bytes: Option<u64>,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
+use crate::encode::fields::KEYS;
 use crate::process::ProcessSettings;
+use crate::rotation::Wishes;
 use crate::source::Parse;
 
 #[cfg(test)]
@@ -19,28 +21,6 @@ pub const FIELD_NAME_BYTES_MAX: usize = 64;
 
 /// Bytes of its value.
 pub const FIELD_VALUE_BYTES_MAX: usize = 1024;
-
-/// Keys that records have anyway.
-pub const RESERVED_FIELDS: [&str; 18] = [
-    "host",
-    "container",
-    "id",
-    "image",
-    "project",
-    "service",
-    "path",
-    "volume",
-    "inode",
-    "stream",
-    "seq",
-    "ts",
-    "line",
-    "line_b64",
-    "partial",
-    "late",
-    "control",
-    "parsed",
-];
 
 /// How long a source is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +141,8 @@ pub struct FilesRule {
     pub start: FileStart,
     /// What is done.
     pub lines: LineRule,
+    /// How they are rotated; `None`: not at all.
+    pub rotate: Option<Wishes>,
 }
 
 /// One `[[source]]`.
@@ -208,7 +190,7 @@ pub fn field_fault(name: &str, value: &str) -> Option<String> {
             "{name:?} is no field name: give up to {FIELD_NAME_BYTES_MAX} letters, digits, `_`, `-` and `.`"
         ));
     }
-    if RESERVED_FIELDS.contains(&name) {
+    if KEYS.contains(&name) {
         return Some(format!("every record has a field {name} already: choose another name"));
     }
     if value.len() > FIELD_VALUE_BYTES_MAX {

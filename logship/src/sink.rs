@@ -19,30 +19,46 @@ pub mod settings;
 pub mod stats;
 pub mod stdout;
 
+pub mod fluent;
 pub mod http;
+pub mod kafka;
+pub mod nats;
 pub mod s3;
-pub mod syslog;
+pub mod server;
+pub mod socket;
+
+pub mod batch;
+mod connection;
 mod tls;
 
 use failure::SinkFailure;
 use file::FileSink;
+use fluent::FluentSink;
 use http::HttpSink;
+use kafka::KafkaSink;
+use nats::NatsSink;
 use s3::S3Sink;
 use settings::Target;
+use socket::SocketSink;
 use stdout::Stdout;
-use syslog::SyslogSink;
 
 /// A sink at work: it collects records and delivers them batch by batch.
 #[derive(Debug)]
 pub enum Sink {
     /// Standard output.
-    Stdout(Stdout),
+    Stdout(Box<Stdout>),
     /// Files.
     File(Box<FileSink>),
-    /// A syslog server.
-    Syslog(Box<SyslogSink>),
-    /// An HTTP server.
+    /// A server of syslog or GELF.
+    Socket(Box<SocketSink>),
+    /// A server over HTTP.
     Http(Box<HttpSink>),
+    /// A server of the forward protocol.
+    Fluent(Box<FluentSink>),
+    /// A topic of Kafka.
+    Kafka(Box<KafkaSink>),
+    /// JetStream of NATS.
+    Nats(Box<NatsSink>),
     /// Objects in S3.
     S3(Box<S3Sink>),
 }
@@ -106,8 +122,11 @@ macro_rules! on_sink {
         match $self {
             Sink::Stdout($sink) => $call,
             Sink::File($sink) => $call,
-            Sink::Syslog($sink) => $call,
+            Sink::Socket($sink) => $call,
             Sink::Http($sink) => $call,
+            Sink::Fluent($sink) => $call,
+            Sink::Kafka($sink) => $call,
+            Sink::Nats($sink) => $call,
             Sink::S3($sink) => $call,
         }
     };
@@ -118,10 +137,13 @@ impl Sink {
     /// contacted.
     pub fn open(target: &Target, note: &Value, log: &str) -> Result<Self, SinkFailure> {
         Ok(match target {
-            Target::Stdout(settings) => Self::Stdout(Stdout::open(settings.clone())?),
+            Target::Stdout(settings) => Self::Stdout(Box::new(Stdout::open(settings.clone())?)),
             Target::File(settings) => Self::File(Box::new(FileSink::open(settings.clone(), note)?)),
-            Target::Syslog(settings) => Self::Syslog(Box::new(SyslogSink::open(settings.clone())?)),
-            Target::Http(settings) => Self::Http(Box::new(HttpSink::open(settings.clone())?)),
+            Target::Socket(settings) => Self::Socket(Box::new(SocketSink::open(settings.clone())?)),
+            Target::Http(settings) => Self::Http(Box::new(HttpSink::open(settings.clone(), log)?)),
+            Target::Fluent(settings) => Self::Fluent(Box::new(FluentSink::open(settings.clone())?)),
+            Target::Kafka(settings) => Self::Kafka(Box::new(KafkaSink::open(settings.clone())?)),
+            Target::Nats(settings) => Self::Nats(Box::new(NatsSink::open(settings.clone(), log)?)),
             Target::S3(settings) => Self::S3(Box::new(S3Sink::open(settings, note, log)?)),
         })
     }
@@ -158,7 +180,7 @@ impl Sink {
 
     /// Forgets the batch and what was not committed, after a loss: it will be pushed again.
     pub fn rewind(&mut self) {
-        if let Self::Syslog(sink) = self {
+        if let Self::Socket(sink) = self {
             sink.forget_batch();
         }
     }
@@ -174,8 +196,8 @@ impl Sink {
     pub fn sync(&mut self) -> Result<(), SinkFailure> {
         match self {
             Self::File(sink) => sink.sync(),
-            Self::Syslog(sink) => sink.sync(),
-            Self::Stdout(_) | Self::Http(_) | Self::S3(_) => Ok(()),
+            Self::Socket(sink) => sink.sync(),
+            _ => Ok(()),
         }
     }
 
@@ -184,23 +206,22 @@ impl Sink {
     pub fn note(&self) -> Value {
         match self {
             Self::File(sink) => sink.note(),
-            Self::Stdout(_) | Self::Syslog(_) | Self::Http(_) | Self::S3(_) => Value::Null,
+            _ => Value::Null,
         }
     }
 
     /// The cursor and the note are kept.
     pub fn committed(&mut self) {
-        match self {
-            Self::File(sink) => sink.committed(),
-            Self::Stdout(_) | Self::Syslog(_) | Self::Http(_) | Self::S3(_) => {}
+        if let Self::File(sink) = self {
+            sink.committed();
         }
     }
 
     /// Nothing follows: makes as sure as the peer allows that it has everything.
     pub fn conclude(&mut self) -> Result<(), SinkFailure> {
         match self {
-            Self::Syslog(sink) => sink.conclude(),
-            Self::Stdout(_) | Self::File(_) | Self::Http(_) | Self::S3(_) => Ok(()),
+            Self::Socket(sink) => sink.conclude(),
+            _ => Ok(()),
         }
     }
 

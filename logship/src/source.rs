@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pattern::Pattern;
+
 /// A source within one write-ahead log; given when it is first seen, never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -74,11 +76,26 @@ impl Origin {
             Self::File { path, .. } => path,
         }
     }
+
+    /// What there is to say of it, each with its key, in the order of `docs/logship-sinks.md`.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(&'static str, &str)> {
+        let (always, sometimes) = match self {
+            Self::Engine { id, container, image, project, service } => (
+                vec![("container", container), ("id", id), ("image", image)],
+                vec![("project", project), ("service", service)],
+            ),
+            Self::File { path, volume, .. } => (vec![("path", path)], vec![("volume", volume)]),
+        };
+        let sometimes =
+            sometimes.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        always.into_iter().chain(sometimes).map(|(key, value)| (key, value.as_str())).collect()
+    }
 }
 
 /// How a line becomes fields. Sinks do it: the line itself is always kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Parse {
     /// Not at all.
     #[default]
@@ -87,4 +104,70 @@ pub enum Parse {
     Json,
     /// `key=value key="quoted value"`.
     Logfmt,
+    /// The access log of nginx (`combined` and what it is made of) and its error log.
+    Nginx,
+    /// The access logs of Apache httpd (`common`, `combined`, both with a virtual host) and its error log.
+    Apache,
+    /// Syslog: RFC 5424, RFC 3164, and what daemons write into files.
+    Syslog,
+    /// The headers of klog and glog: Kubernetes and its kin.
+    Klog,
+    /// A regular expression with named groups.
+    Regex(Pattern),
+}
+
+impl Parse {
+    /// Names of those that need no pattern.
+    pub const NAMES: [&str; 7] = ["none", "json", "logfmt", "nginx", "apache", "syslog", "klog"];
+
+    /// What stands before a pattern.
+    pub const REGEX: &str = "regex:";
+
+    /// The one of that name; `None` for a pattern and for what is none.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "none" => Self::None,
+            "json" => Self::Json,
+            "logfmt" => Self::Logfmt,
+            "nginx" => Self::Nginx,
+            "apache" => Self::Apache,
+            "syslog" => Self::Syslog,
+            "klog" => Self::Klog,
+            _ => return None,
+        })
+    }
+}
+
+impl std::fmt::Display for Parse {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::None => "none",
+            Self::Json => "json",
+            Self::Logfmt => "logfmt",
+            Self::Nginx => "nginx",
+            Self::Apache => "apache",
+            Self::Syslog => "syslog",
+            Self::Klog => "klog",
+            Self::Regex(pattern) => return write!(f, "{}{}", Self::REGEX, pattern.text()),
+        };
+        f.write_str(name)
+    }
+}
+
+impl From<Parse> for String {
+    fn from(parse: Parse) -> Self {
+        parse.to_string()
+    }
+}
+
+impl TryFrom<String> for Parse {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.strip_prefix(Self::REGEX) {
+            Some(pattern) => Ok(Self::Regex(Pattern::stored(pattern))),
+            None => Self::named(&text).ok_or_else(|| format!("{text:?} is no way to parse lines")),
+        }
+    }
 }

@@ -1,25 +1,22 @@
 //! A small HTTP server for machines that ask how a run is doing: `/metrics` and `/healthz`.
 
-use std::convert::Infallible;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chores_common::shutdown::Shutdown;
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::{Method, Response, StatusCode};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use crate::files::FilesStats;
 use crate::followed::FollowedTable;
 use crate::metrics::{self, Snapshot};
+use crate::rotate::RotateStats;
+use crate::server::{self, Limits};
 use crate::sink::stats::SinkStats;
 use crate::time;
 use crate::wal::Log;
@@ -27,20 +24,15 @@ use crate::wal::Log;
 #[cfg(test)]
 mod tests;
 
-/// Connections at once, at the most; others wait.
-const CONNECTIONS_MAX: usize = 16;
-
-/// Bytes of the head of a request, at the most; hyper's own least.
-const HEAD_BYTES_MAX: usize = 8192;
-
-/// How long a client may take to ask.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// How long a connection may live.
-const CONNECTION_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// How long to wait when the system has no connection to give, such as without file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What clients may take.
+const LIMITS: Limits = Limits {
+    connections: 16,
+    head_bytes: 8192,
+    headers: 100,
+    head_time: Duration::from_secs(5),
+    time: Some(Duration::from_secs(30)),
+    stall: None,
+};
 
 /// How long `healthcheck` waits for each step.
 const ASK_TIME_MAX: Duration = Duration::from_secs(3);
@@ -83,6 +75,7 @@ pub struct Watched {
     sinks: Vec<(String, Arc<SinkStats>)>,
     followed: Arc<FollowedTable>,
     files: Arc<FilesStats>,
+    rotate: Arc<RotateStats>,
 }
 
 impl Watched {
@@ -94,7 +87,14 @@ impl Watched {
         followed: Arc<FollowedTable>,
         files: Arc<FilesStats>,
     ) -> Self {
-        Self { started: time::now(), log: log.clone(), sinks, followed, files }
+        let rotate = Arc::default();
+        Self { started: time::now(), log: log.clone(), sinks, followed, files, rotate }
+    }
+
+    /// The same, of a run that rotates.
+    #[must_use]
+    pub fn with_rotation(self, rotate: Arc<RotateStats>) -> Self {
+        Self { rotate, ..self }
     }
 
     /// Everything now.
@@ -109,6 +109,7 @@ impl Watched {
             followed: self.followed.snapshot().into_values().map(|one| one.way).collect(),
             engine_away: self.followed.away(),
             files: self.files.counts(),
+            rotate: self.rotate.counts(),
         }
     }
 }
@@ -130,15 +131,16 @@ impl Status {
         let stop = Shutdown::new();
         let Some(address) = address else { return Ok(Self { stop, address: None }) };
         let fail = |source| StatusError::Listen { address, source };
-        let listener = TcpListener::bind(address).map_err(fail)?;
-        listener.set_nonblocking(true).map_err(fail)?;
-        let bound = listener.local_addr().map_err(fail)?;
-        let listener = {
-            let _inside = runtime.enter();
-            tokio::net::TcpListener::from_std(listener).map_err(fail)?
-        };
-        let stopped = stop.clone();
-        runtime.spawn(async move { stopped.or(accept(listener, watched)).await });
+        let (listener, bound) = server::listen(address, runtime).map_err(fail)?;
+        let (stopped, watched) = (stop.clone(), Arc::new(watched));
+        runtime.spawn(async move {
+            let accept = || listener.accept();
+            let served = server::serve(accept, LIMITS, move |request, _| {
+                let answer = answer(request.method(), request.uri().path(), &watched);
+                async move { answer }
+            });
+            stopped.or(served).await
+        });
         tracing::info!(%bound, "serving /metrics and /healthz");
         Ok(Self { stop, address: Some(bound) })
     }
@@ -158,34 +160,6 @@ impl Status {
 impl Drop for Status {
     fn drop(&mut self) {
         self.stop.request();
-    }
-}
-
-async fn accept(listener: tokio::net::TcpListener, watched: Watched) {
-    let watched = Arc::new(watched);
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    // The semaphore is never closed.
-    while let Ok(place) = places.clone().acquire_owned().await {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let watched = watched.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request: Request<Incoming>| {
-                let answer = answer(request.method(), request.uri().path(), &watched);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIME_MAX)
-                .max_buf_size(HEAD_BYTES_MAX)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            // A connection that breaks is the client's affair.
-            tokio::time::timeout(CONNECTION_TIME_MAX, connection).await.ok();
-            drop(place);
-        });
     }
 }
 

@@ -15,8 +15,14 @@ pub const STAMP_BYTES: usize = 30;
 /// Now, in nanoseconds since 1970, by the clock of this host.
 #[must_use]
 pub fn now() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    of_system(std::time::SystemTime::now())
+}
+
+/// A time of the system in nanoseconds since 1970; 0 for what was before.
+#[must_use]
+pub fn of_system(time: std::time::SystemTime) -> i64 {
+    let since = time.duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Reads `2026-11-24T10:20:30.123456789Z`, with any number of digits of the second up to nine or none, and `Z` or

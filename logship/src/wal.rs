@@ -6,6 +6,9 @@
 mod commit;
 mod delivered;
 mod frame;
+mod glance;
+mod look_back;
+mod peek;
 mod read;
 mod recover;
 mod segment;
@@ -26,10 +29,15 @@ use chores_common::durable::DurableError;
 use serde::{Deserialize, Serialize};
 
 use crate::block::Block;
+use crate::cursor::Cursor;
 use crate::intake::{IntakeReceiver, Sources};
 use crate::ledger::LedgerEntry;
-use crate::source::{SourceId, SourceMeta};
+use crate::source::{SourceId, SourceKey, SourceMeta};
 
+use delivered::Delivered;
+
+pub use glance::{Glance, Onlooker};
+pub use look_back::LookBack;
 pub use read::{Next, Reader, Skipped, Upto};
 pub use sink_cursor::{Role, SinkCursor};
 pub use spectate::{Spectator, Start};
@@ -282,6 +290,27 @@ pub struct LogStats {
     pub sinks: BTreeMap<String, Position>,
 }
 
+/// See [`Log::standing`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// How far it was read.
+    pub cursor: Option<Cursor>,
+    /// It ended.
+    pub is_over: bool,
+    /// Where the log was then.
+    pub at: u64,
+}
+
+/// Whether a process has the state directory now.
+#[must_use]
+pub fn is_in_use(state: &Path) -> bool {
+    let lock = std::fs::File::open(state.join("lock"));
+    let free = |lock: std::fs::File| {
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockShared)
+    };
+    lock.is_ok_and(|lock| free(lock) == Err(rustix::io::Errno::WOULDBLOCK))
+}
+
 /// A write-ahead log. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Log {
@@ -352,6 +381,28 @@ impl Log {
     #[must_use]
     pub fn durable(&self) -> Position {
         Position { frame: self.shared.lock().durable, record: 0 }
+    }
+
+    /// Everything before it was taken over for good: it survives a crash, or, where the log keeps no lines on disk,
+    /// every sink has it and the cursors say so on disk.
+    #[must_use]
+    pub fn safe(&self) -> u64 {
+        let inner = self.shared.lock();
+        inner.delivered.as_ref().map_or(inner.durable, Delivered::kept_until)
+    }
+
+    /// What was taken of a source so far, and the place of the log that must be [`safe`](Self::safe) for that to
+    /// last. In a log that keeps nothing on disk nothing lasts, and there is none.
+    #[must_use]
+    pub fn standing(&self, key: &SourceKey) -> Option<Standing> {
+        let id = self.sources.id_of(key)?;
+        let inner = self.shared.lock();
+        if self.shared.paths.is_none() && inner.delivered.is_none() {
+            return None;
+        }
+        let source = inner.state.sources.get(&id)?;
+        let (cursor, is_over) = (source.cursor.clone(), source.ended.is_some());
+        Some(Standing { cursor, is_over, at: inner.written })
     }
 
     /// Why it failed, when it did.

@@ -5,16 +5,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use russh::keys::ssh_key::public::{KeyData, RsaPublicKey};
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 
 use crate::config::KeySource;
+use crate::trusted_file::{self, FILE_BYTES_MAX, TrustedFileError};
 
 mod addresses;
 mod options;
@@ -22,13 +20,12 @@ mod patterns;
 
 pub use addresses::AddressList;
 pub use options::{INTERNAL_SFTP, ListenPermit, OpenPermit, Options};
+pub(crate) use options::{MOMENT_FORMS, forced_command, moment};
 pub use patterns::PatternList;
+pub(crate) use patterns::is_match;
 
 #[cfg(test)]
 mod tests;
-
-/// Largest file, in bytes.
-pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest line, in bytes: an RSA key of 16384 bits and a page of options.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -42,12 +39,11 @@ const RSA_BITS_MIN: u32 = 2048;
 /// Largest RSA key, in bits: the library that checks signatures takes no larger ones.
 const RSA_BITS_MAX: u32 = 8192;
 
-/// Bits of a mode that let others change a file.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-
 /// A key that may come in, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthorizedKey {
+    /// The identity of the policy whose key it is; `None` where there is no policy but keys.
+    pub owner: Option<Arc<str>>,
     /// The file or variable it is from.
     pub source: String,
     /// Its line there, from 1.
@@ -60,13 +56,41 @@ pub struct AuthorizedKey {
     pub comment: String,
     /// What it may do.
     pub options: Options,
+    /// Where it stands for a certificate of this authority: what that says of itself.
+    pub issued: Option<Issued>,
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// What its authority calls it.
+    pub key_id: String,
+    /// Its number; 0 for none.
+    pub serial: u64,
+    /// `SHA256:…` of its authority.
+    pub authority: String,
+}
+
+impl AuthorizedKey {
+    /// Whether it is in a device that can be touched and unlocked (OpenSSH, PROTOCOL.u2f).
+    #[must_use]
+    pub fn is_security_key(&self) -> bool {
+        is_security_key(&self.key)
+    }
+}
+
+fn is_security_key(key: &PublicKey) -> bool {
+    matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256)
 }
 
 /// Every key that may come in. A key may be in more than one line: the first that fits is used.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthorizedKeys {
     lines: Vec<Arc<AuthorizedKey>>,
+    /// Lines of keys of users.
     by_blob: HashMap<Vec<u8>, Vec<usize>>,
+    /// Lines of authorities: their keys let nobody in by themselves.
+    authorities: HashMap<Vec<u8>, Vec<usize>>,
     faults: Vec<LineFault>,
 }
 
@@ -91,35 +115,13 @@ impl fmt::Display for LineFault {
 /// Keys that cannot be used at all.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
-    /// A file cannot be read.
-    #[error("cannot read the authorized keys in {}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
-    /// Somebody else may change a file.
-    #[error(
-        "{} can be written by others than its owner: chmod go-w it, or its keys are anybody's", path.display()
-    )]
-    Writable {
-        /// The file.
-        path: PathBuf,
-    },
-    /// What is at the path has no name any more: a mount of the file alone, and somebody has put another one there.
-    #[error(
-        "{} was replaced or removed outside, and only the old one is seen here: mount its directory, not the file, and start the gateway again",
-        path.display()
-    )]
-    Replaced {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file is too large.
+    /// A file is not believed.
+    #[error(transparent)]
+    File(#[from] TrustedFileError),
+    /// The text of a variable is too large.
     #[error("{name} is larger than {FILE_BYTES_MAX} bytes")]
     TooLarge {
-        /// The file or variable.
+        /// The variable.
         name: String,
     },
     /// There are too many keys.
@@ -142,14 +144,19 @@ impl AuthorizedKeys {
         let mut keys = Self::default();
         let mut names = Vec::new();
         for source in sources {
-            let (name, bytes) = match source {
-                KeySource::File(path) => (path.display().to_string(), read(path)?),
-                KeySource::Text { variable, text } => {
-                    ((*variable).to_owned(), text.as_bytes().to_vec())
+            match source {
+                KeySource::File(path) => {
+                    keys.add_file(None, path, accepts_variable)?;
+                    names.push(path.display().to_string());
                 }
-            };
-            keys.add(&name, &bytes, accepts_variable)?;
-            names.push(name);
+                KeySource::Text { variable, text } => {
+                    if text.len() > FILE_BYTES_MAX {
+                        return Err(KeysError::TooLarge { name: (*variable).to_owned() });
+                    }
+                    keys.add(None, variable, text.as_bytes(), accepts_variable)?;
+                    names.push((*variable).to_owned());
+                }
+            }
         }
         if keys.lines.is_empty() {
             return Err(KeysError::None { names: names.join(", ") });
@@ -157,21 +164,30 @@ impl AuthorizedKeys {
         Ok(keys)
     }
 
+    /// Adds the keys of one file. Blocks.
+    pub(crate) fn add_file(
+        &mut self,
+        owner: Option<&Arc<str>>,
+        path: &Path,
+        accepts_variable: &dyn Fn(&str) -> bool,
+    ) -> Result<(), KeysError> {
+        let bytes = trusted_file::read(path)?;
+        self.add(owner, &path.display().to_string(), &bytes, accepts_variable)
+    }
+
     /// Adds the keys of one text.
     fn add(
         &mut self,
+        owner: Option<&Arc<str>>,
         name: &str,
         bytes: &[u8],
         accepts_variable: &dyn Fn(&str) -> bool,
     ) -> Result<(), KeysError> {
-        if bytes.len() > FILE_BYTES_MAX {
-            return Err(KeysError::TooLarge { name: name.to_owned() });
-        }
         for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let number = at + 1;
             match line_key(line, accepts_variable) {
                 Ok(None) => {}
-                Ok(Some(read)) => self.push(name, number, read)?,
+                Ok(Some(read)) => self.push(owner, name, number, read)?,
                 Err(reason) => {
                     let source = name.to_owned();
                     self.faults.push(LineFault { source, line: number, reason });
@@ -181,19 +197,30 @@ impl AuthorizedKeys {
         Ok(())
     }
 
-    fn push(&mut self, name: &str, line: usize, read: ReadKey) -> Result<(), KeysError> {
+    /// Adds one key that was read already.
+    pub(crate) fn push(
+        &mut self,
+        owner: Option<&Arc<str>>,
+        name: &str,
+        line: usize,
+        read: ReadKey,
+    ) -> Result<(), KeysError> {
         if self.lines.len() >= KEYS_MAX {
             return Err(KeysError::TooMany);
         }
         let at = self.lines.len();
-        self.by_blob.entry(read.blob).or_default().push(at);
+        let lines =
+            if read.options.cert_authority { &mut self.authorities } else { &mut self.by_blob };
+        lines.entry(read.blob).or_default().push(at);
         self.lines.push(Arc::new(AuthorizedKey {
+            owner: owner.cloned(),
             source: name.to_owned(),
             line,
             fingerprint: read.key.fingerprint(HashAlg::Sha256).to_string(),
             comment: read.comment,
             key: read.key,
             options: read.options,
+            issued: None,
         }));
         Ok(())
     }
@@ -204,9 +231,24 @@ impl AuthorizedKeys {
         places.iter().filter_map(|place| self.lines.get(*place))
     }
 
+    /// The lines of an authority by the blob of its key, in their order.
+    pub fn of_authority(&self, blob: &[u8]) -> impl Iterator<Item = &Arc<AuthorizedKey>> {
+        let places = self.authorities.get(blob).map(Vec::as_slice).unwrap_or_default();
+        places.iter().filter_map(|place| self.lines.get(*place))
+    }
+
     /// Every line that counts.
-    pub fn lines(&self) -> impl ExactSizeIterator<Item = &AuthorizedKey> {
-        self.lines.iter().map(Arc::as_ref)
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = &Arc<AuthorizedKey>> {
+        self.lines.iter()
+    }
+
+    /// The lines of each key of a user, and of each authority, in the order of their first ones.
+    pub fn grouped(&self) -> impl Iterator<Item = Vec<Arc<AuthorizedKey>>> {
+        let mut groups: Vec<_> = self.by_blob.values().chain(self.authorities.values()).collect();
+        groups.sort_unstable();
+        groups.into_iter().map(|places| {
+            places.iter().filter_map(|place| self.lines.get(*place)).cloned().collect()
+        })
     }
 
     /// Every line that does not.
@@ -216,32 +258,9 @@ impl AuthorizedKeys {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, KeysError> {
-    let unreadable = |source| KeysError::Unreadable { path: path.clone(), source };
-    let open = || {
-        let file = File::open(path)?;
-        let data = file.metadata()?;
-        Ok((file, data))
-    };
-    let (mut file, mut data) = open().map_err(unreadable)?;
-    // An editor may have put a new file there between the two calls: then that one is found now.
-    if data.nlink() == 0 {
-        (file, data) = open().map_err(unreadable)?;
-    }
-    if data.nlink() == 0 {
-        return Err(KeysError::Replaced { path: path.clone() });
-    }
-    let mode = data.mode();
-    if mode & WRITABLE_BY_OTHERS != 0 {
-        return Err(KeysError::Writable { path: path.clone() });
-    }
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
-}
-
 /// What a line says.
-struct ReadKey {
+#[derive(Debug)]
+pub(crate) struct ReadKey {
     key: PublicKey,
     blob: Vec<u8>,
     comment: String,
@@ -249,7 +268,7 @@ struct ReadKey {
 }
 
 /// Reads a line; `None` when there is no key in it.
-fn line_key(
+pub(crate) fn line_key(
     line: &[u8],
     accepts_variable: &dyn Fn(&str) -> bool,
 ) -> Result<Option<ReadKey>, String> {
@@ -304,23 +323,33 @@ fn split_options(line: &str) -> (&str, &str) {
 /// The key and its blob, if it is one that may be used.
 fn public_key(kind: &str, encoded: &str) -> Result<(PublicKey, Vec<u8>), String> {
     if kind.contains("-cert-") {
-        return Err("it is a certificate: certificates are not in this release".to_owned());
+        return Err(
+            "it is a certificate: give the key of its authority, with cert-authority".to_owned()
+        );
     }
     if kind == "ssh-dss" {
         return Err("DSA keys are too weak: use ed25519".to_owned());
     }
     let key = PublicKey::from_openssh(&format!("{kind} {encoded}"))
         .map_err(|_| format!("{} and what follows it are no key", crate::login::shown(kind)))?;
-    match key.key_data() {
-        KeyData::Rsa(rsa) => check_rsa(rsa)?,
+    check_key(key.key_data())?;
+    let blob = key.to_bytes().map_err(|_| "it cannot be encoded again".to_owned())?;
+    Ok((key, blob))
+}
+
+/// Whether a key is of a kind and strength that is trusted.
+pub(crate) fn check_key(key: &KeyData) -> Result<(), String> {
+    match key {
+        KeyData::Rsa(rsa) => check_rsa(rsa),
         KeyData::Ed25519(_)
         | KeyData::Ecdsa(_)
         | KeyData::SkEd25519(_)
-        | KeyData::SkEcdsaSha2NistP256(_) => {}
-        _ => return Err(format!("keys of type {kind} are not supported: use ed25519")),
+        | KeyData::SkEcdsaSha2NistP256(_) => Ok(()),
+        _ => {
+            let kind = key.algorithm();
+            Err(format!("keys of type {} are not supported: use ed25519", kind.as_str()))
+        }
     }
-    let blob = key.to_bytes().map_err(|_| "it cannot be encoded again".to_owned())?;
-    Ok((key, blob))
 }
 
 fn check_rsa(key: &RsaPublicKey) -> Result<(), String> {
@@ -342,20 +371,10 @@ fn check_rsa(key: &RsaPublicKey) -> Result<(), String> {
     Ok(())
 }
 
-/// Keys of security keys (U2F): the signature says whether somebody touched it and gave a PIN, but the library does
-/// not hand that to us.
+/// What is demanded of a security key cannot be had of another.
 fn check_security_key(key: &PublicKey, options: &Options) -> Result<(), String> {
-    let is_security_key =
-        matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256);
-    if options.verify_required {
-        return Err("verify-required cannot be enforced in this release".to_owned());
-    }
-    if is_security_key && !options.no_touch_required {
-        return Err(
-            "whether a security key was touched cannot be enforced in this release: add no-touch-required if \
-             the key may be used without it"
-                .to_owned(),
-        );
+    if options.verify_required && !options.cert_authority && !is_security_key(key) {
+        return Err("verify-required is for security keys (sk-…), and this is none".to_owned());
     }
     Ok(())
 }

@@ -11,6 +11,7 @@
 
 mod audit;
 mod connection;
+mod controls;
 mod diagnostics;
 mod engine_exec;
 mod environment;
@@ -20,43 +21,51 @@ mod picker;
 mod portals;
 mod refusal;
 mod session;
+mod sessions;
 mod signals;
 mod spool;
+mod tap;
 mod terminal;
 mod words;
 
 pub(crate) mod confine;
 pub(crate) mod containers;
+pub(crate) mod journal;
 pub(crate) mod nursery;
+pub(crate) mod recording;
 pub(crate) mod sweep;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use chores_common::engine::{Engine, EngineError};
 use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
+use russh::keys::PrivateKey;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::authorized_keys::AuthorizedKeys;
-use crate::config::{Config, KeySource};
+use crate::config::{Config, PolicySource};
 use crate::container::bundle::Bundles;
 use crate::hop::Spawner;
 use crate::host_keys::{HostKeyError, HostKeys};
-use crate::policy;
-use crate::wire::net::{Ask, News, Settings, Word};
+use crate::policy::{self, Access, Policy, PolicyError, Record, Unrecorded};
+use crate::proof::Sessions;
+use crate::revoked::Revoked;
+use crate::wire::net::{Ask, News, Refusal, Settings, Word};
 use crate::wire::socket::{AsyncSocket, Socket};
 
 use containers::Containers;
 use hub::{Broken, Hub};
+use journal::Journal;
 use nursery::Nursery;
+use recording::Recordings;
 use words::Words;
 
 /// The engine answers for the first time within this.
@@ -67,10 +76,10 @@ const REBIRTH_DELAY: Duration = Duration::from_millis(200);
 const REBIRTH_DELAY_MAX: Duration = Duration::from_secs(10);
 /// A net that has lived this long has not crashed because of its start.
 const REBIRTH_LIFE: Duration = Duration::from_secs(60);
-/// How often it is looked whether the keys have changed.
-const KEYS_PERIOD: Duration = Duration::from_secs(2);
-/// Looking at them, and reading them, may take this long.
-const KEYS_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether the policy has changed.
+const POLICY_PERIOD: Duration = Duration::from_secs(2);
+/// Looking at it, and reading it, may take this long.
+const POLICY_TIME_MAX: Duration = Duration::from_secs(10);
 /// The last output of sessions that have ended is on its way to their clients for this long.
 const LAST_WORDS_TIME: Duration = Duration::from_millis(300);
 /// How often it is looked whether sessions have ended.
@@ -83,10 +92,12 @@ const END_TIME_MAX: Duration = Duration::from_secs(5);
 pub struct Parts {
     /// What `serve` was told.
     pub config: Config,
-    /// Who may come in.
-    pub keys: AuthorizedKeys,
+    /// Who may come in, and what for.
+    pub policy: Policy,
     /// Our own keys.
     pub host_keys: HostKeys,
+    /// The key that signs the audit.
+    pub audit_key: PrivateKey,
     /// Sockets that listen already.
     pub listeners: Vec<TcpListener>,
     /// Where containers are described.
@@ -130,26 +141,64 @@ pub enum BrokerError {
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    keys: RwLock<Arc<AuthorizedKeys>>,
+    policy: RwLock<Arc<Policy>>,
     containers: Containers,
     spawner: Arc<Spawner>,
     /// Where we listen.
     listening: Vec<SocketAddr>,
     cgroup_root: String,
     cgroup_prefix: String,
+    /// Sessions whose proof was taken, of every net there was.
+    proved: Mutex<Sessions>,
     /// Room for waiting bytes.
     promises: spool::Promises,
+    /// The audit.
+    journal: Journal,
+    /// How many denied logins are in it.
+    denials: audit::Denials,
+    /// Where recordings go.
+    recordings: Recordings,
+    /// What runs.
+    sessions: sessions::Sessions,
     /// What must end before this process does.
     running: TaskTracker,
 }
 
 impl Shared {
-    fn keys(&self) -> Arc<AuthorizedKeys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn set_keys(&self, keys: AuthorizedKeys) {
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    fn set_policy(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// What is kept of what this access allows, and what it allows that cannot be kept.
+    fn record(&self, access: &Access) -> (Record, Unrecorded) {
+        let (rule, config) = (access.rule(), &self.config.record);
+        (rule.record.unwrap_or(config.sessions), rule.unrecorded.unwrap_or(config.unrecorded))
+    }
+
+    /// Waits until the audit has what was said before. Without it nothing begins that must not be unrecorded.
+    async fn accountable(&self, unrecorded: Unrecorded) -> Result<(), Refusal> {
+        let Err(reason) = self.journal.written().await else { return Ok(()) };
+        self.unrecorded(unrecorded, &reason)
+    }
+
+    /// What comes of something that cannot be recorded.
+    fn unrecorded(&self, unrecorded: Unrecorded, reason: &str) -> Result<(), Refusal> {
+        match unrecorded {
+            Unrecorded::Allow => {
+                tracing::warn!("something begins that is not recorded: {reason}");
+                Ok(())
+            }
+            Unrecorded::Refuse => {
+                tracing::error!("nothing begins that is not recorded: {reason}");
+                Err(refusal::failed(
+                    "the gateway cannot keep its records, so nothing begins; its operator finds the reason in its log",
+                ))
+            }
+        }
     }
 
     /// The name of a new session's cgroup.
@@ -162,7 +211,10 @@ impl Shared {
 /// Serves until told to stop. Needs a tokio runtime.
 pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError> {
     let system = |act| move |source| BrokerError::System { act, source };
-    let Parts { config, keys, host_keys, listeners, bundles, cgroup_root, .. } = parts;
+    let Parts { config, policy, host_keys, audit_key, listeners, bundles, cgroup_root, .. } = parts;
+    let journal = Journal::start(&config.state, audit_key, config.record.audit_quota)
+        .map_err(system("start the audit"))?;
+    let recordings = Recordings::new(&config.state, &config.record, journal.clone());
     let engine = timeout(ENGINE_TIME_MAX, Engine::connect(config.enter.engine.as_deref()));
     let engine = engine.await.map_err(|_| BrokerError::EngineSilent)??;
     let spawner = Arc::new(Spawner::over(parts.spawner).map_err(system("talk to the spawner"))?);
@@ -171,29 +223,49 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let shared = Arc::new(Shared {
         listening: reserved(&addresses),
-        keys: RwLock::new(Arc::new(keys)),
+        policy: RwLock::new(Arc::new(policy)),
         containers: Containers::new(engine, bundles, Arc::clone(&spawner)),
         spawner,
         cgroup_root: cgroup_root.to_string_lossy().into_owned(),
         cgroup_prefix: parts.cgroup_prefix,
+        proved: Mutex::default(),
         promises: spool::Promises::default(),
+        journal: journal.clone(),
+        denials: audit::Denials::default(),
+        recordings,
+        sessions: sessions::Sessions::default(),
         running: TaskTracker::new(),
         config,
     });
+    let controls = match controls::listen(&shared.config.state) {
+        Ok(listener) => {
+            let (sessions, journal) = (shared.sessions.clone(), journal.clone());
+            Some(AbortOnDropHandle::new(tokio::spawn(controls::serve(listener, sessions, journal))))
+        }
+        Err(error) => {
+            tracing::warn!("`sessions` cannot be used: its socket cannot be made: {error}");
+            None
+        }
+    };
     let settings = Settings {
         host_keys: host_keys.to_wire()?,
+        host_certificates: host_keys.certificates_to_wire()?,
         banner: shared.config.banner.clone(),
         limits: shared.config.limits.clone(),
+        proxies: shared.config.proxies.clone(),
     };
     for address in &addresses {
         tracing::info!("listening on {address}");
     }
-    let watching = watch_keys(&shared).map_err(system("take over SIGHUP"))?;
-    tokio::select! {
+    let watching = watch_policy(&shared).map_err(system("take over SIGHUP"))?;
+    let served = tokio::select! {
         done = serve_nets(&shared, &nursery, &settings, &listeners, shutdown) => done,
         error = shared.spawner.gone() => Err(BrokerError::SpawnerGone(error)),
         () = watching => Ok(()),
-    }
+    };
+    drop(controls);
+    journal.end().await;
+    served
 }
 
 /// One net after the other; more than one only when one crashes.
@@ -325,96 +397,183 @@ fn reserved(listening: &[SocketAddr]) -> Vec<SocketAddr> {
     listening.iter().copied().filter(|address| !address.ip().is_unspecified()).collect()
 }
 
-/// Reads the keys again at SIGHUP and when their files change. Never ends.
-fn watch_keys(shared: &Arc<Shared>) -> io::Result<impl Future<Output = ()>> {
+/// Reads the policy again at SIGHUP and when one of its files changes. Never ends.
+fn watch_policy(shared: &Arc<Shared>) -> io::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let shared = Arc::clone(shared);
-    let mut known = stamps(&shared.config.keys);
+    // What has changed since the start is seen too.
+    let mut seen = None;
     Ok(async move {
         loop {
             let is_asked = tokio::select! {
                 received = hangup.recv() => received.is_some(),
-                () = sleep(KEYS_PERIOD) => false,
+                () = sleep(POLICY_PERIOD) => false,
             };
-            known = look_at_keys(&shared, known, is_asked, KEYS_TIME_MAX).await;
+            seen = look_at_policy(&shared, seen, is_asked, POLICY_TIME_MAX).await;
         }
     })
 }
 
-/// Reads the keys again where that is asked for, or where their files are not as they were `known`. Returns how they
-/// are now. A file system that hangs stops nothing else here, and lets nobody new come in.
-async fn look_at_keys(
+/// How often changing files are looked at before they are read although they do not hold still: what was taken away in
+/// them must not count for ever.
+const CHANGES_MAX: u8 = 10;
+
+/// How often files are read at once while they change.
+const READS_MAX: usize = 3;
+
+/// The files of a policy, and how they were when they were looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    files: Vec<PathBuf>,
+    stamps: Vec<Stamp>,
+    /// How often they were found changed since they were read.
+    changes: u8,
+}
+
+impl Seen {
+    /// As they are now, and as they are read. Blocks.
+    fn now(files: Vec<PathBuf>) -> Self {
+        let stamps = files.iter().map(stamp).collect();
+        Self { files, stamps, changes: 0 }
+    }
+
+    /// Whether they are to be read now. Half of a file that is being written can be a policy too, and one that allows
+    /// more: so they must not have changed since the look before.
+    fn is_due(&self, before: Option<&Self>) -> bool {
+        let changes = before.map_or(0, |before| before.changes);
+        let is_still = before.is_some_and(|before| before.stamps == self.stamps);
+        if is_still { changes > 0 } else { changes >= CHANGES_MAX }
+    }
+
+    /// This look, after which nothing was read.
+    fn unread(self, before: Option<&Self>) -> Self {
+        let is_still = before.is_some_and(|before| before.stamps == self.stamps);
+        let changes = before.map_or(0, |before| before.changes);
+        Self { changes: changes.saturating_add(u8::from(!is_still)), ..self }
+    }
+}
+
+/// Reads the policy again where that is asked for, or where its files are not as they were `seen` and hold still since
+/// the look before. Returns how they are now. A file system that hangs stops nothing else here.
+async fn look_at_policy(
     shared: &Arc<Shared>,
-    known: Vec<Stamp>,
+    seen: Option<Seen>,
     is_asked: bool,
     patience: Duration,
-) -> Vec<Stamp> {
+) -> Option<Seen> {
     let reader = Arc::clone(shared);
     let mut looking = spawn_blocking(move || {
-        let now = stamps(&reader.config.keys);
-        let keys = (is_asked || now != known).then(|| read_keys(&reader.config));
-        (now, keys)
+        let files = match &seen {
+            Some(seen) => seen.files.clone(),
+            None => reader.config.policy.files(),
+        };
+        let mut now = Seen::now(files);
+        if !is_asked && !now.is_due(seen.as_ref()) {
+            return (Some(now.unread(seen.as_ref())), None);
+        }
+        let is_last_chance = seen.as_ref().is_some_and(|seen| seen.changes >= CHANGES_MAX);
+        let accepted = &reader.config.accept_environment;
+        for _ in 0..READS_MAX {
+            let (files, read) =
+                policy::file::load(&reader.config.policy, &reader.config.revoked_keys, &|name| {
+                    policy::accepts_variable(accepted, name)
+                });
+            // What is written meanwhile, or names files that nobody had looked at before, is read once more.
+            let read = read.inspect_err(|error| still_revoke(&reader, error));
+            let after = Seen::now(files);
+            if after == now || is_last_chance {
+                return (Some(after), Some(read));
+            }
+            now = after;
+        }
+        (Some(Seen { changes: 1, ..now }), None)
     });
     let mut is_late = false;
     let looked = match timeout(patience, &mut looking).await {
         Ok(looked) => looked,
         Err(_) => {
-            tracing::error!(
-                "the authorized keys cannot be read within {} s; nobody new can come in until they are",
-                patience.as_secs()
-            );
-            shared.set_keys(AuthorizedKeys::default());
+            lost(shared, &format!("it cannot be read within {} s", patience.as_secs()));
             is_late = true;
             looking.await
         }
     };
     match looked {
-        Ok((now, Some(keys))) => {
-            shared.set_keys(keys);
+        Ok((now, Some(Ok(policy)))) => {
+            take_over(shared, policy);
+            now
+        }
+        Ok((now, Some(Err(error)))) => {
+            if matches!(error, PolicyError::Revoked(_)) {
+                // Whose key it was is not known any more, so that it could be anybody's.
+                shared.set_policy(Policy::default());
+                audit::policy_refused(&shared.journal, &chain(&error), NOBODY_NEW);
+                return now;
+            }
+            lost(shared, &chain(&error));
             now
         }
         Ok((now, None)) if !is_late => now,
-        // The keys that were known are gone: an empty list is like no other, so that they are read the next time.
-        Ok(_) => Vec::new(),
+        // What was known may be gone: it is read the next time, whatever is seen then.
+        Ok(_) => None,
         Err(error) => {
-            tracing::error!("the authorized keys are lost: {error}");
-            shared.set_keys(AuthorizedKeys::default());
-            Vec::new()
+            lost(shared, &error.to_string());
+            None
         }
     }
 }
 
-/// Blocks.
-fn read_keys(config: &Config) -> AuthorizedKeys {
-    let accepted = &config.accept_environment;
-    match AuthorizedKeys::load(&config.keys, &|name| policy::accepts_variable(accepted, name)) {
-        Ok(keys) => {
-            for fault in keys.faults() {
-                tracing::warn!("{fault}");
-            }
-            tracing::info!("{} authorized keys were read", keys.lines().len());
-            keys
-        }
-        // A key that was taken away must not stay for an error in the next line.
-        Err(error) => {
-            tracing::error!("{}; nobody new can come in until that is mended", chain(&error));
-            AuthorizedKeys::default()
-        }
+/// From now on this policy counts.
+fn take_over(shared: &Shared, policy: Policy) {
+    if *shared.policy() == policy {
+        tracing::debug!("the policy is as it was");
+        return;
     }
+    for fault in policy.keys().faults() {
+        tracing::warn!("{fault}");
+    }
+    audit::policy_read(&shared.journal, policy.keys().lines().len(), policy.rules().len());
+    shared.set_policy(policy);
 }
 
-/// What changes when a file does.
+/// Nobody comes in by what is wrong.
+const NOBODY_NEW: &str = "nobody new can come in until that is mended";
+
+/// What is revoked does not wait for a fault elsewhere to be mended. Blocks.
+fn still_revoke(shared: &Shared, error: &PolicyError) {
+    if matches!(error, PolicyError::Revoked(_)) {
+        return;
+    }
+    let policy = match Revoked::load(&shared.config.revoked_keys) {
+        Ok(revoked) => shared.policy().with_revoked(revoked),
+        Err(error) => {
+            audit::policy_refused(&shared.journal, &chain(&error), NOBODY_NEW);
+            Policy::default()
+        }
+    };
+    shared.set_policy(policy);
+}
+
+/// The policy cannot be read. One that was written as a whole still holds as a whole, whatever is wrong with the next.
+/// Of keys alone nobody can say so: one that was taken away must not stay for an error in the next line.
+fn lost(shared: &Shared, reason: &str) {
+    let holds = match &shared.config.policy {
+        PolicySource::File(_) if shared.policy().rules().is_empty() => NOBODY_NEW,
+        PolicySource::File(_) => "the one before still counts",
+        PolicySource::Keys(_) => {
+            shared.set_policy(Policy::default());
+            NOBODY_NEW
+        }
+    };
+    audit::policy_refused(&shared.journal, reason, holds);
+}
+
+/// What changes when a file does; nothing but regular files can be looked at.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
-fn stamps(sources: &[KeySource]) -> Vec<Stamp> {
+fn stamp(path: &PathBuf) -> Stamp {
     use std::os::unix::fs::MetadataExt as _;
-    let stamp = |source: &KeySource| match source {
-        KeySource::File(path) => std::fs::metadata(path)
-            .ok()
-            .map(|data| (data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec())),
-        KeySource::Text { .. } => None,
-    };
-    sources.iter().map(stamp).collect()
+    let data = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    Some((data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
 }
 
 #[cfg(test)]

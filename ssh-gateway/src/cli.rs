@@ -1,6 +1,6 @@
 //! What was typed: flags, arguments and their environment variables. What it means is [`crate::config`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use chores_common::telemetry::{LogFormat, Verbosity};
@@ -15,8 +15,7 @@ mod tests;
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, \
     3 done with warnings, 130 interrupted.\n\
     Keys can also come as the text of SSH_GATEWAY_AUTHORIZED_KEYS, or in the file that \
-    SSH_GATEWAY_AUTHORIZED_KEYS_FILE names.\n\
-    Certificates, rules for groups and recordings are not in this release.")]
+    SSH_GATEWAY_AUTHORIZED_KEYS_FILE names.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -41,7 +40,7 @@ pub struct CommonArgs {
     /// The configuration file (TOML); flags win over it.
     #[arg(long, global = true, env = "SSH_GATEWAY_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where the host keys are kept; /state by default, if it exists.
+    /// Where host keys, audit and recordings are kept; /state by default, if it exists.
     #[arg(long, global = true, env = "SSH_GATEWAY_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// The container engine; /var/run/docker.sock by default.
@@ -74,6 +73,16 @@ pub enum Command {
     Serve(ServeArgs),
     /// Test the surroundings: what is native, what is degraded, why, and the flag that mends it.
     Doctor(DoctorArgs),
+    /// Look at the policy: what does it say, and is that what it should say?
+    Policy(PolicyArgs),
+    /// Look at the sessions of the gateway that serves, and end them.
+    Sessions(SessionsArgs),
+    /// Print what OpenSSH's clients need so that containers are hosts for them.
+    SshConfig(SshConfigArgs),
+    /// Play a recording.
+    Replay(ReplayArgs),
+    /// Look at the audit: was anything cut or changed?
+    Audit(AuditArgs),
     /// Print a completion script for a shell.
     Completions {
         /// bash, elvish, fish, powershell or zsh.
@@ -102,15 +111,173 @@ pub struct EnterArgs {
     pub cgroup_root: Option<PathBuf>,
 }
 
+/// Who may come in.
+#[derive(Debug, Args, Default)]
+pub struct AdmissionArgs {
+    /// Let these keys in, each into every container: a file in the format of sshd's authorized_keys; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub authorized_keys: Vec<PathBuf>,
+    /// Let in whom this policy (TOML) allows, and as far as it does.
+    #[arg(long, env = "SSH_GATEWAY_POLICY", value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Keys and certificates that do not count any more: a list by ssh-keygen -k, or public keys; may be repeated.
+    #[arg(long, env = "SSH_GATEWAY_REVOKED_KEYS", value_name = "FILE", value_delimiter = ',')]
+    pub revoked_keys: Vec<PathBuf>,
+}
+
+/// `policy`.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: PolicyCommand,
+}
+
+/// What can be done with a policy.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say what somebody may do in a container, and which rule decides.
+    Explain(ExplainArgs),
+    /// Compare a policy with a table of what is expected of it; the engine is not asked.
+    Test(TestArgs),
+}
+
+/// `policy explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// An identity of the policy, or the fingerprint (SHA256:…) or the comment of a key.
+    #[arg(value_name = "KEY|USER")]
+    pub who: String,
+    /// A login name, such as web or shop~web+www-data.
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    /// Where the client comes from [default: 127.0.0.1].
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<IpAddr>,
+    /// When, such as 2026-11-30T12:00:00Z [default: now].
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    #[command(flatten)]
+    pub admission: AdmissionArgs,
+}
+
+/// `policy test`.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// The table: TOML with [[container]] and [[expect]].
+    #[arg(value_name = "FILE")]
+    pub table: PathBuf,
+    #[command(flatten)]
+    pub admission: AdmissionArgs,
+}
+
+/// `sessions`.
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: SessionsCommand,
+}
+
+/// What can be done with sessions.
+#[derive(Debug, Subcommand)]
+pub enum SessionsCommand {
+    /// List them.
+    Ls,
+    /// End one, and everything that it started.
+    Kill {
+        /// Its name, as `sessions ls` has it.
+        #[arg(value_name = "ID")]
+        session: String,
+    },
+    /// Show what a recorded one puts out, until it ends.
+    Watch {
+        /// Its name, as `sessions ls` has it.
+        #[arg(value_name = "ID")]
+        session: String,
+    },
+}
+
+/// `ssh-config`.
+#[derive(Debug, Args)]
+pub struct SshConfigArgs {
+    /// The containers, or patterns such as shop-* [default: those that run now].
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// The name or address at which clients reach the gateway.
+    #[arg(long, value_name = "HOST")]
+    pub host: String,
+    /// Its port.
+    #[arg(long, default_value_t = 2222)]
+    pub port: u16,
+    /// What the gateway is called in the configuration.
+    #[arg(long, value_name = "NAME", default_value = "chores")]
+    pub alias: String,
+    /// A login name that means no container.
+    #[arg(long, value_name = "NAME", default_value = "operator")]
+    pub operator: String,
+    /// Print the lines for known_hosts instead: the keys of the state directory.
+    #[arg(long)]
+    pub known_hosts: bool,
+}
+
+/// `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The recording.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Every byte as it was, at once: nothing is kept from the terminal.
+    #[arg(long)]
+    pub raw: bool,
+    /// So many times as fast.
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    pub speed: f64,
+    /// Wait no longer than so many seconds at a time.
+    #[arg(long, value_name = "SECONDS")]
+    pub pause_max: Option<u64>,
+}
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: AuditCommand,
+}
+
+/// What can be done with an audit.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Find every place where something was cut or changed.
+    Verify(VerifyArgs),
+}
+
+/// `audit verify`.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The directory of an audit, or one of its files [default: audit in the state directory].
+    #[arg(value_name = "PATH")]
+    pub path: Option<PathBuf>,
+    /// The public key that must have signed it [default: key.pub beside it].
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The line of this number must have this SHA-256, as somebody has kept it elsewhere; may be repeated.
+    #[arg(long, value_name = "NUMBER:HASH")]
+    pub expect: Vec<String>,
+    /// Read the recordings too, and compare their hashes.
+    #[arg(long)]
+    pub recordings: bool,
+}
+
 /// `serve`.
 #[derive(Debug, Args, Default)]
 pub struct ServeArgs {
     /// Listen here; may be repeated [default: 0.0.0.0:2222].
     #[arg(long, env = "SSH_GATEWAY_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
     pub listen: Vec<SocketAddr>,
-    /// Let these keys in: a file in the format of sshd's authorized_keys; may be repeated.
-    #[arg(long, value_name = "FILE")]
-    pub authorized_keys: Vec<PathBuf>,
+    #[command(flatten)]
+    pub admission: AdmissionArgs,
     /// Show the text of this file before authentication.
     #[arg(long, env = "SSH_GATEWAY_BANNER", value_name = "FILE")]
     pub banner: Option<PathBuf>,

@@ -1,16 +1,21 @@
 //! One function a command: settings in, work done by the modules, an answer out.
 
+pub mod audit;
 pub mod doctor;
+pub mod policy;
+pub mod replay;
 pub mod serve;
+pub mod sessions;
+pub mod ssh_config;
 
 use std::io;
 
 use chores_common::command_line;
 use chores_common::exit::ExitCode;
 
-use crate::authorized_keys::KeysError;
 use crate::config::SettingError;
 use crate::host_keys::HostKeyError;
+use crate::policy::PolicyError;
 
 /// Why a command failed, with its exit code.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +25,7 @@ pub enum CommandError {
     Setting(#[from] SettingError),
     /// Nobody could come in, or anybody.
     #[error(transparent)]
-    Keys(#[from] KeysError),
+    Policy(#[from] PolicyError),
     /// The gateway has no keys of its own.
     #[error(transparent)]
     HostKey(#[from] HostKeyError),
@@ -50,8 +55,10 @@ impl CommandError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Setting(_) | Self::Keys(_) | Self::Usage(_) => ExitCode::Usage,
-            Self::HostKey(HostKeyError::Unusable { .. }) => ExitCode::Usage,
+            Self::Setting(_) | Self::Policy(_) | Self::Usage(_) => ExitCode::Usage,
+            Self::HostKey(
+                HostKeyError::Unusable { .. } | HostKeyError::UnusableAuditKey { .. },
+            ) => ExitCode::Usage,
             Self::HostKey(_) | Self::Failed(_) | Self::Answer(_) => ExitCode::Failed,
         }
     }

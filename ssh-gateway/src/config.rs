@@ -10,7 +10,10 @@ use chores_common::config::ConfigError;
 use chores_common::engine::Host;
 use chores_common::settings::FileFaults;
 
-use crate::cli::{AUTHORIZED_KEYS, CommonArgs, DoctorArgs, EnterArgs, Environment, ServeArgs};
+use crate::cli::{
+    AUTHORIZED_KEYS, AdmissionArgs, CommonArgs, DoctorArgs, EnterArgs, Environment, ServeArgs,
+};
+use crate::policy::{Record, Unrecorded};
 use crate::wire::net::Limits;
 
 pub mod file;
@@ -128,6 +131,59 @@ pub enum KeySource {
     },
 }
 
+/// Where it is said who may do what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySource {
+    /// Keys alone, each of which may do what its line does not take away; never empty.
+    Keys(Vec<KeySource>),
+    /// A policy.
+    File(PathBuf),
+}
+
+impl PolicySource {
+    /// The files that it names itself.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Keys(sources) => sources
+                .iter()
+                .filter_map(|source| match source {
+                    KeySource::File(path) => Some(path.clone()),
+                    KeySource::Text { .. } => None,
+                })
+                .collect(),
+            Self::File(path) => vec![path.clone()],
+        }
+    }
+}
+
+/// What is kept of who did what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordConfig {
+    /// Of sessions whose rule says nothing about it, and where there are only keys.
+    pub sessions: Record,
+    /// The same for what cannot be recorded.
+    pub unrecorded: Unrecorded,
+    /// What all recordings may take, in bytes.
+    pub quota: u64,
+    /// What one recording may take, in bytes.
+    pub largest: u64,
+    /// What the audit may take, in bytes.
+    pub audit_quota: u64,
+}
+
+impl Default for RecordConfig {
+    fn default() -> Self {
+        Self {
+            sessions: Record::default(),
+            unrecorded: Unrecorded::default(),
+            quota: 10 << 30,
+            largest: 1 << 30,
+            audit_quota: 1 << 30,
+        }
+    }
+}
+
 /// Everything that `serve` is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -137,8 +193,10 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Where the host keys are.
     pub state: PathBuf,
-    /// Who may come in; never empty.
-    pub keys: Vec<KeySource>,
+    /// Who may come in.
+    pub policy: PolicySource,
+    /// Lists of keys and certificates that do not count any more.
+    pub revoked_keys: Vec<PathBuf>,
     /// Shown before authentication.
     pub banner: Option<String>,
     /// How containers are entered.
@@ -149,6 +207,10 @@ pub struct Config {
     pub stop_grace: Duration,
     /// Names of variables that a client may set; a `*` at the end stands for any rest.
     pub accept_environment: Vec<String>,
+    /// What is kept of who did what.
+    pub record: RecordConfig,
+    /// Load balancers whose word about their clients is taken.
+    pub proxies: Vec<String>,
 }
 
 /// A setting that cannot be used: exit code 2.
@@ -172,9 +234,17 @@ pub enum SettingError {
     Twin(#[from] ConfigError),
     /// Nobody could come in.
     #[error(
-        "no keys are named: give --authorized-keys FILE, or set SSH_GATEWAY_AUTHORIZED_KEYS or its _FILE twin"
+        "no keys are named: give --authorized-keys FILE or --policy FILE, or set SSH_GATEWAY_AUTHORIZED_KEYS or its _FILE twin"
     )]
     NoKeys,
+    /// The keys would go round the policy.
+    #[error(
+        "both a policy and authorized keys are named, and those keys could do everything: name their files in an identity of the policy ({})", path.display()
+    )]
+    PolicyAndKeys {
+        /// The policy.
+        path: PathBuf,
+    },
     /// Clients would see a new host key at every start.
     #[error(
         "no state directory is named: give --state DIR or set SSH_GATEWAY_STATE; the host keys are kept there"
@@ -208,23 +278,27 @@ impl Config {
     ) -> Result<Self, SettingError> {
         let file = read_file(common)?;
         let listen = listen(&args.listen, &file.listen)?;
-        let keys = keys(&args.authorized_keys, environment, &file.authorized_keys)?;
+        let policy = policy(&args.admission, environment, &file)?;
         let banner = match &args.banner {
             Some(path) => Some(read_banner("--banner", path)?),
             None => file.banner.clone(),
         };
         let enter = enter(common, &args.enter, &file)?;
+        let revoked_keys = revoked_keys(&args.admission, &file);
         let state = common.state.clone().or(file.state).or_else(image_state);
         Ok(Self {
             path: common.config.clone(),
             listen,
             state: state.ok_or(SettingError::NoState)?,
-            keys,
+            policy,
+            revoked_keys,
             banner,
             enter,
             limits: file.limits,
             stop_grace: file.stop_grace,
             accept_environment: file.accept_environment,
+            record: file.record,
+            proxies: file.proxies,
         })
     }
 }
@@ -250,6 +324,11 @@ impl EnterConfig {
         let roots = &self.cgroup_roots;
         roots.iter().find(|path| path.is_dir()).or(roots.first()).cloned().unwrap_or_default()
     }
+}
+
+/// The engine, without the rest.
+pub fn engine(common: &CommonArgs) -> Result<Option<String>, SettingError> {
+    Ok(common.engine.clone().or(read_file(common)?.engine))
 }
 
 /// Where the state is, without the rest.
@@ -285,6 +364,40 @@ fn listen(typed: &[SocketAddr], written: &[SocketAddr]) -> Result<Vec<SocketAddr
     })
 }
 
+/// What a policy command is told: where the policy is, what is revoked, and which variables clients may set.
+pub fn for_policy(
+    common: &CommonArgs,
+    admission: &AdmissionArgs,
+    environment: Environment,
+) -> Result<(PolicySource, Vec<PathBuf>, Vec<String>), SettingError> {
+    let file = read_file(common)?;
+    let revoked = revoked_keys(admission, &file);
+    Ok((policy(admission, environment, &file)?, revoked, file.accept_environment))
+}
+
+fn revoked_keys(typed: &AdmissionArgs, file: &FileConfig) -> Vec<PathBuf> {
+    // What one place revokes the other does not give back.
+    let mut lists = file.revoked_keys.clone();
+    lists.extend(
+        typed.revoked_keys.iter().filter(|list| !file.revoked_keys.contains(list)).cloned(),
+    );
+    lists
+}
+
+fn policy(
+    typed: &AdmissionArgs,
+    environment: Environment,
+    file: &FileConfig,
+) -> Result<PolicySource, SettingError> {
+    let keys = keys(&typed.authorized_keys, environment, &file.authorized_keys)?;
+    match typed.policy.as_ref().or(file.policy.as_ref()) {
+        Some(path) if keys.is_empty() => Ok(PolicySource::File(path.clone())),
+        Some(path) => Err(SettingError::PolicyAndKeys { path: path.clone() }),
+        None if keys.is_empty() => Err(SettingError::NoKeys),
+        None => Ok(PolicySource::Keys(keys)),
+    }
+}
+
 fn keys(
     typed: &[PathBuf],
     environment: Environment,
@@ -301,12 +414,11 @@ fn keys(
         (Some(text), None) => vec![KeySource::Text { variable: AUTHORIZED_KEYS, text }],
         (None, file) => file.into_iter().map(KeySource::File).collect(),
     };
-    let sources: Vec<KeySource> = match typed {
+    Ok(match typed {
         [] if of_environment.is_empty() => files(written),
         [] => of_environment,
         typed => files(typed),
-    };
-    if sources.is_empty() { Err(SettingError::NoKeys) } else { Ok(sources) }
+    })
 }
 
 fn enter(

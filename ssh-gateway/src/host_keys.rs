@@ -8,19 +8,32 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use chores_common::durable::{self, DurableError};
+use chores_common::exit::chain;
+use jiff::Timestamp;
 use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::private::{KeypairData, RsaKeypair};
-use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey, ssh_key};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, ssh_key};
 use rustix::fs::{FlockOperation, OFlags};
 use zeroize::Zeroizing;
 
+use crate::trusted_file::{self, TrustedFileError};
 use crate::wire::Opaque;
 
 #[cfg(test)]
 mod tests;
 
+/// What the file of a key's certificate is called, behind the name of the key's, as sshd has it.
+const CERTIFICATE_SUFFIX: &str = "-cert.pub";
+
 /// The directory of the keys in the state directory.
 const DIRECTORY: &str = "host_keys";
+
+/// The directory of the audit in the state directory.
+pub const AUDIT_DIRECTORY: &str = "audit";
+
+/// The file of the key that signs it.
+const AUDIT_KEY: &str = "key";
 
 /// Largest file of a key, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -51,6 +64,7 @@ enum Kind {
 /// The keys, the preferred one first.
 pub struct HostKeys {
     keys: Vec<PrivateKey>,
+    certificates: Vec<Certificate>,
     made: Vec<PathBuf>,
 }
 
@@ -87,6 +101,17 @@ pub enum HostKeyError {
         /// What is wrong with it.
         fault: String,
     },
+    /// The key of the audit cannot be used, and is not replaced.
+    #[error(
+        "the key of the audit {} cannot be used: {fault}; no other one is made in its place: put the right one there, or \
+         move the directory away to begin a new audit", path.display()
+    )]
+    UnusableAuditKey {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: String,
+    },
     /// A key cannot be made.
     #[error("cannot make a host key")]
     Make(#[from] ssh_key::Error),
@@ -118,10 +143,11 @@ impl HostKeys {
             .map_err(io::Error::from)
             .map_err(system("lock", &directory))?;
         let mut keys = Vec::new();
+        let mut certificates = Vec::new();
         let mut made = Vec::new();
         for (kind, name) in KINDS {
             let path = directory.join(name);
-            keys.push(match read(&path)? {
+            let key = match read(&path)? {
                 Some(bytes) => parse(kind, &bytes).map_err(|fault| unusable(&path, fault))?,
                 None => {
                     let key = make(kind)?;
@@ -130,9 +156,12 @@ impl HostKeys {
                     made.push(path);
                     key
                 }
-            });
+            };
+            let path = directory.join(format!("{name}{CERTIFICATE_SUFFIX}"));
+            certificates.extend(certificate(&path, &key, Timestamp::now())?);
+            keys.push(key);
         }
-        Ok(Self { keys, made })
+        Ok(Self { keys, certificates, made })
     }
 
     /// The files that were not there before.
@@ -156,12 +185,59 @@ impl HostKeys {
         keys.collect::<Result<_, _>>().map_err(HostKeyError::Make)
     }
 
+    /// The certificates in OpenSSH's format, for the process that speaks SSH.
+    pub fn certificates_to_wire(&self) -> Result<Vec<String>, HostKeyError> {
+        let texts = self.certificates.iter().map(Certificate::to_openssh);
+        texts.collect::<Result<_, _>>().map_err(HostKeyError::Make)
+    }
+
     /// The private keys in OpenSSH's format, for the process that speaks SSH.
     pub fn to_wire(&self) -> Result<Vec<Opaque>, HostKeyError> {
         let texts = self.keys.iter().map(|key| key.to_openssh(LineEnding::LF));
         let texts = texts.map(|text| text.map(|text| Opaque(text.as_bytes().to_vec())));
         texts.collect::<Result<_, _>>().map_err(HostKeyError::Make)
     }
+}
+
+/// The certificate of a key; `None` when there is none, or when clients would not take it today.
+fn certificate(
+    path: &Path,
+    key: &PrivateKey,
+    now: Timestamp,
+) -> Result<Option<Certificate>, HostKeyError> {
+    let bytes = match trusted_file::read(path) {
+        Ok(bytes) => bytes,
+        Err(TrustedFileError::Unreadable { source, .. })
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            return Ok(None);
+        }
+        Err(error) => return Err(unusable(path, chain(&error))),
+    };
+    let read =
+        std::str::from_utf8(&bytes).ok().and_then(|text| Certificate::from_openssh(text).ok());
+    let certificate = read.ok_or_else(|| unusable(path, "it is no certificate of OpenSSH"))?;
+    let fault = if certificate.cert_type() != CertType::Host {
+        Some("it is for a user: sign it with ssh-keygen -h")
+    } else if certificate.public_key() != key.public_key().key_data() {
+        Some("it is for another key")
+    } else if certificate.verify_signature().is_err() {
+        Some("it is not signed by its authority")
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        return Err(unusable(path, fault));
+    }
+    let second = u64::try_from(now.as_second()).unwrap_or_default();
+    if !(certificate.valid_after()..certificate.valid_before()).contains(&second) {
+        tracing::warn!(
+            "the host certificate {} is not valid now, so that it is not shown to clients",
+            path.display()
+        );
+        return Ok(None);
+    }
+    Ok(Some(certificate))
 }
 
 fn unusable(path: &Path, fault: impl Into<String>) -> HostKeyError {
@@ -257,5 +333,36 @@ fn make(kind: Kind) -> Result<PrivateKey, ssh_key::Error> {
         seconds = started.elapsed().as_secs_f32(),
         "made a host key"
     );
+    Ok(key)
+}
+
+/// The key that signs the audit; made, with its public half beside it, when it is not there. Blocks.
+pub fn audit_key(state: &Path) -> Result<PrivateKey, HostKeyError> {
+    let directory = state.join(AUDIT_DIRECTORY);
+    durable::create_directories(&directory, DIRECTORY_MODE)?;
+    let path = directory.join(AUDIT_KEY);
+    let unusable = |error| match error {
+        HostKeyError::Unusable { path, fault } => HostKeyError::UnusableAuditKey { path, fault },
+        other => other,
+    };
+    let system = |source| HostKeyError::System { act: "look at", path: directory.clone(), source };
+    let data = std::fs::metadata(&directory).map_err(system)?;
+    check_owner(&directory, &data).map_err(unusable)?;
+    let key = match read(&path).map_err(unusable)? {
+        Some(bytes) => {
+            let fault = |fault| HostKeyError::UnusableAuditKey { path: path.clone(), fault };
+            parse(Kind::Ed25519, &bytes).map_err(fault)?
+        }
+        None => {
+            let key = make(Kind::Ed25519)?;
+            durable::write(&path, key.to_openssh(LineEnding::LF)?.as_bytes(), KEY_MODE)?;
+            key
+        }
+    };
+    let public = directory.join(format!("{AUDIT_KEY}.pub"));
+    if !public.exists() {
+        let text = format!("{}\n", key.public_key().to_openssh()?);
+        durable::write(&public, text.as_bytes(), KEY_MODE)?;
+    }
     Ok(key)
 }

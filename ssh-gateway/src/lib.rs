@@ -9,9 +9,19 @@ pub mod wire;
 pub mod broker;
 pub mod net;
 
+pub mod cast;
+pub mod chain;
+pub mod control;
+pub mod proof;
+pub mod screen;
+pub mod trusted_file;
+
 pub mod authorized_keys;
+pub mod certificate;
 pub mod host_keys;
 pub mod login;
+pub mod revoked;
+
 pub mod policy;
 
 pub mod container;
@@ -32,6 +42,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod doctor;
+pub mod ssh_config;
 
 use chores_common::command_line;
 use chores_common::exit::ExitCode;
@@ -94,6 +105,11 @@ fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     match &cli.command {
         Command::Serve(args) => commands::serve::run(&cli.common, args),
         Command::Doctor(args) => commands::doctor::run(&cli.common, args),
+        Command::Policy(args) => commands::policy::run(&cli.common, &args.command),
+        Command::Sessions(args) => commands::sessions::run(&cli.common, &args.command),
+        Command::SshConfig(args) => commands::ssh_config::run(&cli.common, args),
+        Command::Replay(args) => commands::replay::run(args),
+        Command::Audit(args) => commands::audit::run(&cli.common, &args.command),
         Command::Completions { shell } => print(&command_line::completions::<Cli>(*shell)),
         Command::Man { command } => manual(command.as_deref()),
     }

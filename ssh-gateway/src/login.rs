@@ -364,12 +364,30 @@ fn is_id_digit(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// Whether a container belongs to a service, and was not started by `compose run`.
-fn is_service(container: &ListedContainer, project: Option<&String>, service: &str) -> bool {
+/// The Compose project that a container belongs to.
+#[must_use]
+pub fn compose_project(container: &ListedContainer) -> Option<&str> {
+    container.labels.get(COMPOSE_PROJECT).map(String::as_str)
+}
+
+/// The Compose service that a container belongs to, if it was not started by `compose run`.
+#[must_use]
+pub fn compose_service(container: &ListedContainer) -> Option<&str> {
     let label = |name| container.labels.get(name);
-    label(COMPOSE_SERVICE).is_some_and(|its| its == service)
-        && project.is_none_or(|project| label(COMPOSE_PROJECT) == Some(project))
-        && label(COMPOSE_ONE_OFF).is_none_or(|value| !value.eq_ignore_ascii_case("true"))
+    let is_one_off = label(COMPOSE_ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    label(COMPOSE_SERVICE).map(String::as_str).filter(|_| !is_one_off)
+}
+
+/// The labels by which Compose marks the first container of a service.
+#[must_use]
+pub fn compose_labels(project: &str, service: &str) -> [(String, String); 3] {
+    [(COMPOSE_PROJECT, project), (COMPOSE_SERVICE, service), (COMPOSE_NUMBER, "1")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+fn is_service(container: &ListedContainer, project: Option<&String>, service: &str) -> bool {
+    compose_service(container) == Some(service)
+        && project.is_none_or(|project| compose_project(container) == Some(project))
 }
 
 /// Names that a mistyped one may have been.

@@ -18,6 +18,7 @@ mod forward;
 mod handler;
 mod listener;
 mod output;
+mod proxy;
 mod server;
 mod spool;
 mod stream;
@@ -105,8 +106,7 @@ async fn speak(
 ) -> Result<(), Error> {
     let (broker, guests) = Broker::new(socket.into_async()?);
     let connections = descriptors / DESCRIPTORS_PER_CONNECTION;
-    let Settings { limits, banner, .. } = settings;
-    let door = Door::new(Arc::clone(&broker), config, limits, banner, connections);
+    let door = Door::new(Arc::clone(&broker), config, settings, connections)?;
     let mut open = tokio::task::JoinSet::new();
     for listener in listeners {
         open.spawn(Arc::clone(&door).open(listener));

@@ -1,28 +1,51 @@
-//! What a client may do: pure answers from an authorized key, a login name, an address and a time. What no answer
-//! here allows is not allowed.
+//! What a client may do: pure answers from a policy, a key, a login name, an address and a time. What no answer here
+//! allows is not allowed.
+//!
+//! ```text
+//! keys: lines with options ─┐
+//!                           ├→ admit → Identity: grants (rule, line) ─→ access in a container → Access
+//! rules: who, where, what ──┘            both must allow                 the first grant that fits decides
+//! ```
+//!
+//! Where there are only keys, one rule stands for the policy, and allows everything that a line does not take away.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chores_common::engine::ListedContainer;
 use jiff::Timestamp;
+use russh::keys::ssh_key::public::KeyData;
 
-use crate::authorized_keys::{AuthorizedKey, AuthorizedKeys, INTERNAL_SFTP};
+use crate::authorized_keys::{AuthorizedKey, AuthorizedKeys, INTERNAL_SFTP, Issued};
+use crate::certificate::{self, CertificateError};
 use crate::login::{self, UserName, shown};
+use crate::proof::{self, Presence};
+use crate::revoked::Revoked;
 use crate::wire::net::Place;
 use crate::wire::{Opaque, Program};
 
+pub mod expectations;
+pub mod file;
+mod hours;
+mod reserved;
+mod rule;
+mod targets;
+mod variables;
+pub mod verdict;
+
+pub use file::PolicyError;
+pub use hours::Hours;
+pub use reserved::{Reserved, is_metadata};
+pub use rule::{Allow, Files, Places, Record, Rule, RuleUser, Unrecorded, Users, Who};
+pub use targets::{ComposePattern, LabelPattern, Targets};
+pub use variables::{
+    ENVIRONMENT_BYTES_MAX, ENVIRONMENT_COUNT_MAX, ENVIRONMENT_PATTERNS_MAX, accepts_variable,
+    environment_pattern_fault,
+};
+
 #[cfg(test)]
 mod tests;
-
-/// Variables that one session may be given by its client (RFC 4254, 6.4).
-pub const ENVIRONMENT_COUNT_MAX: usize = 32;
-
-/// Bytes of all variables together that one session may be given by its client.
-pub const ENVIRONMENT_BYTES_MAX: usize = 8 * 1024;
-
-/// Patterns of variables that may be configured.
-pub const ENVIRONMENT_PATTERNS_MAX: usize = 64;
 
 /// Why something is not allowed. One sentence each, for the client and the log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,18 +53,48 @@ pub enum Denial {
     /// The key is in no line.
     #[error("the key is not authorized")]
     UnknownKey,
-    /// It is, but not from there.
+    /// No rule is about whose key it is.
+    #[error("no rule is about the key")]
+    NoRule,
+    /// It does not count any more.
+    #[error("the key is revoked")]
+    Revoked,
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// It could not be told who comes.
+    #[error("the certificate is for more than one identity")]
+    Identities,
+    /// It is known, but not from there.
     #[error("the key is not authorized from this address")]
     Address,
     /// Its time is over.
     #[error("the key has expired")]
     Expired,
+    /// Nobody has touched the security key.
+    #[error("the key was used without a touch")]
+    Touch,
+    /// Nobody has unlocked the security key.
+    #[error("the key was used without a PIN or a fingerprint")]
+    Verification,
+    /// It is no security key.
+    #[error("the policy demands a security key")]
+    SecurityKey,
+    /// What let the client in does so no more.
+    #[error("what this connection came in by has been changed since: connect again")]
+    Withdrawn,
     /// Not this container.
     #[error("the key does not allow this container")]
     Container,
     /// Not as this user.
     #[error("the key does not allow the user {}", shown(.0))]
     User(String),
+    /// No terminal.
+    #[error("this key may have no terminal")]
+    Terminal,
+    /// The line and the rule force different commands.
+    #[error("the key and the policy force different commands")]
+    Commands,
     /// No forwards.
     #[error("the key does not allow forwards")]
     Forwarding,
@@ -51,6 +104,9 @@ pub enum Denial {
     /// Not at that place.
     #[error("the key does not allow to listen at {}", shown(.0))]
     Listen(String),
+    /// The rule does not.
+    #[error("the policy does not allow {}", shown(.0))]
+    Policy(String),
     /// Something that no forward may reach.
     #[error("forwards to {0} are not allowed: {1}")]
     Reserved(IpAddr, &'static str),
@@ -59,186 +115,121 @@ pub enum Denial {
     NoPlace(String),
 }
 
-/// Who a client is: it has proved that it holds a key that is authorized from where it comes. Made by [`admit`] only.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The lines that let it in, in their order; never empty.
-    grants: Vec<Arc<AuthorizedKey>>,
+/// Who may come in, and what they may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    keys: AuthorizedKeys,
+    /// In the order in which they are asked.
+    rules: Vec<Arc<Rule>>,
+    /// What counts no more, whatever the others say.
+    revoked: Revoked,
+    /// What it was read from: all of it is looked at for changes.
+    files: Vec<PathBuf>,
 }
 
-/// Lets a key in from `peer` at `now`, by the lines that allow it. The caller has proof that the client holds it, or
-/// tells nobody what comes of it.
-pub fn admit(
-    keys: &AuthorizedKeys,
-    blob: &[u8],
-    peer: IpAddr,
-    now: Timestamp,
-) -> Result<Identity, Denial> {
-    let mut grants = Vec::new();
-    let mut denial = Denial::UnknownKey;
-    for key in keys.of_blob(blob) {
-        if key.options.from.as_ref().is_some_and(|from| !from.contains(peer)) {
-            denial = Denial::Address;
-        } else if is_expired(key, now) {
-            denial = Denial::Expired;
-        } else {
-            grants.push(Arc::clone(key));
-        }
-    }
-    if grants.is_empty() { Err(denial) } else { Ok(Identity { grants }) }
-}
-
-fn is_expired(key: &AuthorizedKey, now: Timestamp) -> bool {
-    key.options.expiry.is_some_and(|expiry| now >= expiry)
-}
-
-impl Identity {
-    /// `SHA256:…`.
+impl Policy {
+    /// Nothing but keys: each may do what its line does not take away.
     #[must_use]
-    pub fn fingerprint(&self) -> &str {
-        self.grants.first().map_or("", |key| &key.fingerprint)
+    pub fn of_keys(keys: AuthorizedKeys) -> Self {
+        Self { keys, rules: vec![Arc::new(Rule::of_keys())], ..Self::default() }
     }
 
-    /// What the file says about the key.
+    /// Every key that may come in.
     #[must_use]
-    pub fn comment(&self) -> &str {
-        self.grants.first().map_or("", |key| &key.comment)
+    pub fn keys(&self) -> &AuthorizedKeys {
+        &self.keys
     }
 
-    /// Whether it may enter a container at all: the others do not exist for it.
+    /// The rules in their order.
     #[must_use]
-    pub fn may_enter(&self, container: &ListedContainer) -> bool {
-        login::is_enabled(container) && self.grants.iter().any(|key| allows(key, &container.name))
+    pub fn rules(&self) -> &[Arc<Rule>] {
+        &self.rules
     }
 
-    /// Whether it may go on to a host behind the gateway, by the first line that allows it. What it may do there is
-    /// asked when it comes.
-    pub fn may_go_on(&self, to: &Place, now: Timestamp) -> Result<(), Denial> {
-        let mut denial = Denial::Forwarding;
-        for key in &self.grants {
-            let access = Access { key: Arc::clone(key), user: None };
-            match access.check(now).and_then(|()| access.connect(to)) {
-                Ok(()) => return Ok(()),
-                Err(reason) => denial = reason,
-            }
-        }
-        Err(denial)
+    /// Whether the key of a line is revoked.
+    #[must_use]
+    pub fn has_revoked(&self, line: &AuthorizedKey) -> bool {
+        // One that cannot be written down cannot be looked up.
+        line.key.to_bytes().map_or(true, |blob| self.revoked.has_key(&blob))
     }
 
-    /// What it may do in the container of this name, as this user, by the first line that allows both.
-    pub fn access(
-        &self,
-        container: &ListedContainer,
-        user: Option<&UserName>,
-        now: Timestamp,
-    ) -> Result<Access, Denial> {
-        let mut denial = Denial::Container;
-        if !login::is_enabled(container) {
-            return Err(denial);
-        }
-        for key in self.grants.iter().filter(|key| allows(key, &container.name)) {
-            let users = &key.options.users;
-            let chosen = match user {
-                None => users.first(),
-                Some(user) if users.is_empty() || users.contains(user) => Some(user),
-                Some(user) => {
-                    denial = Denial::User(user.to_string());
-                    continue;
-                }
-            };
-            if is_expired(key, now) {
-                denial = Denial::Expired;
-                continue;
-            }
-            return Ok(Access { key: Arc::clone(key), user: chosen.cloned() });
-        }
-        Err(denial)
+    /// The same, with another list of what counts no more.
+    #[must_use]
+    pub fn with_revoked(&self, revoked: Revoked) -> Self {
+        Self { revoked, ..self.clone() }
+    }
+
+    /// What it was read from.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 }
 
-fn allows(key: &AuthorizedKey, container: &str) -> bool {
-    key.options.containers.as_ref().is_none_or(|list| list.matches(container))
-}
-
-/// What a client may do in one container.
+/// A line and a rule that let a client in together: only what both allow is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Access {
+struct Grant {
     key: Arc<AuthorizedKey>,
-    user: Option<UserName>,
+    rule: Arc<Rule>,
 }
 
-/// What is run in place of what was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
-    /// What is run.
-    pub program: Program,
-    /// What the client asked for, if something else is run: `SSH_ORIGINAL_COMMAND`.
-    pub original: Option<Vec<u8>>,
-}
-
-impl Access {
-    /// The line that allows it.
-    #[must_use]
-    pub fn key(&self) -> &AuthorizedKey {
-        &self.key
-    }
-
-    /// As whom: `NAME`, `UID` or `UID:GID`; the container's own user when `None`.
-    #[must_use]
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_ref().map(UserName::as_str)
-    }
-
-    /// Fails from the moment on that the key has expired: asked again for every session and forward.
-    pub fn check(&self, now: Timestamp) -> Result<(), Denial> {
-        if is_expired(&self.key, now) { Err(Denial::Expired) } else { Ok(()) }
-    }
-
-    /// A terminal.
-    #[must_use]
-    pub fn may_have_terminal(&self) -> bool {
-        self.key.options.pty
-    }
-
-    /// An agent.
-    #[must_use]
-    pub fn may_forward_agent(&self) -> bool {
-        self.key.options.agent_forwarding
-    }
-
-    /// What is run when the client asks for `asked`: a forced command takes the place of everything, SFTP too.
-    #[must_use]
-    pub fn program(&self, asked: Program) -> Chosen {
-        let Some(program) = self.key.options.command.clone() else {
-            return Chosen { program: asked, original: None };
-        };
-        let original = match asked {
-            Program::Command(command) => Some(command),
-            Program::Words(words) => Some(words.join(&b' ')),
-            Program::Sftp | Program::SftpReadOnly => Some(INTERNAL_SFTP.as_bytes().to_vec()),
-            Program::Shell | Program::Portal => None,
-        };
-        Chosen { program, original }
-    }
-
-    /// The session's variables: those of the client whose names `accepted` allows, then those of the key, which win.
-    #[must_use]
-    pub fn environment(&self, accepted: &[String], asked: &[(String, Opaque)]) -> Vec<Opaque> {
-        let mut variables = client_environment(accepted, asked);
-        for (name, value) in &self.key.options.environment {
-            set(&mut variables, name, value.as_bytes());
+impl Grant {
+    /// Lets this key in by this rule.
+    fn of(
+        key: &Arc<AuthorizedKey>,
+        rule: &Arc<Rule>,
+        presence: Presence,
+        peer: IpAddr,
+        now: Timestamp,
+    ) -> Result<Self, Denial> {
+        if !rule.is_about(key.owner.as_deref()) {
+            return Err(Denial::NoRule);
         }
-        let pairs = variables.into_iter().map(|(name, value)| {
-            let mut pair = name.into_bytes();
-            pair.push(b'=');
-            pair.extend(value);
-            Opaque(pair)
-        });
-        pairs.collect()
+        check_presence(key, rule, presence)?;
+        if key.options.from.as_ref().is_some_and(|from| !from.contains(peer)) || !rule.is_from(peer)
+        {
+            return Err(Denial::Address);
+        }
+        let grant = Self { key: Arc::clone(key), rule: Arc::clone(rule) };
+        grant.check(now)?;
+        Ok(grant)
     }
 
-    /// A forward to there, as far as the name says; [`Reserved::check`] looks at what it leads to.
-    pub fn connect(&self, to: &Place) -> Result<(), Denial> {
+    /// Whether both say the same, wherever they stand.
+    fn says_the_same(&self, other: &Self) -> bool {
+        let (its, others) = (&self.key, &other.key);
+        let is_same_key = (&its.owner, &its.key, &its.options, &its.issued)
+            == (&others.owner, &others.key, &others.options, &others.issued);
+        is_same_key && self.rule.says_the_same(&other.rule)
+    }
+
+    fn check(&self, now: Timestamp) -> Result<(), Denial> {
+        if self.key.options.expiry.is_some_and(|expiry| now >= expiry) {
+            return Err(Denial::Expired);
+        }
+        self.rule.check(now)
+    }
+
+    fn allows(&self, container: &ListedContainer) -> bool {
+        let names = &self.key.options.containers;
+        names.as_ref().is_none_or(|list| list.matches(&container.name))
+            && self.rule.targets.matches(container)
+    }
+
+    /// As whom; `None` is the container's own user.
+    fn user(&self, asked: Option<&UserName>) -> Result<Option<UserName>, Denial> {
+        let of_key = &self.key.options.users;
+        self.rule.user(of_key, asked).ok_or_else(|| match asked {
+            Some(user) if of_key.is_empty() || of_key.contains(user) => {
+                Denial::Policy(format!("the user {user}"))
+            }
+            Some(user) => Denial::User(user.to_string()),
+            None => Denial::Policy("any user that the key names".to_owned()),
+        })
+    }
+
+    /// A forward to there, as far as the line says.
+    fn key_connects(&self, to: &Place) -> Result<(), Denial> {
         let options = &self.key.options;
         if !options.port_forwarding {
             return Err(Denial::Forwarding);
@@ -262,8 +253,8 @@ impl Access {
         }
     }
 
-    /// A forward that listens there.
-    pub fn listen(&self, at: &Place) -> Result<(), Denial> {
+    /// A forward that listens there, as far as the line says.
+    fn key_listens(&self, at: &Place) -> Result<(), Denial> {
         let options = &self.key.options;
         if !options.port_forwarding {
             return Err(Denial::Forwarding);
@@ -284,6 +275,294 @@ impl Access {
     }
 }
 
+/// Whether a security key was used as its line and the rule demand. As in sshd, a touch is demanded unless the line
+/// says otherwise.
+fn check_presence(key: &AuthorizedKey, rule: &Rule, presence: Presence) -> Result<(), Denial> {
+    // Whose certificate is asked for without one at hand (`policy explain`): it may be a security key's.
+    let is_any_certificate = key.options.cert_authority && key.issued.is_none();
+    let is_security_key = key.is_security_key() || is_any_certificate;
+    let demands_touch = rule.require_touch || (is_security_key && !key.options.no_touch_required);
+    let demands_verification = rule.require_verification || key.options.verify_required;
+    if (demands_touch || demands_verification) && !is_security_key {
+        return Err(Denial::SecurityKey);
+    }
+    match presence {
+        // It is seen when it signs.
+        Presence::Offered => Ok(()),
+        Presence::Signed { touched: false, .. } if demands_touch => Err(Denial::Touch),
+        Presence::Signed { verified: false, .. } if demands_verification => {
+            Err(Denial::Verification)
+        }
+        Presence::Signed { .. } => Ok(()),
+    }
+}
+
+/// Who a client is: it has proved that it holds a key that is authorized from where it comes. Made by [`admit`] only.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// What lets it in, in the order of the rules and then of the lines; never empty.
+    grants: Vec<Grant>,
+}
+
+/// Lets a key in from `peer` at `now`, by the rules and lines that allow it. The caller has proof that the client holds
+/// it, or tells nobody what comes of it.
+pub fn admit(
+    policy: &Policy,
+    blob: &[u8],
+    presence: Presence,
+    peer: IpAddr,
+    now: Timestamp,
+) -> Result<Identity, Denial> {
+    if blob.len() > proof::BLOB_BYTES_MAX {
+        return Err(Denial::UnknownKey);
+    }
+    let lines = lines_of(policy, blob, peer, now)?;
+    admit_lines(policy, &lines, presence, peer, now)
+}
+
+/// The lines of a key, or those that a certificate has of its authority: narrowed to what it allows.
+fn lines_of(
+    policy: &Policy,
+    blob: &[u8],
+    peer: IpAddr,
+    now: Timestamp,
+) -> Result<Vec<Arc<AuthorizedKey>>, Denial> {
+    let certificate = match proof::key(blob) {
+        None => return Err(Denial::UnknownKey),
+        Some(KeyData::Certificate(certificate)) => certificate,
+        Some(_) if policy.revoked.has_key(blob) => return Err(Denial::Revoked),
+        Some(_) => return Ok(policy.keys.of_blob(blob).cloned().collect()),
+    };
+    let blobs = certificate::blobs(&certificate).ok_or(CertificateError::Authority)?;
+    let (key, authority) = (blobs.0.as_slice(), blobs.1.as_slice());
+    // Before anything is verified that costs more than looking it up.
+    let of_authority: Vec<_> = policy.keys.of_authority(authority).collect();
+    if of_authority.is_empty() {
+        return Err(CertificateError::Authority.into());
+    }
+    if policy.revoked.has_certificate(&certificate, key, authority) {
+        return Err(Denial::Revoked);
+    }
+    certificate::check(&certificate, peer, now)?;
+    let mut lines: Vec<Arc<AuthorizedKey>> = Vec::new();
+    let mut error = CertificateError::Nobody;
+    for line in of_authority {
+        match certificate::narrowed(line, &certificate) {
+            Ok(line) => lines.push(Arc::new(line)),
+            // One for other principals says less than one that nearly fits.
+            Err(CertificateError::Nobody) => {}
+            Err(reason) => error = reason,
+        }
+    }
+    let Some(first) = lines.first() else { return Err(error.into()) };
+    if lines.iter().any(|line| line.owner != first.owner) {
+        return Err(Denial::Identities);
+    }
+    Ok(lines)
+}
+
+/// Lets in who has these lines.
+fn admit_lines(
+    policy: &Policy,
+    lines: &[Arc<AuthorizedKey>],
+    presence: Presence,
+    peer: IpAddr,
+    now: Timestamp,
+) -> Result<Identity, Denial> {
+    let mut grants = Vec::new();
+    let mut denial = Denial::UnknownKey;
+    for rule in &policy.rules {
+        for key in lines {
+            match Grant::of(key, rule, presence, peer, now) {
+                Ok(grant) => grants.push(grant),
+                // A rule about others says less than one that nearly fits.
+                Err(Denial::NoRule) if denial != Denial::UnknownKey => {}
+                Err(reason) => denial = reason,
+            }
+        }
+    }
+    if grants.is_empty() { Err(denial) } else { Ok(Identity { grants }) }
+}
+
+impl Identity {
+    /// `SHA256:…`.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        self.grants.first().map_or("", |grant| &grant.key.fingerprint)
+    }
+
+    /// What the file says about the key.
+    #[must_use]
+    pub fn comment(&self) -> &str {
+        self.grants.first().map_or("", |grant| &grant.key.comment)
+    }
+
+    /// What its certificate says of itself, if it has one.
+    #[must_use]
+    pub fn issued(&self) -> Option<&Issued> {
+        self.grants.first().and_then(|grant| grant.key.issued.as_ref())
+    }
+
+    /// The identity of the policy; `None` where there are only keys.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        self.grants.first().and_then(|grant| grant.key.owner.as_deref())
+    }
+
+    /// Whether it has what allowed this access.
+    #[must_use]
+    pub fn still_has(&self, access: &Access) -> bool {
+        self.grants.iter().any(|grant| grant.says_the_same(&access.grant))
+    }
+
+    /// Whether it may enter a container at all: the others do not exist for it.
+    #[must_use]
+    pub fn may_enter(&self, container: &ListedContainer) -> bool {
+        login::is_enabled(container) && self.grants.iter().any(|grant| grant.allows(container))
+    }
+
+    /// Whether it may go on to a host behind the gateway, by the first line that allows it. The rules say nothing about
+    /// it: behind the gateway the client proves a key again, and is asked what it may do there.
+    pub fn may_go_on(&self, to: &Place, now: Timestamp) -> Result<(), Denial> {
+        let mut denial = Denial::Forwarding;
+        for grant in &self.grants {
+            match grant.check(now).and_then(|()| grant.key_connects(to)) {
+                Ok(()) => return Ok(()),
+                Err(reason) => denial = reason,
+            }
+        }
+        Err(denial)
+    }
+
+    /// What it may do in this container, as this user, by the first grant that allows both.
+    pub fn access(
+        &self,
+        container: &ListedContainer,
+        user: Option<&UserName>,
+        now: Timestamp,
+    ) -> Result<Access, Denial> {
+        let mut denial = Denial::Container;
+        if !login::is_enabled(container) {
+            return Err(denial);
+        }
+        for grant in self.grants.iter().filter(|grant| grant.allows(container)) {
+            match grant.user(user).and_then(|user| grant.check(now).map(|()| user)) {
+                Ok(user) => return Ok(Access { grant: grant.clone(), user }),
+                Err(reason) => denial = reason,
+            }
+        }
+        Err(denial)
+    }
+}
+
+/// What a client may do in one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Access {
+    grant: Grant,
+    user: Option<UserName>,
+}
+
+/// What is run in place of what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// What is run.
+    pub program: Program,
+    /// What the client asked for, if something else is run: `SSH_ORIGINAL_COMMAND`.
+    pub original: Option<Vec<u8>>,
+}
+
+impl Access {
+    /// The line that allows it.
+    #[must_use]
+    pub fn key(&self) -> &AuthorizedKey {
+        &self.grant.key
+    }
+
+    /// The rule that allows it.
+    #[must_use]
+    pub fn rule(&self) -> &Rule {
+        &self.grant.rule
+    }
+
+    /// As whom: `NAME`, `UID` or `UID:GID`; the container's own user when `None`.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_ref().map(UserName::as_str)
+    }
+
+    /// Fails from the moment on that the key or the rule has expired, and outside its hours: asked again for every
+    /// session and forward.
+    pub fn check(&self, now: Timestamp) -> Result<(), Denial> {
+        self.grant.check(now)
+    }
+
+    /// A terminal.
+    pub fn terminal(&self) -> Result<(), Denial> {
+        if !self.grant.key.options.pty {
+            return Err(Denial::Terminal);
+        }
+        if !self.grant.rule.allow.terminal {
+            return Err(Denial::Policy("a terminal".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// An agent.
+    #[must_use]
+    pub fn may_forward_agent(&self) -> bool {
+        self.grant.key.options.agent_forwarding && self.grant.rule.allow.agent
+    }
+
+    /// What is run when the client asks for `asked`: a forced command takes the place of everything, SFTP too. That of
+    /// the line must be one that the rule allows.
+    pub fn program(&self, asked: Program) -> Result<Chosen, Denial> {
+        let Grant { key, rule } = &self.grant;
+        let program = match (&key.options.command, &rule.command) {
+            (None, None) => {
+                return Ok(Chosen { program: rule.program(asked)?, original: None });
+            }
+            (Some(of_key), Some(of_rule)) if of_key != of_rule => return Err(Denial::Commands),
+            (_, Some(of_rule)) => of_rule.clone(),
+            (Some(of_key), None) => rule.program(of_key.clone())?,
+        };
+        let original = match asked {
+            Program::Command(command) => Some(command),
+            Program::Words(words) => Some(words.join(&b' ')),
+            Program::Sftp | Program::SftpReadOnly => Some(INTERNAL_SFTP.as_bytes().to_vec()),
+            Program::Shell | Program::Portal => None,
+        };
+        Ok(Chosen { program, original })
+    }
+
+    /// The session's variables: those of the client whose names `accepted` allows, then those of the key, which win.
+    #[must_use]
+    pub fn environment(&self, accepted: &[String], asked: &[(String, Opaque)]) -> Vec<Opaque> {
+        let mut variables = variables::client_environment(accepted, asked);
+        for (name, value) in &self.grant.key.options.environment {
+            variables::set(&mut variables, name, value.as_bytes());
+        }
+        let pairs = variables.into_iter().map(|(name, value)| {
+            let mut pair = name.into_bytes();
+            pair.push(b'=');
+            pair.extend(value);
+            Opaque(pair)
+        });
+        pairs.collect()
+    }
+
+    /// A forward to there, as far as the name says; [`Reserved::check`] looks at what it leads to.
+    pub fn connect(&self, to: &Place) -> Result<(), Denial> {
+        self.grant.key_connects(to)?;
+        self.grant.rule.connect(to)
+    }
+
+    /// A forward that listens there.
+    pub fn listen(&self, at: &Place) -> Result<(), Denial> {
+        self.grant.key_listens(at)?;
+        self.grant.rule.listen(at)
+    }
+}
+
 /// Longest path of a unix socket (`sun_path` of unix(7)), in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -296,166 +575,5 @@ fn shown_place(place: &Place) -> String {
         Place::Tcp { host, port } if host.contains(':') => format!("[{host}]:{port}"),
         Place::Tcp { host, port } => format!("{host}:{port}"),
         Place::Unix { path } => String::from_utf8_lossy(path).into_owned(),
-    }
-}
-
-/// Addresses at which clouds give credentials to whoever asks from inside.
-const METADATA: [IpAddr; 8] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
-    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),
-    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23)),
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
-];
-
-/// What no forward may reach, whatever the key says.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reserved {
-    gateway: Vec<SocketAddr>,
-}
-
-impl Reserved {
-    /// The metadata of clouds, and the gateway at these addresses and ports.
-    #[must_use]
-    pub fn new(gateway: Vec<SocketAddr>) -> Self {
-        Self { gateway }
-    }
-
-    /// Whether a forward may reach this address, which is what its name has led to.
-    pub fn check(&self, to: SocketAddr) -> Result<(), Denial> {
-        let address = plain(to.ip());
-        if is_metadata(address) {
-            return Err(Denial::Reserved(address, "it is the metadata service of a cloud"));
-        }
-        let is_gateway = |own: &SocketAddr| plain(own.ip()) == address && own.port() == to.port();
-        if self.gateway.iter().any(is_gateway) {
-            return Err(Denial::Reserved(address, "it is the gateway itself"));
-        }
-        Ok(())
-    }
-}
-
-/// Whether this is the metadata service of a cloud. For portals, which ask before they connect.
-#[must_use]
-pub fn is_metadata(address: IpAddr) -> bool {
-    METADATA.contains(&plain(address))
-}
-
-/// The IPv4 address in an IPv6 one: mapped (RFC 4291, 2.5.5.2), compatible (2.5.5.1), or for translators
-/// (RFC 6052, 2.1).
-fn plain(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(six) = address else { return address };
-    let inner = || {
-        let [.., high, low] = six.segments();
-        IpAddr::V4(Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low)))
-    };
-    match six.segments() {
-        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => inner(),
-        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => inner(),
-        _ => address,
-    }
-}
-
-/// Names that loaders, shells and interpreters obey, or that we set ourselves; a `*` at the end stands for any rest.
-const NEVER_ACCEPTED: [&str; 36] = [
-    "LD_*",
-    "GLIBC_*",
-    "MALLOC_*",
-    "GCONV_PATH",
-    "LOCPATH",
-    "NLSPATH",
-    "BASH_*",
-    "BASHOPTS",
-    "SHELLOPTS",
-    "ENV",
-    "IFS",
-    "PS4",
-    "CDPATH",
-    "GLOBIGNORE",
-    "PERL5*",
-    "PERLLIB",
-    "PYTHON*",
-    "RUBY*",
-    "NODE_*",
-    "JAVA_TOOL_OPTIONS",
-    "JDK_JAVA_OPTIONS",
-    "_JAVA_OPTIONS",
-    "PROMPT_COMMAND",
-    "GIT_SSH*",
-    "GIT_EXEC_PATH",
-    "GIT_CONFIG*",
-    "GIT_PROXY_COMMAND",
-    "OPENSSL_CONF",
-    "LESSOPEN",
-    "LESSCLOSE",
-    "PATH",
-    "HOME",
-    "SHELL",
-    "USER",
-    "LOGNAME",
-    "SSH_*",
-];
-
-/// Longest name of a variable, in bytes.
-const VARIABLE_BYTES_MAX: usize = 64;
-
-/// What is wrong with a pattern of variables that clients may set.
-#[must_use]
-pub fn environment_pattern_fault(pattern: &str) -> Option<String> {
-    let name = pattern.strip_suffix('*').unwrap_or(pattern);
-    if !is_variable(name) {
-        return Some(format!("{pattern:?} is no NAME or NAME_* of a variable"));
-    }
-    let is_open = pattern.ends_with('*');
-    let forbidden = NEVER_ACCEPTED.iter().find(|never| match never.strip_suffix('*') {
-        Some(never) => name.starts_with(never) || (is_open && never.starts_with(name)),
-        None => **never == name || (is_open && never.starts_with(name)),
-    });
-    forbidden.map(|never| format!("{pattern:?} would allow {never}, which no client may set"))
-}
-
-/// Whether `accepted` has a pattern for the variable `name`.
-#[must_use]
-pub fn accepts_variable(accepted: &[String], name: &str) -> bool {
-    let matches = |pattern: &str| match pattern.strip_suffix('*') {
-        Some(begin) => name.starts_with(begin),
-        None => pattern == name,
-    };
-    is_variable(name)
-        && !NEVER_ACCEPTED.iter().any(|pattern| matches(pattern))
-        && accepted.iter().any(|pattern| matches(pattern))
-}
-
-fn is_variable(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    !name.is_empty()
-        && name.len() <= VARIABLE_BYTES_MAX
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.bytes().all(is_plain)
-}
-
-/// The variables of a client that it may set, the last of a name, as many as there is room for.
-fn client_environment(accepted: &[String], asked: &[(String, Opaque)]) -> Vec<(String, Vec<u8>)> {
-    let mut variables = Vec::new();
-    let mut bytes = 0;
-    for (name, Opaque(value)) in asked.iter().take(ENVIRONMENT_COUNT_MAX) {
-        bytes += name.len() + value.len();
-        if bytes > ENVIRONMENT_BYTES_MAX {
-            break;
-        }
-        if accepts_variable(accepted, name) && !value.contains(&0) {
-            set(&mut variables, name, value);
-        }
-    }
-    variables
-}
-
-fn set(variables: &mut Vec<(String, Vec<u8>)>, name: &str, value: &[u8]) {
-    match variables.iter_mut().find(|(other, _)| other == name) {
-        Some((_, old)) => *old = value.to_vec(),
-        None => variables.push((name.to_owned(), value.to_vec())),
     }
 }

@@ -1,5 +1,5 @@
 //! Makes the golden repository of the current format, once, when a format is released:
-//! `cargo build -p e2e --bins && cargo run -p e2e --bin make-golden -- tests/testdata/format-N`.
+//! `cargo build -p e2e --bins && cargo run -p e2e --bin make-golden -- tests/testdata/format-N [encrypted]`.
 //!
 //! The tree is small and holds what every privileged container may restore; each snapshot's manifest
 //! stands beside the repository.
@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use backup::keys::identity::Identities;
 use e2e::process::Run;
 use e2e::random::Random;
 use e2e::sandbox::Sandbox;
@@ -26,9 +27,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let program = std::env::current_exe()?.with_file_name("backup-under-test");
     let sandbox = Sandbox::new();
     let source = sandbox.directory("source");
+    let is_encrypted = std::env::args_os().nth(2).is_some_and(|word| word == "encrypted");
+    let keys: &[(&str, &str)] = if is_encrypted { &[("BACKUP_KEY_FILE", "key")] } else { &[] };
     let backup = |args: &[&str]| {
         Run::new(&program)
             .env("HOME", sandbox.root())
+            .envs(keys.iter().map(|(variable, name)| (*variable, golden.join(name))))
             .arg("--repo")
             .arg(golden.join("repo"))
             .arg("--no-cache")
@@ -36,7 +40,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             .succeed()
     };
     fs::create_dir_all(&golden)?;
-    backup(&["init"]);
+    if is_encrypted {
+        let identities = Identities::generate();
+        fs::write(golden.join("identity"), identities.to_text().as_bytes())?;
+        let public = identities.public().next().ok_or("no recipient")?;
+        backup(&["init", "--recipient", &public]);
+    } else {
+        backup(&["init"]);
+    }
     first_tree(&source)?;
     for round in 0..2 {
         if round == 1 {

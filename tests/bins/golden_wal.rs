@@ -78,6 +78,7 @@ fn file(intake: &Intake, round: u64) -> Result<(), Box<dyn Error>> {
     let ts = TIME + i64::try_from(round)? * 1_000_000_000;
     builder.push_lines(ts, Flags::new(Stream::File), lines.as_bytes());
     let cursor = Cursor::File(FileCursor {
+        shift: 0,
         file: FileIdentity { device: 2049, inode: 131, born: Some(TIME) },
         offset: (round + 1) * lines.len() as u64,
         proof: ContentProof { head_len: 1024, head: 1, tail_len: 4096, tail: 2 },
@@ -105,6 +106,7 @@ fn container(intake: &Intake, round: u64) -> Result<(), Box<dyn Error>> {
         parse: Parse::Json,
     });
     let gap = Gap {
+        from_byte: None,
         reason: GapReason::Rotated,
         from: Some(TIME + 2),
         to: Some(TIME + 9),
@@ -123,7 +125,7 @@ fn container(intake: &Intake, round: u64) -> Result<(), Box<dyn Error>> {
     builder.push(TIME + 1, Flags::new(Stream::Console).late(true), b"");
     builder.push(TIME + 12, stdout.control(), &control(Control::Stopped));
     let file = FileIdentity { device: 1, inode: round, born: None };
-    let cursor = FileCursor { file, offset: 100, proof: ContentProof::default() };
+    let cursor = FileCursor { shift: 0, file, offset: 100, proof: ContentProof::default() };
     let block = builder.finish().ok_or("no records")?;
     let cursor = Cursor::File(cursor);
     intake.send_blocking(Message::Chunk(Chunk { source: source.id, block, cursor }))?;

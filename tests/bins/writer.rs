@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! log-writer [--name X] [--start N] [--lines N] [--bytes B] [--rate R/s] [--line-buffered]
-//!            [--stderr-every K] [--wait S] [--stay S] [--file PATH [--reopen] [--follow-name]]
+//!            [--stderr-every K] [--wait S] [--stay S] [--file PATH [--reopen] [--follow-name] [--plain]]
 //! ```
 //!
 //! A line is `<name> <number> <padding>`, its numbers rise by one from `--start` (default 1).
@@ -16,6 +16,7 @@
 //! * `--stay S`: seconds after the last one.
 //! * `--file PATH`: appends to a file (O_APPEND) instead of standard output.
 //! * `--reopen`: opens the file again by its name after SIGUSR1 or SIGHUP.
+//! * `--plain`: without O_APPEND: it writes on where it was, or at the end of what it opens.
 //! * `--follow-name`: looks before each write whether the name still means the file, and opens it again if not.
 //!
 //! After SIGTERM or SIGINT it writes what it has begun, whole lines only, and ends. With `--file` it says at
@@ -23,7 +24,7 @@
 
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek as _, Write};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ struct Options {
     file: Option<PathBuf>,
     reopen: bool,
     follow_name: bool,
+    plain: bool,
 }
 
 fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn Error>> {
@@ -83,6 +85,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn E
         file: None,
         reopen: false,
         follow_name: false,
+        plain: false,
     };
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
@@ -100,6 +103,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Box<dyn E
             "--file" => options.file = Some(value()?.into()),
             "--reopen" => options.reopen = true,
             "--follow-name" => options.follow_name = true,
+            "--plain" => options.plain = true,
             unknown => return Err(format!("unknown option {unknown}").into()),
         }
     }
@@ -203,7 +207,14 @@ fn pause(seconds: f64, asked: &Asked) -> Result<(), Box<dyn Error>> {
 /// Where lines go.
 enum Output {
     Stdout(File),
-    File { path: PathBuf, file: File, reopen: bool, follow_name: bool, asked: Arc<Asked> },
+    File {
+        path: PathBuf,
+        file: File,
+        reopen: bool,
+        follow_name: bool,
+        plain: bool,
+        asked: Arc<Asked>,
+    },
 }
 
 impl Output {
@@ -213,18 +224,18 @@ impl Output {
             let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
             return Ok(Self::Stdout(descriptor.into()));
         };
-        let file = append(&path)?;
-        let (reopen, follow_name) = (options.reopen, options.follow_name);
-        Ok(Self::File { path, file, reopen, follow_name, asked })
+        let Options { reopen, follow_name, plain, .. } = *options;
+        let file = open(&path, plain)?;
+        Ok(Self::File { path, file, reopen, follow_name, plain, asked })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
         match self {
             Self::Stdout(file) => file.write_all(bytes)?,
-            Self::File { path, file, reopen, follow_name, asked } => {
+            Self::File { path, file, reopen, follow_name, plain, asked } => {
                 let is_asked = *reopen && asked.reopen.swap(false, Ordering::Relaxed);
                 if is_asked || (*follow_name && !is_named(file, path)?) {
-                    *file = append(path)?;
+                    *file = open(path, *plain)?;
                 }
                 file.write_all(bytes)?;
             }
@@ -233,8 +244,11 @@ impl Output {
     }
 }
 
-fn append(path: &PathBuf) -> Result<File, Box<dyn Error>> {
-    let file = OpenOptions::new().append(true).create(true).open(path);
+fn open(path: &PathBuf, plain: bool) -> Result<File, Box<dyn Error>> {
+    let mut file = OpenOptions::new().append(!plain).write(true).create(true).open(path);
+    if let (true, Ok(file)) = (plain, &mut file) {
+        file.seek(io::SeekFrom::End(0))?;
+    }
     file.map_err(|error| format!("cannot open {}: {error}", path.display()).into())
 }
 

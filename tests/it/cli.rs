@@ -5,7 +5,7 @@ use e2e::sandbox::Sandbox;
 use crate::tool::{Repo, WRONG_USAGE, backup};
 
 /// Every command of this release.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "create",
     "stream",
@@ -16,7 +16,9 @@ const COMMANDS: [&str; 14] = [
     "diff",
     "restore",
     "export",
+    "copy",
     "check",
+    "key",
     "stats",
     "doctor",
     "completions",

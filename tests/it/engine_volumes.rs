@@ -161,6 +161,25 @@ fn the_host_program_backs_up_through_the_engine_and_makes_the_volume_again() {
 }
 
 #[test]
+fn workers_save_to_an_encrypted_repository_and_only_those_that_restore_can_read() {
+    let Some(scene) = Scene::new() else { return };
+    let repo = scene.host_repo().with_new_keys(&scene.sandbox);
+    repo.init_for(&scene.sandbox.path("keys/recipients"));
+    let sidecar = repo.without("BACKUP_IDENTITY_FILE");
+    let first = ["create", "--json", "--volume", scene.named.name()];
+    sidecar.run(first).succeed();
+    let again = sidecar.run(first).succeed().last_json();
+    assert_eq!(again["stats"]["chunks_added"], 0, "stored twice: {again}");
+    let wanted = scene.digest("/data");
+    scene.service.stop();
+    let again = e2e::sandbox::unique_name();
+    let volume = scene.engine.adopt_volume(&again);
+    repo.run(["restore", "latest", "--volume", &again]).succeed();
+    assert!(volume.exists());
+    assert_eq!(scene.digest_of(&again), wanted);
+}
+
+#[test]
 fn two_runs_at_once_make_their_worker_of_this_very_program() {
     let Some(scene) = Scene::new() else { return };
     let repo = scene.host_repo();

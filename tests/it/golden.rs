@@ -4,6 +4,7 @@
 //! released; an existing folder never changes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use e2e::sandbox::Sandbox;
@@ -12,7 +13,7 @@ use e2e::tree;
 use crate::tool::Repo;
 
 /// The released formats.
-const FORMATS: [&str; 1] = ["format-1"];
+const FORMATS: [&str; 2] = ["format-1", "format-1-encrypted"];
 
 /// Owners are part of what a golden repository restores.
 fn is_root() -> bool {
@@ -27,6 +28,24 @@ fn testdata(format: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(format)
 }
 
+/// A copy of a golden repository, with its keys where it has any.
+fn copy_of(sandbox: &Sandbox, format: &str) -> Repo {
+    let golden = testdata(format);
+    // Git keeps no empty directories and the program may write: work on a copy.
+    let copy = sandbox.path("repo");
+    e2e::zoo::copy(&golden.join("repo"), &copy);
+    let mut repo = Repo::at(sandbox, &copy);
+    for (variable, name) in [("BACKUP_KEY_FILE", "key"), ("BACKUP_IDENTITY_FILE", "identity")] {
+        if let Ok(secret) = fs::read(golden.join(name)) {
+            // Git keeps no modes either.
+            let path = sandbox.file(name, secret);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            repo = repo.with(variable, &path);
+        }
+    }
+    repo
+}
+
 #[test]
 fn every_golden_repository_lists_checks_and_restores() {
     if !is_root() {
@@ -35,10 +54,7 @@ fn every_golden_repository_lists_checks_and_restores() {
     for format in FORMATS {
         let golden = testdata(format);
         let sandbox = Sandbox::new();
-        // Git keeps no empty directories and the program may write: work on a copy.
-        let copy = sandbox.path("repo");
-        e2e::zoo::copy(&golden.join("repo"), &copy);
-        let repo = Repo::at(&sandbox, &copy);
+        let repo = copy_of(&sandbox, format);
         let ids = repo.snapshot_ids();
         assert!(!ids.is_empty(), "{format} lists no snapshot");
         repo.check_clean();
@@ -59,9 +75,7 @@ fn a_golden_repository_accepts_new_backups() {
     }
     for format in FORMATS {
         let sandbox = Sandbox::new();
-        let copy = sandbox.path("repo");
-        e2e::zoo::copy(&testdata(format).join("repo"), &copy);
-        let repo = Repo::at(&sandbox, &copy);
+        let repo = copy_of(&sandbox, format);
         let before = repo.snapshot_ids().len();
         sandbox.file("source/file", "new in an old repository");
         let created = repo.create([sandbox.path("source")]);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,7 +24,7 @@ use logship::files::FilesSettings;
 use logship::intake::{Message, Sources, intake};
 use logship::record::{Control, GapReason};
 use logship::rule::Mode;
-use logship::source::{SourceId, SourceMeta};
+use logship::source::{Origin, SourceId, SourceMeta};
 use rustix::process::Signal;
 
 const WRITER: &str = env!("CARGO_BIN_EXE_log-writer");
@@ -192,6 +192,7 @@ struct Log {
 }
 
 struct Reader {
+    sources: Arc<Sources>,
     shutdown: Shutdown,
     is_dead: Arc<AtomicBool>,
     source: JoinHandle<()>,
@@ -207,7 +208,7 @@ impl Reader {
                 sources.end(*id);
             }
         }
-        let (sender, mut receiver) = intake(sources);
+        let (sender, mut receiver) = intake(sources.clone());
         let is_dead = Arc::new(AtomicBool::new(false));
         let (log, dead) = (log.clone(), is_dead.clone());
         let taking = thread::spawn(move || {
@@ -236,7 +237,15 @@ impl Reader {
         let source = thread::spawn(move || {
             logship::files::run(settings, sender, &asked, Mode::Follow).unwrap();
         });
-        Self { shutdown, is_dead, source, taking }
+        Self { sources, shutdown, is_dead, source, taking }
+    }
+
+    /// Whether it has opened the file that a name means now.
+    fn has_opened(&self, path: &Path) -> bool {
+        let Ok(is) = fs::metadata(path) else { return false };
+        let is_it =
+            |origin: &Origin| matches!(origin, Origin::File { inode, .. } if *inode == is.ino());
+        self.sources.all().iter().any(|(_, meta, _)| is_it(&meta.origin))
     }
 
     fn stop(self) {
@@ -326,6 +335,26 @@ fn rotate(
     restarts: Option<(Random, &Arc<Mutex<Log>>)>,
     log: &Arc<Mutex<Log>>,
 ) -> Reader {
+    let rotate_once = || {
+        let _rotated = Run::new(logrotate)
+            .arg("-f")
+            .arg("-s")
+            .arg(sandbox.path("logrotate.state"))
+            .arg(configuration)
+            .succeed();
+    };
+    if restarts.is_none() {
+        let reader = Reader::start(settings.clone(), log);
+        let path = sandbox.path("logs/app.log");
+        for _ in 0..storm.rotations {
+            thread::sleep(Duration::from_millis(storm.every));
+            // A file that comes and goes while the reader has no processor leaves nothing to tell of; every other one
+            // is read to its end, whatever becomes of it.
+            wait_until(|| reader.has_opened(&path), "the reader has opened the file");
+            rotate_once();
+        }
+        return reader;
+    }
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let reading = scope.spawn(|| {
@@ -345,12 +374,7 @@ fn rotate(
         });
         for _ in 0..storm.rotations {
             thread::sleep(Duration::from_millis(storm.every));
-            let _rotated = Run::new(logrotate)
-                .arg("-f")
-                .arg("-s")
-                .arg(sandbox.path("logrotate.state"))
-                .arg(configuration)
-                .succeed();
+            rotate_once();
         }
         is_over.store(true, Ordering::SeqCst);
         reading.join().unwrap()

@@ -31,12 +31,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Time of the first line: 2025-11-24T16:00:00Z.
 const FIRST_TS: i64 = 1_764_000_000_000_000_000;
 
-/// A log with one sink.
-struct Shipper {
+/// A log with one sink, or with another one beside it.
+pub(crate) struct Shipper {
     intake: Intake,
     running: Running,
     sink: Delivering,
-    sent: usize,
+    beside: Option<Delivering>,
+    pub(crate) sent: usize,
 }
 
 /// A sink that was stopped in the middle of a request lets go of the log when that ends.
@@ -54,20 +55,34 @@ fn open_when_free(state: &Path) -> (Log, Arc<Sources>) {
 
 impl Shipper {
     fn start(state: &Path, url: &str, options: &[(&str, &str)]) -> Self {
+        Self::start_beside(state, url, options, None)
+    }
+
+    pub(crate) fn start_beside(
+        state: &Path,
+        url: &str,
+        options: &[(&str, &str)],
+        beside: Option<&str>,
+    ) -> Self {
         let options: BTreeMap<_, _> =
             options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let settings = SinkSettings::parse_in("main", url, &options, &|_| None).unwrap();
         let (log, sources) = open_when_free(state);
         let delivery = Delivery::open(&log, settings).unwrap();
+        let beside = beside.map(|url| {
+            let settings = SinkSettings::parse_in("beside", url, &BTreeMap::new(), &|_| None);
+            Delivery::open(&log, settings.unwrap()).unwrap()
+        });
         let (intake, receiver) = intake(sources);
         let running = log.run(receiver).unwrap();
         let handle = runtime::wait(async { tokio::runtime::Handle::current() });
-        let sink = delivery.start(handle).unwrap();
-        Self { intake, running, sink, sent: 0 }
+        let sink = delivery.start(handle.clone()).unwrap();
+        let beside = beside.map(|beside| beside.start(handle).unwrap());
+        Self { intake, running, sink, beside, sent: 0 }
     }
 
     /// Sends so many lines more, `line N`, in blocks of ten.
-    fn send(&mut self, count: usize) {
+    pub(crate) fn send(&mut self, count: usize) {
         let numbers: Vec<_> = (self.sent..self.sent + count).collect();
         self.sent += count;
         for numbers in numbers.chunks(10) {
@@ -76,7 +91,7 @@ impl Shipper {
         }
     }
 
-    fn send_lines(&self, lines: &[String]) {
+    pub(crate) fn send_lines(&self, lines: &[String]) {
         let meta = SourceMeta {
             key: SourceKey("engine:ab".to_owned()),
             origin: Origin::Engine {
@@ -97,16 +112,17 @@ impl Shipper {
         }
         let block = builder.finish().unwrap();
         let file = FileIdentity { device: 1, inode: 7, born: None };
-        let cursor = Cursor::File(FileCursor { file, offset: 0, proof: ContentProof::default() });
+        let cursor =
+            Cursor::File(FileCursor { shift: 0, file, offset: 0, proof: ContentProof::default() });
         let source = self.intake.open(meta).id;
         self.intake.send_blocking(Message::Chunk(Chunk { source, block, cursor })).unwrap();
     }
 
-    fn report(&self) -> SinkReport {
+    pub(crate) fn report(&self) -> SinkReport {
         self.sink.stats().report()
     }
 
-    fn wait(&self, is_so: impl Fn(&SinkReport) -> bool) -> SinkReport {
+    pub(crate) fn wait(&self, is_so: impl Fn(&SinkReport) -> bool) -> SinkReport {
         let begun = Instant::now();
         loop {
             let report = self.report();
@@ -119,23 +135,27 @@ impl Shipper {
     }
 
     /// The sentence the sink fails with.
-    fn failure(&self) -> String {
+    pub(crate) fn failure(&self) -> String {
         self.wait(|report| report.failing.is_some()).failing.unwrap().error
     }
 
     /// Ends when everything arrived.
-    fn finish(self) -> SinkReport {
-        let Self { intake, running, sink, .. } = self;
+    pub(crate) fn finish(self) -> SinkReport {
+        let Self { intake, running, sink, beside, .. } = self;
         drop(intake);
         running.finish(Instant::now() + PATIENCE).unwrap();
+        if let Some(beside) = beside {
+            beside.finish(Instant::now() + PATIENCE).unwrap();
+        }
         let stats = sink.stats().clone();
         sink.finish(Instant::now() + PATIENCE).unwrap();
         stats.report()
     }
 
     /// Ends at once.
-    fn give_up(self) {
-        let Self { intake, running, sink, .. } = self;
+    pub(crate) fn give_up(self) {
+        let Self { intake, running, sink, beside, .. } = self;
+        drop(beside.map(|beside| beside.finish(Instant::now())));
         let ended = sink.finish(Instant::now());
         assert!(matches!(ended, Ok(()) | Err(DeliverError::Stopped(_))), "{ended:?}");
         drop((intake, running));

@@ -9,13 +9,27 @@ mod crash;
 #[cfg(test)]
 mod damage;
 #[cfg(test)]
+mod drill;
+#[cfg(test)]
+mod dump;
+#[cfg(test)]
+mod dump_databases;
+#[cfg(test)]
+mod dump_mongo;
+#[cfg(test)]
+mod encryption;
+#[cfg(test)]
 mod engine_volumes;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod into;
+#[cfg(test)]
 mod logship_api;
 #[cfg(test)]
 mod logship_cli;
+#[cfg(test)]
+mod logship_collectors;
 #[cfg(test)]
 mod logship_crash;
 #[cfg(test)]
@@ -23,15 +37,25 @@ mod logship_engine;
 #[cfg(test)]
 mod logship_podman;
 #[cfg(test)]
+mod logship_proxy;
+#[cfg(test)]
+mod logship_rotate;
+#[cfg(test)]
 mod logship_rotation;
 #[cfg(test)]
 mod logship_sinks;
+#[cfg(test)]
+mod logship_ui;
 #[cfg(test)]
 mod logship_wal;
 #[cfg(test)]
 mod object_client;
 #[cfg(test)]
 mod operations;
+#[cfg(test)]
+mod quiesce;
+#[cfg(test)]
+mod quiesce_crash;
 #[cfg(test)]
 mod round_trip;
 #[cfg(test)]
@@ -40,6 +64,8 @@ mod salvage;
 mod sources;
 #[cfg(test)]
 mod ssh;
+#[cfg(test)]
+mod ssh_certificates;
 #[cfg(test)]
 mod ssh_clients;
 #[cfg(test)]
@@ -53,7 +79,13 @@ mod ssh_forwards;
 #[cfg(test)]
 mod ssh_hostile;
 #[cfg(test)]
+mod ssh_network;
+#[cfg(test)]
 mod ssh_oracle;
+#[cfg(test)]
+mod ssh_policy;
+#[cfg(test)]
+mod ssh_record;
 #[cfg(test)]
 mod ssh_sessions;
 #[cfg(test)]

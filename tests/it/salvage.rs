@@ -29,6 +29,42 @@ fn the_salvage_script_restores_what_the_program_does() {
 }
 
 #[test]
+fn the_salvage_script_restores_encrypted_repositories() {
+    for program in ["age", "openssl"] {
+        assert!(find_program(program).is_some(), "the salvage script needs {program}");
+    }
+    let sandbox = Sandbox::new();
+    let source = sandbox.directory("source");
+    zoo::build(&source, Options { huge: false, bulk: true, deep: false, special: true });
+    let repo = Repo::encrypted(&sandbox);
+    let created = repo.create([&source]);
+    // What was sealed before a rotation, and a slot that this identity does not open.
+    let stranger = backup::keys::identity::Identities::generate().public().next().unwrap();
+    for (number, words) in
+        [vec!["rotate"], vec!["add", "--recipient", &stranger]].into_iter().enumerate()
+    {
+        let key = sandbox.path(format!("keys/key-{number}"));
+        let current = if number == 0 { "keys/key" } else { "keys/key-0" };
+        repo.with("BACKUP_KEY_FILE", &sandbox.path(current))
+            .run(["key"].into_iter().chain(words))
+            .arg("--new-key-file")
+            .arg(key)
+            .succeed();
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/salvage.sh");
+    let target = sandbox.path("salvaged");
+    let salvage = || Run::new("sh").arg(&script).arg(repo.path()).arg("latest");
+    let refused = salvage().arg(&target).finish();
+    assert_eq!(refused.code(), Some(1), "{refused}");
+    let identity = sandbox.path("keys/identity");
+    salvage().arg(&target).env("SALVAGE_IDENTITY", &identity).succeed();
+    let salvaged = tree::read(&target.join(source.strip_prefix("/").unwrap()));
+    let reader = repo.without("BACKUP_KEY_FILE");
+    let ours = reader.restored(&created.snapshot, &sandbox.path("target"));
+    assert_same_trees(&ours, &salvaged, Ignore { sockets: true, ..Ignore::default() });
+}
+
+#[test]
 fn the_salvage_script_is_short_enough_to_read() {
     const LINES_MAX: usize = 100;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/salvage.sh");

@@ -86,6 +86,12 @@ impl Scene {
         run.arg(script).deadline(ANSWER_TIME_MAX).finish()
     }
 
+    /// What comes back through a forward of standard input and output (`ssh -W`).
+    pub(crate) fn through(&self, key: &str, target: &str, stdin: &str) -> Finished {
+        let run = self.gateway.ssh_as(key, self.container.name()).args(["-W", target]);
+        run.stdin(stdin).deadline(ANSWER_TIME_MAX).finish()
+    }
+
     /// A session with pipes that the test holds itself.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new("ssh");
@@ -113,6 +119,14 @@ impl Scene {
             .args(arguments.iter().copied());
         Some(run)
     }
+}
+
+/// An echo server in the container, at every address of it.
+pub(crate) fn start_echo(container: &Container, port: u16) {
+    container.sh(&format!(
+        "nc -ll -p {port} -e cat >/dev/null 2>&1 </dev/null & \
+         while ! grep -q ':{port:04X} 0*:0000 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.01; done"
+    ));
 }
 
 /// The one line that a program printed.

@@ -147,7 +147,10 @@ fn the_documented_flags_are_enough() {
     let ours = ssh(target.name()).arg("cat /proc/self/status").finish();
     let engines = target.sh("cat /proc/self/status");
     assert_eq!(mine(&ours.stdout_text()), mine(&engines.stdout_text()));
-    // It does not enter itself, nor what is like it, when that is forbidden by a label.
+    // Whoever entered it would be root of the host.
+    let refused = ssh(sidecar.name()).arg("true").finish();
+    assert_eq!(refused.code(), Some(255), "{refused}");
+    assert!(refused.stderr_text().contains("there is no container"), "{refused}");
     sidecar.stop();
     let end = sidecar.inspect().state.and_then(|state| state.exit_code);
     assert_eq!(end, Some(0), "{:?}", sidecar.logs());

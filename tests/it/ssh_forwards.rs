@@ -12,18 +12,10 @@ use e2e::process::{Finished, Run, Running};
 use e2e::random::Random;
 use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, MAIN_KEY, Setup, wait_until};
 
-use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE, Scene, line, soak};
+use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE, Scene, line, soak, start_echo};
 
 /// Bytes that go through a forward and come back; `CHORES_SOAK` multiplies them.
 const ECHO_BYTES: usize = 24 << 20;
-
-/// An echo server in the container, at every address of it.
-fn start_echo(container: &Container, port: u16) {
-    container.sh(&format!(
-        "nc -ll -p {port} -e cat >/dev/null 2>&1 </dev/null & \
-         while ! grep -q ':{port:04X} 0*:0000 0A' /proc/net/tcp /proc/net/tcp6; do sleep 0.01; done"
-    ));
-}
 
 /// A free port of this machine.
 fn free_port() -> u16 {
@@ -114,19 +106,14 @@ fn local_forwards_resolve_names_as_the_container_does() {
     drop(neighbour);
 }
 
-fn stdio_forward(scene: &Scene, key: &str, target: &str, stdin: &str) -> Finished {
-    let run = scene.gateway.ssh_as(key, scene.container.name()).args(["-W", target]);
-    run.stdin(stdin).deadline(ANSWER_TIME_MAX).finish()
-}
-
 #[test]
 fn standard_input_and_output_are_forwarded_and_rules_hold() {
     let Some((scene, neighbour, _network)) = neighbours() else { return };
     start_echo(&neighbour, 7000);
     start_echo(&neighbour, 7002);
     let to = |port: u16| format!("{}:{port}", neighbour.name());
-    assert_eq!(line(&stdio_forward(&scene, MAIN_KEY, &to(7002), "hello\n")), "hello");
-    assert_eq!(line(&stdio_forward(&scene, "permitted", &to(7000), "hello\n")), "hello");
+    assert_eq!(line(&scene.through(MAIN_KEY, &to(7002), "hello\n")), "hello");
+    assert_eq!(line(&scene.through("permitted", &to(7000), "hello\n")), "hello");
     for (key, target) in [
         ("permitted", to(7002)),
         ("permitted", "localhost:7000".to_owned()),
@@ -138,7 +125,7 @@ fn standard_input_and_output_are_forwarded_and_rules_hold() {
         (MAIN_KEY, "[::ffff:169.254.169.254]:80".to_owned()),
         (MAIN_KEY, "2852039166:80".to_owned()),
     ] {
-        let said = stdio_forward(&scene, key, &target, "hello\n");
+        let said = scene.through(key, &target, "hello\n");
         assert_eq!(said.code(), Some(255), "{key} {target}: {said}");
         assert_eq!(said.stdout, b"", "{key} {target}: {said}");
     }
@@ -195,7 +182,7 @@ fn a_forward_reaches_what_the_container_reaches_and_not_what_the_host_does() {
     let Some(scene) = Scene::busybox() else { return };
     let on_host = TcpListener::bind("127.0.0.1:0").expect("listens");
     let port = on_host.local_addr().expect("an address").port();
-    let said = stdio_forward(&scene, MAIN_KEY, &format!("127.0.0.1:{port}"), "hello\n");
+    let said = scene.through(MAIN_KEY, &format!("127.0.0.1:{port}"), "hello\n");
     assert_eq!(said.code(), Some(255), "{said}");
     on_host.set_nonblocking(true).expect("does not block");
     assert!(on_host.accept().is_err(), "the host's own port was dialled");

@@ -2,16 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::time::Duration;
 
 use bollard::exec::CreateExecOptions;
 use bollard::models::{HostConfig, ResourcesUlimits};
-use e2e::engine::{Container, Engine, Spec, connect, connect_to};
+use e2e::engine::{Container, Engine, Spec, connect};
 use e2e::images;
-use e2e::process::{Run, Running, find_program};
+use e2e::process::{Run, find_program};
 use e2e::sandbox::Sandbox;
+use e2e::second_engine::{SUBORDINATE_ID, SecondEngine};
 use e2e::ssh_gateway::{Gateway, Setup};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE, Scene, line};
@@ -456,103 +455,17 @@ fn image_without_anything_but_its_program_is_entered() {
 fn user_namespaces_of_containers_are_entered() {
     let Some(setup) = Setup::new(BINARY) else { return };
     let sandbox = Sandbox::new();
-    let Some(second) = SecondEngine::start(&sandbox) else { return };
-    let engine = &second.engine;
+    let Some(second) = SecondEngine::start(&sandbox, true) else { return };
+    let engine = second.engine();
     let Some(image) = images::ssh_target_of_root(engine, Path::new(PROBE)) else { return };
     let container = engine.start(Spec::new(image.name(), ["/probe", "hold"]));
     let map = container.sh("cat /proc/self/uid_map").stdout_text();
     assert!(map.contains(&SUBORDINATE_ID.to_string()), "user namespaces are not in use: {map}");
-    let gateway = setup
-        .env("DOCKER_HOST", &format!("unix://{}", second.socket))
-        .arg("--bundles")
-        .arg(&second.bundles)
-        .start();
+    let gateway =
+        setup.env("DOCKER_HOST", &second.address()).arg("--bundles").arg(second.bundles()).start();
     Case::of(&gateway, &container).assert_equal();
     Case { user: Some("www"), ..Case::of(&gateway, &container) }.assert_equal();
     gateway.assert_idle(&[&container]);
-}
-
-/// The first of the user ids that containers of the second engine get.
-const SUBORDINATE_ID: u32 = 700_000;
-
-/// How long the second engine may take to answer.
-const ENGINE_START_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// Another engine of this machine, with `--userns-remap`, in a network namespace of its own (it would remove the
-/// bridge of the first one) and a mount namespace where the files
-/// of subordinate ids are ours.
-struct SecondEngine {
-    engine: Engine,
-    socket: String,
-    /// Where it keeps the specifications of its containers.
-    bundles: String,
-    running: Option<Running>,
-}
-
-impl Drop for SecondEngine {
-    fn drop(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.signal(Signal::TERM);
-            drop(running.wait());
-        }
-    }
-}
-
-impl SecondEngine {
-    fn start(sandbox: &Sandbox) -> Option<Self> {
-        let (Some(dockerd), Some(unshare)) = (find_program("dockerd"), find_program("unshare"))
-        else {
-            e2e::notice!("skipped: no dockerd or no unshare for a second engine");
-            return None;
-        };
-        let ids = sandbox.file(
-            "ids",
-            format!("nobody:{SUBORDINATE_ID}:65536\nnogroup:{SUBORDINATE_ID}:65536\n"),
-        );
-        let path = |name: &str| sandbox.path(name).display().to_string();
-        let socket = path("docker.sock");
-        let log = path("dockerd.log");
-        let script = "mount --bind \"$1\" /etc/subuid && mount --bind \"$1\" /etc/subgid && log=$2 && shift 2 && \
-                      exec \"$@\" >\"$log\" 2>&1";
-        for file in ["/etc/subuid", "/etc/subgid"] {
-            if !Path::new(file).exists() {
-                e2e::notice!("skipped: no {file} to put ours over");
-                return None;
-            }
-        }
-        let running = Run::new(unshare)
-            .args(["--mount", "--net", "/bin/sh", "-c", script, "sh"])
-            .arg(&ids)
-            .arg(&log)
-            .arg(dockerd)
-            .arg("--config-file")
-            .arg(sandbox.file("daemon.json", "{}"))
-            .args(["--userns-remap", "nobody:nogroup", "--bridge", "none", "--iptables=false"])
-            .args(["--storage-driver", "vfs", "--host", &format!("unix://{socket}")])
-            .args([
-                "--data-root",
-                &path("data"),
-                "--exec-root",
-                &path("run"),
-                "--pidfile",
-                &path("pid"),
-            ])
-            .start();
-        let mut engine = None;
-        let deadline = std::time::Instant::now() + ENGINE_START_TIME_MAX;
-        while engine.is_none() {
-            if running.ended_within(Duration::ZERO) || std::time::Instant::now() > deadline {
-                let log = std::fs::read_to_string(&log).unwrap_or_default();
-                let end: String = log.lines().rev().take(5).collect::<Vec<_>>().join("\n");
-                e2e::notice!("skipped: no second engine with user namespaces: {end}");
-                return None;
-            }
-            engine = connect_to(Path::new(&socket)).ok();
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        let bundles = path("run/containerd/daemon/io.containerd.runtime.v2.task/moby");
-        engine.map(|engine| Self { engine, socket, bundles, running: Some(running) })
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use e2e::process::{Finished, Run};
 use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, MAIN_KEY, Tmux, wait_until};
 use rustix::process::Signal;
 
-use crate::ssh::{ANSWER_TIME_MAX, Scene, line, soak};
+use crate::ssh::{ANSWER_TIME_MAX, Scene, line, soak, start_echo};
 
 /// Exit status of OpenSSH's client when there was no session, or a signal ended it.
 const SSH_FAILED: i32 = 255;
@@ -374,11 +374,17 @@ fn options_of_keys_bind_their_sessions() {
         assert_eq!(said.code(), Some(SSH_FAILED), "{key}: {said}");
         assert!(said.stderr_text().contains("Permission denied"), "{key}: {said}");
     }
-    for flags in [["-L", "0:127.0.0.1:1"], ["-R", "0:127.0.0.1:1"]] {
-        let run = scene.gateway.ssh_as("restricted", scene.container.name());
-        let run = run.args(["-o", "ExitOnForwardFailure=yes", "-W", "127.0.0.1:1"]).args(flags);
+    // Somebody answers there, so that it is the option that keeps the key away.
+    start_echo(&scene.container, 7000);
+    for (key, is_allowed) in [("near", true), ("restricted", false), ("pty-again", false)] {
+        let code = Some(if is_allowed { 0 } else { SSH_FAILED });
+        let said = scene.through(key, "localhost:7000", "hello\n");
+        assert_eq!(said.stdout_text(), if is_allowed { "hello\n" } else { "" }, "{key}: {said}");
+        assert_eq!(said.code(), code, "{key}: {said}");
+        let run = scene.gateway.ssh_as(key, scene.container.name());
+        let run = run.args(["-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1", "echo in"]);
         let said = run.deadline(ANSWER_TIME_MAX).finish();
-        assert_eq!(said.code(), Some(SSH_FAILED), "{flags:?}: {said}");
+        assert_eq!(said.code(), code, "{key}: {said}");
     }
 }
 

@@ -114,6 +114,8 @@ pub struct Spec {
     pub auto_remove: bool,
     /// `--user`.
     pub user: Option<String>,
+    /// `--stop-timeout`, in seconds.
+    pub stop_timeout: Option<i64>,
     /// Everything else that `docker run` has flags for; the fields above win.
     pub host: HostConfig,
 }
@@ -149,6 +151,7 @@ impl Spec {
             labels: Some(labels),
             tty: Some(self.terminal),
             user: self.user,
+            stop_timeout: self.stop_timeout,
             host_config: Some(HostConfig {
                 binds: Some(self.binds),
                 volumes_from: Some(self.volumes_from),

@@ -65,6 +65,8 @@ pub enum Fault {
     Crash(usize),
     /// This call is done, but neither it nor any later one is answered with success.
     CrashAfter(usize),
+    /// The first call of this kind on a pack is done only after this time.
+    Stall(Op, Duration),
     /// This call, if it stores, is done only after another one that came later, or after nothing else
     /// has come for a quarter of a second.
     Reorder(usize),
@@ -168,6 +170,7 @@ struct State {
     calls: Vec<Call>,
     failing: BTreeSet<(Op, String)>,
     crashed: bool,
+    stalled: bool,
     stored: usize,
 }
 
@@ -180,6 +183,7 @@ enum Verdict {
     WorkAndLose,
     WorkAndRefuse,
     Hold { stored: usize },
+    Stall(Duration),
 }
 
 impl State {
@@ -198,6 +202,10 @@ impl State {
                 Fault::CrashAfter(at) if at == index => verdict = Verdict::WorkAndRefuse,
                 Fault::Reorder(at) if at == index && op == Op::Put => {
                     verdict = Verdict::Hold { stored: self.stored };
+                }
+                Fault::Stall(of, time) if of == op && key.contains("packs/") && !self.stalled => {
+                    self.stalled = true;
+                    verdict = Verdict::Stall(time);
                 }
                 _ => {}
             }
@@ -237,6 +245,9 @@ impl Shared {
         let (index, verdict) = self.state().admit(op, key, bytes);
         if let Verdict::Hold { stored } = verdict {
             self.wait_for_another(stored).await;
+        }
+        if let Verdict::Stall(time) = verdict {
+            tokio::time::sleep(time).await;
         }
         match verdict {
             Verdict::Fail => return Err(s3_error!(InternalError, "failed on purpose")),

@@ -47,12 +47,22 @@ pub struct Batch {
     pub body: Bytes,
 }
 
-#[derive(Debug, Default)]
+/// What a service answers to a batch whose turn is [`Answer::Status`] 200: a status and a body.
+pub type Service = Arc<dyn Fn(&Batch) -> (u16, Bytes) + Send + Sync>;
+
+#[derive(Default)]
 struct State {
+    service: Option<Service>,
     batches: Vec<Batch>,
     /// Answers to the next requests; the last one is that to all further ones.
     answers: Vec<Answer>,
     requests: usize,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").field("requests", &self.requests).finish_non_exhaustive()
+    }
 }
 
 /// A server that runs until it is dropped.
@@ -71,6 +81,27 @@ impl HttpReceiver {
     #[must_use]
     pub fn start() -> Self {
         Self::start_on("127.0.0.1")
+    }
+
+    /// The same, with a service that answers.
+    ///
+    /// # Panics
+    /// When there is no port.
+    #[must_use]
+    pub fn serving(service: Service) -> Self {
+        let receiver = Self::start();
+        receiver.state().service = Some(service);
+        receiver
+    }
+
+    /// Where it listens.
+    ///
+    /// # Panics
+    /// Never: its URL has a port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        let port = self.url.rsplit(':').next().and_then(|rest| rest.split('/').next());
+        port.and_then(|port| port.parse().ok()).expect("the URL has a port")
     }
 
     /// The same on another address of this machine.
@@ -174,11 +205,17 @@ async fn respond(
     };
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     let text = String::from_utf8_lossy(&decoded).into_owned();
-    let keep = || {
-        lock(&state).batches.push(Batch { headers: parts.headers.clone(), path, body: decoded });
-    };
+    let batch = Batch { headers: parts.headers, path, body: decoded };
+    let service = lock(&state).service.clone();
+    let served = service.filter(|_| answer == Answer::Status(200)).map(|serve| serve(&batch));
+    let keep = || lock(&state).batches.push(batch);
     let mut response = Response::new(Full::default());
     let status = match answer {
+        Answer::Status(200) if served.is_some() => {
+            let (status, body) = served.unwrap_or_default();
+            *response.body_mut() = Full::new(body);
+            status
+        }
         Answer::Status(status) => status,
         Answer::RetryAfter(status, seconds) => {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());

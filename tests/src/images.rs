@@ -1,17 +1,22 @@
 //! Images for tests, built through the engine's API without any registry.
 //!
 //! An image is shared by all tests of a process that want the same one at the same time, and removed
-//! when the last of them ends. Only the Debian base outlives a run: building it takes minutes, so it is
-//! kept, as a file and as an image, under a name made of everything that decides its content.
+//! when the last of them ends. Only what is large outlives a run, since it takes minutes: the Debian base, as a
+//! file and as an image, and what [`kept`] puts on it, under names made of everything that decides their content.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use bollard::query_parameters::{BuildImageOptions, CreateImageOptions, RemoveImageOptions};
+use bollard::models::{ContainerConfig, ContainerCreateBody};
+use bollard::query_parameters::{
+    BuildImageOptions, CommitContainerOptions, CreateContainerOptions, CreateImageOptions,
+    RemoveContainerOptions, RemoveImageOptions, UploadToContainerOptions,
+};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::io::AsyncReadExt as _;
@@ -28,8 +33,18 @@ pub const NO_INSTALL_VARIABLE: &str = "CHORES_NO_INSTALL";
 /// Where built bases are kept; `~/.cache/chores` by default.
 pub const CACHE_VARIABLE: &str = "CHORES_CACHE";
 
+/// Where [`kept`] images are.
+const KEPT_REPOSITORY: &str = "chores-test-kept";
+
 /// Part of the name of every Debian base: raise it when the way a base is made changes.
-const DEBIAN_RECIPE_VERSION: u32 = 1;
+const DEBIAN_RECIPE_VERSION: u32 = 2;
+
+/// Files that a base has before its packages come: nothing is started while they are set up (policy-rc.d, see
+/// invoke-rc.d(8)), and PostgreSQL makes no data directory that nobody asked for.
+const DEBIAN_SEEDS: [(&str, u32, &str); 2] = [
+    ("usr/sbin/policy-rc.d", 0o755, "#!/bin/sh\nexit 101\n"),
+    ("etc/postgresql-common/createcluster.conf", 0o644, "create_main_cluster = false\n"),
+];
 
 /// How long making a Debian base may take (seconds).
 const DEBOOTSTRAP_SECONDS_MAX: u64 = 900;
@@ -129,6 +144,56 @@ pub fn build(engine: &Engine, dockerfile: &str, files: &[ImageFile]) -> Arc<Imag
         }
         Image { engine: engine.clone(), name }
     })
+}
+
+/// An image that is kept: `base` with these files and this configuration. One layer and no build step, each of which
+/// would compare the whole base on some storage drivers.
+///
+/// # Panics
+/// When the engine refuses.
+#[must_use]
+pub fn kept(engine: &Engine, base: &str, files: &[ImageFile], config: ContainerConfig) -> String {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let archive =
+        archive(files.iter().map(|file| (file.path.as_str(), file.mode, file.content.as_slice())));
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(base.as_bytes()).update(&archive);
+    hasher.update(&serde_json::to_vec(&config).expect("a configuration is JSON"));
+    let hash = hasher.finalize().to_hex();
+    let tag = hash.get(..16).unwrap_or_default().to_owned();
+    let name = format!("{KEPT_REPOSITORY}:{tag}");
+    let (docker, wanted, base) = (engine.docker().clone(), name.clone(), base.to_owned());
+    let made = wait(async move {
+        if docker.inspect_image(&wanted).await.is_ok() {
+            return Ok(());
+        }
+        // Without labels: an image hands on those of its container.
+        let body = ContainerCreateBody {
+            image: Some(base),
+            cmd: Some(vec!["/bin/true".to_owned()]),
+            ..Default::default()
+        };
+        let container = docker.create_container(None::<CreateContainerOptions>, body).await?.id;
+        let options = UploadToContainerOptions { path: "/".to_owned(), ..Default::default() };
+        let filled = docker
+            .upload_to_container(&container, Some(options), bollard::body_full(archive))
+            .await;
+        let options = CommitContainerOptions {
+            container: Some(container.clone()),
+            repo: Some(KEPT_REPOSITORY.to_owned()),
+            tag: Some(tag),
+            ..Default::default()
+        };
+        let made = match filled {
+            Ok(()) => docker.commit_container(options, config).await.map(drop),
+            Err(error) => Err(error),
+        };
+        let options = RemoveContainerOptions { force: true, ..Default::default() };
+        made.and(docker.remove_container(&container, Some(options)).await)
+    });
+    made.unwrap_or_else(|error| panic!("cannot make the image {name}: {error}"));
+    name
 }
 
 /// An image with one static program as its entry point and nothing else.
@@ -395,6 +460,11 @@ fn debian_archive(suite: &str, mirror: &str, packages: &[&str], hash: &str) -> O
         .or_else(|| install("debootstrap").and_then(|()| find_program("debootstrap")))?;
     let sandbox = Sandbox::new();
     let root = sandbox.directory("root");
+    for (path, mode, content) in DEBIAN_SEEDS {
+        let path = sandbox.file(Path::new("root").join(path), content);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+            .unwrap_or_else(|error| panic!("cannot open {} up: {error}", path.display()));
+    }
     let mut run = Run::new(debootstrap)
         .arg("--variant=minbase")
         .deadline(Duration::from_secs(DEBOOTSTRAP_SECONDS_MAX));
@@ -413,6 +483,7 @@ fn debian_archive(suite: &str, mirror: &str, packages: &[&str], hash: &str) -> O
             "--numeric-owner",
             "--one-file-system",
             "--exclude=./var/cache/apt/archives/*.deb",
+            "--exclude=./var/lib/apt/lists/*",
         ])
         .arg("--exclude=./dev/*")
         .arg("--file")
@@ -491,10 +562,15 @@ fn shared(key: &str, make: impl FnOnce() -> Image) -> Arc<Image> {
 }
 
 fn context(dockerfile: &str, files: &[ImageFile]) -> Bytes {
-    let mut archive = tar::Builder::new(Vec::new());
     let recipe = ("Dockerfile", 0o644, dockerfile.as_bytes());
     let files = files.iter().map(|file| (file.path.as_str(), file.mode, file.content.as_slice()));
-    for (path, mode, content) in std::iter::once(recipe).chain(files) {
+    archive(std::iter::once(recipe).chain(files))
+}
+
+/// A tar archive of paths, modes and contents, all root's.
+fn archive<'a>(files: impl Iterator<Item = (&'a str, u32, &'a [u8])>) -> Bytes {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (path, mode, content) in files {
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
         header.set_size(content.len() as u64);

@@ -13,8 +13,13 @@ use bollard::query_parameters::{
     RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
 };
 
+use crate::sandbox::NAME_PREFIX;
+
 /// The label on everything the harness makes.
 pub const OWNER_LABEL: &str = "chores.test.owner";
+
+/// The label of `backup` on containers of its own: they outlive a killed `backup` and the test that it was part of.
+const BACKUP_LABEL: &str = "chores.backup.parent";
 
 /// The process that made something.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +104,20 @@ pub async fn sweep(docker: &Docker) {
             report("container", &id, docker.remove_container(&id, Some(options)).await);
         }
     }
+    let filters = Some(HashMap::from([("label".to_owned(), vec![BACKUP_LABEL.to_owned()])]));
+    let options = ListContainersOptions { all: true, filters, ..Default::default() };
+    for container in docker.list_containers(Some(options)).await.unwrap_or_default() {
+        let is_abandoned = container.mounts.unwrap_or_default().iter().any(|mount| {
+            [mount.name.as_deref(), mount.source.as_deref()]
+                .into_iter()
+                .flatten()
+                .any(is_of_the_dead)
+        });
+        if let (Some(id), true) = (container.id, is_abandoned) {
+            let options = RemoveContainerOptions { v: true, force: true, ..Default::default() };
+            report("container", &id, docker.remove_container(&id, Some(options)).await);
+        }
+    }
     let options = ListVolumesOptions { filters: labelled() };
     let volumes = docker.list_volumes(Some(options)).await.ok().and_then(|found| found.volumes);
     for volume in volumes.into_iter().flatten() {
@@ -121,6 +140,13 @@ pub async fn sweep(docker: &Docker) {
             report("image", &image.id, outcome.map(drop));
         }
     }
+}
+
+/// Whether a path or the name of a volume has a name in it that the harness gave in a process that is gone.
+fn is_of_the_dead(place: &str) -> bool {
+    let Some((_, rest)) = place.split_once(NAME_PREFIX) else { return false };
+    let pid = rest.split('-').next().and_then(|pid| pid.parse::<u32>().ok());
+    pid.is_some_and(|pid| start_time(pid).is_none())
 }
 
 fn boot_id() -> String {

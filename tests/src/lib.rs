@@ -15,25 +15,34 @@
     reason = "a harness fails the test that uses it, and says why"
 )]
 
+pub mod browser;
 pub mod compare;
+pub mod databases;
 pub mod engine;
+pub mod fake_collectors;
 pub mod fake_engine;
+pub mod fake_kafka;
 pub mod fake_s3;
 pub mod http_receiver;
 mod http_server;
 pub mod images;
 pub mod janitor;
+pub mod kafka_mock;
 pub mod model;
+pub mod nats_server;
 pub mod notice;
 pub mod object_store;
 pub mod podman;
 pub mod process;
 pub mod random;
+pub mod relay;
 pub mod rsyslog;
 pub mod runtime;
 pub mod sandbox;
+pub mod second_engine;
 pub mod sequence;
 pub mod ssh_gateway;
 pub mod tree;
 pub mod wal;
+pub mod watchdog;
 pub mod zoo;

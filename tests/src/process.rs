@@ -8,7 +8,8 @@ use std::io::{Read, Write as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -17,6 +18,10 @@ use serde_json::Value;
 
 /// How long a program may run unless the test says otherwise (seconds).
 const DEADLINE_SECONDS: u64 = 120;
+
+/// How long after a program's end its pipes may stay open (seconds). What it left behind in another process group is
+/// not killed with it, and could hold them for ever.
+const PIPES_SECONDS_MAX: u64 = 30;
 
 /// Variables of the developer's own machine that must not reach a program under test.
 const SCRUBBED_PREFIXES: [&str; 5] = ["AWS_", "BACKUP_", "CHORES_", "LOGSHIP_", "SSH_"];
@@ -140,7 +145,7 @@ impl Run {
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let input = self.stdin;
         // A program that does not read its input closes the pipe: that is not the test's concern.
-        let feeder = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let fed = aside(move || drop(stdin.write_all(&input)));
         let stdout = collect(child.stdout.take().expect("stdout is piped"));
         let stderr = collect(child.stderr.take().expect("stderr is piped"));
         Running {
@@ -148,9 +153,9 @@ impl Run {
             child,
             started,
             deadline: self.deadline,
-            feeder: Some(feeder),
-            stdout: Some(stdout),
-            stderr: Some(stderr),
+            fed,
+            stdout,
+            stderr,
         }
     }
 
@@ -179,10 +184,16 @@ pub struct Running {
     child: Child,
     started: Instant,
     deadline: Duration,
-    feeder: Option<JoinHandle<()>>,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
+    /// Hears when standard input has been fed.
+    fed: Hears<()>,
+    /// Hears all of standard output at its end.
+    stdout: Hears<Vec<u8>>,
+    /// Hears all of standard error at its end.
+    stderr: Hears<Vec<u8>>,
 }
+
+/// Told once; in a mutex so that several threads may look at one program.
+type Hears<T> = Mutex<Receiver<T>>;
 
 impl Running {
     /// The process id.
@@ -260,19 +271,14 @@ impl Running {
             .wait()
             .unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.command));
         let elapsed = self.started.elapsed();
-        if let Some(feeder) = self.feeder.take() {
-            feeder.join().expect("the thread that feeds stdin");
-        }
-        let joined = |thread: Option<JoinHandle<Vec<u8>>>| {
-            thread
-                .map(|thread| thread.join().expect("the thread that reads output"))
-                .unwrap_or_default()
-        };
+        let open_until = Instant::now() + Duration::from_secs(PIPES_SECONDS_MAX);
+        let command = &self.command;
+        at_its_end(&mut self.fed, open_until, "stdin", command);
         Finished {
-            command: self.command.clone(),
+            command: command.clone(),
             status,
-            stdout: joined(self.stdout.take()),
-            stderr: joined(self.stderr.take()),
+            stdout: at_its_end(&mut self.stdout, open_until, "stdout", command),
+            stderr: at_its_end(&mut self.stderr, open_until, "stderr", command),
             elapsed,
         }
     }
@@ -412,12 +418,31 @@ fn quoted(word: &OsStr) -> String {
     }
 }
 
-fn collect(mut stream: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
-    std::thread::spawn(move || {
+/// Does something on a thread of its own that nobody has to wait for.
+fn aside<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Hears<T> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    // Nobody listens any more when the program was given up.
+    std::thread::spawn(move || drop(sender.send(act())));
+    Mutex::new(receiver)
+}
+
+fn collect(mut stream: impl Read + Send + 'static) -> Hears<Vec<u8>> {
+    aside(move || {
         let mut bytes = Vec::new();
         // A read error can only mean that the writer is gone: what came before counts.
         drop(stream.read_to_end(&mut bytes));
         bytes
+    })
+}
+
+/// What came of a pipe of a program that has ended.
+///
+/// # Panics
+/// When somebody else still holds the pipe open at `open_until`.
+fn at_its_end<T>(pipe: &mut Hears<T>, open_until: Instant, name: &str, command: &str) -> T {
+    let pipe = pipe.get_mut().unwrap_or_else(PoisonError::into_inner);
+    pipe.recv_timeout(open_until.saturating_duration_since(Instant::now())).unwrap_or_else(|_| {
+        panic!("{command} has ended, and something it started still holds its {name} open")
     })
 }
 

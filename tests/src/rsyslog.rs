@@ -43,6 +43,15 @@ impl Rsyslog {
     /// When it does not begin to listen.
     #[must_use]
     pub fn start(listens: Listens) -> Option<Self> {
+        Self::start_with(listens, "")
+    }
+
+    /// The same, with more in its configuration: what it got goes there too.
+    ///
+    /// # Panics
+    /// When it does not begin to listen.
+    #[must_use]
+    pub fn start_with(listens: Listens, more: &str) -> Option<Self> {
         let Some(program) = find_program("rsyslogd") else {
             assert!(
                 std::env::var_os("CHORES_REQUIRE_ENGINE").is_none(),
@@ -82,7 +91,7 @@ impl Rsyslog {
             "global(workDirectory=\"{root}\" maxMessageSize=\"256k\"\n\
              parser.escapeControlCharactersOnReceive=\"off\")\n{input}\
              template(name=\"t\" type=\"list\") {{\nconstant(value=\"{{\")\n{fields}constant(value=\"}}\\n\")\n}}\n\
-             action(type=\"omfile\" file=\"{output}\" template=\"t\")\n",
+             action(type=\"omfile\" file=\"{output}\" template=\"t\")\n{more}\n",
             root = directory.root().display(),
             output = output.display(),
         );

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
+use crate::watchdog;
+
 /// Every name the harness gives to anything begins with this.
 pub const NAME_PREFIX: &str = "chores-test-";
 
@@ -15,6 +17,8 @@ pub const NAME_PREFIX: &str = "chores-test-";
 /// When the kernel gives no random bytes.
 #[must_use]
 pub fn unique_name() -> String {
+    // Whatever a test makes has a name, so that this is where each of them comes by.
+    watchdog::watch();
     let random = getrandom::u64().expect("random bytes for a unique name");
     format!("{NAME_PREFIX}{}-{random:016x}", std::process::id())
 }

@@ -32,6 +32,9 @@ pub const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(20);
 /// What every client is told the gateway is called.
 pub const HOST: &str = "gateway";
 
+/// What the policy of a gateway is called in its sandbox.
+const POLICY_FILE: &str = "policy.toml";
+
 /// The key that may do everything.
 pub const MAIN_KEY: &str = "main";
 
@@ -42,7 +45,9 @@ pub struct Setup {
     sandbox: Sandbox,
     arguments: Vec<OsString>,
     environment: Vec<(String, String)>,
-    authorized: String,
+    /// Names of keys that may come in, each with its line of `authorized_keys`.
+    authorized: Vec<(String, String)>,
+    policy: Option<String>,
     keys: Vec<String>,
     config: String,
     mode: &'static str,
@@ -66,7 +71,8 @@ impl Setup {
             sandbox: Sandbox::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
-            authorized: String::new(),
+            authorized: Vec::new(),
+            policy: None,
             keys: Vec::new(),
             config: String::new(),
             mode: "native",
@@ -88,7 +94,8 @@ impl Setup {
     pub fn key(mut self, name: &str, options: &str) -> Self {
         let public = make_key(&self.sandbox, name);
         self.keys.push(name.to_owned());
-        self.authorized.push_str(format!("{options} {public}\n").trim_start());
+        let line = format!("{options} {}", public.trim_end());
+        self.authorized.push((name.to_owned(), line.trim_start().to_owned()));
         self
     }
 
@@ -100,6 +107,13 @@ impl Setup {
     pub fn stranger(mut self, name: &str) -> Self {
         let _public = make_key(&self.sandbox, name);
         self.keys.push(name.to_owned());
+        self
+    }
+
+    /// Groups and rules of a policy in which every key is an identity of its name.
+    #[must_use]
+    pub fn policy(mut self, rules: &str) -> Self {
+        self.policy = Some(rules.to_owned());
         self
     }
 
@@ -157,9 +171,22 @@ impl Setup {
         fs::set_permissions(&state, fs::Permissions::from_mode(0o700))
             .expect("a mode of our own directory");
         copy_host_keys(&state);
-        let authorized = self.sandbox.file("authorized_keys", &self.authorized);
-        fs::set_permissions(&authorized, fs::Permissions::from_mode(0o600))
-            .expect("a mode of our own file");
+        let lines: String = self.authorized.iter().map(|(_, line)| format!("{line}\n")).collect();
+        let authorized = self.sandbox.file("authorized_keys", lines);
+        let identities = self.authorized.iter();
+        let identities = identities
+            .map(|(name, line)| format!("[[identity]]\nname = '{name}'\nkeys = ['{line}']\n"));
+        let identities: String = identities.collect();
+        let policy = format!("{identities}{}", self.policy.as_deref().unwrap_or_default());
+        let policy = self.sandbox.file(POLICY_FILE, policy);
+        for path in [&authorized, &policy] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+                .expect("a mode of our own file");
+        }
+        let (flag, admission) = match &self.policy {
+            None => ("--authorized-keys", authorized),
+            Some(_) => ("--policy", policy),
+        };
         let config = self.sandbox.file("config.toml", &self.config);
         let log = self.sandbox.path("log");
         let server = Run::new("/bin/sh")
@@ -168,8 +195,8 @@ impl Setup {
             .arg(&self.binary)
             .args(["serve", "--listen", "127.0.0.1:0", "--state"])
             .arg(&state)
-            .arg("--authorized-keys")
-            .arg(&authorized)
+            .arg(flag)
+            .arg(&admission)
             .arg("--config")
             .arg(config)
             .args(["--mode", self.mode])
@@ -239,6 +266,12 @@ impl Gateway {
     #[must_use]
     pub fn authorized_keys(&self) -> PathBuf {
         self.sandbox.path("authorized_keys")
+    }
+
+    /// Its policy, where it has one.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.sandbox.path(POLICY_FILE)
     }
 
     /// The `ssh_config` that offers this key and no other.
@@ -587,10 +620,10 @@ fn make_key(sandbox: &Sandbox, name: &str) -> String {
     fs::read_to_string(keys.join(format!("{name}.pub"))).expect("ssh-keygen wrote a public key")
 }
 
-/// Private host keys in this directory, each with its public half as `known_hosts` has it.
+/// Private host keys of this state directory, each with its public half as `known_hosts` has it.
 fn host_keys(state: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
-    let mut directories = vec![state.to_owned()];
+    let mut directories = vec![state.join("host_keys")];
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();

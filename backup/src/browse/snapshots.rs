@@ -9,8 +9,11 @@ use serde::Serialize;
 
 use super::text::{escaped, instant};
 use super::{BrowseError, write_json};
+use crate::drill_record::{DrillRecord, Outcome, RecordError, newest};
 use crate::repository::{Repository, RepositoryError};
-use crate::snapshot::{Snapshot, SnapshotName, SourceContainer, SourceVolume, State, Stats};
+use crate::snapshot::{
+    DumpRecord, Snapshot, SnapshotId, SnapshotName, SourceContainer, SourceVolume, State, Stats,
+};
 
 /// Which snapshots, and how.
 #[derive(Clone, Debug, Default)]
@@ -46,12 +49,22 @@ pub fn snapshots(
     });
     let damaged = all.iter().filter(|(_, read)| read.is_err()).count() as u64;
     let report = SnapshotsReport { listed: all.len() as u64 - damaged, damaged };
+    let drills = newest(repository, all.iter().map(|(name, _)| name.id))?;
+    for error in drills.values().filter_map(|drill| drill.as_ref().err()) {
+        tracing::warn!("{}", chain(error));
+    }
     if options.json {
-        let views: Vec<_> = all.iter().map(|(name, read)| View::new(name, read)).collect();
+        let views: Vec<_> = all
+            .iter()
+            .map(|(name, read)| {
+                let drill = drills.get(&name.id).and_then(|drill| drill.as_ref().ok());
+                View::new(name, read, drill)
+            })
+            .collect();
         write_json(out, &views)?;
     } else if !all.is_empty() {
         let mut rows = vec![HEADINGS.map(str::to_owned)];
-        rows.extend(all.iter().map(|(name, read)| row(name, read)));
+        rows.extend(all.iter().map(|(name, read)| row(name, read, &drills)));
         write_table(out, &rows)?;
     }
     out.flush()?;
@@ -65,19 +78,51 @@ impl SnapshotsOptions {
     }
 }
 
-const COLUMNS: usize = 7;
-const HEADINGS: [&str; COLUMNS] = ["ID", "TIME", "NAME", "STATE", "SIZE", "ADDED", "SOURCES"];
+const COLUMNS: usize = 8;
+const HEADINGS: [&str; COLUMNS] =
+    ["ID", "TIME", "NAME", "STATE", "DRILL", "SIZE", "ADDED", "SOURCES"];
 /// Sizes are compared by their ends.
-const RIGHT_ALIGNED: [bool; COLUMNS] = [false, false, false, false, true, true, false];
+const RIGHT_ALIGNED: [bool; COLUMNS] = [false, false, false, false, false, true, true, false];
 
-fn row(name: &SnapshotName, read: &Result<Snapshot, RepositoryError>) -> [String; COLUMNS] {
+/// The newest drill of each snapshot.
+type Drills = BTreeMap<SnapshotId, Result<DrillRecord, RecordError>>;
+
+/// `good` or `FAILED` and the day; `?` for a record that cannot be read.
+fn drilled(drill: Option<&Result<DrillRecord, RecordError>>) -> String {
+    match drill {
+        None => "-".to_owned(),
+        Some(Err(_)) => "?".to_owned(),
+        Some(Ok(record)) => {
+            let word = match record.outcome {
+                Outcome::Good => "good",
+                Outcome::Failed => "FAILED",
+            };
+            format!("{word} {}", record.time.strftime("%Y-%m-%d"))
+        }
+    }
+}
+
+fn row(
+    name: &SnapshotName,
+    read: &Result<Snapshot, RepositoryError>,
+    drills: &Drills,
+) -> [String; COLUMNS] {
     let id = name.id.short();
     let snapshot = match read {
         Ok(snapshot) => snapshot,
         Err(error) => {
             let problem = escaped(chain(error).as_bytes()).to_string();
             let none = || "-".to_owned();
-            return [id, time_of(name), none(), "damaged".to_owned(), none(), none(), problem];
+            return [
+                id,
+                time_of(name),
+                none(),
+                "damaged".to_owned(),
+                none(),
+                none(),
+                none(),
+                problem,
+            ];
         }
     };
     let sources: Vec<_> = snapshot
@@ -94,7 +139,8 @@ fn row(name: &SnapshotName, read: &Result<Snapshot, RepositoryError>) -> [String
         id,
         instant(snapshot.time),
         escaped(snapshot.name.as_bytes()).to_string(),
-        snapshot.state.to_string(),
+        if snapshot.suspicious { "suspicious".to_owned() } else { snapshot.state.to_string() },
+        drilled(drills.get(&name.id)),
         bytes(snapshot.stats.bytes),
         bytes(snapshot.stats.bytes_stored),
         sources.join(", "),
@@ -140,16 +186,22 @@ enum View<'a> {
         name: &'a str,
         host: &'a str,
         state: State,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        suspicious: bool,
         paths: Vec<&'a str>,
         volumes: Vec<&'a SourceVolume>,
         tags: &'a BTreeMap<String, String>,
         container: Option<&'a SourceContainer>,
+        #[serde(skip_serializing_if = "<[DumpRecord]>::is_empty")]
+        dumps: &'a [DumpRecord],
         entries: u64,
         stats: &'a Stats,
         warning_count: u64,
         warnings: &'a [String],
         packs: usize,
         program: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        drill: Option<&'a DrillRecord>,
     },
     Damaged {
         id: String,
@@ -160,7 +212,11 @@ enum View<'a> {
 }
 
 impl<'a> View<'a> {
-    fn new(name: &SnapshotName, read: &'a Result<Snapshot, RepositoryError>) -> Self {
+    fn new(
+        name: &SnapshotName,
+        read: &'a Result<Snapshot, RepositoryError>,
+        drill: Option<&'a DrillRecord>,
+    ) -> Self {
         let id = name.id.to_string();
         match read {
             Ok(snapshot) => Self::Readable {
@@ -169,16 +225,19 @@ impl<'a> View<'a> {
                 name: &snapshot.name,
                 host: &snapshot.host,
                 state: snapshot.state,
+                suspicious: snapshot.suspicious,
                 paths: snapshot.sources.iter().map(|source| source.path.as_str()).collect(),
                 volumes: snapshot.sources.iter().filter_map(|s| s.volume.as_ref()).collect(),
                 tags: &snapshot.tags,
                 container: snapshot.container.as_ref(),
+                dumps: &snapshot.dumps,
                 entries: snapshot.tree.entries,
                 stats: &snapshot.stats,
                 warning_count: snapshot.warning_count,
                 warnings: &snapshot.warnings,
                 packs: snapshot.packs.len(),
                 program: &snapshot.program,
+                drill,
             },
             Err(error) => {
                 Self::Damaged { id, time: time_of(name), state: "damaged", error: chain(error) }

@@ -54,7 +54,11 @@ pub struct RepositoryStats {
     pub temporary_files: u64,
     /// Their length, bytes.
     pub temporary_bytes: u64,
-    /// Packs an index names that are not in the store.
+    /// Packs in the store that are marked for removal.
+    pub marked_packs: u64,
+    /// Their length, bytes.
+    pub marked_bytes: u64,
+    /// Packs a snapshot needs that are not in the store.
     pub missing_packs: u64,
     /// All objects but `repo.json`, marks and snapshots: packs, orphans and indexes, bytes.
     pub stored_bytes: u64,
@@ -90,12 +94,14 @@ pub fn stats(
 
 fn gather(repository: &Repository) -> Result<RepositoryStats, BrowseError> {
     let mut stats = RepositoryStats::default();
+    let mut needed = HashSet::new();
     for (_, read) in repository.snapshots()? {
         let Ok(snapshot) = read else {
             stats.snapshots_damaged += 1;
             continue;
         };
         stats.snapshots += 1;
+        needed.extend(snapshot.packs.iter().copied());
         stats.snapshot_bytes = stats.snapshot_bytes.saturating_add(snapshot.stats.bytes);
         stats.oldest = Some(stats.oldest.map_or(snapshot.time, |time| time.min(snapshot.time)));
         stats.newest = Some(stats.newest.map_or(snapshot.time, |time| time.max(snapshot.time)));
@@ -108,13 +114,16 @@ fn gather(repository: &Repository) -> Result<RepositoryStats, BrowseError> {
         repository.store().list("index/").map_err(crate::repository::RepositoryError::from)?;
     stats.index_bytes = indexes.iter().map(|object| object.size).sum();
     let mut stored = repository.stored_packs()?;
+    let marked = repository.marked_packs()?;
+    for bytes in stored.iter().filter(|(id, _)| marked.contains(id)).map(|(_, bytes)| bytes) {
+        stats.marked_packs += 1;
+        stats.marked_bytes += bytes;
+    }
+    stats.missing_packs = needed.iter().filter(|id| !stored.contains_key(id)).count() as u64;
     for pack in index.packs() {
         let kind = stats.kind(pack.kind);
         kind.packs += 1;
-        match stored.remove(&pack.id) {
-            Some(bytes) => kind.stored_bytes += bytes,
-            None => stats.missing_packs += 1,
-        }
+        kind.stored_bytes += stored.remove(&pack.id).unwrap_or(0);
     }
     let temporaries =
         repository.store().temporaries().map_err(crate::repository::RepositoryError::from)?;
@@ -174,6 +183,10 @@ fn write_text(out: &mut impl Write, stats: &RepositoryStats) -> Result<(), Brows
     if stats.orphan_packs > 0 {
         let (packs, bytes) = (stats.orphan_packs, bytes(stats.orphan_bytes));
         writeln!(out, "orphans      {bytes} in {packs} packs that no index names")?;
+    }
+    if stats.marked_packs > 0 {
+        let (packs, bytes) = (stats.marked_packs, bytes(stats.marked_bytes));
+        writeln!(out, "marked       {bytes} in {packs} packs that a prune deletes")?;
     }
     if stats.temporary_files > 0 {
         let (files, bytes) = (stats.temporary_files, bytes(stats.temporary_bytes));

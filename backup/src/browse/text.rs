@@ -65,7 +65,7 @@ pub(super) fn time(time: Timestamp) -> String {
 }
 
 /// `2026-11-22T19:45:12Z`.
-pub(super) fn instant(time: jiff::Timestamp) -> String {
+pub(crate) fn instant(time: jiff::Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 

@@ -21,7 +21,7 @@ fn stat(inode: u64) -> Stat {
 
 fn written(directory: &Path, records: &[(&str, Stat)], start: i64) -> PathBuf {
     let path = directory.join("a.cache");
-    let mut writer = CacheWriter::create(&path, start).unwrap();
+    let mut writer = CacheWriter::create(&path, start, None).unwrap();
     for (name, stat) in records {
         writer.add(name.as_bytes(), stat, &[ChunkId([3; 16])], b"line\n").unwrap();
     }
@@ -33,7 +33,7 @@ fn written(directory: &Path, records: &[(&str, Stat)], start: i64) -> PathBuf {
 fn an_unchanged_path_is_found_with_its_lines_and_ids() {
     let temp = tempfile::tempdir().unwrap();
     let path = written(temp.path(), &[("a", stat(1)), ("a/b", stat(2)), ("a!", stat(3))], 5000);
-    let mut reader = CacheReader::open(&path).unwrap();
+    let mut reader = CacheReader::open(&path, None).unwrap();
     assert!(reader.find(b"0").is_none());
     let record = reader.find(b"a/b").unwrap();
     assert!(record.is_unchanged(&stat(2)));
@@ -47,7 +47,7 @@ fn an_unchanged_path_is_found_with_its_lines_and_ids() {
 fn another_size_time_inode_or_kind_is_a_change() {
     let temp = tempfile::tempdir().unwrap();
     let path = written(temp.path(), &[("a", stat(1))], 5000);
-    let mut reader = CacheReader::open(&path).unwrap();
+    let mut reader = CacheReader::open(&path, None).unwrap();
     let record = reader.find(b"a").unwrap();
     let later = Timestamp { seconds: 1000, nanos: 6 };
     for changed in [
@@ -66,7 +66,11 @@ fn what_changed_just_before_the_run_is_not_recorded() {
     let temp = tempfile::tempdir().unwrap();
     for (start, recorded) in [(1002, false), (1003, true)] {
         let path = written(temp.path(), &[("a", stat(1))], start);
-        assert_eq!(CacheReader::open(&path).unwrap().find(b"a").is_some(), recorded, "{start}");
+        assert_eq!(
+            CacheReader::open(&path, None).unwrap().find(b"a").is_some(),
+            recorded,
+            "{start}"
+        );
     }
 }
 
@@ -79,9 +83,13 @@ fn damage_ends_the_cache_and_never_gives_a_wrong_record() {
         let mut bytes = sound.clone();
         bytes[at] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert!(CacheReader::open(&path).is_none_or(|mut reader| reader.find(b"a").is_none()));
+        assert!(
+            CacheReader::open(&path, None).is_none_or(|mut reader| reader.find(b"a").is_none())
+        );
         std::fs::write(&path, &sound[..at]).unwrap();
-        assert!(CacheReader::open(&path).is_none_or(|mut reader| reader.find(b"a").is_none()));
+        assert!(
+            CacheReader::open(&path, None).is_none_or(|mut reader| reader.find(b"a").is_none())
+        );
     }
 }
 
@@ -89,10 +97,24 @@ fn damage_ends_the_cache_and_never_gives_a_wrong_record() {
 fn a_second_writer_of_one_cache_is_refused_until_the_first_is_done() {
     let temp = tempfile::tempdir().unwrap();
     let path = temp.path().join("a.cache");
-    let first = CacheWriter::create(&path, 5000).unwrap();
-    assert!(CacheWriter::create(&path, 5000).is_err());
+    let first = CacheWriter::create(&path, 5000, None).unwrap();
+    assert!(CacheWriter::create(&path, 5000, None).is_err());
     first.finish().unwrap();
-    drop(CacheWriter::create(&path, 5000).unwrap());
+    drop(CacheWriter::create(&path, 5000, None).unwrap());
     assert!(path.exists());
     assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_record_that_is_too_new_for_this_run_is_not_taken_over() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = written(temp.path(), &[("a", stat(1))], 5000);
+    for (start, kept) in [(1002, false), (1003, true)] {
+        let mut reader = CacheReader::open(&path, None).unwrap();
+        let copied = temp.path().join(format!("{start}.cache"));
+        let mut writer = CacheWriter::create(&copied, start, None).unwrap();
+        writer.copy(&reader.find(b"a").unwrap()).unwrap();
+        writer.finish().unwrap();
+        assert_eq!(CacheReader::open(&copied, None).unwrap().find(b"a").is_some(), kept, "{start}");
+    }
 }

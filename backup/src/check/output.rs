@@ -38,12 +38,26 @@ pub fn write_text(report: &CheckReport, out: &mut impl Write) -> io::Result<()> 
             megabytes(report.orphan_bytes)
         )?;
     }
+    if report.marked_packs > 0 {
+        writeln!(
+            out,
+            "{} packs ({:.1} MB) are marked for removal, a prune deletes them",
+            report.marked_packs,
+            megabytes(report.marked_bytes)
+        )?;
+    }
     if report.temporary_files > 0 {
         writeln!(
             out,
             "{} temporary files ({:.1} MB) of runs that were killed or are at work",
             report.temporary_files,
             megabytes(report.temporary_bytes)
+        )?;
+    }
+    if report.keyless {
+        writeln!(
+            out,
+            "trees and content were not looked at, which needs the private key: give --identity FILE"
         )?;
     }
     match report.problem_count {
@@ -118,6 +132,9 @@ struct SummaryLine<'a> {
     temporary_files: u64,
     temporary_bytes: u64,
     unused_packs: u64,
+    marked_packs: u64,
+    marked_bytes: u64,
+    keyless: bool,
 }
 
 /// Writes the report as JSON Lines: `problem` and `warning` events, then one `summary` with all of them.
@@ -145,6 +162,9 @@ pub fn write_json(report: &CheckReport, out: &mut impl Write) -> io::Result<()> 
             temporary_files: report.temporary_files,
             temporary_bytes: report.temporary_bytes,
             unused_packs: report.unused_packs,
+            marked_packs: report.marked_packs,
+            marked_bytes: report.marked_bytes,
+            keyless: report.keyless,
         },
         out,
     )

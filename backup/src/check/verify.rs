@@ -28,6 +28,21 @@ pub(super) struct Expected<'a> {
     pub(super) trailer: Option<&'a blake3::Hash>,
 }
 
+/// What the store gave of a pack.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    /// Its length in bytes.
+    pub(super) bytes: u64,
+    id: ChunkId,
+}
+
+impl Stored {
+    /// Of these bytes.
+    pub(super) fn of(bytes: &[u8], key: &DedupKey) -> Self {
+        Self { bytes: bytes.len() as u64, id: key.id_of(bytes) }
+    }
+}
+
 /// Verifies packs with buffers that are used again.
 #[derive(Debug)]
 pub(super) struct Verifier<'a> {
@@ -57,14 +72,24 @@ impl<'a> Verifier<'a> {
         Self { key, decompressor, frame: Vec::new() }
     }
 
-    /// What is wrong with `bytes` as the pack that is expected.
-    pub(super) fn verify(&mut self, bytes: &[u8], expected: &Expected<'_>) -> Option<BadPack> {
+    /// What is wrong with `bytes`, the content of what is `stored`, as the pack that is expected. `is_damaged`: parts of it could
+    /// not be decrypted and are zeros.
+    pub(super) fn verify(
+        &mut self,
+        bytes: &[u8],
+        stored: Stored,
+        is_damaged: bool,
+        expected: &Expected<'_>,
+    ) -> Option<BadPack> {
         let mut faults = Faults::default();
-        let named = self.key.id_of(bytes) == expected.pack.id.0;
+        let named = stored.id == expected.pack.id.0;
         if !named {
             faults.note("its content does not match its name");
         }
-        let trailer = self.trailer(bytes, expected, named, &mut faults);
+        if is_damaged {
+            faults.note("its encryption is damaged");
+        }
+        let trailer = self.trailer(bytes, stored, expected, named, &mut faults);
         let chunks = trailer.as_ref().map(|trailer| trailer.chunks.as_slice());
         self.frames(bytes, expected.pack, chunks, &mut faults);
         self.end(bytes, expected.pack, &mut faults);
@@ -89,6 +114,7 @@ impl<'a> Verifier<'a> {
     fn trailer(
         &self,
         bytes: &[u8],
+        stored: Stored,
         expected: &Expected<'_>,
         named: bool,
         faults: &mut Faults,
@@ -99,7 +125,7 @@ impl<'a> Verifier<'a> {
                 None
             }
             Ok(trailer) => {
-                let fingerprint = fingerprint(bytes.len() as u64, &trailer);
+                let fingerprint = fingerprint(stored.bytes, &trailer);
                 if expected.trailer.is_none_or(|trailer| *trailer == fingerprint) {
                     return Some(trailer);
                 }

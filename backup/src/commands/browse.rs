@@ -23,7 +23,7 @@ pub fn snapshots(context: &Context<'_>, args: &SnapshotsArgs) -> Result<ExitCode
 
 /// `ls`.
 pub fn ls(context: &Context<'_>, args: &LsArgs) -> Result<ExitCode, CommandError> {
-    let repository = context.repository()?;
+    let repository = context.readable_repository()?;
     let (_, snapshot) = repository.select(&args.snapshot)?;
     let options = ListOptions {
         paths: paths(&args.paths)?,
@@ -38,7 +38,7 @@ pub fn cat(context: &Context<'_>, args: &CatArgs) -> Result<ExitCode, CommandErr
     if context.settings.json {
         return Err(CommandError::usage(NoJson));
     }
-    let repository = context.repository()?;
+    let repository = context.readable_repository()?;
     let (_, snapshot) = repository.select(&args.snapshot)?;
     let path = typed_path(args.path.as_bytes()).map_err(CommandError::usage)?;
     let report = browse::cat(&repository, &snapshot, &path, &mut out(), &context.shutdown);
@@ -56,13 +56,13 @@ pub fn find(context: &Context<'_>, args: &FindArgs) -> Result<ExitCode, CommandE
         name: args.name.clone(),
         json: context.settings.json,
     };
-    let report = browse::find(&context.repository()?, &options, &mut out());
+    let report = browse::find(&context.readable_repository()?, &options, &mut out());
     answered(report.map(|report| report.damaged == 0))
 }
 
 /// `diff`.
 pub fn diff(context: &Context<'_>, args: &DiffArgs) -> Result<ExitCode, CommandError> {
-    let repository = context.repository()?;
+    let repository = context.readable_repository()?;
     let (_, old) = repository.select(&args.old)?;
     let (_, new) = repository.select(&args.new)?;
     let options = DiffOptions { paths: paths(&args.paths)?, json: context.settings.json };

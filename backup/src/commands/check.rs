@@ -16,6 +16,9 @@ const SECONDS_PER_DAY: i64 = 86_400;
 /// Proves that every snapshot can be restored.
 pub fn run(context: &Context<'_>, args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let repository = context.repository()?;
+    if args.read_data.is_some() {
+        repository.require_identity()?;
+    }
     let today = jiff::Timestamp::now().as_second() / SECONDS_PER_DAY;
     let options = CheckOptions {
         read_data: args.read_data,
@@ -49,6 +52,7 @@ pub fn doctor_run(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, 
     let options = DoctorOptions {
         location: location.as_ref(),
         settings: &context.settings.s3,
+        keys: &context.settings.keys.ring()?,
         engine_host: context.args.engine.as_deref(),
         worker_image: args.worker.worker_image.as_deref(),
         cache: cache.as_deref(),

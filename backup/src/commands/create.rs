@@ -6,18 +6,31 @@ use serde_json::json;
 
 use super::{CommandError, Context};
 use crate::cli::{self, CreateArgs, WalkArgs};
-use crate::config;
-use crate::create::{CreateError, CreateOptions, CreateReport, create};
+use crate::config::{self, SettingError};
+use crate::create::{CreateError, CreateOptions, CreateReport, Still, create_still};
+use crate::entry::display_path;
 use crate::exclude::Exclude;
-use crate::repository::{Repository, RepositoryError};
-use crate::snapshot::{Source, State};
+use crate::guard::{self, Seen, Users, Verdict};
+use crate::quiesce::{Attended, StillHere};
+use crate::repository::{Operation, Repository, RepositoryError};
+use crate::snapshot::{Source, State, StoredDump};
 use crate::sources::{self, Sources, SourcesError};
 use crate::text;
-use crate::walk::{WalkOptions, threads_default};
-use crate::worker::SourceInfo;
+use crate::walk::{SourceRoot, WalkOptions, threads_default};
+use crate::worker::{self, SourceInfo};
 
 /// Saves volumes or paths.
 pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, CommandError> {
+    let told = told_by_parent()?;
+    let replayed = if told.is_none() { super::quiesce::replay(context)? } else { ExitCode::Done };
+    Ok(save(context, args, told)?.or_worse(replayed))
+}
+
+fn save(
+    context: &Context<'_>,
+    args: &CreateArgs,
+    told: Option<SourceInfo>,
+) -> Result<ExitCode, CommandError> {
     if !args.volumes_from.is_empty() || !args.volume.is_empty() {
         return super::worker::create(context, args);
     }
@@ -27,10 +40,18 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
     let cache = config::cache_directory(context.args, &location);
     let own = sources::own_directories(Some(&location), cache.as_deref());
     let mut sources = find(&args.paths, &own)?;
-    let told = told_by_parent()?;
     if let Some(told) = &told {
         sources.sources.iter_mut().for_each(|source| *source = told.source_at(&source.path));
     }
+    let is_named = told.is_none() && !args.paths.is_empty();
+    let holds_still = !args.quiesce.pause.is_empty() || !args.quiesce.stop.is_empty();
+    // Where containers are held still, the engine says below who else writes.
+    let is_judged_later = told.is_none() && holds_still;
+    let warnings = if args.allow_live_database || is_named || is_judged_later {
+        Vec::new()
+    } else {
+        live_databases(&sources.roots, told.as_ref())?
+    };
     let name = config::name(args.name.as_deref(), || {
         told.as_ref().map_or_else(|| paths_of(&sources.sources), SourceInfo::name)
     })?;
@@ -38,9 +59,11 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
     // A key in a volume that was not named is not what the operator wants to have copied.
     if args.paths.is_empty() {
         skip.extend(sources::identities(&sources::key_files()));
+        let keys: Vec<_> = context.settings.keys.files().cloned().collect();
+        skip.extend(sources::identities(&keys));
     }
     let walk = walk_options(&args.walk, skip)?;
-    let options = CreateOptions {
+    let mut options = CreateOptions {
         name,
         tags,
         host: args
@@ -51,6 +74,15 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
         time: jiff::Timestamp::now(),
         roots: sources.roots,
         sources: sources.sources,
+        dumps: match &told {
+            Some(told) => {
+                let mut dumps = told.dumps.clone();
+                let taken = dumps.iter_mut().try_for_each(StoredDump::take_entries);
+                taken.map_err(|error| CommandError::failed(Untold(error)))?;
+                dumps
+            }
+            None => super::dump::beside(context, &repository, args)?,
+        },
         container: told.and_then(|told| told.container),
         walk,
         level: config::level(&args.compression),
@@ -58,20 +90,81 @@ pub fn run(context: &Context<'_>, args: &CreateArgs) -> Result<ExitCode, Command
         uploads: context.settings.uploads,
         cache,
         read_all: args.read_all,
+        allow_shrink: args.allow_shrink,
         dry_run: args.dry_run,
+        warnings,
     };
-    let progress = Progress::new();
-    let shown = context.show("backup", &progress);
-    let outcome = create(&repository, &options, &progress, &context.shutdown);
-    shown.finish();
-    let report = outcome.map_err(|error| match error {
-        CreateError::Interrupted => CommandError::interrupted(error),
-        CreateError::Repository(error) => error.into(),
-        error => CommandError::failed(error),
-    })?;
+    let store = |options: &CreateOptions, still: Option<Still<'_>>| {
+        let progress = Progress::new();
+        let shown = context.show("backup", &progress);
+        let outcome = create_still(&repository, options, still, &progress, &context.shutdown);
+        shown.finish();
+        outcome.map_err(|error| match error {
+            CreateError::Interrupted => CommandError::interrupted(error),
+            CreateError::Repository(error) => error.into(),
+            error => CommandError::failed(error),
+        })
+    };
+    let report =
+        if args.attended {
+            let mut by =
+                Attended::listen(context.shutdown.clone()).map_err(CommandError::failed)?;
+            store(&options, Some(Still { by: &mut by, hot_pass: args.hot_pass }))?
+        } else {
+            let hot_pass = args.quiesce.max_pause.is_some();
+            let worker_image = args.worker.worker_image.as_deref();
+            super::quiesce::with(context, &args.quiesce, args.dry_run, worker_image, |kept| {
+                match kept {
+                    None => store(&options, None),
+                    Some((engine, keeper)) => {
+                        if is_judged_later && !is_named && !args.allow_live_database {
+                            let own = worker::own_sources(engine, keeper.ids());
+                            let own =
+                                context.runtime.block_on(own).map_err(CommandError::failed)?;
+                            options.warnings = live_databases(&options.roots, own.as_ref())?;
+                        }
+                        let mut by = StillHere::new(keeper.clone(), context.runtime.clone());
+                        store(&options, Some(Still { by: &mut by, hot_pass }))
+                    }
+                }
+            })?
+        };
     answer(context, &report)?;
     Ok(if report.snapshot.state == State::Complete { ExitCode::Done } else { ExitCode::Warnings })
 }
+
+/// Refuses volumes with the files of a database that is being written; returns what to say where nobody knows. `told` has
+/// who writes them and does not hold still. Paths that were named are the operator's own business.
+fn live_databases(
+    roots: &[SourceRoot],
+    told: Option<&SourceInfo>,
+) -> Result<Vec<String>, CommandError> {
+    let mut flags = Vec::new();
+    for root in roots {
+        let seen = guard::look(root);
+        let path = display_path(root.path());
+        let users = told.map_or(Users::Unknown, |told| Users::Known(told.users_of(&path)));
+        let verdict = match seen {
+            Seen::Nothing => Verdict::Fine,
+            Seen::Sign(sign) => guard::judge(&path, &sign, users),
+            Seen::NothingIn(names) => guard::judge_unseen(&path, names, users),
+        };
+        match verdict {
+            Verdict::Fine => {}
+            Verdict::Flag(text) => flags.push(text),
+            Verdict::Refuse(text) => return Err(CommandError::usage(LiveDatabase(text))),
+        }
+    }
+    Ok(flags)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct LiveDatabase(String);
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read what this worker was told about dumps")]
+struct Untold(#[source] std::io::Error);
 
 fn paths_of(sources: &[Source]) -> String {
     let paths: Vec<_> = sources.iter().map(|source| source.path.as_str()).collect();
@@ -89,9 +182,17 @@ fn told_by_parent() -> Result<Option<SourceInfo>, CommandError> {
 pub(super) fn open(context: &Context<'_>, init: bool) -> Result<Repository, CommandError> {
     match context.repository() {
         Err(CommandError::Repository(RepositoryError::Missing(_))) if init => {
+            if !context.settings.keys.is_empty() {
+                return Err(SettingError::InitClear.into());
+            }
             Ok(Repository::init(context.store()?, jiff::Timestamp::now())?)
         }
-        outcome => outcome,
+        outcome => {
+            let repository = outcome?;
+            // Before anything is asked of others, or made to hold still.
+            repository.permit(Operation::Write)?;
+            Ok(repository)
+        }
     }
 }
 
@@ -124,7 +225,7 @@ pub(super) fn walk_options(
     })
 }
 
-fn host_name() -> String {
+pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
@@ -157,6 +258,7 @@ fn answer(context: &Context<'_>, report: &CreateReport) -> Result<(), CommandErr
                 "snapshot": report.name.as_ref().map(|name| name.id.to_string()),
                 "name": snapshot.name,
                 "state": snapshot.state,
+                "suspicious": snapshot.suspicious,
                 "sources": snapshot.sources,
                 "stats": stats,
                 "warning_count": snapshot.warning_count,

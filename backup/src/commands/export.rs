@@ -14,7 +14,7 @@ use crate::text;
 
 /// Writes a snapshot as one archive.
 pub fn run(context: &Context<'_>, args: &ExportArgs) -> Result<ExitCode, CommandError> {
-    let repository = context.repository()?;
+    let repository = context.readable_repository()?;
     let (name, snapshot) = repository.select(&args.snapshot)?;
     let options = ExportOptions {
         selection: selection(&args.selection, false, &snapshot)?,

@@ -17,17 +17,18 @@ use crate::snapshot::{Snapshot, SnapshotName};
 use crate::target::TargetError;
 use crate::text;
 
-/// Brings a snapshot back: below a directory, or into a volume.
+/// Brings a snapshot back: below a directory, into a volume, or into a running database.
 pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, CommandError> {
-    match (&args.target, &args.volume) {
-        (Some(target), _) => into_directory(context, args, target),
-        (None, Some(volume)) => super::worker::restore(context, args, volume),
-        (None, None) => Err(CommandError::usage(NoTarget)),
+    match (&args.target, &args.volume, &args.into) {
+        (Some(target), ..) => into_directory(context, args, target),
+        (None, Some(volume), _) => super::worker::restore(context, args, volume),
+        (None, None, Some(container)) => super::into::run(context, args, container),
+        (None, None, None) => Err(CommandError::usage(NoTarget)),
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("nothing says where to restore to: add --target DIR or --volume NAME")]
+#[error("nothing says where to restore to: add --target DIR, --volume NAME or --into CONTAINER")]
 struct NoTarget;
 
 fn into_directory(
@@ -35,7 +36,7 @@ fn into_directory(
     args: &RestoreArgs,
     target: &Path,
 ) -> Result<ExitCode, CommandError> {
-    let repository = context.repository()?;
+    let repository = context.readable_repository()?;
     let (name, snapshot) = repository.select(&args.snapshot)?;
     let options = RestoreOptions {
         selection: selection(&args.selection, args.strip, &snapshot)?,

@@ -1,4 +1,7 @@
+use clap::Parser as _;
+
 use super::*;
+use crate::cli::{Cli, Command};
 
 #[test]
 fn sizes_are_powers_of_1024_or_refused() {
@@ -18,4 +21,19 @@ fn names_and_tags_that_would_break_a_listing_are_refused() {
     assert!(tags(&["novalue".to_owned()]).is_err());
     assert!(tags(&["=x".to_owned()]).is_err());
     assert_eq!(tags(&["k=v=w".to_owned()]).unwrap()["k"], "v=w");
+}
+
+#[test]
+fn what_a_dump_spools_lies_beside_an_encrypted_repository_only_when_that_was_asked_for() {
+    let place = |words: &[&str], is_encrypted: bool| {
+        let start = ["backup", "--repo", "/srv/repo", "dump", "--stdin", "--name", "a"];
+        let cli = Cli::try_parse_from(start.iter().chain(words)).unwrap();
+        let Command::Dump(args) = &cli.command else { panic!("{:?}", cli.command) };
+        let location = repository(&cli.common).unwrap();
+        spool(&args.spool, &cli.common, &location, is_encrypted).unwrap().directory
+    };
+    assert_eq!(place(&[], false), Path::new("/srv/repo/cache"));
+    assert_eq!(place(&[], true), std::env::temp_dir());
+    assert_eq!(place(&["--cache-dir", "/srv/repo/cache"], true), Path::new("/srv/repo/cache"));
+    assert_eq!(place(&["--spool-dir", "/srv/repo/spool"], true), Path::new("/srv/repo/spool"));
 }

@@ -22,6 +22,8 @@ pub(super) enum Item {
     Unchanged(Vec<u8>),
     /// Paths some thread reads; the results come here.
     Read(Receiver<Vec<Done>>),
+    /// Entries whose content is stored already.
+    Stored(Vec<Entry>),
     /// A further name of a file that came before, with the record of its first name where that was
     /// unchanged.
     Linked { found: Found, record: Option<Vec<u8>> },
@@ -37,6 +39,8 @@ pub(super) struct Assembler<'packer, 'run> {
     /// Reads further names of files whose first name could not be read.
     spare: Worker<'run, 'packer>,
     cache: Option<CacheWriter>,
+    /// Another pass follows.
+    is_hot: bool,
     failure: &'run Failure,
     linked: HashMap<(u64, u64), Linked>,
     lines: Vec<u8>,
@@ -60,11 +64,23 @@ pub(super) struct Assembled {
     pub(super) warning_count: u64,
 }
 
+impl Assembled {
+    /// Something a person should know.
+    pub(super) fn warn(&mut self, warning: String) {
+        tracing::warn!("{warning}");
+        self.warning_count += 1;
+        if self.warnings.len() < WARNINGS_MAX {
+            self.warnings.push(warning);
+        }
+    }
+}
+
 impl<'packer, 'run> Assembler<'packer, 'run> {
     pub(super) fn new(
         stow: Stow<'packer, 'run>,
         spare: Worker<'run, 'packer>,
         cache: Option<CacheWriter>,
+        is_hot: bool,
         failure: &'run Failure,
     ) -> Self {
         Self {
@@ -72,6 +88,7 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
             stow,
             spare,
             cache,
+            is_hot,
             failure,
             linked: HashMap::new(),
             lines: Vec::new(),
@@ -119,6 +136,7 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
                 }
                 Ok(())
             }
+            Item::Stored(entries) => entries.iter().try_for_each(|entry| self.stored(entry)),
             Item::Linked { found, record } => self.linked(found, record.as_deref()),
             Item::Warning(warning) => {
                 self.warn(warning);
@@ -139,6 +157,29 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
             self.cached(|cache| cache.copy(&record));
         }
         Ok(())
+    }
+
+    fn stored(&mut self, entry: &Entry) -> Result<(), CreateError> {
+        let kind = match &entry.kind {
+            Kind::File(content) => {
+                let ids = chunk_ids(&content.extents);
+                if let Some(id) = ids.iter().find(|id| !self.stow.has(id)) {
+                    return Err(CreateError::Dump(
+                        entry.display_path(),
+                        format!("its chunk {id} is not in the repository").into(),
+                    ));
+                }
+                FileType::File
+            }
+            _ => FileType::Directory,
+        };
+        self.lines.clear();
+        let written = entry.write_lines(&mut self.lines, |_| ());
+        written.map_err(|error| CreateError::Entry(entry.display_path(), error))?;
+        self.count(kind, entry.size());
+        self.assembled.stats.bytes_read += entry.size();
+        self.tree.begin_entry();
+        write_lines(&mut self.tree, &mut self.stow, &entry.path, &self.lines)
     }
 
     fn done(&mut self, done: Done) -> Result<(), CreateError> {
@@ -237,10 +278,11 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
     }
 
     fn warn(&mut self, warning: String) {
-        tracing::warn!("{warning}");
-        self.assembled.warning_count += 1;
-        if self.assembled.warnings.len() < WARNINGS_MAX {
-            self.assembled.warnings.push(warning);
+        // What the first of two passes meets, the second one meets again if it is still so.
+        if self.is_hot {
+            tracing::debug!("{warning}");
+        } else {
+            self.assembled.warn(warning);
         }
     }
 
@@ -259,7 +301,7 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
 
 /// Passes an entry's lines to the tree. What decides where a piece may end must not change with the
 /// metadata: the path, or the start of a `more` line, which is its first chunk id.
-fn write_lines(
+pub(super) fn write_lines(
     tree: &mut TreeWriter,
     stow: &mut Stow<'_, '_>,
     path: &[u8],

@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use chores_common::progress::Progress;
 use chores_common::shutdown::Shutdown;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::CreateError;
+use super::commit::salt;
 use crate::chunk::ChunkId;
 use crate::index::{Index, IndexedPack};
 use crate::pack::{Compressor, Frame, FrameBuilder, PackBuilder, PackId, PackKind};
@@ -25,6 +27,9 @@ const PACKS_PER_INDEX: usize = 64;
 /// Or after this many bytes of it: packs of tiny files have long trailers, and an index object longer
 /// than [`crate::index::INDEX_BYTES_MAX`] could not be read again.
 const INDEX_TARGET_BYTES: usize = 16 << 20;
+
+/// How often an upload thread that has nothing to do looks whether the run should say that it is alive.
+const BEAT_LOOK: Duration = Duration::from_secs(60);
 
 /// Locks of the set of new chunks: enough that threads rarely meet.
 const SHARDS: usize = 64;
@@ -89,7 +94,7 @@ impl Drop for DrainOnPanic<'_> {
 }
 
 /// What a run added.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Added {
     /// New packs and the old ones the run refers to, sorted.
     pub(super) packs: Vec<PackId>,
@@ -187,6 +192,13 @@ impl<'run> Packer<'run> {
         self.taken.get(shard).is_some_and(|shard| lock(shard).insert(*id))
     }
 
+    /// Whether this run has taken the chunk to store.
+    pub(super) fn has_taken(&self, id: &ChunkId) -> bool {
+        let [first, ..] = id.0;
+        let shard = usize::from(first) % SHARDS;
+        self.taken.get(shard).is_some_and(|shard| lock(shard).contains(id))
+    }
+
     /// A thread's own end of the packer.
     pub(super) fn stow(&self, kind: PackKind) -> Result<Stow<'_, 'run>, CreateError> {
         let compressor = Compressor::new(self.level).map_err(CreateError::Compress)?;
@@ -252,18 +264,27 @@ impl<'run> Packer<'run> {
                 return self.uploads.iter().for_each(drop);
             }
         };
-        for pack in &self.uploads {
-            if self.failure.is_set() {
-                continue;
+        loop {
+            match self.uploads.recv_timeout(BEAT_LOOK) {
+                Ok(_) if self.failure.is_set() => {}
+                Ok(pack) => {
+                    if let Err(error) = self.upload(pack, &mut compressor) {
+                        self.failure.set(error);
+                    }
+                }
+                // What has not changed is walked for hours without a pack.
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            if let Err(error) = self.upload(pack, &mut compressor) {
-                self.failure.set(error);
+            if !self.dry_run {
+                self.repository.beat();
             }
         }
     }
 
     fn upload(&self, pack: PackBuilder, compressor: &mut Compressor) -> Result<(), CreateError> {
-        let pack = pack.seal(self.repository.key(), compressor).map_err(CreateError::Compress)?;
+        let (bytes, index) = pack.end(compressor).map_err(CreateError::Compress)?;
+        let pack = self.repository.pack_of(bytes, index)?;
         let indexed = IndexedPack::from(&pack);
         let spare = if self.dry_run {
             pack.bytes
@@ -335,6 +356,11 @@ pub(super) struct Stow<'packer, 'run> {
 }
 
 impl Stow<'_, '_> {
+    /// See [`Packer::has`].
+    pub(super) fn has(&self, id: &ChunkId) -> bool {
+        self.packer.has(id)
+    }
+
     /// Names `content` and stores it unless it is stored already.
     pub(super) fn store(&mut self, content: &[u8]) -> Result<ChunkId, CreateError> {
         let id = self.packer.repository.key().id_of(content);
@@ -350,6 +376,8 @@ impl Stow<'_, '_> {
     }
 
     fn flush(&mut self) -> Result<(), CreateError> {
+        let salt = salt()?;
+        self.frame.push(self.packer.repository.key().id_of(&salt), &salt);
         let frame = self.frame.seal(&mut self.compressor).map_err(CreateError::Compress)?;
         self.packer.append(self.kind, frame)
     }

@@ -1,7 +1,7 @@
 //! The walk to items: what has not changed is taken from the cache, neighbours are read together, large
 //! files on their own. Everything keeps the order of the tree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
 
 use chores_common::exit::chain;
@@ -12,7 +12,7 @@ use super::assemble::{Item, recorded_entry};
 use super::packer::Packer;
 use super::queue::{Task, TaskQueue};
 use crate::cache::CacheReader;
-use crate::entry::{PathBytes, display_path};
+use crate::entry::{Entry, PathBytes, display_path, tree_order};
 use crate::walk::{Event, FileType, Found, SourceRoot};
 
 /// Paths read by one thread in one go.
@@ -28,6 +28,14 @@ const RECORDS_BYTES_MAX: usize = 256 << 10;
 /// saved as files of their own, and said so.
 const LINKED_FILES_MAX: usize = 4 << 20;
 
+/// A dump that was stored before.
+#[derive(Debug)]
+pub(super) struct DumpedEntries {
+    pub(super) folder: PathBytes,
+    pub(super) entries: Vec<Entry>,
+    pub(super) warnings: Vec<String>,
+}
+
 /// Turns a walk's events into items and tasks.
 #[derive(Debug)]
 pub(super) struct Sequencer<'run, 'packer> {
@@ -35,6 +43,8 @@ pub(super) struct Sequencer<'run, 'packer> {
     /// How many paths each root had.
     paths_met: Vec<u64>,
     cache: Option<CacheReader>,
+    /// Those whose place in the tree has not come.
+    dumps: VecDeque<DumpedEntries>,
     packer: &'packer Packer<'run>,
     queue: &'run TaskQueue,
     items: Sender<Item>,
@@ -57,6 +67,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
     pub(super) fn new(
         roots: &'run [SourceRoot],
         cache: Option<CacheReader>,
+        dumps: VecDeque<DumpedEntries>,
         packer: &'packer Packer<'run>,
         queue: &'run TaskQueue,
         items: Sender<Item>,
@@ -65,6 +76,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
             roots,
             paths_met: vec![0; roots.len()],
             cache,
+            dumps,
             packer,
             queue,
             items,
@@ -83,6 +95,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
         }
         match event {
             Event::Found(found) => {
+                self.dumps_before(Some(&found.path));
                 if let Some(paths) = self.paths_met.get_mut(found.root) {
                     *paths += 1;
                 }
@@ -101,6 +114,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
 
     /// Passes on what is still held back. Called once, when the walk has ended.
     pub(super) fn finish(mut self) {
+        self.dumps_before(None);
         let empty: Vec<_> = (self.roots.iter().zip(&self.paths_met))
             .filter(|(root, paths)| root.is_directory() && **paths <= 1)
             .map(|(root, _)| display_path(root.path()))
@@ -109,6 +123,17 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
             self.item(Item::Warning(format!("{path} is empty: is its volume mounted?")));
         }
         self.flush();
+    }
+
+    /// Passes on the dumps that stand before `path` in the tree, or all that are left.
+    fn dumps_before(&mut self, path: Option<&[u8]>) {
+        let is_due = |dump: &mut DumpedEntries| {
+            path.is_none_or(|path| tree_order(&dump.folder, path).is_lt())
+        };
+        while let Some(dump) = self.dumps.pop_front_if(is_due) {
+            dump.warnings.into_iter().for_each(|warning| self.item(Item::Warning(warning)));
+            self.item(Item::Stored(dump.entries));
+        }
     }
 
     fn found(&mut self, mut found: Found) {

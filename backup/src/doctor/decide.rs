@@ -17,6 +17,9 @@ const FREE_BYTES_MIN: u64 = 2 << 30;
 /// Open files below which restores of many files in the making get slow.
 const OPEN_FILES_MIN: u64 = 1024;
 
+/// Stop timeout of our own container below which it is warned of, in seconds: what a run takes to end.
+const GRACE_SECONDS_MIN: u64 = 30;
+
 /// File systems that live as long as their container.
 const FLEETING_TYPES: [&str; 3] = ["overlay", "tmpfs", "ramfs"];
 
@@ -97,6 +100,17 @@ pub(super) fn repository(opened: Result<String, RepositoryError>, place: &Locati
         Err(error @ RepositoryError::Feature { .. }) => {
             Finding::new(name, Status::Fail, chain(&error), "use a later version of this program")
         }
+        Err(
+            error @ (RepositoryError::Encrypted(_)
+            | RepositoryError::Clear(_)
+            | RepositoryError::NoKeyFile(_)
+            | RepositoryError::Keys(..)),
+        ) => Finding::new(
+            name,
+            Status::Fail,
+            chain(&error),
+            "give the newest key file of this repository with --key-file",
+        ),
         Err(error) => Finding::new(
             name,
             Status::Fail,
@@ -274,6 +288,35 @@ pub(super) fn engine(version: Result<EngineVersion, EngineError>, host: &str) ->
             error.to_string(),
             "let /version through where a proxy guards the socket",
         ),
+    }
+}
+
+/// Whether `--pause` and `--stop` can have a guard.
+pub(super) fn guard(refusal: Option<String>) -> Finding {
+    let name = "guard";
+    match refusal {
+        None => Finding::ok(name, "a guard container can be given the engine"),
+        Some(why) => Finding::new(
+            name,
+            Status::Warn,
+            why,
+            "mount the engine's socket into this container, or --pause and --stop need --no-guard",
+        ),
+    }
+}
+
+/// What this program's own container is given to end, in seconds; `None`: for ever.
+pub(super) fn grace(seconds: Option<u64>) -> Finding {
+    let name = "stop timeout";
+    match seconds {
+        Some(seconds) if seconds < GRACE_SECONDS_MIN => Finding::new(
+            name,
+            Status::Warn,
+            format!("this container is killed {seconds} s after it is asked to stop"),
+            "start it with --stop-timeout 60 (compose: stop_grace_period), so that it lets go on itself what it paused or stopped",
+        ),
+        Some(seconds) => Finding::ok(name, format!("{seconds} s")),
+        None => Finding::ok(name, "no limit"),
     }
 }
 

@@ -12,7 +12,9 @@ use tokio::runtime::Handle;
 
 use super::decide::{self, CacheAnswer, StoreFault};
 use super::{Finding, Status};
+use crate::keys::KeyRing;
 use crate::mounts;
+use crate::quiesce;
 use crate::repository::{Operation, Repository, RepositoryError};
 use crate::store::Store;
 
@@ -30,6 +32,7 @@ const ENGINE_TIME_MAX: Duration = Duration::from_secs(10);
 pub(super) fn repository(
     location: &Location,
     settings: &S3Settings,
+    keys: &KeyRing,
     runtime: &Handle,
     shutdown: &Shutdown,
 ) -> Vec<Finding> {
@@ -39,7 +42,7 @@ pub(super) fn repository(
             return vec![decide::repository(Err(RepositoryError::Store(error)), location)];
         }
     };
-    let opened = Repository::open(store.clone()).and_then(|repository| {
+    let opened = Repository::open_with(store.clone(), keys.clone()).and_then(|repository| {
         repository.permit(Operation::Write)?;
         Ok(repository.id().to_owned())
     });
@@ -161,6 +164,13 @@ async fn ask_engine(host: Option<&str>, image: Option<&str>) -> Vec<Finding> {
     };
     let version = engine.version().await;
     let mut findings = vec![decide::engine(version, &engine.host().to_string())];
+    match engine.own_container().await {
+        Ok(own) => {
+            findings.push(decide::guard(quiesce::refusal(engine.host(), own.as_ref())));
+            findings.extend(own.as_ref().map(|own| decide::grace(quiesce::stop_seconds(own))));
+        }
+        Err(error) => findings.push(decide::guard(Some(error.to_string()))),
+    }
     if let Some(image) = image {
         findings.push(decide::worker_image(engine.image_exists(image).await, image));
     }

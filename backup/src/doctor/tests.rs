@@ -40,6 +40,7 @@ impl Patient {
         let options = DoctorOptions {
             location: Some(&self.location()),
             settings: &self.settings,
+            keys: &KeyRing::default(),
             engine_host: Some("/nonexistent/engine.sock"),
             worker_image: None,
             cache: Some(&cache),
@@ -183,4 +184,16 @@ fn little_space_and_few_files_are_warned_of() {
     assert_eq!(decide::open_files(Some(1024)).status, Status::Ok);
     assert_eq!(decide::open_files(Some(256)).status, Status::Warn);
     assert_eq!(decide::openat2(false).status, Status::Note);
+}
+
+#[test]
+fn a_short_stop_timeout_and_a_missing_guard_are_warned_of() {
+    assert_eq!(decide::grace(Some(10)).status, Status::Warn);
+    assert_eq!(decide::grace(Some(60)).status, Status::Ok);
+    assert_eq!(decide::grace(None).status, Status::Ok);
+    assert_eq!(decide::guard(None).status, Status::Ok);
+    assert_eq!(
+        decide::guard(Some("the socket lies in this container".to_owned())).status,
+        Status::Warn
+    );
 }

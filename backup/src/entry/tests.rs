@@ -31,6 +31,18 @@ fn parse_all(bytes: &[u8]) -> Entry {
 }
 
 #[test]
+fn entries_read_back_from_their_lines() {
+    let long: Vec<_> = (0..700_u32)
+        .map(|number| Extent::Chunk(ChunkId([u8::try_from(number % 251).unwrap(); 16])))
+        .collect();
+    let entries = [file(b"a", long, 700), file(b"b", Vec::new(), 0)];
+    let lines: Vec<u8> = entries.iter().flat_map(lines_of).collect();
+    assert_eq!(parse_entries(&lines).unwrap(), entries);
+    assert!(parse_entries(b"{\"more\":[\"x\"]}\n").is_err());
+    assert!(parse_entries(&lines[..lines.len() - 9]).is_err());
+}
+
+#[test]
 fn an_entry_with_every_field_reads_back_equal() {
     let mut entry =
         file(b"caf\xe9/x", vec![Extent::Chunk(ChunkId([7; 16])), Extent::Hole(4096)], 5000);

@@ -13,7 +13,7 @@ fn pack(name: u8, chunks: &[u8]) -> IndexedPack {
         frames: vec![FramePlace { start: 0, stored: 100, content: 1024 }],
         chunks: places.collect(),
     };
-    IndexedPack { id: PackId(ChunkId([name; 16])), bytes: 1000, index }
+    IndexedPack { id: PackId(ChunkId([name; 16])), bytes: 1000, index, sealed_by: None }
 }
 
 #[test]

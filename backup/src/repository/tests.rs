@@ -5,12 +5,16 @@ use chores_common::object::{Location, ObjectStore, S3Settings};
 
 use super::*;
 use crate::chunk::ChunkId;
+use crate::keys::identity::Identities;
+use crate::keys::key_file::KeyFile;
 use crate::snapshot::{Stats, TreeRoot};
 
 /// A repository in a directory of its own, and the runtime that drives its store.
 pub(crate) struct TestRepository {
     pub(crate) temp: tempfile::TempDir,
     pub(crate) repository: Repository,
+    /// Reads an encrypted one.
+    pub(crate) identities: Identities,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -20,7 +24,29 @@ impl TestRepository {
         let runtime = runtime();
         let repository =
             Repository::init(store(&temp.path().join("repo"), &runtime), now()).unwrap();
-        Self { temp, repository, runtime }
+        Self { temp, repository, identities: Identities::default(), runtime }
+    }
+
+    /// An encrypted one, as a machine opens it that only writes.
+    pub(crate) fn encrypted() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        let runtime = runtime();
+        let identities = Identities::generate();
+        let recipients: Vec<_> = identities.public().collect();
+        let store = store(&temp.path().join("repo"), &runtime);
+        let keep = Box::new(|_: &KeyFile| Ok(()));
+        let repository = Repository::init_encrypted(store, now(), &recipients, None, keep).unwrap();
+        Self { temp, repository, identities, runtime }
+    }
+
+    /// The same repository as a machine opens it that reads and writes.
+    pub(crate) fn readable(&self) -> Repository {
+        let ring = KeyRing { identities: self.identities.clone(), ..self.repository.ring() };
+        self.open_with(ring).unwrap()
+    }
+
+    pub(crate) fn open_with(&self, ring: KeyRing) -> Result<Repository, RepositoryError> {
+        Repository::open_with(store(&self.path(), &self.runtime), ring)
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -38,7 +64,7 @@ impl TestRepository {
     }
 
     /// Writes `repo.json` anew after `change`, with a right checksum.
-    fn change_format(&self, change: impl FnOnce(&mut FormatFile)) {
+    pub(super) fn change_format(&self, change: impl FnOnce(&mut FormatFile)) {
         let path = self.path().join(FORMAT_KEY);
         let mut format: FormatFile = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         change(&mut format);
@@ -63,14 +89,16 @@ fn now() -> jiff::Timestamp {
 
 pub(crate) fn snapshot(name: &str, time: &str) -> Snapshot {
     Snapshot {
-        version: crate::snapshot::VERSION,
+        version: crate::snapshot::version_with(&[], false),
         name: name.to_owned(),
         time: time.parse().unwrap(),
         host: "host".to_owned(),
         tags: BTreeMap::new(),
         state: State::Complete,
+        suspicious: false,
         sources: Vec::new(),
         container: None,
+        dumps: Vec::new(),
         tree: TreeRoot { root: ChunkId([7; 16]), depth: 0, entries: 1 },
         stats: Stats::default(),
         warning_count: 0,
@@ -179,7 +207,7 @@ fn marked_packs_are_read_and_marks_of_other_versions_refused() {
 
     fs::write(marks.join("b.json"), mark(2, id)).unwrap();
     let error = test.repository.marked_packs().unwrap_err();
-    assert!(matches!(error, RepositoryError::MarkVersion(_, 2)), "{error}");
+    assert!(matches!(error, RepositoryError::Mark(_, MarkError::Version(2))), "{error}");
     for bad in [mark(1, "../x"), "[]".to_owned(), String::new()] {
         fs::write(marks.join("b.json"), bad).unwrap();
         assert!(matches!(test.repository.marked_packs().unwrap_err(), RepositoryError::Mark(..)));

@@ -8,7 +8,7 @@ fn key() -> DedupKey {
 #[test]
 fn a_sealed_document_opens_under_its_own_name_only() {
     let document = snapshot("a", "2026-11-22T19:45:12Z");
-    let (name, bytes) = document.seal(&key()).unwrap();
+    let (name, bytes) = document.seal(&key(), false).unwrap();
     assert_eq!(name.time, "20261122T194512Z");
     assert_eq!(SnapshotName::from_key(&name.key()), Some(name.clone()));
     assert_eq!(Snapshot::open(&name, &bytes, &key()).unwrap(), document);
@@ -18,7 +18,7 @@ fn a_sealed_document_opens_under_its_own_name_only() {
 
 #[test]
 fn every_flipped_byte_and_every_cut_shows() {
-    let (name, bytes) = snapshot("a", "2026-11-22T19:45:12Z").seal(&key()).unwrap();
+    let (name, bytes) = snapshot("a", "2026-11-22T19:45:12Z").seal(&key(), false).unwrap();
     for at in 0..bytes.len() {
         let mut flipped = bytes.clone();
         flipped[at] ^= 1;
@@ -29,10 +29,10 @@ fn every_flipped_byte_and_every_cut_shows() {
 
 #[test]
 fn a_later_version_is_named_even_with_unknown_fields() {
-    let bytes = b"{\"version\": 2, \"news\": true}";
+    let bytes = b"{\"version\": 3, \"news\": true}";
     let id = SnapshotId(key().id_of(bytes));
-    let name = SnapshotName { id, time: String::new() };
-    assert!(matches!(Snapshot::open(&name, bytes, &key()), Err(SnapshotError::Version(2))));
+    let name = SnapshotName { id, time: String::new(), sealed: false };
+    assert!(matches!(Snapshot::open(&name, bytes, &key()), Err(SnapshotError::Version(3))));
 }
 
 #[test]
@@ -54,5 +54,48 @@ fn other_objects_are_no_snapshots() {
         "snapshots/a-b.json.tmp",
     ] {
         assert_eq!(SnapshotName::from_key(key), None, "{key}");
+    }
+}
+
+fn dump() -> DumpRecord {
+    DumpRecord {
+        kind: DumpKind::Postgres,
+        path: "/dump/shopdb".to_owned(),
+        server: "PostgreSQL 15.14".to_owned(),
+        container: None,
+        databases: vec!["shop".to_owned()],
+        files: vec![DumpFile {
+            name: "shop.pgdump".to_owned(),
+            role: DumpRole::Database,
+            database: Some("shop".to_owned()),
+            bytes: 12,
+        }],
+        proof: DumpProof { exit_code: Some(0), marker: true, trailer: None },
+    }
+}
+
+#[test]
+fn a_document_has_the_lowest_version_that_understands_it() {
+    let plain = snapshot("a", "2026-11-22T19:45:12Z");
+    assert_eq!(plain.version, 1);
+    let (_, bytes) = plain.seal(&key(), false).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(!text.contains("dumps") && !text.contains("suspicious"), "{text}");
+    let doubtful = Snapshot { version: 2, suspicious: true, ..plain.clone() };
+    let (name, bytes) = doubtful.seal(&key(), false).unwrap();
+    assert_eq!(Snapshot::open(&name, &bytes, &key()).unwrap(), doubtful);
+    let (name, bytes) = Snapshot { version: 1, ..doubtful }.seal(&key(), false).unwrap();
+    assert!(matches!(Snapshot::open(&name, &bytes, &key()), Err(SnapshotError::Fields(1))));
+    let dumps = vec![dump()];
+    let document = Snapshot { version: version_with(&dumps, false), dumps, ..plain.clone() };
+    assert_eq!(document.version, 2);
+    let (name, bytes) = document.seal(&key(), false).unwrap();
+    assert_eq!(Snapshot::open(&name, &bytes, &key()).unwrap(), document);
+    for (version, wrong) in
+        [(1, Snapshot { version: 1, ..document }), (2, Snapshot { version: 2, ..plain })]
+    {
+        let (name, bytes) = wrong.seal(&key(), false).unwrap();
+        let opened = Snapshot::open(&name, &bytes, &key());
+        assert!(matches!(opened, Err(SnapshotError::Fields(found)) if found == version));
     }
 }

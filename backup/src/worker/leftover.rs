@@ -9,10 +9,17 @@ use chores_common::engine::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::spec::{PARENT_LABEL, WORKER_LABEL};
+use super::spec::WORKER_LABEL;
+use crate::quiesce::GUARD_LABEL;
 
 #[cfg(test)]
 mod tests;
+
+/// Label with the process that attends a worker or a drill.
+pub(crate) const PARENT_LABEL: &str = "chores.backup.parent";
+
+/// Label of everything that a drill makes, `1`.
+pub(crate) const DRILL_LABEL: &str = "chores.backup.drill";
 
 /// Field of `/proc/PID/stat` behind the program's name that has the start time, counted from 0
 /// (proc_pid_stat(5): field 22, where the name is field 2).
@@ -85,9 +92,52 @@ impl Parent {
     }
 }
 
-/// Removes ended workers of dead parents.
+/// Removes everything of drills whose parent is gone, running or not: nobody looks at it any more.
+pub(super) async fn clear_drills(engine: &Engine, ours: &Parent) -> Result<(), EngineError> {
+    let label = format!("{DRILL_LABEL}=1");
+    let filter = ContainerFilter { labels: vec![label.clone()], all: true };
+    for container in engine.list_containers(&filter).await? {
+        if is_orphan(engine, ours, container.labels.get(PARENT_LABEL)).await? {
+            engine.remove(&container.id, true).await?;
+            tracing::info!("removed the container {} of a killed drill or restore", container.name);
+        }
+    }
+    for volume in engine.list_volumes(&[label]).await? {
+        if is_orphan(engine, ours, volume.labels.get(PARENT_LABEL)).await? {
+            match engine.remove_volume(&volume.name).await {
+                Ok(()) => tracing::info!("removed the volume {} of a killed drill", volume.name),
+                // Its worker is still at it: next time.
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the parent that a label names is surely gone.
+async fn is_orphan(
+    engine: &Engine,
+    ours: &Parent,
+    label: Option<&String>,
+) -> Result<bool, EngineError> {
+    let Some(parent) = label.and_then(|label| Parent::from_label(label)) else { return Ok(false) };
+    let runs = runs(engine, parent.container.as_deref()).await?;
+    Ok(parent.fate(ours, runs, start_of) == Fate::Gone)
+}
+
+/// Removes ended workers and guards of dead parents.
 pub(super) async fn clear(engine: &Engine, ours: &Parent) -> Result<(), EngineError> {
-    let filter = ContainerFilter { labels: vec![format!("{WORKER_LABEL}=1")], all: true };
+    clear_labelled(engine, ours, WORKER_LABEL, "worker").await?;
+    clear_labelled(engine, ours, GUARD_LABEL, "guard").await
+}
+
+async fn clear_labelled(
+    engine: &Engine,
+    ours: &Parent,
+    label: &str,
+    noun: &str,
+) -> Result<(), EngineError> {
+    let filter = ContainerFilter { labels: vec![format!("{label}=1")], all: true };
     for worker in engine.list_containers(&filter).await? {
         let parent = worker.labels.get(PARENT_LABEL).and_then(|label| Parent::from_label(label));
         let fate = match &parent {
@@ -99,12 +149,15 @@ pub(super) async fn clear(engine: &Engine, ours: &Parent) -> Result<(), EngineEr
         match (fate, worker.state) {
             (Fate::Alive, _) => {}
             (Fate::Gone, ContainerState::NotRunning) => {
-                engine.remove(&worker.id, false).await?;
-                tracing::info!("removed the worker {} of a killed run", worker.name);
+                // One that the engine is about to start again stays for the next run.
+                match engine.remove(&worker.id, false).await {
+                    Ok(()) => tracing::info!("removed the {noun} {} of a killed run", worker.name),
+                    Err(error) => tracing::warn!("{error}"),
+                }
             }
             (Fate::Gone, ContainerState::Running | ContainerState::Paused) => {
                 tracing::warn!(
-                    "the worker {} of a killed run still works; it is left alone",
+                    "the {noun} {} of a killed run still works; it is left alone",
                     worker.name
                 );
             }

@@ -1,14 +1,15 @@
 //! What a worker backs up, and how it is told what that is (pure).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use chores_common::engine::{Container, Mount, MountKind, Volume};
 use serde::{Deserialize, Serialize};
 
+use crate::entry::EntryError;
 use crate::mounts::is_system_point;
-use crate::snapshot::{Source, SourceContainer, SourceVolume};
+use crate::snapshot::{Source, SourceContainer, SourceVolume, StoredDump};
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ mod tests;
 /// Environment variable in which a worker finds its [`SourceInfo`] as JSON:
 /// `{"host": "web1", "sources": [{"path": "/data", "volume": {"kind": "volume", "name": "n", …}}],
 /// "container": {"name": …, "id": …, "image": …, "image_id": …}}`, with the fields of the snapshot
-/// document; `container` may be absent.
+/// document; `container` may be absent. `dumps` are those that the parent has stored for this snapshot.
 pub const SOURCE_VARIABLE: &str = "BACKUP_SOURCE_JSON";
 
 /// Longest text for [`SOURCE_VARIABLE`] in bytes. The kernel takes strings of 128 KiB at most
@@ -37,6 +38,22 @@ pub struct SourceInfo {
     /// The container whose volumes they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<SourceContainer>,
+    /// Who else writes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub users: Vec<SourceUsers>,
+    /// Dumps in the repository that the snapshot is to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dumps: Vec<StoredDump>,
+}
+
+/// Running containers that may write a source, and do not hold still.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceUsers {
+    /// The source.
+    pub path: String,
+    /// Names of the containers.
+    pub containers: Vec<String>,
 }
 
 /// A text that describes no sources, or sources that no text can describe.
@@ -45,6 +62,9 @@ pub enum SourceInfoError {
     /// Too long, both ways.
     #[error("the description of the sources is longer than {SOURCE_TEXT_BYTES_MAX} bytes")]
     TooLong,
+    /// What is in a dump cannot be told.
+    #[error("what is in a dump cannot be told to a worker")]
+    Dump(#[source] EntryError),
     /// Not what a parent of this version writes.
     #[error(
         "{SOURCE_VARIABLE} does not describe sources: is the worker's image of another version?"
@@ -75,6 +95,13 @@ impl SourceInfo {
     pub fn source_at(&self, path: &str) -> Source {
         let known = self.sources.iter().find(|source| source.path == path);
         known.cloned().unwrap_or_else(|| Source { path: path.to_owned(), volume: None })
+    }
+
+    /// Names of the running containers that may write the source at this path.
+    #[must_use]
+    pub fn users_of(&self, path: &str) -> &[String] {
+        let users = self.users.iter().find(|users| users.path == path);
+        users.map_or(&[], |users| users.containers.as_slice())
     }
 
     /// What a snapshot of them is called by default: as the container, or as the volumes.
@@ -140,7 +167,7 @@ pub(super) fn of_container(container: &Container, volumes: &BTreeMap<String, Vol
         image_id: container.image_id.clone(),
     };
     Sources {
-        info: SourceInfo { host: String::new(), sources, container: Some(origin.clone()) },
+        info: SourceInfo { sources, container: Some(origin.clone()), ..SourceInfo::default() },
         container: Some(origin),
         volumes: Vec::new(),
         taken: container.mounts.iter().map(|mount| mount.destination.clone()).collect(),
@@ -156,12 +183,48 @@ pub(super) fn of_volumes(volumes: &[Volume]) -> Sources {
         volume: Some(recorded_volume(volume)),
     });
     Sources {
-        info: SourceInfo { host: String::new(), sources: sources.collect(), container: None },
+        info: SourceInfo { sources: sources.collect(), ..SourceInfo::default() },
         container: None,
         volumes: volumes.iter().map(|volume| (volume.name.clone(), place(volume))).collect(),
         taken: volumes.iter().map(place).collect(),
         notes: volumes.iter().filter_map(note_of_secrets).collect(),
     }
+}
+
+/// Who of `others` writes the sources: a container that runs, is not paused, and has the volume or path mounted
+/// writable. `still` are ids of those that hold still.
+pub(super) fn users(
+    sources: &[Source],
+    others: &[Container],
+    still: &BTreeSet<String>,
+) -> Vec<SourceUsers> {
+    let writes = |container: &Container, volume: &SourceVolume| {
+        container.running
+            && !container.paused
+            && !still.contains(&container.id)
+            && container.mounts.iter().any(|mount| {
+                let path = Path::new(&volume.name);
+                mount.read_write
+                    && match mount.kind {
+                        MountKind::Volume => {
+                            volume.kind == "volume" && mount.name.as_ref() == Some(&volume.name)
+                        }
+                        MountKind::Bind => {
+                            volume.kind == "bind"
+                                && (mount.source.starts_with(path)
+                                    || path.starts_with(&mount.source))
+                        }
+                        MountKind::Tmpfs | MountKind::Other => false,
+                    }
+            })
+    };
+    let users = sources.iter().filter_map(|source| {
+        let volume = source.volume.as_ref()?;
+        let writers = others.iter().filter(|other| writes(other, volume));
+        let containers: Vec<_> = writers.map(|writer| writer.name.clone()).collect();
+        (!containers.is_empty()).then(|| SourceUsers { path: source.path.clone(), containers })
+    });
+    users.collect()
 }
 
 /// Why a mount is not backed up, if it is not.

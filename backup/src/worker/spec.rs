@@ -26,8 +26,10 @@ use std::path::{Path, PathBuf};
 
 use chores_common::engine::{ContainerSpec, MountSource, MountSpec, PutFile, VolumesFrom};
 use chores_common::object::{Location, S3Settings};
+use chores_common::secret::Secret;
 use zeroize::Zeroizing;
 
+use super::leftover::PARENT_LABEL;
 use super::place::Place;
 use super::source::{SOURCE_VARIABLE, SourceInfo, SourceInfoError, Sources};
 
@@ -45,9 +47,6 @@ pub(super) const WORKER_LABEL: &str = "chores.backup.worker";
 
 /// Label with the run's id.
 const RUN_LABEL: &str = "chores.backup.run";
-
-/// Label with the process that attends the worker, see [`super::leftover`].
-pub(super) const PARENT_LABEL: &str = "chores.backup.parent";
 
 /// The program in our images.
 pub(super) const PROGRAM: &str = "/backup";
@@ -85,6 +84,8 @@ pub(super) struct Stage {
     pub(super) network: Option<String>,
     /// Bytes of memory.
     pub(super) memory_bytes_max: Option<u64>,
+    /// What opens an encrypted repository.
+    pub(super) keys: WorkerKeys,
 }
 
 impl Stage {
@@ -92,6 +93,15 @@ impl Stage {
     pub(super) fn program(&self) -> &Path {
         Path::new(self.entrypoint.as_deref().unwrap_or(PROGRAM))
     }
+}
+
+/// What opens an encrypted repository in a worker: the texts of the files. Empty for a clear one.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerKeys {
+    /// The key file.
+    pub key_file: Option<Secret>,
+    /// The identity file.
+    pub identity: Option<Secret>,
 }
 
 /// A directory of caches as a worker reaches it.
@@ -175,7 +185,7 @@ pub(super) fn backup(
     args: Vec<String>,
 ) -> Result<Prepared, SourceInfoError> {
     let layout = Layout::clear_of(&sources.taken);
-    let info = SourceInfo { host: host.to_owned(), ..sources.info.clone() };
+    let mut info = SourceInfo { host: host.to_owned(), ..sources.info.clone() };
     let mut capabilities: Vec<String> = BACKUP_CAPABILITIES.map(str::to_owned).to_vec();
     let has_foreign_cache = stage.cache.as_ref().is_some_and(|cache| cache.is_foreign);
     if has_foreign_cache
@@ -184,6 +194,15 @@ pub(super) fn backup(
         capabilities.push(FOREIGN_DIRECTORY_CAPABILITY.to_owned());
     }
     let mut prepared = common(stage, &layout, false);
+    if stage.keys.key_file.is_some() {
+        // It could not read back what its parent has stored.
+        for (number, dump) in info.dumps.iter_mut().enumerate() {
+            let name = format!("dump-{number}");
+            let content = Zeroizing::new(dump.lines().map_err(SourceInfoError::Dump)?);
+            dump.entries_file = Some(layout.secrets.join(&name));
+            prepared.secrets.push(PutFile { path: name.into(), mode: SECRET_MODE, content });
+        }
+    }
     let spec = &mut prepared.spec;
     spec.capabilities = capabilities;
     spec.env.push(format!("{SOURCE_VARIABLE}={}", info.to_env_text()?));
@@ -264,7 +283,8 @@ fn common(stage: &Stage, layout: &Layout, repository_read_only: bool) -> Prepare
         Repository::Directory { place, .. } => {
             mounts.push(mount(place, &layout.repository, repository_read_only));
             let path = inside(place, &layout.repository);
-            cache = Some(path.join(CACHE_IN_REPOSITORY));
+            // Beside an encrypted one, who has the key file of another machine could open it.
+            cache = stage.keys.key_file.is_none().then(|| path.join(CACHE_IN_REPOSITORY));
             command.push(path.display().to_string());
         }
         Repository::S3 { url, settings, trust } => {
@@ -275,7 +295,7 @@ fn common(stage: &Stage, layout: &Layout, repository_read_only: bool) -> Prepare
             env.extend(settings.region.iter().map(|region| format!("AWS_REGION={region}")));
             env.extend(settings.access_key.iter().map(|key| format!("AWS_ACCESS_KEY_ID={key}")));
             env.extend(settings.path_style.map(|set| format!("{PATH_STYLE_VARIABLE}={set}")));
-            let secret = |secret: &Option<chores_common::secret::Secret>| {
+            let secret = |secret: &Option<Secret>| {
                 secret.as_ref().map(|secret| secret.expose().as_bytes().to_vec())
             };
             for (variable, name, content) in [
@@ -292,6 +312,18 @@ fn common(stage: &Stage, layout: &Layout, repository_read_only: bool) -> Prepare
                 });
             }
         }
+    }
+    for (variable, name, content) in [
+        ("BACKUP_KEY_FILE", "key-file", &stage.keys.key_file),
+        ("BACKUP_IDENTITY_FILE", "identity", &stage.keys.identity),
+    ] {
+        let Some(content) = content else { continue };
+        env.push(format!("{variable}={}", layout.secrets.join(name).display()));
+        secrets.push(PutFile {
+            path: name.into(),
+            mode: SECRET_MODE,
+            content: Zeroizing::new(content.expose().as_bytes().to_vec()),
+        });
     }
     if let Some(Cache { place, .. }) = &stage.cache {
         mounts.push(mount(place, &layout.cache, repository_read_only));

@@ -75,7 +75,9 @@ impl Scene {
             cache_dir: None,
             cache_dir_default: None,
             network: None,
+            keys: WorkerKeys::default(),
             memory_bytes_max: Some(64 << 20),
+            dumps: Vec::new(),
         }
     }
 

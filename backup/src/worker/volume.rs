@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chores_common::engine::{
-    Container, ContainerFilter, Engine, EngineError, EngineErrorKind, MountKind, NewVolume,
+    Container, ContainerFilter, Engine, EngineError, EngineErrorKind, Mount, MountKind, NewVolume,
 };
 
 use super::WorkerError;
@@ -14,20 +14,48 @@ mod tests;
 
 /// Refuses a volume that running containers use.
 pub(super) async fn refuse_used(engine: &Engine, volume: &str) -> Result<(), WorkerError> {
-    let mut users = Vec::new();
-    for listed in engine.list_containers(&ContainerFilter::default()).await? {
-        match engine.inspect_container(&listed.id).await {
-            Ok(container) if uses(&container, volume) => users.push(container.name),
-            Ok(_) => {}
-            // It ended since it was listed.
-            Err(error) if error.kind() == EngineErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let users = users(engine, |container| uses(container, volume)).await?;
     if users.is_empty() {
         return Ok(());
     }
     Err(WorkerError::InUse { volume: volume.to_owned(), containers: users.join(", ") })
+}
+
+/// Refuses what running containers other than `but`, an id, have mounted too.
+pub(super) async fn refuse_sharers(
+    engine: &Engine,
+    mount: &Mount,
+    but: &str,
+) -> Result<(), WorkerError> {
+    let shares = |container: &Container| {
+        container.running
+            && container.id != but
+            && container.mounts.iter().any(|other| other.source == mount.source)
+    };
+    let users = users(engine, shares).await?;
+    if users.is_empty() {
+        return Ok(());
+    }
+    let place = mount.name.clone().unwrap_or_else(|| mount.source.display().to_string());
+    Err(WorkerError::Shared { place, containers: users.join(", ") })
+}
+
+/// Names of the containers of which `is_one` is true.
+async fn users(
+    engine: &Engine,
+    is_one: impl Fn(&Container) -> bool,
+) -> Result<Vec<String>, EngineError> {
+    let mut users = Vec::new();
+    for listed in engine.list_containers(&ContainerFilter::default()).await? {
+        match engine.inspect_container(&listed.id).await {
+            Ok(container) if is_one(&container) => users.push(container.name),
+            Ok(_) => {}
+            // It ended since it was listed.
+            Err(error) if error.kind() == EngineErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(users)
 }
 
 fn uses(container: &Container, volume: &str) -> bool {

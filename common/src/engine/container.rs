@@ -1,15 +1,17 @@
 //! Containers: what they are, and their life from creation to removal.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::body_full;
 use bollard::errors::Error as BollardError;
-use bollard::models::{ContainerInspectResponse, ContainerSummary, MountPoint};
+use bollard::models::{ContainerInspectResponse, ContainerSummary, HealthStatusEnum, MountPoint};
 use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, RemoveContainerOptions,
-    StartContainerOptions, StopContainerOptions, UploadToContainerOptions, WaitContainerOptions,
+    CreateContainerOptions, InspectContainerOptions, KillContainerOptions, ListContainersOptions,
+    RemoveContainerOptions, StartContainerOptions, StopContainerOptions, UploadToContainerOptions,
+    WaitContainerOptions,
 };
 use futures_util::StreamExt;
 
@@ -39,6 +41,8 @@ pub struct Container {
     pub running: bool,
     /// Its processes are frozen.
     pub paused: bool,
+    /// Program and arguments of its first process.
+    pub command: Vec<String>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// Its environment in order, `NAME=value`.
@@ -47,10 +51,14 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Names of the networks it is in, sorted.
     pub networks: Vec<String>,
+    /// Its addresses in them, sorted, while it runs.
+    pub addresses: Vec<IpAddr>,
     /// Its state in the engine's own word: `created`, `running`, `exited`, `dead`…
     pub status: String,
     /// It ended, and its restart policy is about to start it again.
     pub restarting: bool,
+    /// What its health check says, where it has one.
+    pub health: Option<Health>,
     /// Its first process on the host, while it runs.
     pub pid: Option<i64>,
     /// When its last run began, in RFC 3339 as the engine writes it; `None` before the first one.
@@ -69,6 +77,20 @@ pub struct Container {
     pub user: String,
     /// How its processes are confined by the engine, beside what the runtime does.
     pub isolation: Isolation,
+    /// Seconds between the request to end and the kill (`--stop-timeout`); negative: for ever. `None` where the
+    /// engine's default counts.
+    pub stop_timeout: Option<i64>,
+}
+
+/// What a health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It has not succeeded yet, and has not failed often enough.
+    Starting,
+    /// It succeeded.
+    Healthy,
+    /// It failed too often.
+    Unhealthy,
 }
 
 /// Parts of a container's confinement that the engine tells.
@@ -241,6 +263,31 @@ impl Engine {
         answer.map_err(|error| request.failed(&error))
     }
 
+    /// Freezes the processes of a container that runs. What does not run, or is frozen, is a
+    /// [`EngineErrorKind::Conflict`] with most engines.
+    pub async fn pause(&self, name: &str) -> Result<(), EngineError> {
+        let request = Request::new("pause", "container", name);
+        let answer = self.docker.pause_container(request.checked_name()?).await;
+        answer.map_err(|error| request.failed(&error))
+    }
+
+    /// Lets the processes of a frozen container go on. What is not frozen is an error, of a kind that depends on
+    /// the engine.
+    pub async fn unpause(&self, name: &str) -> Result<(), EngineError> {
+        let request = Request::new("unpause", "container", name);
+        let answer = self.docker.unpause_container(request.checked_name()?).await;
+        answer.map_err(|error| request.failed(&error))
+    }
+
+    /// Sends a signal, such as `USR1`, to the first process of a running container. One that does not run is an
+    /// [`EngineErrorKind::Conflict`].
+    pub async fn kill(&self, name: &str, signal: &str) -> Result<(), EngineError> {
+        let request = Request::new("signal", "container", name);
+        let options = KillContainerOptions { signal: signal.to_owned() };
+        let answer = self.docker.kill_container(request.checked_name()?, Some(options)).await;
+        answer.map_err(|error| request.failed(&error))
+    }
+
     /// Waits until the container does not run, and returns its exit code (128 + signal for a
     /// killed process). Waits as long as it takes; the caller bounds it.
     pub async fn wait(&self, name: &str) -> Result<i64, EngineError> {
@@ -289,7 +336,14 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
     let host_config = answer.host_config.unwrap_or_default();
     let log_config = host_config.log_config.unwrap_or_default();
     let networks = answer.network_settings.and_then(|settings| settings.networks);
-    let mut networks: Vec<String> = networks.unwrap_or_default().into_keys().collect();
+    let networks = networks.unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = networks
+        .values()
+        .flat_map(|endpoint| [&endpoint.ip_address, &endpoint.global_ipv6_address])
+        .filter_map(|address| address.as_deref()?.parse().ok())
+        .collect();
+    addresses.sort_unstable();
+    let mut networks: Vec<String> = networks.into_keys().collect();
     networks.sort_unstable();
     let mut mounts: Vec<Mount> = answer.mounts.unwrap_or_default().into_iter().map(mount).collect();
     mounts.sort_by(|left, right| left.destination.cmp(&right.destination));
@@ -300,12 +354,15 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
         image_ref: config.image.unwrap_or_default(),
         running: state.running.unwrap_or(false),
         paused: state.paused.unwrap_or(false),
+        command: answer.path.into_iter().chain(answer.args.unwrap_or_default()).collect(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         env: config.env.unwrap_or_default(),
         mounts,
         networks,
+        addresses,
         status: state.status.map(|status| status.to_string()).unwrap_or_default(),
         restarting: state.restarting.unwrap_or(false),
+        health: state.health.and_then(|health| health.status).and_then(health),
         pid: state.pid.filter(|pid| *pid > 0),
         started_at: moment(state.started_at),
         finished_at: moment(state.finished_at),
@@ -323,6 +380,16 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
             apparmor: answer.app_armor_profile.filter(|name| !name.is_empty()),
             selinux: answer.process_label.filter(|label| !label.is_empty()),
         },
+        stop_timeout: config.stop_timeout,
+    }
+}
+
+fn health(status: HealthStatusEnum) -> Option<Health> {
+    match status {
+        HealthStatusEnum::STARTING => Some(Health::Starting),
+        HealthStatusEnum::HEALTHY => Some(Health::Healthy),
+        HealthStatusEnum::UNHEALTHY => Some(Health::Unhealthy),
+        HealthStatusEnum::EMPTY | HealthStatusEnum::NONE => None,
     }
 }
 

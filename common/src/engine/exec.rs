@@ -165,12 +165,14 @@ impl Frames {
         }
         while self.left == 0 {
             let Some(header) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Ok(None) };
-            let [stream, _, _, _, length @ ..] = *header;
-            self.source = match stream {
-                0 | 1 => LogSource::Stdout,
-                2 => LogSource::Stderr,
+            let [stream, zeros @ .., _, _, _, _] = *header;
+            let [.., a, b, c, d] = *header;
+            self.source = match (stream, zeros) {
+                (0 | 1, [0, 0, 0]) => LogSource::Stdout,
+                (2, [0, 0, 0]) => LogSource::Stderr,
                 _ => return Err("it is not framed as it must be"),
             };
+            let length = [a, b, c, d];
             self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
             self.buffer.advance(HEADER_BYTES);
         }

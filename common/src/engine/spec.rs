@@ -6,6 +6,7 @@ use std::path::{Component, PathBuf};
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount as BollardMount, MountType,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use zeroize::Zeroizing;
 
@@ -46,6 +47,12 @@ pub struct ContainerSpec {
     pub memory_bytes_max: Option<u64>,
     /// Where its output goes, with the driver's own defaults; the engine's default when absent.
     pub log_driver: Option<String>,
+    /// It has a standard input, which ends with the first client that attaches to it
+    /// ([`Engine::attach_input`](super::Engine::attach_input)).
+    pub has_input: bool,
+    /// Started again by the engine, so many times at most, after an end with another status than 0 and after a
+    /// restart of the engine itself.
+    pub restarts_max: u32,
 }
 
 /// One mount of a container to be created.
@@ -102,6 +109,9 @@ pub(super) fn body(spec: &ContainerSpec) -> ContainerCreateBody {
         env: given(&spec.env),
         labels: Some(spec.labels.clone().into_iter().collect()),
         user: spec.user.clone(),
+        open_stdin: Some(spec.has_input),
+        attach_stdin: Some(spec.has_input),
+        stdin_once: Some(spec.has_input),
         host_config: Some(host_config(spec)),
         ..Default::default()
     }
@@ -123,6 +133,10 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         readonly_rootfs: Some(spec.read_only_root),
         memory,
         memory_swap: memory,
+        restart_policy: (spec.restarts_max > 0).then(|| RestartPolicy {
+            name: Some(RestartPolicyNameEnum::ON_FAILURE),
+            maximum_retry_count: Some(i64::from(spec.restarts_max)),
+        }),
         log_config: spec
             .log_driver
             .clone()

@@ -513,7 +513,15 @@ impl Follower {
 
     fn tell_corrupt(&mut self) {
         let reason = GapReason::Corrupt;
-        let gap = Gap { reason, from: None, to: None, bytes: None, lines: None, exact: false };
+        let gap = Gap {
+            from_byte: None,
+            reason,
+            from: None,
+            to: None,
+            bytes: None,
+            lines: None,
+            exact: false,
+        };
         self.control(Stream::Stdout, &Control::Gap(gap));
     }
 
@@ -816,7 +824,15 @@ impl Follower {
         let is_complete = self.tracker.has_ended() || is_drained || is_unused;
         if !is_complete {
             let (from, reason) = (self.tracker.newest_ts(), GapReason::Removed);
-            let gap = Gap { reason, from, to: None, bytes: None, lines: None, exact: false };
+            let gap = Gap {
+                from_byte: None,
+                reason,
+                from,
+                to: None,
+                bytes: None,
+                lines: None,
+                exact: false,
+            };
             self.control(Stream::Stdout, &Control::Gap(gap));
         }
         if !self.tracker.has_ended() {

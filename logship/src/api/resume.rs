@@ -197,7 +197,15 @@ impl Position {
         let from = if hole.exact { from } else { from.min(hole.from.or(from)) };
         let exact = hole.exact && from.is_some();
         let reason = GapReason::Rotated;
-        Some(Control::Gap(Gap { reason, from, to, bytes: None, lines: None, exact }))
+        Some(Control::Gap(Gap {
+            from_byte: None,
+            reason,
+            from,
+            to,
+            bytes: None,
+            lines: None,
+            exact,
+        }))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use chores_common::object::{
@@ -83,10 +84,22 @@ pub enum Part {
         key: String,
         /// Its length in bytes.
         size: u64,
+        /// When it was written, by the clock of the store.
+        modified: SystemTime,
     },
 }
 
 impl Part {
+    /// When it was last written to; `None` when nobody can tell.
+    #[must_use]
+    pub fn modified(&self) -> Option<SystemTime> {
+        match self {
+            Self::Input => None,
+            Self::File(path) => std::fs::metadata(path).and_then(|facts| facts.modified()).ok(),
+            Self::Object { modified, .. } => Some(*modified),
+        }
+    }
+
     /// Opens it.
     pub fn open(&self, runtime: &Handle) -> Result<ArchiveReader, PlaceError> {
         match self {
@@ -96,7 +109,7 @@ impl Part {
                     .map_err(|source| PlaceError::Path { path: path.clone(), source })?;
                 Ok(ArchiveReader::new(path.display().to_string(), file)?)
             }
-            Self::Object { store, key, size } => {
+            Self::Object { store, key, size, .. } => {
                 let place = format!("{}/{key}", store.location());
                 let object = ObjectReader {
                     store: store.clone(),
@@ -194,6 +207,7 @@ fn remote_parts(
             store: store.clone(),
             key: object.key,
             size: object.size,
+            modified: object.modified,
         });
         return Ok(objects.collect());
     }
@@ -204,7 +218,10 @@ fn remote_parts(
     }
     let store = open(parent)?;
     match runtime.block_on(store.head(name)) {
-        Ok(object) => Ok(vec![Part::Object { store, key: name.to_owned(), size: object.size }]),
+        Ok(object) => {
+            let (size, modified) = (object.size, object.modified);
+            Ok(vec![Part::Object { store, key: name.to_owned(), size, modified }])
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(PlaceError::Nothing(text.to_owned()))
         }

@@ -31,7 +31,8 @@ fn send(intake: &Intake, path: &str, lines: &[&str], gap: Option<Gap>) {
         builder.push(1_700_000_001_000_000_000, Flags::new(Stream::File).control(), &line);
     }
     let file = FileIdentity { device: 1, inode: 1, born: None };
-    let cursor = Cursor::File(FileCursor { file, offset: 1, proof: ContentProof::default() });
+    let cursor =
+        Cursor::File(FileCursor { shift: 0, file, offset: 1, proof: ContentProof::default() });
     let chunk = Chunk { source, block: builder.finish().unwrap(), cursor };
     intake.send_blocking(Message::Chunk(chunk)).unwrap();
 }
@@ -52,6 +53,7 @@ fn state(gap: Option<Gap>) -> tempfile::TempDir {
 
 fn gap(lines: Option<u64>) -> Gap {
     Gap {
+        from_byte: None,
         reason: GapReason::Rotated,
         from: Some(1_700_000_000_000_000_000),
         to: Some(1_700_000_001_000_000_000),

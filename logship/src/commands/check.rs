@@ -17,6 +17,8 @@ use crate::files::reach::is_outside;
 use crate::labels::LabelFault;
 use crate::plan::{Plan, Verdict};
 use crate::process::ProcessSettings;
+use crate::rotate::look;
+use crate::rotation::{Keep, Policy, Reopen};
 use crate::rule::{FilesRule, LineRule};
 use crate::source::Parse;
 
@@ -70,6 +72,12 @@ struct FilesRow {
     lines: LinesRow,
     /// What matches now.
     files: Vec<String>,
+    /// How they are rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate: Option<String>,
+    /// What of that will not be done, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notices: Vec<String>,
     /// Directories that cannot be read, and why.
     refused: Vec<String>,
 }
@@ -90,7 +98,6 @@ struct ContainerRow {
     #[serde(flatten)]
     lines: LinesRow,
     faults: Vec<String>,
-    notices: Vec<String>,
 }
 
 /// What happens to lines.
@@ -104,6 +111,8 @@ struct LinesRow {
     multiline: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     redact: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -120,14 +129,24 @@ fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
     let mut row = FilesRow {
         rule: rule.name.clone(),
         paths: rule.paths.clone(),
-        lines: LinesRow::new(*parse, process, fields, sinks.as_ref()),
+        lines: LinesRow::new(parse, process, fields, sinks.as_ref()),
         files: Vec::new(),
+        rotate: rule.rotate.as_ref().map(|wishes| wishes.policy().to_string()),
+        notices: rule.rotate.as_ref().map(|wishes| notices(&wishes.policy())).unwrap_or_default(),
         refused: Vec::new(),
     };
     if is_offline {
         return Ok(row);
     }
     let listing = patterns.list();
+    if rule.rotate.is_some() {
+        let directories = listing.directories.keys();
+        let read_only = directories.filter(|directory| look::is_read_only(directory));
+        row.notices.extend(read_only.map(|directory| {
+            let directory = directory.display();
+            format!("{directory} is mounted read-only: its files are shipped, and not rotated")
+        }));
+    }
     let mut refused = listing.refused;
     for (directory, names) in &listing.directories {
         let names = names.iter().map(|named| named.name.as_os_str());
@@ -147,18 +166,38 @@ fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
     Ok(row)
 }
 
+/// What of a policy has no effect by itself.
+fn notices(policy: &Policy) -> Vec<String> {
+    let mut notices = Vec::new();
+    if policy.size.is_none() && policy.every.is_none() {
+        notices.push(
+            "neither size nor every is set: files are rotated only as labels say, and when asked to"
+                .to_owned(),
+        );
+    }
+    if policy.reopen == Reopen::None && (policy.compress || policy.keep != Keep::default()) {
+        notices.push(
+            "reopen is none: while a writer has the file, what was shipped is taken from its beginning, and \
+             nothing is left to keep or compress"
+                .to_owned(),
+        );
+    }
+    notices
+}
+
 impl LinesRow {
     fn new(
-        parse: Parse,
+        parse: &Parse,
         process: &ProcessSettings,
         fields: &BTreeMap<String, String>,
         sinks: Option<&Vec<String>>,
     ) -> Self {
         Self {
             sinks: sinks.cloned(),
-            parse,
+            parse: parse.clone(),
             multiline: process.multiline.as_ref().map(|multiline| multiline.text.clone()),
             redact: process.redact.names().into_iter().map(str::to_owned).collect(),
+            level: process.level.as_ref().map(ToString::to_string),
             rate: process.rate.map(|rate| rate.to_string()),
             fields: fields.clone(),
         }
@@ -168,15 +207,14 @@ impl LinesRow {
     fn text(&self) -> String {
         let mut parts = Vec::new();
         parts.extend(self.sinks.as_ref().map(|sinks| format!("sinks={}", sinks.join(","))));
-        match self.parse {
-            Parse::None => {}
-            Parse::Json => parts.push("parse=json".to_owned()),
-            Parse::Logfmt => parts.push("parse=logfmt".to_owned()),
+        if self.parse != Parse::None {
+            parts.push(format!("parse={}", self.parse));
         }
         parts.extend(self.multiline.as_ref().map(|text| format!("multiline={text}")));
         if !self.redact.is_empty() {
             parts.push(format!("redact={}", self.redact.join(",")));
         }
+        parts.extend(self.level.as_ref().map(|level| format!("level={level}")));
         parts.extend(self.rate.as_ref().map(|rate| format!("rate={rate}")));
         let fields: Vec<_> =
             self.fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -233,10 +271,6 @@ fn row(
         Verdict::Disabled => Some("its label chores.logship.enable says no"),
         Verdict::NoRule => Some("no source takes it"),
     };
-    let texts = |is_notice: bool| {
-        let faults = plan.faults.iter().filter(|fault| fault.is_notice == is_notice);
-        faults.map(LabelFault::to_string).collect()
-    };
     ContainerRow {
         name: container.name.clone(),
         id: container.id.clone(),
@@ -246,13 +280,12 @@ fn row(
         driver: container.log.driver.clone(),
         path,
         lines: LinesRow::new(
-            plan.meta.parse,
+            &plan.meta.parse,
             &plan.process,
             &plan.meta.fields,
             plan.meta.sinks.as_ref(),
         ),
-        faults: texts(false),
-        notices: texts(true),
+        faults: plan.faults.iter().map(LabelFault::to_string).collect(),
         rule: plan.rule,
     }
 }
@@ -266,13 +299,19 @@ impl Report {
             }
             writeln!(out)?;
         }
-        for FilesRow { rule, paths, lines, files, refused } in &self.files {
+        for FilesRow { rule, paths, lines, files, rotate, notices, refused } in &self.files {
             writeln!(out, "files of {rule}: {}", joined(&[&paths.join(" "), &lines.text()]))?;
             for file in files.iter().take(FILES_TOLD_MAX) {
                 writeln!(out, "  {file}")?;
             }
             if let Some(others) = files.len().checked_sub(FILES_TOLD_MAX).filter(|n| *n > 0) {
                 writeln!(out, "  and {others} more")?;
+            }
+            if let Some(rotate) = rotate {
+                writeln!(out, "  rotated: {rotate}")?;
+            }
+            for notice in notices {
+                writeln!(out, "notice: {rule}: {notice}")?;
             }
             for refused in refused {
                 writeln!(out, "error: cannot read {refused}")?;
@@ -291,9 +330,6 @@ impl Report {
             }
             for fault in &row.faults {
                 writeln!(out, "error: container {name}: {fault}")?;
-            }
-            for notice in &row.notices {
-                writeln!(out, "notice: container {name}: {notice}")?;
             }
         }
         let faults: usize = self.containers.iter().map(|row| row.faults.len()).sum();

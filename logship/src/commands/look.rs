@@ -12,6 +12,7 @@ use crate::cli::{AuditArgs, DoctorArgs, HealthcheckArgs};
 use crate::config::{self, Config, SettingError};
 use crate::doctor::{self, DoctorOptions};
 use crate::pipeline;
+use crate::rule::FilesRule;
 use crate::status::{self, StatusError};
 use crate::time;
 use crate::wal::BYTES_MAX_DEFAULT;
@@ -32,8 +33,10 @@ struct Unwell(String);
 pub fn doctor(context: &Context<'_>, args: &DoctorArgs) -> Result<ExitCode, CommandError> {
     let config = Config::new(context.args, &args.sources)?;
     let engine = pipeline::engine_settings(&config);
+    let files: Vec<FilesRule> = config.files().cloned().collect();
     let options = DoctorOptions {
         engine: config.has_engine().then_some(&engine),
+        files: &files,
         state: config.state.as_deref(),
         wal_bytes_max: config.wal.bytes_max.unwrap_or(BYTES_MAX_DEFAULT),
         json: context.args.json,

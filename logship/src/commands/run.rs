@@ -2,7 +2,7 @@
 
 use chores_common::exit::ExitCode;
 
-use super::{CommandError, Context};
+use super::{CommandError, Context, page};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::pipeline::{self, PipelineError};
@@ -17,8 +17,11 @@ pub fn run(context: &Context<'_>, args: &RunArgs, mode: Mode) -> Result<ExitCode
             "no state directory: after a restart everything is shipped again; give --state DIR"
         );
     }
-    let outcome = pipeline::run(&config, sinks, mode, &context.runtime, &context.shutdown);
+    let ui = args.ui.map(|listen| page::settings(listen, &args.ui_archive, &args.ui_access));
+    let ui = ui.transpose()?;
+    let outcome = pipeline::run(&config, sinks, ui, mode, &context.runtime, &context.shutdown);
     let outcome = outcome.map_err(|error| match error {
+        PipelineError::Ui(error) => page::failed(error),
         PipelineError::Files(error @ crate::files::FilesError::Pattern(_)) => {
             CommandError::usage(error)
         }

@@ -11,10 +11,12 @@ use chores_common::settings::{Item, Kind, Table, one_of};
 use super::{EngineConfig, SinkConfig, WalCodec, WalConfig, path_fault, sink_name_fault};
 use crate::labels;
 use crate::plan;
+use crate::process::filter::LevelFilter;
 use crate::process::multiline::{GROUP_BYTES_MAX_LIMIT, GROUP_LINES_MAX_LIMIT, Multiline, presets};
 use crate::process::rate::Rate;
 use crate::process::redact::{Redaction, Rule};
 use crate::process::{LINE_BYTES_MAX_LIMIT, ProcessSettings};
+use crate::rotation::Wishes;
 use crate::rule::{EngineRule, FIELDS_MAX, FileStart, FilesRule, LineRule, Patterns, SourceRule};
 
 pub use chores_common::settings::{Fault, FileFaults, Place};
@@ -23,7 +25,8 @@ pub use chores_common::settings::{Fault, FileFaults, Place};
 mod tests;
 
 /// Keys of sinks whose value may be `${NAME}`, a variable of the environment; so may those that end in `_file`.
-const SECRET_KEYS: [&str; 5] = ["token", "password", "access_key", "secret_key", "session_token"];
+const SECRET_KEYS: [&str; 7] =
+    ["token", "password", "access_key", "secret_key", "session_token", "api_key", "shared_key"];
 
 /// What a file sets; what it does not is as if there were none.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +117,9 @@ fn sink(
     let url = url.and_then(|item| item.string());
     let mut options = BTreeMap::new();
     for (key, item) in table.items() {
-        if !["name", "url"].contains(&key) {
+        if key == "fields" && item.kind() == Kind::Table {
+            options.extend(names(&item));
+        } else if !["name", "url"].contains(&key) {
             options.extend(option(key, &item, variable).map(|value| (key.to_owned(), value)));
         }
     }
@@ -132,6 +137,21 @@ fn sink(
         table.missing("url", "it is missing: give for example \"stdout:\"");
     }
     Some(SinkConfig { name: text, url: url?, options, place: Some(table.place()) })
+}
+
+/// `[sink.fields]`: the same as options `field.KEY`; `false` leaves a field out.
+fn names(item: &Item<'_>) -> Vec<(String, String)> {
+    let mut names = Vec::new();
+    let Some(table) = item.table() else { return names };
+    for (key, item) in table.items() {
+        let name = match item.scalar().as_deref() {
+            Some("false") if item.kind() != Kind::Text => Some(String::new()),
+            Some(name) if item.kind() == Kind::Text => Some(name.to_owned()),
+            _ => item.is_not("a name, or false"),
+        };
+        names.extend(name.map(|name| (format!("field.{key}"), name)));
+    }
+    names
 }
 
 /// A finer key of a sink, as text. The sink knows which there are.
@@ -255,10 +275,27 @@ fn source(
                 .and_then(|item| item.text("\"beginning\" or \"end\"", start))
                 .unwrap_or_default(),
             lines,
+            rotate: table.get("rotate").and_then(|item| rotate(&item)),
         })
     };
     table.end();
     Some(source)
+}
+
+/// `[source.rotate]`: its keys are read as those of labels are.
+fn rotate(item: &Item<'_>) -> Option<Wishes> {
+    let table = item.table()?;
+    let mut wishes = Wishes::default();
+    for (key, item) in table.items() {
+        let Some(text) = item.scalar() else {
+            item.fault("it must be a text, a number, true or false");
+            continue;
+        };
+        if let Err(fault) = wishes.set(key, &text) {
+            item.fault(&fault);
+        }
+    }
+    Some(wishes)
 }
 
 fn strings(item: Option<Item<'_>>) -> Vec<String> {
@@ -289,8 +326,11 @@ fn lines(table: &Table<'_>, sinks: &[&str], secrets: &BTreeMap<String, Rule>) ->
     let mut process = ProcessSettings::default();
     let parse = table
         .get("parse")
-        .and_then(|item| item.text("\"none\", \"json\" or \"logfmt\"", labels::parse))
+        .and_then(|item| item.text("a parser such as \"json\" or \"nginx\"", labels::parse))
         .unwrap_or_default();
+    let level = table.get("level");
+    let level = level.and_then(|item| item.text("a level such as \"warn\"", LevelFilter::parse));
+    process.level = level.map(|level| level.with(parse.clone()));
     process.multiline = table.get("multiline").and_then(|item| multiline(&item));
     process.rate =
         table.get("rate").and_then(|item| item.text("a rate such as \"1000/s\"", Rate::parse));

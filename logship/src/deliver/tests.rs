@@ -63,7 +63,8 @@ impl Process {
         }
         let block = builder.finish().unwrap();
         let file = FileIdentity { device: 1, inode: 7, born: None };
-        let cursor = Cursor::File(FileCursor { file, offset: 0, proof: ContentProof::default() });
+        let cursor =
+            Cursor::File(FileCursor { shift: 0, file, offset: 0, proof: ContentProof::default() });
         let source = self.intake.open(meta).id;
         self.intake.send_blocking(Message::Chunk(Chunk { source, block, cursor })).unwrap();
     }

@@ -464,13 +464,13 @@ impl Follow {
         };
         let Some(file) = self.files.get_mut(index) else {
             let file = FileIdentity { device: 0, inode: 0, born: None };
-            return FileCursor { file, offset: 0, proof: Default::default() };
+            return FileCursor { shift: 0, file, offset: 0, proof: Default::default() };
         };
         let offset = mark.saturating_sub(file.start);
         match file.content.proof(offset) {
-            Ok(Some(proof)) => FileCursor { file: file.identity, offset, proof },
+            Ok(Some(proof)) => FileCursor { shift: 0, file: file.identity, offset, proof },
             // It was cut meanwhile: the next turn finds that out.
-            _ => FileCursor { file: file.identity, offset, proof: Default::default() },
+            _ => FileCursor { shift: 0, file: file.identity, offset, proof: Default::default() },
         }
     }
 }

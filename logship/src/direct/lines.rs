@@ -125,7 +125,7 @@ impl Lines {
 
     fn end_gap(&mut self, stream: Stream, to: Option<i64>) {
         let Some(Missing { reason, from, bytes, exact }) = self.gap.take() else { return };
-        let gap = Gap { reason, from, to, bytes, lines: None, exact };
+        let gap = Gap { from_byte: None, reason, from, to, bytes, lines: None, exact };
         let ts = from.or(to).unwrap_or_else(crate::time::now);
         self.processor.control(ts, self.shown(stream), &Control::Gap(gap));
     }

@@ -7,6 +7,7 @@ use chores_common::finding::{Finding, Status};
 
 use crate::followed::Way;
 use crate::quantity;
+use crate::rotate::decide::Held;
 
 /// Lines a second that the API of Docker 20.10 gave a follower without pauses; with pauses it was up to 240,000.
 const API_LINES_PER_SECOND: u64 = 144_000;
@@ -16,6 +17,19 @@ const LINE_BYTES: u64 = 170;
 
 /// Seconds of a log at the speed of the API below which a pause of the shipper loses lines.
 const RETENTION_SECONDS_MIN: u64 = 10;
+
+const DAY_SECONDS: u64 = 86_400;
+
+/// A log must have been written for so long before its growth says anything.
+const GROWTH_SECONDS_MIN: u64 = 60;
+
+/// What a service needs in a Compose file, in one line of YAML.
+const COMPOSE_LOGGING: &str =
+    r#"logging: {driver: json-file, options: {max-size: "10m", max-file: "3"}}"#;
+
+/// What an engine needs in its own configuration.
+const DAEMON_JSON: &str =
+    r#"{"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}"#;
 
 /// What the engine keeps of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +87,13 @@ pub(super) fn shown(bytes: u64) -> String {
     }
 }
 
-/// One container. `way`: how its log would be read.
-pub(super) fn container(container: &Container, way: Way, directory: Option<&Path>) -> Finding {
+/// One container. `way`: how its log would be read; `growth`: how its log grows, where that can be seen.
+pub(super) fn container(
+    container: &Container,
+    way: Way,
+    directory: Option<&Path>,
+    growth: Option<Growth>,
+) -> Finding {
     let name = format!("container {}", container.name);
     let log = &container.log;
     let driver = if log.driver.is_empty() { "unknown" } else { log.driver.as_str() };
@@ -88,7 +107,7 @@ pub(super) fn container(container: &Container, way: Way, directory: Option<&Path
         Way::Direct => {
             let found = format!("direct, driver {driver}, {kept}");
             match retention {
-                Some(Retention { size: None, .. }) => unlimited(name, &found),
+                Some(Retention { size: None, .. }) => unlimited(name, &found, growth),
                 Some(Retention { files: 1, .. }) => Finding::new(
                     name,
                     Status::Warn,
@@ -103,10 +122,16 @@ pub(super) fn container(container: &Container, way: Way, directory: Option<&Path
                 .and_then(Retention::bytes)
                 .map(|bytes| bytes / (LINE_BYTES * API_LINES_PER_SECOND));
             let found = format!("API, driver {driver}, {kept}");
+            let found = match growth.and_then(Growth::lines_per_second) {
+                Some(lines) if lines > API_LINES_PER_SECOND / 2 => format!(
+                    "{found}, has written {lines} lines a second on average: peaks are beyond what the API gives"
+                ),
+                _ => found,
+            };
             let mount = mount(container, directory);
             match (retention, seconds) {
                 (None, _) => Finding::ok(name, found),
-                (Some(Retention { size: None, .. }), _) => unlimited(name, &found),
+                (Some(Retention { size: None, .. }), _) => unlimited(name, &found, growth),
                 (Some(_), Some(seconds)) if seconds < RETENTION_SECONDS_MIN => Finding::new(
                     name,
                     Status::Warn,
@@ -123,9 +148,76 @@ pub(super) fn container(container: &Container, way: Way, directory: Option<&Path
     }
 }
 
-fn unlimited(name: String, found: &str) -> Finding {
-    let found = format!("{found}: its log grows until the disk is full");
-    Finding::new(name, Status::Warn, found, "give it --log-opt max-size=10m --log-opt max-file=3")
+/// A log without a limit, and when the disk is full at its speed so far.
+fn unlimited(name: String, found: &str, growth: Option<Growth>) -> Finding {
+    let when = growth.and_then(Growth::text).map(|text| format!(", {text}")).unwrap_or_default();
+    let found = format!("{found}: its log grows until the disk is full{when}");
+    let advice = format!(
+        "give it --log-opt max-size=10m --log-opt max-file=3; in Compose, below the service: {COMPOSE_LOGGING}; a \
+         container that exists keeps what it has until it is made anew"
+    );
+    Finding::new(name, Status::Warn, found, advice)
+}
+
+/// How a log has grown so far, and what is left of its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Growth {
+    /// Bytes that the engine has of it.
+    pub(super) bytes: u64,
+    /// Seconds in which it wrote them.
+    pub(super) seconds: u64,
+    /// Bytes that are free on the disk.
+    pub(super) free: u64,
+}
+
+impl Growth {
+    /// Seconds until the disk is full when it goes on like that and nobody else writes; `None` when that is in more
+    /// than ten years, or too little is known.
+    fn seconds_left(self) -> Option<u64> {
+        if self.seconds < GROWTH_SECONDS_MIN || self.bytes == 0 {
+            return None;
+        }
+        let left = u128::from(self.free) * u128::from(self.seconds) / u128::from(self.bytes);
+        u64::try_from(left).ok().filter(|left| *left < 10 * 365 * DAY_SECONDS)
+    }
+
+    /// How much it writes, in lines of 100 bytes.
+    fn lines_per_second(self) -> Option<u64> {
+        (self.seconds >= GROWTH_SECONDS_MIN).then(|| self.bytes / LINE_BYTES / self.seconds)
+    }
+
+    fn text(self) -> Option<String> {
+        let left = self.seconds_left()?;
+        let a_day = u128::from(self.bytes) * u128::from(DAY_SECONDS) / u128::from(self.seconds);
+        let a_day = shown(u64::try_from(a_day).unwrap_or(u64::MAX));
+        let free = shown(self.free);
+        let when = match (left / DAY_SECONDS, left / 3600) {
+            (2.., _) => format!("{} days", left / DAY_SECONDS),
+            (_, 2..) => format!("{} hours", left / 3600),
+            _ => format!("{} minutes", left / 60),
+        };
+        Some(format!("at {a_day} a day as so far in {when}, with {free} free"))
+    }
+}
+
+/// The limit for every container to come, when `unlimited` of those that are have none.
+pub(super) fn engine_logs(unlimited: usize) -> Option<Finding> {
+    (unlimited > 0).then(|| {
+        Finding::new(
+            "engine logs",
+            Status::Note,
+            format!("{unlimited} containers have logs without a limit"),
+            format!(
+                "for all that are made from now on, put {DAEMON_JSON} into /etc/docker/daemon.json and restart the \
+                 engine"
+            ),
+        )
+    })
+}
+
+/// Whether a container's log is kept by the engine without a limit.
+pub(super) fn is_unlimited(container: &Container) -> bool {
+    matches!(Retention::of(&container.log), Some(Retention { size: None, .. }))
 }
 
 /// How to let the files of a container be seen.
@@ -164,6 +256,28 @@ pub(super) fn files(directory: Option<&Path>, listed: &Result<usize, String>) ->
             "run as root, or with --cap-add DAC_READ_SEARCH; the files are the engine's own, mode 0640",
         ),
     }
+}
+
+/// A directory whose files are to be rotated.
+pub(super) fn rotation(directory: &Path, is_read_only: bool, held: Held) -> Finding {
+    let name = format!("rotation {}", directory.display());
+    if is_read_only {
+        return Finding::new(
+            name,
+            Status::Warn,
+            "it is mounted read-only: its files are shipped, and not rotated",
+            "mount it writable, without :ro",
+        );
+    }
+    if held == Held::Unknown {
+        return Finding::new(
+            name,
+            Status::Warn,
+            "whether a rotated file still has writers cannot be proved: one that was silent for 60 s is taken for ended",
+            "give --cap-add LEASE, or run as the owner of the files; network file systems have no leases",
+        );
+    }
+    Finding::ok(name, "its files can be rotated, and their end proved")
 }
 
 /// No directory was named.

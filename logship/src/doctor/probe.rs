@@ -11,11 +11,17 @@ use chores_common::finding::{Finding, Status};
 use rustix::fs::statvfs;
 use tokio::runtime::Handle;
 
-use super::decide;
+use super::decide::{self, Growth};
 use crate::direct::found::is_id;
 use crate::direct::sees;
 use crate::engine_source::EngineSettings;
+use crate::files::patterns::Patterns;
 use crate::followed::Way;
+use crate::proof::FileFacts;
+use crate::rotate::place::Place;
+use crate::rotate::{lease, look};
+use crate::rule::FilesRule;
+use crate::time;
 
 /// The engine, its files, and every container.
 pub(super) fn engine(settings: &EngineSettings, runtime: &Handle) -> Vec<Finding> {
@@ -38,8 +44,12 @@ pub(super) fn engine(settings: &EngineSettings, runtime: &Handle) -> Vec<Finding
             {
                 let is_seen = directory.as_deref().is_some_and(|files| sees(files, container));
                 let way = if is_seen { Way::Direct } else { Way::Api };
-                findings.push(decide::container(container, way, directory.as_deref()));
+                let growth = directory.as_deref().and_then(|files| growth(files, container));
+                findings.push(decide::container(container, way, directory.as_deref(), growth));
             }
+            let others = containers.iter().filter(|one| own.as_ref() != Some(&one.id));
+            let unlimited = others.filter(|container| decide::is_unlimited(container)).count();
+            findings.extend(decide::engine_logs(unlimited));
         }
         Err(error) => {
             let status = if has_files { Status::Warn } else { Status::Fail };
@@ -50,6 +60,41 @@ pub(super) fn engine(settings: &EngineSettings, runtime: &Handle) -> Vec<Finding
             findings.push(Finding::new("engine", status, error.to_string(), advice));
             findings.push(decide::files(directory.as_deref(), &listed));
         }
+    }
+    findings
+}
+
+/// How the log of a container has grown since it was begun; `None` where its file cannot be seen.
+fn growth(directory: &Path, container: &Container) -> Option<Growth> {
+    let newest = container.log.path.as_deref()?.file_name()?;
+    let path = directory.join(&container.id).join(newest);
+    let facts = FileFacts::of(&fs::File::open(path).ok()?).ok()?;
+    let seconds = time::now().saturating_sub(facts.identity.born?) / time::SECOND;
+    let room = statvfs(directory).ok()?;
+    Some(Growth {
+        bytes: facts.size,
+        seconds: u64::try_from(seconds).ok()?,
+        free: room.f_bavail.saturating_mul(room.f_frsize),
+    })
+}
+
+/// Log files that are rotated: whether they can be, and whether their end can be proved.
+pub(super) fn rotation(rule: &FilesRule, runtime: &Handle) -> Vec<Finding> {
+    let Ok(patterns) = Patterns::new(&rule.paths, &rule.exclude) else { return Vec::new() };
+    let _inside = runtime.enter();
+    if lease::prepare().is_err() {
+        return Vec::new();
+    }
+    let mut findings = Vec::new();
+    for (directory, names) in patterns.list().directories {
+        let mut paths = names.iter().map(|named| directory.join(&named.name));
+        let file = paths.find_map(|path| {
+            let place = Place::of(&patterns, &path).ok()?;
+            patterns.is_meant(&path).then(|| place.open().ok().flatten())?
+        });
+        let Some(opened) = file else { continue };
+        let held = lease::probe(&opened.file);
+        findings.push(decide::rotation(&directory, look::is_read_only(&directory), held));
     }
     findings
 }

@@ -2,9 +2,12 @@ use std::collections::BTreeMap;
 
 use chores_common::engine::{Container, LogConfig};
 
-use super::decide::{Retention, container, files, shown, state};
+use super::decide::{
+    Growth, Retention, container, engine_logs, files, is_unlimited, rotation, shown, state,
+};
 use super::*;
 use crate::followed::Way;
+use crate::rotate::decide::Held;
 
 fn with(driver: &str, options: &[(&str, &str)]) -> Container {
     let options: BTreeMap<String, String> =
@@ -54,12 +57,12 @@ fn containers_that_can_lose_lines_or_fill_a_disk_are_told_with_what_to_do() {
         ("journald", &[], Way::Api, Status::Ok, "keeps what its driver keeps"),
         ("none", &[], Way::Api, Status::Warn, "keeps nothing"),
     ] {
-        let finding = container(&with(driver, options), way, None);
+        let finding = container(&with(driver, options), way, None, None);
         assert_eq!(finding.status, status, "{finding:?}");
         assert!(finding.found.contains(part), "{finding:?}");
         assert_eq!(finding.advice.is_some(), status > Status::Ok, "{finding:?}");
     }
-    let advice = container(&with("json-file", &small), Way::Api, None).advice.unwrap();
+    let advice = container(&with("json-file", &small), Way::Api, None, None).advice.unwrap();
     assert!(advice.contains("-v /srv/docker/containers:/srv/docker/containers:ro"), "{advice}");
 }
 
@@ -83,7 +86,8 @@ fn findings_are_lines_of_text_or_json_and_the_worst_counts() {
         ..EngineSettings::default()
     };
     let look = |state: Option<&Path>, json: bool| {
-        let options = DoctorOptions { engine: Some(&settings), state, wal_bytes_max: 1, json };
+        let options =
+            DoctorOptions { engine: Some(&settings), files: &[], state, wal_bytes_max: 1, json };
         let mut out = Vec::new();
         let worst = doctor(&options, runtime.handle(), &mut out).unwrap();
         (worst, String::from_utf8(out).unwrap())
@@ -98,4 +102,52 @@ fn findings_are_lines_of_text_or_json_and_the_worst_counts() {
     assert_eq!((&last["name"], &last["status"]), (&"state".into(), &"warn".into()));
     let (_, text) = look(Some(&directory.path().join("missing")), false);
     assert!(text.contains("fail  state: "), "{text}");
+}
+
+#[test]
+fn a_log_without_a_limit_says_when_the_disk_is_full_and_what_to_write_where() {
+    let growth = Growth { bytes: 1 << 30, seconds: 86_400, free: 30 << 30 };
+    let unlimited = with("json-file", &[]);
+    assert!(is_unlimited(&unlimited) && !is_unlimited(&with("local", &[])));
+    let finding = container(&unlimited, Way::Direct, None, Some(growth));
+    assert!(
+        finding.found.ends_with(
+            "until the disk is full, at 1 GiB a day as so far in 30 days, with 30 GiB free"
+        ),
+        "{finding:?}"
+    );
+    let advice = finding.advice.unwrap();
+    let compose = r#"logging: {driver: json-file, options: {max-size: "10m", max-file: "3"}}"#;
+    assert!(advice.contains(compose), "{advice}");
+    // Nothing is said of what is too young, or too far away.
+    for growth in [Growth { seconds: 5, ..growth }, Growth { bytes: 1, ..growth }] {
+        let finding = container(&unlimited, Way::Direct, None, Some(growth));
+        assert!(finding.found.ends_with("until the disk is full"), "{finding:?}");
+    }
+    let hours = Growth { free: 1 << 28, ..growth };
+    let found = container(&unlimited, Way::Api, None, Some(hours)).found;
+    assert!(found.contains("in 6 hours"), "{found}");
+    let daemon = engine_logs(2).unwrap().advice.unwrap();
+    assert!(daemon.contains(
+        r#"{"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}"#
+    ));
+    assert!(engine_logs(0).is_none());
+}
+
+#[test]
+fn a_fast_container_behind_the_api_is_told_of() {
+    let growth = Growth { bytes: 170 * 100_000 * 100, seconds: 100, free: 1 << 40 };
+    let found =
+        container(&with("json-file", &[("max-size", "1g")]), Way::Api, None, Some(growth)).found;
+    assert!(found.contains("100000 lines a second on average"), "{found}");
+}
+
+#[test]
+fn what_cannot_be_rotated_or_proved_is_said() {
+    let directory = Path::new("/logs");
+    assert_eq!(rotation(directory, false, Held::Yes).status, Status::Ok);
+    assert_eq!(rotation(directory, false, Held::No).status, Status::Ok);
+    let unknown = rotation(directory, false, Held::Unknown);
+    assert!(unknown.advice.unwrap().contains("--cap-add LEASE"));
+    assert!(rotation(directory, true, Held::No).found.contains("read-only"));
 }

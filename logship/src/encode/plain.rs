@@ -1,8 +1,7 @@
 //! Lines as they were, each followed by a line feed. What is no line is marked as ours.
 
-use super::Controls;
-use super::ndjson::passes;
-use crate::record::Stream;
+use super::{Controls, passes};
+use crate::record::Record;
 use crate::wal::Frame;
 
 /// Stands before a control record among plain lines.
@@ -35,7 +34,7 @@ pub fn each(
     from: u32,
     controls: Controls,
     out: &mut Vec<u8>,
-    mut written: impl FnMut(Stream, &mut Vec<u8>) -> bool,
+    mut written: impl FnMut(&Record<'_>, &mut Vec<u8>) -> bool,
 ) -> u32 {
     let mut done = from;
     for record in frame.block.records().skip(from as usize) {
@@ -48,7 +47,7 @@ pub fn each(
         }
         out.extend_from_slice(record.line);
         out.push(b'\n');
-        if !written(record.flags.stream(), out) {
+        if !written(&record, out) {
             return done;
         }
     }

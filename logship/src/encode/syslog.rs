@@ -2,10 +2,9 @@
 
 use std::collections::VecDeque;
 
-use super::ndjson::passes;
-use super::{Controls, Decimal, PerSource};
-use crate::record::{Record, Stream};
-use crate::source::{Origin, SourceMeta};
+use super::{Controls, Decimal, PerSource, PerStream, cut, passes, severity};
+use crate::record::Record;
+use crate::source::SourceMeta;
 use crate::template::Template;
 use crate::time::Stamp;
 use crate::wal::Frame;
@@ -55,11 +54,6 @@ pub const FACILITIES: [(&str, u8); 20] = [
     ("local7", 23),
 ];
 
-/// Severities of what we send.
-const WARNING: u8 = 4;
-const ERROR: u8 = 3;
-const INFORMATIONAL: u8 = 6;
-
 /// How messages look.
 #[derive(Debug, Clone)]
 pub struct SyslogFormat {
@@ -77,7 +71,7 @@ pub struct SyslogFormat {
 #[derive(Debug)]
 pub struct Syslog {
     format: SyslogFormat,
-    parts: PerSource<[Parts; 4]>,
+    parts: PerSource<PerStream<Parts>>,
     stamp: Stamp,
     message: Vec<u8>,
 }
@@ -135,13 +129,7 @@ impl Syslog {
             done += 1;
             let is_for_us = !record.flags.is_control() || passes(format.controls, record.line);
             if is_for_us {
-                let [file, stdout, stderr, console] = parts;
-                let parts = match record.flags.stream() {
-                    Stream::File => file,
-                    Stream::Stdout => stdout,
-                    Stream::Stderr => stderr,
-                    Stream::Console => console,
-                };
+                let parts = parts.of(record.flags.stream());
                 put_message(message, format, parts, &record, seq.text(), stamp.write(record.ts));
                 if !take(message) {
                     return done;
@@ -162,11 +150,7 @@ fn put_message(
     seq: &[u8],
     time: &[u8],
 ) {
-    let severity = match (record.flags.is_control(), record.flags.stream()) {
-        (true, _) => WARNING,
-        (false, Stream::Stderr) => ERROR,
-        (false, _) => INFORMATIONAL,
-    };
+    let severity = severity(record.flags);
     out.clear();
     out.push(b'<');
     out.extend_from_slice(
@@ -201,17 +185,10 @@ fn put_message(
     out.extend_from_slice(text);
 }
 
-/// At most `length` bytes, not ending within a character of UTF-8.
-fn cut(line: &[u8], length: usize) -> &[u8] {
-    let is_inside = |at: usize| line.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    let start = (length.saturating_sub(3)..=length).rev().find(|at| !is_inside(*at));
-    line.get(..start.unwrap_or(length)).unwrap_or(line)
-}
-
 /// Parameters that would take more than half of the room are left out: a datagram has a limit, and the text of the
 /// record is what it is sent for.
-fn parts_of(meta: &SourceMeta, format: &SyslogFormat) -> [Parts; 4] {
-    [Stream::File, Stream::Stdout, Stream::Stderr, Stream::Console].map(|stream| {
+fn parts_of(meta: &SourceMeta, format: &SyslogFormat) -> PerStream<Parts> {
+    PerStream::new(|stream| {
         let mut header = Vec::new();
         let app = format.app.expand(meta, stream, 0);
         for (value, max) in [(meta.host.as_str(), HOST_BYTES_MAX), (&app, APP_BYTES_MAX)] {
@@ -241,23 +218,8 @@ fn parts_of(meta: &SourceMeta, format: &SyslogFormat) -> [Parts; 4] {
             }
         };
         put("stream", stream.name());
-        match &meta.origin {
-            Origin::Engine { id, container, image, project, service } => {
-                put("container", container);
-                put("id", id);
-                put("image", image);
-                for (key, value) in [("project", project), ("service", service)] {
-                    if let Some(value) = value {
-                        put(key, value);
-                    }
-                }
-            }
-            Origin::File { path, volume, .. } => {
-                put("path", path);
-                if let Some(volume) = volume {
-                    put("volume", volume);
-                }
-            }
+        for (key, value) in meta.origin.pairs() {
+            put(key, value);
         }
         for (key, value) in &meta.fields {
             put(key, value);

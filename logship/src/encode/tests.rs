@@ -45,6 +45,7 @@ fn stdout() -> Flags {
 
 fn gap() -> Vec<u8> {
     control_line(&Control::Gap(Gap {
+        from_byte: None,
         reason: GapReason::Rotated,
         from: None,
         to: None,
@@ -243,7 +244,7 @@ proptest! {
     fn any_record_is_one_line_of_json(lines in proptest::collection::vec(
         proptest::collection::vec(any::<u8>(), 0..60), 1..10), how in 0..3_u8)
     {
-        let parse = [Parse::None, Parse::Json, Parse::Logfmt][usize::from(how)];
+        let parse = [Parse::None, Parse::Json, Parse::Logfmt, Parse::Syslog][usize::from(how)].clone();
         let records: Vec<(Flags, &[u8])> =
             lines.iter().map(|line| (stdout(), line.as_slice())).collect();
         let frame = frame(SourceMeta { parse, ..engine_meta() }, &records);
@@ -257,4 +258,102 @@ proptest! {
             }
         }
     }
+}
+
+/// Bytes written as hexadecimal digits.
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap() as u8;
+    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) * 16 + digit(pair[1])).collect()
+}
+
+/// A line, bytes that are no text with every mark, and a control record, numbered from 98.
+pub(crate) fn three_kinds() -> Frame {
+    let stderr = Flags::new(Stream::Stderr).partial(true).late(true);
+    let started: &[u8] = b"{\"control\":\"started\"}";
+    frame(
+        engine_meta(),
+        &[(stdout(), b"hello"), (stderr, b"\xff\x00"), (stdout().control(), started)],
+    )
+}
+
+/// Records as they came out of an encoder, by their heads.
+pub(crate) type Heads = Vec<(Vec<u8>, Vec<Vec<u8>>)>;
+
+/// Puts a record to those of its head.
+pub(crate) fn sort_in(heads: &mut Heads, record: Encoded<'_>) {
+    let of = |head: &(Vec<u8>, _)| head.0 == record.head.as_ref();
+    let at = heads.iter().position(of).unwrap_or_else(|| {
+        heads.push((record.head.to_vec(), Vec::new()));
+        heads.len() - 1
+    });
+    heads[at].1.push(record.bytes.to_vec());
+}
+
+/// The same, borrowed.
+pub(crate) fn borrowed(heads: &Heads) -> Vec<(&[u8], Vec<&[u8]>)> {
+    let mut all = Vec::new();
+    for (head, records) in heads {
+        all.push((head.as_slice(), records.iter().map(Vec::as_slice).collect()));
+    }
+    all
+}
+
+#[test]
+fn fields_have_the_names_that_a_sink_gives_them() {
+    let change = |key: &str, name: &str| (key.to_owned(), name.to_owned());
+    let changes = [
+        change("container", "pod"),
+        change("image", ""),
+        change("line", "log"),
+        change("stream", ""),
+    ];
+    let names = fields::FieldNames::new(&[("id", "uid")], changes).unwrap();
+    let frame = frame(engine_meta(), &[(stdout(), b"x"), (stdout(), b"\xff")]);
+    let mut out = Vec::new();
+    Ndjson::named(Controls::All, names).encode(&frame, 0, usize::MAX, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    let beginning =
+        r#"{"host":"h1","pod":"web \"1\"","uid":"ab","project":"shop","_seq":"x]","seq":"#;
+    let time = r#","ts":"2025-11-24T16:00:00.123456789Z","#;
+    let expected =
+        format!("{beginning}98{time}\"log\":\"x\"}}\n{beginning}99{time}\"line_b64\":\"/w==\"}}\n");
+    assert_eq!(text, expected);
+}
+
+#[test]
+fn fields_cannot_be_named_so_that_one_hides_the_other() {
+    let names = |key: &str, name: &str| {
+        fields::FieldNames::new(&[], [(key.to_owned(), name.to_owned())]).unwrap_err().to_string()
+    };
+    assert_eq!(names("ts", ""), "field.ts cannot be left out: give it a name");
+    assert!(names("host", "id").contains("have the same name"));
+    assert!(names("host", "a\nb").contains("no usable name"));
+    let meta = engine_meta();
+    let names = fields::FieldNames::new(&[], [("host".to_owned(), "team".to_owned())]).unwrap();
+    let meta = SourceMeta { fields: BTreeMap::from([("team".to_owned(), "x".to_owned())]), ..meta };
+    let described: Vec<_> =
+        names.described(&meta).iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(described.first().map(String::as_str), Some("team"));
+    assert_eq!(described.last().map(String::as_str), Some("_team"));
+}
+
+#[test]
+fn a_record_keeps_its_identity_and_shares_it_with_none() {
+    let frame = three_kinds();
+    let of = |log: &str, frame: &Frame| -> Vec<String> {
+        let mut identities = identity::Identities::new(log);
+        let numbered = (frame.first_seq..).zip(frame.block.records());
+        numbered.map(|(seq, record)| identities.of(frame, seq, &record)).collect()
+    };
+    let first = of("log", &frame);
+    assert_eq!(first, of("log", &frame));
+    let other = Frame {
+        meta: SourceMeta { key: SourceKey("file:1".to_owned()), ..engine_meta() }.into(),
+        ..frame.clone()
+    };
+    let mut all = [first, of("other", &frame), of("log", &other)].concat();
+    assert!(all.iter().all(|id| id.len() < 64 && id.is_ascii()), "{all:?}");
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 9);
 }

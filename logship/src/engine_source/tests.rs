@@ -25,6 +25,7 @@ async fn a_container_that_was_removed_while_nobody_read_it_ends_with_a_gap() {
     let sources = Arc::new(Sources::default());
     let plans = plans(planner(), None);
     let at = FileCursor {
+        shift: 0,
         file: FileIdentity { device: 1, inode: 2, born: None },
         offset: 3,
         proof: Default::default(),

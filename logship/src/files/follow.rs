@@ -1,7 +1,9 @@
 //! The loop: what changes, whose turn it is, what is handed on.
 
+mod asked;
 mod copies;
 mod names;
+mod order;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt::Display;
@@ -15,6 +17,7 @@ use chores_common::shutdown::Shutdown;
 
 use crate::cursor::{FileCursor, FileIdentity};
 use crate::descriptors::is_exhausted;
+use crate::files::held::{HELD_TIME, Held};
 use crate::files::patterns::Patterns;
 use crate::files::reach;
 use crate::files::siblings::Candidate;
@@ -27,12 +30,16 @@ use crate::rule::Mode;
 use crate::source::{Origin, SourceId, SourceKey, SourceMeta};
 use crate::time;
 use crate::watch::{Change, Watch, WatchId};
+use order::Order;
 
 /// How long writes are let to gather before they are read.
 const COALESCE: Duration = Duration::from_millis(10);
 
 /// Longest sleep: how late a shutdown is seen.
 const WAIT_MAX: Duration = Duration::from_millis(200);
+
+/// Longest sleep where files are rotated too.
+const DESK_WAIT: Duration = Duration::from_millis(50);
 
 /// Sleep between two attempts to hand something to a log that is full.
 const FULL_WAIT: Duration = Duration::from_millis(2);
@@ -83,11 +90,17 @@ pub(super) struct Follow {
     pub(super) files: HashMap<SourceId, Tailed>,
     pub(super) by_identity: HashMap<FileIdentity, SourceId>,
     pub(super) by_name: HashMap<PathBuf, SourceId>,
+    /// By the name under which it is shipped, the file that was made last.
+    latest: HashMap<PathBuf, SourceId>,
     /// Where symbolic links lead to.
     link_targets: HashMap<PathBuf, SourceId>,
     suspects: HashMap<FileIdentity, Suspect>,
-    /// Rotated files that were there before anything was read.
-    pub(super) ignored: HashSet<FileIdentity>,
+    /// Files of which nothing is read, and their bytes: a shorter one is another one in the same inode.
+    pub(super) ignored: HashMap<FileIdentity, u64>,
+    /// Files that are read again, and how much of them was shipped.
+    pub(super) readmitted: HashMap<FileIdentity, u64>,
+    /// Files that our own rotation has removed.
+    pub(super) held: Held,
     warned: HashSet<PathBuf>,
     /// Paths of which it was told that they lead out of their directory.
     strayed: HashSet<PathBuf>,
@@ -136,9 +149,12 @@ impl Follow {
             files: HashMap::new(),
             by_identity: HashMap::new(),
             by_name: HashMap::new(),
+            latest: HashMap::new(),
             link_targets: HashMap::new(),
             suspects: HashMap::new(),
-            ignored: HashSet::new(),
+            ignored: HashMap::new(),
+            readmitted: HashMap::new(),
+            held: Held::default(),
             warned: HashSet::new(),
             strayed: HashSet::new(),
             ready: VecDeque::new(),
@@ -167,7 +183,7 @@ impl Follow {
         while !shutdown.is_requested() {
             let is_idle = self.ready.is_empty() && self.outbox.is_empty();
             let wait = match (is_idle, self.outbox.is_empty()) {
-                (true, _) => self.until_deadline().min(WAIT_MAX),
+                (true, _) => self.until_deadline().min(self.wait_max()),
                 (false, true) => Duration::ZERO,
                 (false, false) => FULL_WAIT,
             };
@@ -181,6 +197,7 @@ impl Follow {
             }
             if tended.elapsed() >= TEND_EVERY {
                 self.tend();
+                self.tend_held();
                 self.feed();
                 tended = Instant::now();
             }
@@ -190,6 +207,7 @@ impl Follow {
                 scanned = Instant::now();
             }
             self.expire();
+            self.serve_desk();
             self.round()?;
         }
         self.drain_outbox()
@@ -228,6 +246,11 @@ impl Follow {
             }
         }
         self.drain_outbox()
+    }
+
+    /// A question of our own rotation must not wait long either.
+    fn wait_max(&self) -> Duration {
+        if self.settings.desk.is_some() { DESK_WAIT } else { WAIT_MAX }
     }
 
     fn wait(&mut self, time: Duration, changes: &mut Vec<Change>) {
@@ -275,9 +298,14 @@ impl Follow {
         if !tailed.is_open() && !self.reopen(id) {
             return;
         }
+        let until = match self.order_of(id) {
+            Order::Free => None,
+            Order::Until(length) => Some(length),
+            Order::Wait => return self.wake(id),
+        };
         let Some(tailed) = self.files.get_mut(&id) else { return };
         let before = tailed.read();
-        let turn = tailed.turn(&mut self.buffer, time::now(), false);
+        let turn = tailed.turn(&mut self.buffer, time::now(), false, until);
         self.report.bytes += tailed.read() - before;
         match turn {
             Ok(Turn::More) => self.wake(id),
@@ -335,7 +363,7 @@ impl Follow {
             return;
         }
         let Some(tailed) = self.files.get_mut(&id) else { return };
-        match tailed.turn(&mut self.buffer, time::now(), true) {
+        match tailed.turn(&mut self.buffer, time::now(), true, None) {
             Ok(Turn::Rewritten) => self.rewritten_now(id),
             Ok(_) => {}
             Err(error) => self.warn_once(id, &error),
@@ -402,6 +430,7 @@ impl Follow {
         self.files.insert(id, tailed);
         self.by_identity.insert(facts.identity, id);
         self.by_name.insert(path.to_owned(), id);
+        self.put_in_order(id);
         self.follow_link(id, path);
         self.wake(id);
         self.close_some(id);
@@ -418,7 +447,7 @@ impl Follow {
             host: self.settings.host.clone(),
             fields: self.settings.fields.clone(),
             sinks: self.settings.sinks.clone(),
-            parse: self.settings.parse,
+            parse: self.settings.parse.clone(),
         }
     }
 
@@ -442,11 +471,14 @@ impl Follow {
             return true;
         }
         let (former, base, path) = (tailed.former(), tailed.base.clone(), tailed.path().to_owned());
-        let (unread, identity) = (tailed.size.saturating_sub(tailed.read()), tailed.identity);
+        let (unread, identity) = (tailed.unread(), tailed.identity);
         match self.continue_copies(&former, identity, &path, &base) {
             Ok(Some(_)) => {}
             Ok(None) if unread == 0 => {}
-            Ok(None) => self.control(id, &Control::Gap(gap(GapReason::Removed, Some(unread)))),
+            Ok(None) => {
+                let gap = self.gap_behind(id, GapReason::Removed, Some(unread));
+                self.control(id, &Control::Gap(gap));
+            }
             Err(_) => {
                 self.starve(id);
                 return false;
@@ -557,6 +589,12 @@ impl Follow {
         }
     }
 
+    /// A hole behind what was read of a file, with its place.
+    pub(super) fn gap_behind(&self, id: SourceId, reason: GapReason, bytes: Option<u64>) -> Gap {
+        let from_byte = bytes.and_then(|_| self.files.get(&id)).map(Tailed::read_in_all);
+        Gap { from_byte, ..gap(reason, bytes) }
+    }
+
     /// Looks after files that no directory tells of, and ends what is over.
     fn tend(&mut self) {
         let mut all: Vec<SourceId> = Vec::new();
@@ -595,7 +633,9 @@ impl Follow {
         let (quiet, over_after) = (tailed.grown.elapsed(), self.settings.over_after);
         let is_renamed = !tailed.names.contains(&tailed.base);
         if is_gone {
-            let hold = if tailed.is_closed || !tailed.is_open() {
+            let hold = if tailed.is_held {
+                HELD_TIME
+            } else if tailed.is_closed || !tailed.is_open() {
                 over_after
             } else {
                 over_after * UNCLOSED_FACTOR
@@ -611,7 +651,7 @@ impl Follow {
             {
                 tailed.is_rotated = true;
                 let path = tailed.base.to_string_lossy().into_owned();
-                self.control(id, &Control::Rotated { path });
+                self.control(id, &Control::Rotated { path, removed: None });
             }
         } else if quiet >= UNFINISHED_MAX {
             self.finish_line(id);
@@ -628,6 +668,9 @@ impl Follow {
             if self.by_name.get(name) == Some(&id) {
                 self.by_name.remove(name);
             }
+        }
+        if self.latest.get(&tailed.base) == Some(&id) {
+            self.latest.remove(&tailed.base);
         }
         self.by_identity.remove(&tailed.identity);
         self.waiting.remove(&id);
@@ -651,7 +694,11 @@ impl Follow {
     /// The source ends, but the file stays known as long as it is there.
     fn keep_known(&mut self, id: SourceId) {
         let Some(tailed) = self.files.get(&id) else { return };
-        self.ignored.insert(tailed.identity);
+        let bytes = match &tailed.content {
+            Content::Compressed(_) => 0,
+            Content::Plain(_) | Content::Closed => tailed.read(),
+        };
+        self.ignored.insert(tailed.identity, bytes);
         self.stop(id);
     }
 
@@ -700,11 +747,11 @@ pub(super) fn unless_exhausted<T>(result: io::Result<T>) -> io::Result<Option<T>
 
 /// A hole of which nobody knows more.
 pub(super) fn gap(reason: GapReason, bytes: Option<u64>) -> Gap {
-    Gap { reason, from: None, to: None, bytes, lines: None, exact: false }
+    Gap { reason, from: None, to: None, from_byte: None, bytes, lines: None, exact: false }
 }
 
 /// `file:<device>-<inode>-<birth time>`.
-pub(super) fn key_of(identity: FileIdentity) -> SourceKey {
+pub(crate) fn key_of(identity: FileIdentity) -> SourceKey {
     let FileIdentity { device, inode, born } = identity;
     SourceKey(format!("file:{device}-{inode}-{}", born.unwrap_or(0)))
 }

@@ -161,6 +161,12 @@ impl Patterns {
         Ok(file)
     }
 
+    /// Opens the directory of a path, to look for its name there and nowhere else.
+    pub fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
+        let directory = path.parent().unwrap_or(path);
+        self.reach(directory, directory, OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+
     /// What the kernel says of what a path leads to.
     pub fn facts(&self, path: &Path) -> io::Result<FileFacts> {
         FileFacts::of(&self.reach(path, path.parent().unwrap_or(path), OFlags::PATH)?)

@@ -99,6 +99,11 @@ impl Follow {
         self.outbox.extend(late);
     }
 
+    /// Whether our own rotation has ended a file, and keeps it.
+    fn is_kept(&self, facts: &FileFacts) -> bool {
+        self.settings.kept.contains(&facts.identity)
+    }
+
     /// What was to be said of some sources.
     fn set_aside(&mut self, of: &HashSet<SourceId>) -> VecDeque<Message> {
         let is_of = |message: &Message| match message {
@@ -127,14 +132,23 @@ impl Follow {
     fn resume_one(&mut self, known: &Known, candidate: &Candidate) -> io::Result<bool> {
         let Candidate { path, facts } = candidate;
         let cursor = known.cursor;
+        let is_rotated = self.is_kept(facts) || self.settings.renamed.contains(&facts.identity);
+        if known.is_over && cursor.offset == facts.size && is_rotated {
+            self.ignored.insert(facts.identity, facts.size);
+            return Ok(true);
+        }
         let compression = patterns::compression_of(path);
         if compression.is_some() && known.is_over {
-            self.ignored.insert(facts.identity);
+            self.ignored.insert(facts.identity, facts.size);
             return Ok(true);
         }
         let file = self.patterns.open(path, facts.identity)?;
+        let mut cursor = cursor;
         let (content, head, is_same) = match compression {
             None => {
+                for begun in &self.settings.begun {
+                    cursor = begun.moved(cursor, &file)?;
+                }
                 let head = piece(&file, 0, head_len(cursor.offset))?.unwrap_or_default();
                 let is_same = holds(&file, cursor.offset, &cursor.proof)?;
                 // What it holds now says nothing of what it held.
@@ -210,6 +224,9 @@ impl Follow {
             let before = base.as_ref().and_then(|base| newest.get(base));
             if is_known || !facts.is_regular {
                 self.seen(path, facts);
+            } else if self.is_kept(facts) {
+                // The log has forgotten it by now.
+                self.ignored.insert(facts.identity, facts.size);
             } else if patterns::is_compressed(path) {
                 let after = before.and_then(|newest| newest.compressed_after);
                 match (base, after) {
@@ -217,7 +234,7 @@ impl Follow {
                         self.begin_compressed(path, facts, &base);
                     }
                     _ => {
-                        self.ignored.insert(facts.identity);
+                        self.ignored.insert(facts.identity, facts.size);
                     }
                 }
             } else if self.patterns.is_meant(path) {
@@ -226,7 +243,7 @@ impl Follow {
                 // It was written and rotated while nobody looked.
                 self.meet(path, facts, false);
             } else {
-                self.ignored.insert(facts.identity);
+                self.ignored.insert(facts.identity, facts.size);
             }
         }
     }
@@ -234,7 +251,8 @@ impl Follow {
     /// Whether a compressed file is of a generation that nobody read.
     fn is_missed(&self, candidate: &Candidate, after: i64, base: &Path, over: &[Former]) -> bool {
         let path = &candidate.path;
-        if self.ignored.contains(&candidate.facts.identity) || path.with_extension("").exists() {
+        if self.ignored.contains_key(&candidate.facts.identity) || path.with_extension("").exists()
+        {
             // The uncompressed file is there still: it is just being compressed.
             return false;
         }

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::cursor::{ContentProof, Cursor, FileCursor, FileIdentity};
 use crate::files::compressed::Decompressed;
+use crate::files::desk::{Collapse, KEPT_BYTES};
 use crate::files::encoding::Encoding;
 use crate::files::marks::Marks;
 use crate::files::siblings::Former;
@@ -79,10 +80,21 @@ pub(super) struct Tailed {
     pub(super) is_ready: bool,
     /// Its end under its name was told.
     pub(super) is_rotated: bool,
+    /// The file that its name meant before: what that has comes first.
+    pub(super) after: Option<SourceId>,
+    /// How often in a row it waited for that.
+    pub(super) waited: u32,
+    /// Our own rotation removed it, and whether it has writers cannot be known.
+    pub(super) is_held: bool,
     /// The cursor of what was last handed on.
     cursor: FileCursor,
     /// Everything before was handed to the processor.
     read: u64,
+    /// How long it was when it was last looked at: what of that was not read is lost when it is cut or removed.
+    ahead: u64,
+    /// Bytes that our rotation took from its beginning. The processor's marks count them too, so that nothing that is
+    /// held back has to move.
+    shift: u64,
     /// Hash of the [`tail_len`] bytes before `read`.
     tail: u64,
     /// The first bytes, at most [`HEAD_BYTES`].
@@ -122,8 +134,13 @@ impl Tailed {
             is_closed: false,
             is_ready: false,
             is_rotated: false,
+            after: None,
+            waited: 0,
+            is_held: false,
             cursor,
             read: cursor.offset,
+            ahead: 0,
+            shift: cursor.shift,
             tail: cursor.proof.tail,
             head,
             marks,
@@ -181,18 +198,40 @@ impl Tailed {
         }
     }
 
-    /// Reads at most [`READ_BYTES`]. `buffer` has [`BUFFER_BYTES`]. With `finish`, what has no line end is handed
-    /// on too, marked `partial`.
-    pub(super) fn turn(&mut self, buffer: &mut [u8], ts: i64, finish: bool) -> io::Result<Turn> {
+    /// How long it is now, where that is known.
+    #[must_use]
+    pub(super) fn length(&self) -> Option<u64> {
+        Some(self.file()?.metadata().ok()?.len())
+    }
+
+    /// How far it was looked at; what of that was not read waits for its end.
+    #[must_use]
+    pub(super) fn seen(&self) -> u64 {
+        self.size.max(self.read)
+    }
+
+    /// Reads at most [`READ_BYTES`], and nothing from `until` on. `buffer` has [`BUFFER_BYTES`]. With `finish`, what has
+    /// no line end is handed on too, marked `partial`.
+    pub(super) fn turn(
+        &mut self,
+        buffer: &mut [u8],
+        ts: i64,
+        finish: bool,
+        until: Option<u64>,
+    ) -> io::Result<Turn> {
         let before = tail_len(self.read);
         let start = self.read - before as u64;
-        let wanted = before + READ_BYTES;
+        let room = until.map_or(u64::MAX, |until| until.saturating_sub(self.read));
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let wanted = before + READ_BYTES.min(room);
         let into = buffer.get_mut(..wanted).unwrap_or_default();
         let (found, is_end) = match &mut self.content {
             Content::Closed => return Ok(Turn::Drained),
             Content::Plain(file) => {
                 let found = read_at(file, into, start)?;
-                (found, found < wanted)
+                // Whoever writes more behind `until` is heard of.
+                let is_end = found < wanted || until.is_some_and(|end| start + found as u64 >= end);
+                (found, is_end)
             }
             Content::Compressed(stream) => match stream.window(start, into) {
                 Ok(found) => found,
@@ -211,7 +250,12 @@ impl Tailed {
         }
         let end = start + found as u64;
         self.size = if is_end { end } else { self.size.max(end) };
-        let taken = self.feed(fresh, found == wanted || finish, ts);
+        self.ahead = end;
+        if !is_end {
+            // If another program cuts it before the next turn, that much was lost.
+            self.look_ahead();
+        }
+        let taken = self.feed(fresh, fresh.len() >= READ_BYTES || finish, ts);
         if taken > 0 {
             self.grown = Instant::now();
             self.note(bytes, before, taken);
@@ -233,7 +277,7 @@ impl Tailed {
         let text = fresh.get(done..).unwrap_or_default();
         let (lines, rest) = text.split_at(self.encoding.lines_len(text));
         if !lines.is_empty() {
-            let at = self.read + done as u64;
+            let at = self.shift + self.read + done as u64;
             match self.encoding {
                 Encoding::Bytes => self.processor.lines(Stream::File, ts, lines, at),
                 _ => self.feed_piece(lines, at, ts),
@@ -243,7 +287,7 @@ impl Tailed {
         let is_filled = fresh.len() >= READ_BYTES && !lines.is_empty();
         let rest = rest.get(..self.encoding.whole_len(rest)).unwrap_or_default();
         if pieces && !is_filled && !rest.is_empty() {
-            self.feed_piece(rest, self.read + done as u64, ts);
+            self.feed_piece(rest, self.shift + self.read + done as u64, ts);
             done += rest.len();
         }
         // Nothing but the mark of the encoding.
@@ -280,6 +324,62 @@ impl Tailed {
         matches!(tail, Ok(Some(tail)) if self.read == 0 || hash(&tail) == self.tail)
     }
 
+    /// Takes shipped bytes from the beginning of the file, and moves every place in it along. Nothing is changed
+    /// when it fails.
+    pub(super) fn collapse(&mut self, collapse: &Collapse) -> io::Result<()> {
+        let length = collapse.length;
+        let refused = |reason: &str| io::Error::new(io::ErrorKind::InvalidInput, reason);
+        let Some(file) = self.file() else { return Err(refused("it is not open")) };
+        if self.shift != collapse.shift
+            || self.cursor.shift != collapse.shift
+            || self.cursor.offset < length.saturating_add(KEPT_BYTES)
+        {
+            return Err(refused("it is not read so far"));
+        }
+        if !self.is_intact() || !collapse.is_ahead(file)? {
+            return Err(refused("it holds something else now"));
+        }
+        let Some(head) = piece(file, length, HEAD_BYTES)? else {
+            return Err(refused("it is shorter than what was read"));
+        };
+        rustix::fs::fallocate(
+            &collapse.file,
+            rustix::fs::FallocateFlags::COLLAPSE_RANGE,
+            0,
+            length,
+        )?;
+        // Everything from here on is arithmetic: what is before the cursor has the same last bytes as before.
+        self.cursor.offset -= length;
+        self.cursor.shift += length;
+        self.cursor.proof.head = hash(&head);
+        self.shift += length;
+        self.read -= length;
+        self.size = self.size.saturating_sub(length);
+        self.ahead = self.ahead.saturating_sub(length);
+        self.head = head;
+        self.marks = Marks::default();
+        self.marks.push(self.cursor.offset, self.cursor.proof.tail);
+        Ok(())
+    }
+
+    /// Looks how long it is now, without reading.
+    pub(super) fn look_ahead(&mut self) {
+        let length = self.file().and_then(|file| file.metadata().ok()).map_or(0, |is| is.len());
+        self.ahead = self.ahead.max(length);
+    }
+
+    /// Bytes of it that are known, and were not read.
+    #[must_use]
+    pub(super) fn unread(&self) -> u64 {
+        self.size.max(self.ahead).saturating_sub(self.read)
+    }
+
+    /// How far it was read since it was made, taken bytes included.
+    #[must_use]
+    pub(super) fn read_in_all(&self) -> u64 {
+        self.shift + self.read
+    }
+
     /// Hands on what is held back, as it is.
     pub(super) fn flush(&mut self) {
         self.processor.flush();
@@ -298,10 +398,13 @@ impl Tailed {
 
     /// Forgets what was read: the file begins again. What the processor holds is dropped.
     pub(super) fn begin_again(&mut self) {
-        self.cursor = FileCursor { file: self.identity, offset: 0, proof: proof(&[], &[]) };
+        self.cursor =
+            FileCursor { file: self.identity, offset: 0, shift: 0, proof: proof(&[], &[]) };
         self.read = 0;
+        self.shift = 0;
         self.tail = self.cursor.proof.tail;
         self.size = 0;
+        self.ahead = 0;
         self.head.clear();
         self.marks = Marks::default();
         self.processor = Processor::new(self.settings.clone());
@@ -316,9 +419,10 @@ impl Tailed {
     pub(super) fn take(&mut self) -> Option<Chunk> {
         let taken = self.processor.take()?;
         // Before anything was pushed the processor does not know where the file was resumed.
-        let offset = taken.mark.max(self.cursor.offset);
+        let offset = taken.mark.saturating_sub(self.shift).max(self.cursor.offset);
         if let Some(proof) = self.proof_at(offset) {
-            self.cursor = FileCursor { file: self.identity, offset, proof };
+            let (file, shift) = (self.identity, self.shift);
+            self.cursor = FileCursor { file, offset, shift, proof };
         }
         Some(Chunk { source: self.source, block: taken.block, cursor: Cursor::File(self.cursor) })
     }

@@ -244,7 +244,77 @@ fn a_renamed_file_is_read_on_and_the_new_one_from_its_first_byte() {
     scene.wait_for(&["1", "2", "3", "4", "5"]);
     drop(writer);
     let path = scene.path("a.log").to_str().unwrap().to_owned();
-    scene.wait("rotated", |scene| scene.controls() == [Control::Rotated { path: path.clone() }]);
+    scene.wait("rotated", |scene| {
+        scene.controls() == [Control::Rotated { path: path.clone(), removed: None }]
+    });
+    running.stop();
+    assert_eq!(scene.gaps(), []);
+}
+
+#[test]
+fn what_a_name_meant_before_comes_before_what_it_means_now() {
+    let scene = Scene::new("a.log");
+    scene.append("a.log", numbered(0..10));
+    scene.start_and_wait(10);
+    // Many turns of each: 6 MB.
+    scene.append("a.log", numbered(10..100_000));
+    scene.rename("a.log", "a.log.1");
+    scene.append("a.log", numbered(100_000..200_000));
+    scene.rename("a.log.1", "a.log.2");
+    scene.rename("a.log", "a.log.1");
+    scene.append("a.log", numbered(200_000..250_000));
+    scene.start_and_wait(250_000);
+    assert!(scene.lines().is_sorted());
+    scene.assert_each_once(250_000);
+    assert_eq!(scene.gaps(), []);
+}
+
+#[test]
+fn a_rotated_file_that_was_removed_is_read_on_when_it_grows() {
+    let mut scene = Scene::new("a.log");
+    let desk = Arc::new(Desk::default());
+    scene.settings.desk = Some(desk.clone());
+    let mut writer = File::create(scene.path("a.log")).unwrap();
+    writer.write_all(b"one\n").unwrap();
+    let running = scene.start();
+    scene.wait_for(&["one"]);
+    scene.rename("a.log", "a.log.1");
+    scene.append("a.log", "new\n");
+    scene.wait_for(&["one", "new"]);
+    let path = scene.path("a.log.1");
+    let file = File::open(&path).unwrap();
+    let identity = crate::proof::FileFacts::of(&file).unwrap().identity;
+    let retired = || desk.ask(desk::Ask::Retire(identity, 4));
+    while retired() != desk::Answer::Done {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let hold =
+        desk::Hold { identity, file, path: path.clone(), base: scene.path("a.log"), bytes: 4 };
+    assert_eq!(desk.ask(desk::Ask::Hold(hold)), desk::Answer::Done);
+    fs::remove_file(&path).unwrap();
+    writer.write_all(b"two\n").unwrap();
+    scene.wait_for(&["one", "new", "two"]);
+    writer.write_all(b"three\n").unwrap();
+    scene.wait_for(&["one", "new", "two", "three"]);
+    running.stop();
+    assert_eq!(scene.gaps(), []);
+}
+
+#[test]
+fn a_file_that_is_readmitted_is_read_behind_what_was_shipped_of_it() {
+    let mut scene = Scene::new("a.log");
+    let desk = Arc::new(Desk::default());
+    scene.append("a.log.1", "shipped\n");
+    let file = File::open(scene.path("a.log.1")).unwrap();
+    let identity = crate::proof::FileFacts::of(&file).unwrap().identity;
+    // The log has forgotten it by now.
+    (scene.settings.desk, scene.settings.kept) = (Some(desk.clone()), vec![identity]);
+    let running = scene.start();
+    scene.append("a.log", "other\n");
+    scene.wait_for(&["other"]);
+    scene.append("a.log.1", "late\n");
+    assert_eq!(desk.ask(desk::Ask::Readmit(identity, 8)), desk::Answer::Done);
+    scene.wait_for(&["other", "late"]);
     running.stop();
     assert_eq!(scene.gaps(), []);
 }

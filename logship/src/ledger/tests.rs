@@ -10,6 +10,7 @@ fn entry(seq: u64) -> LedgerEntry {
         sink: None,
         in_log: false,
         gap: Gap {
+            from_byte: None,
             reason: GapReason::Rotated,
             from: None,
             to: Some(9),

@@ -52,6 +52,12 @@ fn snapshot() -> Snapshot {
         followed: vec![Way::Api, Way::Direct, Way::Api],
         engine_away: None,
         files: FilesCounts { refused: 3, outside: 2 },
+        rotate: RotateCounts {
+            collapsed: 6,
+            removed_bytes: 7,
+            draining: 1,
+            ..RotateCounts::default()
+        },
     }
 }
 

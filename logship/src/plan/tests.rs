@@ -100,13 +100,57 @@ fn a_label_cannot_undo_what_the_operator_set() {
             "label chores.logship.sinks: there is no sink syslog; there are archive",
             "label chores.logship.fields: the configuration sets tier already",
             "label chores.logship.rate: 1000/s is above 100/s, which the configuration sets",
-            r#"label chores.logship.redact: "nothing" is none of email, card, bearer, aws-key and sid"#,
+            r#"label chores.logship.redact: "nothing" is none of email, card, bearer, aws-key, jwt, private-key, url-password, password, ipv4, ipv6, mac and sid"#,
         ]
     );
     assert_eq!(plan.process.rate.unwrap().to_string(), "100/s");
     assert_eq!(plan.meta.sinks.unwrap(), ["archive"]);
     assert_eq!(plan.meta.fields.get("tier").unwrap(), "web");
     assert_eq!(plan.process.redact.names(), ["email"]);
+}
+
+#[test]
+fn a_level_can_only_be_raised_and_looks_at_lines_as_they_are_parsed() {
+    let lines = |text: &str| LineRule {
+        process: Arc::new(ProcessSettings {
+            level: Some(LevelFilter::parse(text).unwrap()),
+            ..ProcessSettings::default()
+        }),
+        ..LineRule::default()
+    };
+    let plan = |set: &str, labels: &[(&str, &str)]| planner(lines(set)).plan(&container(labels));
+    let raised =
+        plan("info", &[("chores.logship.level", "error"), ("chores.logship.parse", "klog")]);
+    assert_eq!(faults(&raised), [""; 0]);
+    let klog = |text: &str| LevelFilter::parse(text).unwrap().with(Parse::Klog);
+    assert_eq!(raised.process.labelled, [klog("info"), klog("error")]);
+    let same = plan("info", &[("chores.logship.parse", "json")]);
+    assert_eq!(same.process.labelled[0].parse, Parse::Json);
+    // Whatever a label says of fields and forms, what is set counts.
+    for labels in [
+        [("chores.logship.level", "warn,field=nosuch"), ("chores.logship.parse", "none")],
+        [("chores.logship.level", "warn"), ("chores.logship.parse", "klog")],
+    ] {
+        let plan = plan("warn", &labels);
+        assert_eq!(plan.process.level, Some(LevelFilter::parse("warn").unwrap()));
+        let mut processor = crate::process::Processor::new(plan.process.clone());
+        let stream = crate::record::Stream::Stdout;
+        processor.lines(stream, 1, b"INFO a\n{\"level\":\"info\"}\nERROR b\n", 0);
+        let taken = processor.take().unwrap();
+        let lines = taken.block.records().filter(|record| !record.flags.is_control());
+        let lines: Vec<_> = lines.map(|record| record.line.to_vec()).collect();
+        assert!(!lines.contains(&b"INFO a".to_vec()), "{labels:?}");
+    }
+    for (set, wanted) in
+        [("warn", "info"), ("warn,unknown=drop", "error"), ("warn,field=sev", "error")]
+    {
+        let plan = plan(set, &[("chores.logship.level", wanted)]);
+        let said = format!(
+            "label chores.logship.level: {wanted} lets more through than {set}, which is set: both count"
+        );
+        assert_eq!(faults(&plan), [said]);
+        assert_eq!(plan.process.level.as_ref().unwrap().to_string(), set);
+    }
 }
 
 #[test]

@@ -24,9 +24,9 @@ pub const GROUP_AGE_DEFAULT: i64 = 1_000_000_000;
 pub const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 /// The presets: name, and what a line that goes on looks like.
-const PRESETS: [(&str, &str); 3] = [
+const PRESETS: [(&str, &str); 5] = [
     // `Caused by:` and `... 12 more` belong to the trace above them, and so does what is indented.
-    ("java", r"^(?:[ \t]+\S|Caused by: |Suppressed: |\.\.\. \d+ more)"),
+    ("java", r"^(?:[ \t]+\S|Caused by: |Wrapped by: |Suppressed: |\.\.\. \d+ more)"),
     // A traceback begins with its own first line, ends with `Error: …` at the margin, and may be followed by
     // another one after a line that says why.
     (
@@ -38,6 +38,11 @@ const PRESETS: [(&str, &str); 3] = [
         "go",
         r"^(?:$|[ \t]|goroutine \d+ \[|created by |exit status \d+|\[signal |(?:[\w.\-~]+/)*[\w.\-~]+\.[^ ]*\(.*\)$|\[originating from )",
     ),
+    // The first line of an uncaught exception has its message behind the place; those of a backtrace end with it.
+    // Ruby 3.4 writes `'` on both sides. Rails prints an indented line before the backtrace.
+    ("ruby", r"^(?:[ \t]+\S|\S+:\d+:in [`'][^`']*'$|Did you mean\?|\^+$)"),
+    // Inner exceptions are indented, and so is everything that a console logger of ASP.NET says of one event.
+    ("dotnet", r"^(?:[ \t]+\S|--- End of |\s*---> )"),
 ];
 
 /// A pattern that is none.
@@ -67,7 +72,7 @@ pub struct Multiline {
 }
 
 impl Multiline {
-    /// Reads a preset (`java`, `python`, `go`), `start:PATTERN`, `continue:PATTERN`, or a pattern alone, which
+    /// Reads a preset (`java`, `python`, `go`, `ruby`, `dotnet`), `start:PATTERN`, `continue:PATTERN`, or a pattern alone, which
     /// is a start.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if let Some((_, pattern)) = PRESETS.iter().find(|(name, _)| *name == text) {
@@ -106,7 +111,7 @@ impl Multiline {
 
 /// Names of the presets.
 #[must_use]
-pub fn presets() -> [&'static str; 3] {
+pub fn presets() -> [&'static str; 5] {
     PRESETS.map(|(name, _)| name)
 }
 

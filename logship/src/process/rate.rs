@@ -21,24 +21,22 @@ pub struct Rate {
     pub per: i64,
     /// Records that may come at once.
     pub burst: NonZeroU32,
+    /// Beyond the rate, one of so many passes all the same, as a sample.
+    pub sample: Option<NonZeroU32>,
 }
 
 /// A rate that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no rate: give for example 1000/s, 500/m, or 1000/s,burst=5000")]
+#[error("{0:?} is no rate: give for example 1000/s, 500/m, or 1000/s,burst=5000,sample=100")]
 pub struct RateError(String);
 
 impl Rate {
-    /// Reads `1000/s`, `500/m`, `1000/s,burst=5000`. Without a burst it is what comes in one window, at least.
+    /// Reads `1000/s`, `500/m`, `1000/s,burst=5000`, `1000/s,sample=100`. Without a burst it is what comes in one
+    /// window, at least.
     pub fn parse(text: &str) -> Result<Self, RateError> {
         let fail = || RateError(text.to_owned());
-        let (rate, burst) = match text.split_once(',') {
-            None => (text, None),
-            Some((rate, rest)) => {
-                (rate, Some(rest.trim().strip_prefix("burst=").ok_or_else(fail)?))
-            }
-        };
-        let (records, unit) = rate.trim().split_once('/').ok_or_else(fail)?;
+        let mut parts = text.split(',').map(str::trim);
+        let (records, unit) = parts.next().and_then(|it| it.split_once('/')).ok_or_else(fail)?;
         let records: NonZeroU32 = records.trim().parse().map_err(|_| fail())?;
         let per = match unit.trim() {
             "s" => SECOND,
@@ -46,11 +44,17 @@ impl Rate {
             "h" => 3600 * SECOND,
             _ => return Err(fail()),
         };
-        let burst = match burst {
-            Some(burst) => burst.trim().parse().map_err(|_| fail())?,
-            None => records,
-        };
-        Ok(Self { records, per, burst })
+        let mut rate = Self { records, per, burst: records, sample: None };
+        for part in parts {
+            let (name, value) = part.split_once('=').ok_or_else(fail)?;
+            let value: NonZeroU32 = value.trim().parse().map_err(|_| fail())?;
+            match name.trim() {
+                "burst" => rate.burst = value,
+                "sample" => rate.sample = Some(value),
+                _ => return Err(fail()),
+            }
+        }
+        Ok(rate)
     }
 }
 
@@ -62,7 +66,10 @@ impl std::fmt::Display for Rate {
             _ => "h",
         };
         write!(f, "{}/{unit}", self.records)?;
-        if self.burst == self.records { Ok(()) } else { write!(f, ",burst={}", self.burst) }
+        if self.burst != self.records {
+            write!(f, ",burst={}", self.burst)?;
+        }
+        self.sample.map_or(Ok(()), |sample| write!(f, ",sample={sample}"))
     }
 }
 
@@ -88,6 +95,7 @@ impl Dropped {
     #[must_use]
     pub fn gap(&self, to: Option<i64>) -> Gap {
         Gap {
+            from_byte: None,
             reason: GapReason::RateLimited,
             from: self.from,
             to,
@@ -112,6 +120,8 @@ pub struct Limiter {
     closed_until: Option<i64>,
     gap: Option<Dropped>,
     since: Option<i64>,
+    /// Records beyond the rate since the last sample of them.
+    unsampled: u32,
 }
 
 impl Limiter {
@@ -127,6 +137,7 @@ impl Limiter {
             closed_until: None,
             gap: None,
             since: None,
+            unsampled: 0,
         }
     }
 
@@ -151,6 +162,11 @@ impl Limiter {
         }
         if !is_closed {
             self.closed_until = Some(ts.saturating_add(RATE_WINDOW));
+        }
+        self.unsampled = self.unsampled.saturating_add(1);
+        if rate.sample.is_some_and(|sample| self.unsampled >= sample.get()) {
+            self.unsampled = 0;
+            return true;
         }
         let gap = self.gap.get_or_insert_with(|| Dropped {
             stream,

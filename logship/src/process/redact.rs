@@ -16,7 +16,7 @@ pub const RULES_MAX: usize = 64;
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
 /// The presets: name and pattern. A group named `secret` is what is replaced, otherwise all that matches.
-const PRESETS: [(&str, &str); 5] = [
+const PRESETS: [(&str, &str); 12] = [
     ("email", r"(?-u)[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}"),
     (CARD, r"(?-u)\b[0-9](?:[ -]?[0-9]){12,}\b"),
     ("bearer", r"(?i-u)\bbearer[ \t]+(?P<secret>[A-Za-z0-9._~+/=-]{8,})"),
@@ -25,13 +25,47 @@ const PRESETS: [(&str, &str); 5] = [
         "aws-key",
         r#"(?i-u)\baws_?secret_?access_?key["']?[ \t]*[=:][ \t]*["']?(?P<secret>[A-Za-z0-9/+]{40})"#,
     ),
+    // Header and claims are JSON objects in base64url (RFC 7519): both begin with `{"`.
+    ("jwt", r"(?-u)\beyJ[A-Za-z0-9_-]{6,}\.eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*"),
+    // RFC 7468. A key whose end is not in the record is hidden up to the end of the record.
+    (
+        "private-key",
+        r"(?s-u)-----BEGIN [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----.*?(?:-----END [A-Z0-9 ]{0,32}PRIVATE KEY(?: BLOCK)?-----|\z)",
+    ),
+    ("url-password", r"(?i-u)\b[a-z][a-z0-9+.-]*://[^\s/:@?#]*:(?P<secret>[^\s/@?#]+)@"),
+    // Quoted as in JSON, in single quotes, as JSON within JSON, a value that is no text; and bare: up to a space or
+    // what separates values, or a quote behind which the structure around it goes on.
+    (
+        "password",
+        r#"(?i-u)(?:password|passwd|passphrase|pwd|secret|api_?-?key|token)\\?["']?[ \t]{0,4}[=:][ \t]{0,4}(?:"(?P<secret>(?:[^"\\]|\\.)+)|'(?P<single>(?:[^'\\]|\\.)+)|\\"(?P<inner>(?:[^"\\]|\\\\(?:\\["\\]|[^"\\])|\\[^"\\])+)|(?P<literal>-?[0-9][0-9.e+-]{0,63}|true|false|null)[ \t]*[}\],]|(?P<bare>(?:[^\s,;&"'\\]|\\[^\s"'])(?:[^\s,;&"'\\]|\\[^\s"']|\\?["'][^\s,;&:}\]"'\\])*))"#,
+    ),
+    (
+        "ipv4",
+        r"(?-u)\b(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\.){3}(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])\b",
+    ),
+    (IPV6, r"(?-u)(?:\b[0-9A-Fa-f]{1,4}|:)(?::[0-9A-Fa-f]{0,4}){2,7}(?:(?:\.[0-9]{1,3}){3})?"),
+    ("mac", r"(?-u)\b[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}\b"),
 ];
 
 /// The preset whose matches must have the check digit of a card number too.
 const CARD: &str = "card";
 
-/// What replaces a part of a line.
-const GROUP: &str = "secret";
+/// The preset whose matches must be addresses to the standard library too.
+const IPV6: &str = "ipv6";
+
+/// Groups that are replaced instead of all that matches.
+const GROUPS: [&str; 5] = ["secret", "single", "inner", "literal", "bare"];
+
+/// What a match must be beside matching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Check {
+    /// Nothing.
+    None,
+    /// A card number, or some of them among digits.
+    Card,
+    /// An address of IPv6 with a digit in it: `Bad::Face` is one too.
+    Ipv6,
+}
 
 /// One kind of secret.
 #[derive(Debug, Clone)]
@@ -39,7 +73,7 @@ pub struct Rule {
     name: Arc<str>,
     pattern: Regex,
     replacement: Arc<[u8]>,
-    is_card: bool,
+    check: Check,
 }
 
 impl Rule {
@@ -50,15 +84,22 @@ impl Rule {
             name: name.into(),
             pattern: pattern(text)?,
             replacement: format!("[redacted:{name}]").into_bytes().into(),
-            is_card: false,
+            check: Check::None,
         })
     }
 
-    /// The rules of a preset: `email`, `card`, `bearer`, `aws-key`. Empty when there is none of that name.
+    /// The rules of a preset, such as `email` or `card`. Empty when there is none of that name.
     pub fn preset(name: &str) -> Result<Vec<Self>, PatternError> {
         let chosen = PRESETS.iter().filter(|(preset, _)| *preset == name);
         chosen
-            .map(|(name, text)| Ok(Self { is_card: *name == CARD, ..Self::new(name, text)? }))
+            .map(|(name, text)| {
+                let check = match *name {
+                    CARD => Check::Card,
+                    IPV6 => Check::Ipv6,
+                    _ => Check::None,
+                };
+                Ok(Self { check, ..Self::new(name, text)? })
+            })
             .collect()
     }
 
@@ -71,8 +112,20 @@ impl Rule {
 
 /// Names of the presets.
 #[must_use]
-pub fn presets() -> [&'static str; 4] {
-    ["email", CARD, "bearer", "aws-key"]
+pub fn presets() -> [&'static str; 11] {
+    [
+        "email",
+        CARD,
+        "bearer",
+        "aws-key",
+        "jwt",
+        "private-key",
+        "url-password",
+        "password",
+        "ipv4",
+        IPV6,
+        "mac",
+    ]
 }
 
 /// Every kind of secret of a source. Cloning is cheap enough: patterns are shared.
@@ -155,12 +208,17 @@ impl Rule {
 
     /// What of a match is secret, in order.
     fn spans(&self, text: &[u8], captures: &Captures<'_>) -> Vec<std::ops::Range<usize>> {
-        let Some(found) = captures.name(GROUP).or_else(|| captures.get(0)) else {
+        let mut groups = GROUPS.iter().filter_map(|group| captures.name(group));
+        let Some(found) = groups.next().or_else(|| captures.get(0)) else {
             return Vec::new();
         };
-        if !self.is_card {
+        match self.check {
             // An empty match has nothing to hide, and would be found everywhere.
-            return if found.is_empty() { Vec::new() } else { vec![found.range()] };
+            Check::None if found.is_empty() => return Vec::new(),
+            Check::None => return vec![found.range()],
+            Check::Ipv6 if is_ipv6(found.as_bytes()) => return vec![found.range()],
+            Check::Ipv6 => return Vec::new(),
+            Check::Card => {}
         }
         card_spans(text.get(found.range()).unwrap_or_default())
             .into_iter()
@@ -200,6 +258,11 @@ fn card_spans(text: &[u8]) -> Vec<std::ops::Range<usize>> {
         }
     }
     spans
+}
+
+fn is_ipv6(text: &[u8]) -> bool {
+    let address = std::str::from_utf8(text).ok().map(str::parse::<std::net::Ipv6Addr>);
+    matches!(address, Some(Ok(_))) && text.iter().any(u8::is_ascii_digit)
 }
 
 /// The check digit of ISO/IEC 7812-1, annex B.

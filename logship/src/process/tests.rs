@@ -163,6 +163,54 @@ fn what_the_rate_drops_becomes_one_gap_that_no_mark_passes_before_it_is_told() {
     assert_eq!(taken.mark, 11);
 }
 
+fn filtering(text: &str, multiline: Option<&str>, line_bytes_max: usize) -> Processor {
+    Processor::new(Arc::new(ProcessSettings {
+        level: Some(LevelFilter::parse(text).unwrap()),
+        multiline: multiline.map(|text| Multiline::parse(text).unwrap()),
+        line_bytes_max,
+        ..ProcessSettings::default()
+    }))
+}
+
+#[test]
+fn what_is_not_serious_enough_is_counted_with_the_next_records() {
+    let mut processor = filtering("warn", None, 100);
+    processor.lines(Stream::File, 5, b"INFO a\nDEBUG bc\n", 0);
+    assert!(processor.is_empty() && processor.take().is_none());
+    assert_eq!((processor.safe_mark(), processor.holds_back()), (0, true));
+    processor.lines(Stream::File, 7, b"ERROR d\nno level\nINFO e\n", 16);
+    let taken = processor.take().unwrap();
+    let told = r#"{"control":"filtered","from":5,"to":7,"lines":3,"bytes":20}"#;
+    assert_eq!(lines_of(&taken.block), ["ERROR d", "no level", told]);
+    assert_eq!((taken.mark, processor.holds_back()), (40, false));
+}
+
+#[test]
+fn a_count_of_what_was_dropped_waits_for_a_bounded_time_and_number() {
+    let mut processor = filtering("warn", None, 100);
+    processor.piece(&line(Stream::Stdout, b"INFO a", 0));
+    assert_eq!(processor.deadline(), Some(i64::MIN));
+    processor.expire(0);
+    assert!(processor.is_empty());
+    processor.expire(filter::TELL_EVERY);
+    assert_eq!((processor.take().unwrap().mark, processor.deadline()), (1, None));
+    for at in 0..filter::TELL_LINES {
+        processor.piece(&line(Stream::Stdout, b"INFO a", 1 + at));
+    }
+    assert_eq!(processor.take().unwrap().mark, 1 + filter::TELL_LINES);
+}
+
+#[test]
+fn groups_and_parts_of_a_line_share_the_fate_of_their_beginning() {
+    let mut processor = filtering("warn", Some("java"), 8);
+    let text = b"INFO a\n\tERROR\nERROR b\n\tat\nINFO very long\nERROR very long\n";
+    processor.lines(Stream::File, 1, text, 0);
+    processor.flush();
+    let told = r#"{"control":"filtered","from":1,"to":1,"lines":3,"bytes":27}"#;
+    let wanted = ["ERROR b\n\tat", "ERROR ve", "ry long", told];
+    assert_eq!(lines_of(&processor.take().unwrap().block), wanted);
+}
+
 #[test]
 fn secrets_are_found_across_the_pieces_of_a_line() {
     let settings = ProcessSettings {

@@ -311,7 +311,7 @@ impl FileSink {
         };
         let mut texts: [Vec<u8>; STREAMS.len()] = Default::default();
         let mut scratch = Vec::new();
-        let sort = |stream: Stream, encoded: &mut Vec<u8>| {
+        let mut sort = |stream: Stream, encoded: &mut Vec<u8>| {
             let mut texts = texts.iter_mut().zip(STREAMS);
             if let Some((text, _)) = texts.find(|(_, its)| *its == stream) {
                 text.append(encoded);
@@ -320,8 +320,14 @@ impl FileSink {
         };
         let Self { settings, encoder, encoded, .. } = self;
         let done = match settings.format {
-            LineFormat::Plain => plain::each(frame, from, settings.controls, &mut scratch, sort),
-            LineFormat::Ndjson => encoder.each(frame, from, &mut scratch, sort),
+            LineFormat::Plain => {
+                plain::each(frame, from, settings.controls, &mut scratch, |record, encoded| {
+                    sort(record.flags.stream(), encoded)
+                })
+            }
+            LineFormat::Ndjson => encoder.each(frame, from, &mut scratch, |record, _, encoded| {
+                sort(record.flags.stream(), encoded)
+            }),
         };
         for (text, stream) in texts.iter().zip(STREAMS).filter(|(text, _)| !text.is_empty()) {
             let start = encoded.len();

@@ -9,7 +9,9 @@ use std::time::Duration;
 use chores_common::config::{ConfigError, secret_from};
 use chores_common::secret::Secret;
 
+use super::Pace;
 use crate::encode::Controls;
+use crate::encode::fields::FieldNames;
 use crate::quantity::{self, QuantityError};
 use crate::template::TemplateError;
 
@@ -18,6 +20,19 @@ mod tests;
 
 /// Longest URL, in bytes.
 const URL_BYTES_MAX: usize = 8192;
+
+/// A batch unless set, in bytes before compression, and its limits.
+const BATCH_BYTES_DEFAULT: u64 = 1 << 20;
+const BATCH_BYTES: RangeInclusive<u64> = 1 << 10..=64 << 20;
+
+/// How long a record waits for others, unless set.
+const BATCH_AGE_DEFAULT: Duration = Duration::from_secs(1);
+const BATCH_AGES: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+
+/// How long a server may take for an answer, unless set.
+const ANSWER_TIME_DEFAULT: Duration = Duration::from_secs(30);
+const ANSWER_TIMES: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(600);
 
 /// A sink that cannot be used as it is written.
 #[derive(Debug, thiserror::Error)]
@@ -395,6 +410,43 @@ impl<'a> Options<'a> {
         found.into_iter().map(|(key, value)| (name(key), value)).collect()
     }
 
+    /// `batch=` and `age=`.
+    pub(super) fn batching(&mut self) -> Result<Batching, OptionFault> {
+        let bytes = self.size("batch", BATCH_BYTES)?.unwrap_or(BATCH_BYTES_DEFAULT);
+        Ok(Batching {
+            bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+            age: self.duration("age", BATCH_AGES)?.unwrap_or(BATCH_AGE_DEFAULT),
+        })
+    }
+
+    /// `timeout=`: how long a server may take for an answer.
+    pub(super) fn answer_time(&mut self) -> Result<Duration, OptionFault> {
+        Ok(self.duration("timeout", ANSWER_TIMES)?.unwrap_or(ANSWER_TIME_DEFAULT))
+    }
+
+    /// A user, here or in the URL, with the password.
+    pub(super) fn login(&mut self, url: &SinkUrl) -> Result<Option<(String, Secret)>, OptionFault> {
+        let password = self.secret("password", "password_file")?;
+        let user = self.text("user");
+        if user.is_some() && url.user.is_some() {
+            return Err(OptionFault::Twice("user".to_owned()));
+        }
+        match (user.or_else(|| url.user.clone()), password) {
+            (None, None) => Ok(None),
+            (Some(user), Some(password)) => Ok(Some((user, password))),
+            _ => Err(OptionFault::Conflict(
+                "user and password belong together: give both (password_file for the latter) or none"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// `field.KEY=name`: what the sink calls the fields of a record. An empty name leaves the field out.
+    pub(super) fn fields(&mut self, usual: &[(&str, &str)]) -> Result<FieldNames, OptionFault> {
+        let changed = self.prefixed("field.");
+        FieldNames::new(usual, changed).map_err(|fault| OptionFault::Conflict(fault.to_string()))
+    }
+
     /// A file, by its path.
     pub fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         self.text(key).map(PathBuf::from)
@@ -407,6 +459,27 @@ impl<'a> Options<'a> {
         match values.pop_first() {
             None => Ok(()),
             Some((key, _)) => Err(OptionFault::Unknown { key, kind, allowed: asked.join(", ") }),
+        }
+    }
+}
+
+/// When a batch is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batching {
+    /// When its records have this many bytes.
+    pub bytes: usize,
+    /// When its first record is this old.
+    pub age: Duration,
+}
+
+impl Batching {
+    /// The pace of a sink that knows after each batch whether it arrived.
+    pub(super) fn pace(self) -> Pace {
+        Pace {
+            batch_age: self.age,
+            commit_every: Duration::ZERO,
+            settle: Duration::ZERO,
+            runs_ahead: false,
         }
     }
 }

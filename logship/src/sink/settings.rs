@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use super::file::FileSettings;
+use super::fluent::FluentSettings;
 use super::http::HttpSettings;
+use super::kafka::KafkaSettings;
+use super::nats::NatsSettings;
 use super::options::{OptionFault, Options, SinkSettingError, split_url};
 use super::s3::S3SinkSettings;
+use super::socket::SocketSettings;
 use super::stdout::StdoutSettings;
-use super::syslog::SyslogSettings;
 
 #[cfg(test)]
 mod tests;
 
 /// How URLs of sinks begin.
-const FORMS: &str = "stdout:, file:///path, syslog+udp://host, syslog+tcp://host, syslog+tls://host, http://host, https://host, s3://bucket";
+const FORMS: &str = "stdout:, file:///path, syslog+udp://host (or +tcp, +tls), gelf+udp://host (or +tcp, +tls), fluent://host (or fluent+tls), nats://host (or nats+tls), kafka://broker/topic (or kafka+tls), http://host (or https), es+http://host/index, loki+http://host, otlp+http://host (each or +https), s3://bucket";
 
 /// What an optional sink may fall behind, in bytes: at least a segment of the log.
 const BACKLOG_BYTES: std::ops::RangeInclusive<u64> = 64 << 20..=1 << 50;
@@ -42,10 +45,16 @@ pub enum Target {
     Stdout(StdoutSettings),
     /// Files.
     File(FileSettings),
-    /// A syslog server.
-    Syslog(SyslogSettings),
-    /// An HTTP server that takes NDJSON.
+    /// A server of syslog or GELF.
+    Socket(SocketSettings),
+    /// A server over HTTP: NDJSON, Elasticsearch, Loki, OpenTelemetry.
     Http(HttpSettings),
+    /// A server of the forward protocol.
+    Fluent(FluentSettings),
+    /// A topic of Kafka.
+    Kafka(KafkaSettings),
+    /// JetStream of NATS.
+    Nats(NatsSettings),
     /// Objects in S3.
     S3(S3SinkSettings),
 }
@@ -99,10 +108,14 @@ fn read(
     let target = match url.scheme.as_str() {
         "stdout" => Target::Stdout(StdoutSettings::read(&url, &mut options)?),
         "file" => Target::File(FileSettings::read(&url, &mut options)?),
-        "syslog+udp" | "syslog+tcp" | "syslog+tls" => {
-            Target::Syslog(SyslogSettings::read(&url, &mut options)?)
+        "syslog+udp" | "syslog+tcp" | "syslog+tls" | "gelf+udp" | "gelf+tcp" | "gelf+tls" => {
+            Target::Socket(SocketSettings::read(&url, &mut options)?)
         }
-        "http" | "https" => Target::Http(HttpSettings::read(&url, &mut options)?),
+        "http" | "https" | "es+http" | "es+https" | "loki+http" | "loki+https" | "otlp+http"
+        | "otlp+https" => Target::Http(HttpSettings::read(&url, &mut options)?),
+        "fluent" | "fluent+tls" => Target::Fluent(FluentSettings::read(&url, &mut options)?),
+        "kafka" | "kafka+tls" => Target::Kafka(KafkaSettings::read(&url, &mut options)?),
+        "nats" | "nats+tls" => Target::Nats(NatsSettings::read(&url, &mut options)?),
         "s3" => Target::S3(S3SinkSettings::read(&url, &mut options)?),
         _ => return Err(OptionFault::NoUrl(url.text(), FORMS)),
     };

@@ -10,7 +10,8 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::options::{OptionFault, Options};
+use super::failure::SinkFailure;
+use super::options::{OptionFault, Options, SinkUrl};
 
 /// Largest file of certificates or keys, in bytes.
 const PEM_BYTES_MAX: u64 = 8 << 20;
@@ -76,6 +77,14 @@ impl TlsSettings {
         Ok(settings)
     }
 
+    /// The same for a scheme that ends with `+tls`; nothing for others.
+    pub(super) fn of(
+        url: &SinkUrl,
+        options: &mut Options<'_>,
+    ) -> Result<Option<Self>, OptionFault> {
+        url.scheme.ends_with("+tls").then(|| Self::read(options)).transpose()
+    }
+
     /// The certificates to trust; `peer` is for the error message.
     pub(super) fn roots(&self, peer: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         match &self.ca_file {
@@ -99,8 +108,16 @@ impl TlsSettings {
         Ok(Some(Identity { chain, key, key_pem }))
     }
 
-    /// All of it for rustls.
-    pub(super) fn client_config(&self, peer: &str) -> Result<ClientConfig, TlsError> {
+    /// All of it for rustls; nothing for a connection without TLS.
+    pub(super) fn rustls(
+        tls: Option<&Self>,
+        peer: &str,
+    ) -> Result<Option<Arc<ClientConfig>>, SinkFailure> {
+        let config = tls.map(|tls| tls.client_config(peer).map(Arc::new)).transpose();
+        config.map_err(|error| SinkFailure::of(&format!("cannot use {peer}"), &error))
+    }
+
+    fn client_config(&self, peer: &str) -> Result<ClientConfig, TlsError> {
         let mut roots = RootCertStore::empty();
         // Some of a distribution's roots may be of a kind that rustls does not know.
         let (added, _) = roots.add_parsable_certificates(self.roots(peer)?);

@@ -58,7 +58,7 @@ fn other_requests_are_refused() {
         let answer = say(address, request.as_bytes());
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
     }
-    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(2 * LIMITS.head_bytes));
     let answer = say(address, long.as_bytes());
     assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
 }

@@ -64,7 +64,10 @@ pub(super) fn run(shared: &Shared, sources: &Sources) -> Result<(), WalError> {
             shared.room.notify_all();
         }
         if let Some((path, bytes)) = &work.cursors {
-            delivered::write(path, bytes);
+            let is_kept = delivered::write(path, bytes);
+            if let Some(delivered) = shared.lock().delivered.as_mut().filter(|_| is_kept) {
+                delivered.keep();
+            }
         }
         if work.is_last {
             break;
@@ -118,7 +121,7 @@ fn wait(shared: &Shared, last: Option<Instant>) -> Option<Work> {
             }
             inner.is_tidying_due = true;
         }
-        let cursors_due = inner.delivered.as_ref().and_then(Delivered::due);
+        let cursors_due = inner.delivered.as_ref().and_then(|delivered| delivered.due(now));
         if let Some(due) = cursors_due.filter(|due| *due > now && !is_dirty && !inner.is_drained) {
             inner = shared.wait(&shared.work, inner, due - now);
             continue;

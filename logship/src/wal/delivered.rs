@@ -44,6 +44,11 @@ pub(super) struct Delivered {
     state: LogState,
     is_changed: bool,
     written: Option<Instant>,
+    /// Every sink has everything before it.
+    floor: u64,
+    /// The same when the file was last made, and when it was last written.
+    taken: u64,
+    kept: u64,
 }
 
 impl Delivered {
@@ -67,7 +72,9 @@ impl Delivered {
                 file.state
             }
         };
-        Ok(Self { path, waiting: VecDeque::new(), state, is_changed: false, written: None })
+        let waiting = VecDeque::new();
+        let (floor, taken, kept) = (0, 0, 0);
+        Ok(Self { path, waiting, state, is_changed: false, written: None, floor, taken, kept })
     }
 
     pub(super) fn state(&self) -> &LogState {
@@ -84,8 +91,20 @@ impl Delivered {
         self.waiting.push_back((end, id, source));
     }
 
+    /// The file says everything of what lies before it.
+    pub(super) fn kept_until(&self) -> u64 {
+        self.kept
+    }
+
+    /// What [`take`](Self::take) gave is on disk.
+    pub(super) fn keep(&mut self) {
+        self.kept = self.taken;
+    }
+
     /// Every sink has everything before `floor`.
     pub(super) fn advance(&mut self, floor: u64) {
+        self.floor = self.floor.max(floor);
+        self.is_changed |= self.taken < self.floor;
         while let Some((_, id, source)) = self.waiting.pop_front_if(|(end, ..)| *end <= floor) {
             self.state.next_source = self.state.next_source.max(id.0.saturating_add(1));
             self.state.sources.insert(id, source);
@@ -99,9 +118,8 @@ impl Delivered {
         self.is_changed = true;
     }
 
-    /// When the file is to be written next.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let now = Instant::now();
+    /// When the file is to be written next, seen from `now`.
+    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         self.is_changed.then(|| self.written.map_or(now, |written| written + WRITTEN_EVERY))
     }
 
@@ -111,16 +129,19 @@ impl Delivered {
             return None;
         }
         self.written = Some(Instant::now());
+        self.taken = self.floor;
         let file = CursorFile { version: VERSION, state: self.state.clone() };
         let bytes = serde_json::to_vec(&file).unwrap_or_default();
         Some((self.path.clone(), bytes))
     }
 }
 
-/// Writes the file. A full disk is no reason to stop: what is not written is read and delivered again.
-pub(super) fn write(path: &Path, bytes: &[u8]) {
-    if let Err(error) = durable::write(path, bytes, FILE_MODE) {
-        let error = chores_common::exit::chain(&error);
+/// Writes the file; whether it is on disk. A full disk is no reason to stop: what is not written is read and delivered again.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> bool {
+    let written = durable::write(path, bytes, FILE_MODE);
+    if let Err(error) = &written {
+        let error = chores_common::exit::chain(error);
         tracing::warn!(%error, "how far the sources were read is not kept");
     }
+    written.is_ok()
 }

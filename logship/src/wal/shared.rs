@@ -23,6 +23,10 @@ const RECENT_BYTES_MAX: usize = 8 << 20;
 /// Bytes that are held in memory by a log without a directory.
 const MEMORY_BYTES_MAX: usize = 16 << 20;
 
+/// How often a state directory that is taken is tried again, and how long it is waited in between.
+const LOCK_ATTEMPTS_MAX: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Permissions of everything below the state directory: log lines are nobody else's.
 const DIRECTORY_MODE: u32 = 0o700;
 pub(super) const FILE_MODE: u32 = 0o600;
@@ -343,8 +347,11 @@ impl Inner {
     /// Writes down what the sinks have, now. Only for a log that is closed: it holds up everybody else.
     pub(super) fn keep_delivered(&mut self) {
         self.advance_delivered();
-        if let Some((path, bytes)) = self.delivered.as_mut().and_then(Delivered::take) {
-            delivered::write(&path, &bytes);
+        if let Some((path, bytes)) = self.delivered.as_mut().and_then(Delivered::take)
+            && delivered::write(&path, &bytes)
+            && let Some(delivered) = &mut self.delivered
+        {
+            delivered.keep();
         }
     }
 
@@ -366,7 +373,18 @@ fn lock(paths: &Paths) -> Result<File, WalError> {
         .mode(FILE_MODE)
         .open(&paths.lock)
         .map_err(|source| WalError::io("open", &paths.lock, source))?;
-    match rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+    let take = || rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+    let is_taken = |taken: &Result<(), _>| *taken == Err(rustix::io::Errno::WOULDBLOCK);
+    let mut taken = take();
+    for _ in 0..LOCK_ATTEMPTS_MAX {
+        if !is_taken(&taken) {
+            break;
+        }
+        // Whoever asks whether it is taken (`is_in_use`) has it for a moment.
+        std::thread::sleep(LOCK_PAUSE);
+        taken = take();
+    }
+    match taken {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             return Err(WalError::InUse { path: paths.state.clone() });

@@ -32,6 +32,16 @@ pub struct Totals {
     pub lost_lines: u64,
     /// Bytes in the holes that could be counted.
     pub lost_bytes: u64,
+    /// Records that were not serious enough, and dropped for that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub filtered_lines: u64,
+    /// Their bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub filtered_bytes: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Totals {
@@ -57,6 +67,8 @@ impl Totals {
             gaps_unknown: self.gaps_unknown.saturating_add(other.gaps_unknown),
             lost_lines: self.lost_lines.saturating_add(other.lost_lines),
             lost_bytes: self.lost_bytes.saturating_add(other.lost_bytes),
+            filtered_lines: self.filtered_lines.saturating_add(other.filtered_lines),
+            filtered_bytes: self.filtered_bytes.saturating_add(other.filtered_bytes),
         }
     }
 }
@@ -139,7 +151,7 @@ impl SourceState {
         &mut self,
         head: &Head,
         cursor: Cursor,
-        gaps: Vec<(u64, Gap)>,
+        told: Told,
         now: i64,
     ) -> Vec<LedgerEntry> {
         let missing = self.skip_to(head.first_seq, now);
@@ -156,7 +168,9 @@ impl SourceState {
             Some(known) => known.advance(cursor),
             none => *none = Some(cursor),
         }
-        let entries = gaps.into_iter().map(|(seq, gap)| {
+        totals.filtered_lines = totals.filtered_lines.saturating_add(told.filtered_lines);
+        totals.filtered_bytes = totals.filtered_bytes.saturating_add(told.filtered_bytes);
+        let entries = told.gaps.into_iter().map(|(seq, gap)| {
             self.totals.count_gap(&gap);
             self.entry(seq, gap, now)
         });
@@ -217,14 +231,14 @@ impl LogState {
                     self.sources.get_mut(&id).ok_or("the source of a frame is not known")?;
                 let cursor: Cursor = serde_json::from_slice(raw.cursor)
                     .map_err(|_| "the cursor of a frame is not one")?;
-                let gaps = if head.controls > 0 {
+                let told = if head.controls > 0 {
                     let block = Block::decode(raw.body()?.into_owned().into(), head.base_ts)
                         .map_err(|_| "the records of a frame cannot be taken apart")?;
-                    controls(&block, head.first_seq).1
+                    told(&block, head.first_seq)
                 } else {
-                    Vec::new()
+                    Told::default()
                 };
-                return Ok(source.append(head, cursor, gaps, now));
+                return Ok(source.append(head, cursor, told, now));
             }
             Kind::End => {
                 if let Some(source) = self.sources.get_mut(&id) {
@@ -278,24 +292,49 @@ impl LogState {
 
 /// A hole that damage tore.
 pub(super) fn damage(lines: Option<u64>) -> Gap {
-    Gap { reason: GapReason::Corrupt, from: None, to: None, bytes: None, lines, exact: true }
+    Gap {
+        from_byte: None,
+        reason: GapReason::Corrupt,
+        from: None,
+        to: None,
+        bytes: None,
+        lines,
+        exact: true,
+    }
 }
 
-/// How many records of a block are control records, and the holes that they tell of with their numbers.
-pub(super) fn controls(block: &Block, first_seq: u64) -> (u32, Vec<(u64, Gap)>) {
+/// What the control records of a block tell.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// How many there are.
+    pub(super) count: u32,
+    /// Holes, with the numbers of their records.
+    gaps: Vec<(u64, Gap)>,
+    /// Records that were not serious enough.
+    filtered_lines: u64,
+    /// Their bytes.
+    filtered_bytes: u64,
+}
+
+/// Reads the control records of a block whose first record has this number.
+pub(super) fn told(block: &Block, first_seq: u64) -> Told {
+    let mut told = Told::default();
     if !block.has_control() {
-        return (0, Vec::new());
+        return told;
     }
-    let mut count = 0;
-    let mut gaps = Vec::new();
     for (place, record) in (0_u64..).zip(block.records()) {
         if !record.flags.is_control() {
             continue;
         }
-        count += 1;
-        if let Ok(Control::Gap(gap)) = serde_json::from_slice(record.line) {
-            gaps.push((first_seq.saturating_add(place), gap));
+        told.count += 1;
+        match serde_json::from_slice(record.line) {
+            Ok(Control::Gap(gap)) => told.gaps.push((first_seq.saturating_add(place), gap)),
+            Ok(Control::Filtered { lines, bytes, .. }) => {
+                told.filtered_lines = told.filtered_lines.saturating_add(lines);
+                told.filtered_bytes = told.filtered_bytes.saturating_add(bytes);
+            }
+            _ => {}
         }
     }
-    (count, gaps)
+    told
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::frame::{self, HEAD_BYTES, Head, Kind};
 use super::segment::{self, SegmentHeader};
 use super::shared::{FILE_MODE, Inner, Shared};
-use super::state::{SourceState, controls};
+use super::state::{SourceState, told};
 use super::{Frame, Pressure, WalError, commit};
 use crate::descriptors::is_exhausted;
 use crate::intake::{Chunk, IntakeReceiver, Message, Sources};
@@ -218,7 +218,7 @@ impl Writer {
             (inner.state.sources.get(&id).map_or(0, |source| source.next_seq), inner.durable)
         };
         let position = self.active.as_ref().map_or(0, |active| active.end);
-        let (controls, gaps) = controls(&block, first_seq);
+        let told = told(&block, first_seq);
         let mut head = Head::new(Kind::Records, position, durable);
         head.source = id.0;
         head.first_seq = first_seq;
@@ -226,7 +226,7 @@ impl Writer {
         head.last_ts = block.last_ts();
         head.count = block.count();
         head.late = block.count_flags(Flags::is_late);
-        head.controls = controls;
+        head.controls = told.count;
         head.text_bytes = u32::try_from(block.text().len()).unwrap_or(u32::MAX);
         self.buffer.clear();
         let codec = self.shared.settings.codec;
@@ -239,7 +239,7 @@ impl Writer {
         let now = time::now();
         let mut inner = self.shared.lock();
         let entries = match inner.state.sources.get_mut(&id) {
-            Some(source) => source.append(&head, cursor, gaps, now),
+            Some(source) => source.append(&head, cursor, told, now),
             None => Vec::new(),
         };
         inner.remember(frame, false);
@@ -277,17 +277,17 @@ impl Writer {
         let source = inner.state.sources.entry(id);
         let source = source.or_insert_with(|| SourceState::new(meta.clone()));
         let first_seq = source.next_seq;
-        let (controls, gaps) = controls(&block, first_seq);
+        let told = told(&block, first_seq);
         let mut head = Head::new(Kind::Records, position, position);
         head.first_seq = first_seq;
         head.last_ts = block.last_ts();
         head.count = block.count();
         head.late = block.count_flags(Flags::is_late);
-        head.controls = controls;
+        head.controls = told.count;
         head.text_bytes = u32::try_from(block.text().len()).unwrap_or(u32::MAX);
         head.stored_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.sources.note(id, cursor.clone());
-        let entries = source.append(&head, cursor, gaps, now);
+        let entries = source.append(&head, cursor, told, now);
         let end = head.end();
         let source = source.clone();
         if let Some(delivered) = &mut inner.delivered {
@@ -322,8 +322,12 @@ impl Writer {
             head.last_ts = now;
             self.write_frame(head, &[])?;
         }
-        if let Some(source) = self.shared.lock().state.sources.get_mut(&id) {
-            source.ended = Some(now);
+        let mut inner = self.shared.lock();
+        let Some(source) = inner.state.sources.get_mut(&id) else { return Ok(()) };
+        source.ended = Some(now);
+        let (source, end) = (source.clone(), inner.written);
+        if let Some(delivered) = &mut inner.delivered {
+            delivered.push(end, id, source);
         }
         Ok(())
     }

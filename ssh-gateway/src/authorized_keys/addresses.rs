@@ -5,6 +5,9 @@ use std::net::IpAddr;
 
 use super::patterns::{elements, is_match};
 
+/// The bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
+const MAPPED_BITS: u32 = 96;
+
 /// A list of addresses, some of which may be negated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressList(Vec<Element>);
@@ -54,7 +57,12 @@ impl Range {
             if masked(address, bits) != number(address) {
                 return Err(format!("{text:?} has bits set behind the first {bits}"));
             }
-            return Ok(Self::Network { address, bits });
+            return match (address, address.to_canonical()) {
+                (IpAddr::V6(_), IpAddr::V4(inner)) if bits >= MAPPED_BITS => {
+                    Ok(Self::Network { address: IpAddr::V4(inner), bits: bits - MAPPED_BITS })
+                }
+                (address, _) => Ok(Self::Network { address, bits }),
+            };
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             let address = address.to_canonical();
@@ -63,6 +71,10 @@ impl Range {
         let is_of_address =
             |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.' | b'*' | b'?');
         let is_pattern = text.contains(['*', '?']) && text.bytes().all(is_of_address);
+        // An address has many spellings there, and a pattern would have to fit ours.
+        if is_pattern && text.contains(':') {
+            return Err(format!("{text:?} is no pattern for IPv4: give ADDRESS/BITS for IPv6"));
+        }
         if !is_pattern {
             return Err(format!(
                 "{text:?} is no address: give for example 192.0.2.7, 192.0.2.0/24 or 192.0.2.*; names are not \

@@ -1,5 +1,7 @@
 //! What stands before a key.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -17,6 +19,9 @@ const VALUE_BYTES_MAX: usize = 4096;
 
 /// Most `permitopen`, `permitlisten` or `environment` options of a key.
 const REPEATED_MAX: usize = 256;
+
+/// Most principals of an authority.
+const PRINCIPALS_MAX: usize = 256;
 
 /// Most users of a key.
 const USERS_MAX: usize = 64;
@@ -46,11 +51,18 @@ pub struct Options {
     pub no_touch_required: bool,
     /// A security key must be unlocked.
     pub verify_required: bool,
+    /// The key is no user's: it signs certificates of users.
+    pub cert_authority: bool,
+    /// Names, one of which a certificate must have, as a whole; empty for keys of users.
+    pub principals: Vec<String>,
     /// Names of containers that may be entered; all when `None`. Not in sshd.
     pub containers: Option<PatternList>,
     /// Users that may be chosen, the first one when none is; all when empty. Not in sshd.
     pub users: Vec<UserName>,
 }
+
+/// How clients write the loopback's addresses. No host at all is the loopback here, as with sshd's `GatewayPorts no`.
+const LOOPBACK_NAMES: [&str; 4] = ["localhost", "127.0.0.1", "::1", ""];
 
 /// `permitopen="HOST:PORT"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,11 +78,19 @@ pub struct OpenPermit {
 pub struct ListenPermit {
     /// A pattern, in small letters.
     pub host: String,
+    /// It is the loopback however a client writes that, and `host` is how we do.
+    pub is_loopback: bool,
     /// `None` for any.
     pub port: Option<u16>,
 }
 
 impl OpenPermit {
+    /// Reads `HOST:PORT`; a port may be `*`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (host, port) = host_and_port(text)?;
+        Some(Self { host: host.to_owned(), port })
+    }
+
     /// Whether it is for this host and port.
     #[must_use]
     pub fn allows(&self, host: &str, port: u16) -> bool {
@@ -79,10 +99,52 @@ impl OpenPermit {
 }
 
 impl ListenPermit {
+    /// Reads `[HOST:]PORT`; a port may be `*`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (host, port) =
+            if text.contains(':') { host_and_port(text)? } else { ("*", port(text)?) };
+        Some(Self { host: host.to_lowercase(), is_loopback: false, port })
+    }
+
+    /// Reads `[HOST:]PORT` as a rule of a policy has it: a port alone is one of the loopback's, where sshd's
+    /// `permitlisten` means any address.
+    pub(crate) fn parse_local(text: &str) -> Option<Self> {
+        let is_loopback = !text.contains(':');
+        let permit = Self::parse(text)?;
+        let host = if is_loopback { LOOPBACK_NAMES[0].to_owned() } else { permit.host };
+        Some(Self { host, is_loopback, port: permit.port })
+    }
+
     /// Whether it is for this host and port.
     #[must_use]
     pub fn allows(&self, host: &str, port: u16) -> bool {
-        is_match(&self.host, &host.to_lowercase()) && self.port.is_none_or(|its| its == port)
+        let host = host.to_lowercase();
+        let is_host = if self.is_loopback {
+            LOOPBACK_NAMES.contains(&host.as_str())
+        } else {
+            is_match(&self.host, &host)
+        };
+        is_host && self.port.is_none_or(|its| its == port)
+    }
+}
+
+impl fmt::Display for OpenPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_place(f, &self.host, self.port)
+    }
+}
+
+impl fmt::Display for ListenPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_place(f, &self.host, self.port)
+    }
+}
+
+fn write_place(f: &mut fmt::Formatter<'_>, host: &str, port: Option<u16>) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]:") } else { write!(f, "{host}:") }?;
+    match port {
+        Some(port) => write!(f, "{port}"),
+        None => f.write_str("*"),
     }
 }
 
@@ -100,6 +162,8 @@ impl Default for Options {
             permit_listen: None,
             no_touch_required: false,
             verify_required: false,
+            cert_authority: false,
+            principals: Vec::new(),
             containers: None,
             users: Vec::new(),
         }
@@ -124,7 +188,15 @@ impl Options {
                 None => return Err(format!("a comma is missing after the option {}", shown(name))),
             };
         }
-        Ok(options)
+        match (options.cert_authority, options.principals.is_empty()) {
+            (true, true) => Err(
+                "cert-authority needs principals=\"NAME,NAME\": whoever its certificates are for \
+                 would come in"
+                    .to_owned(),
+            ),
+            (false, false) => Err("principals is for lines with cert-authority".to_owned()),
+            _ => Ok(options),
+        }
     }
 
     fn apply(
@@ -154,7 +226,9 @@ impl Options {
             }
             ("from", Some(list)) => once(name, &mut self.from, AddressList::parse(&list)?)?,
             ("expiry-time", Some(time)) => {
-                let expiry = expiry(&time)?;
+                let expiry = moment(&time).ok_or_else(|| {
+                    format!("expiry-time={time:?} is no time: give {MOMENT_FORMS}")
+                })?;
                 self.expiry = Some(self.expiry.map_or(expiry, |other| other.min(expiry)));
             }
             ("environment", Some(pair)) => {
@@ -171,10 +245,16 @@ impl Options {
                 }
             }
             ("permitopen", Some(permit)) => {
-                push(self.permit_open.get_or_insert_default(), open_permit(&permit)?)?;
+                let permit = OpenPermit::parse(&permit).ok_or_else(|| {
+                    format!("permitopen={permit:?} is no HOST:PORT; a port may be *")
+                })?;
+                push(self.permit_open.get_or_insert_default(), permit)?;
             }
             ("permitlisten", Some(permit)) => {
-                push(self.permit_listen.get_or_insert_default(), listen_permit(&permit)?)?;
+                let permit = ListenPermit::parse(&permit).ok_or_else(|| {
+                    format!("permitlisten={permit:?} is no [HOST:]PORT; a port may be *")
+                })?;
+                push(self.permit_listen.get_or_insert_default(), permit)?;
             }
             ("container", Some(list)) => {
                 once(name, &mut self.containers, PatternList::parse(&list)?)?;
@@ -185,8 +265,12 @@ impl Options {
                 }
                 self.users = users(&list)?;
             }
-            ("cert-authority" | "principals", _) => {
-                return Err(format!("{name}: certificates are not in this release"));
+            ("cert-authority", None) => self.cert_authority = true,
+            ("principals", Some(list)) => {
+                if !self.principals.is_empty() {
+                    return Err("there is more than one option principals".to_owned());
+                }
+                self.principals = principals(&list)?;
             }
             ("tunnel", _) => return Err("tunnel: there are no tunnels in this release".to_owned()),
             (name, value) if TAKES_VALUE.contains(&name) && value.is_none() => {
@@ -201,7 +285,8 @@ impl Options {
     }
 }
 
-const TAKES_VALUE: [&str; 8] = [
+const TAKES_VALUE: [&str; 9] = [
+    "principals",
     "command",
     "from",
     "expiry-time",
@@ -212,7 +297,8 @@ const TAKES_VALUE: [&str; 8] = [
     "user",
 ];
 
-const IS_FLAG: [&str; 13] = [
+const IS_FLAG: [&str; 14] = [
+    "cert-authority",
     "restrict",
     "pty",
     "no-pty",
@@ -229,7 +315,7 @@ const IS_FLAG: [&str; 13] = [
 ];
 
 /// What a forced command is: a command, or our own SFTP server with the options of sftp-server(8) that it keeps.
-fn forced_command(command: String) -> Result<Program, String> {
+pub(crate) fn forced_command(command: String) -> Result<Program, String> {
     let mut words = command.split_whitespace();
     if words.next() != Some(INTERNAL_SFTP) {
         return Ok(Program::Command(command.into_bytes()));
@@ -310,26 +396,24 @@ fn option(text: &str) -> Result<(&str, Option<String>, &str), String> {
     Err(format!("the value of the option {} lacks its second quote", shown(name)))
 }
 
+/// How [`moment`] wants it.
+pub(crate) const MOMENT_FORMS: &str = "YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, in UTC";
+
 /// `YYYYMMDD[Z]` or `YYYYMMDDHHMM[SS][Z]`. Without a `Z` it is UTC too: a container has no time zone of its own.
-fn expiry(text: &str) -> Result<Timestamp, String> {
-    let wrong = || {
-        format!(
-            "expiry-time={text:?} is no time: give YYYYMMDD, YYYYMMDDHHMM or YYYYMMDDHHMMSS, in UTC"
-        )
-    };
+pub(crate) fn moment(text: &str) -> Option<Timestamp> {
     let digits = text.strip_suffix(['Z', 'z']).unwrap_or(text);
     let is_time =
         matches!(digits.len(), 8 | 12 | 14) && digits.bytes().all(|byte| byte.is_ascii_digit());
     if !is_time {
-        return Err(wrong());
+        return None;
     }
     let part =
         |from: usize, to: usize| digits.get(from..to).and_then(|text| text.parse::<i16>().ok());
-    let small = |from: usize| part(from, from + 2).map_or(Ok(0), i8::try_from).map_err(|_| wrong());
-    let year = part(0, 4).ok_or_else(wrong)?;
-    let time = DateTime::new(year, small(4)?, small(6)?, small(8)?, small(10)?, small(12)?, 0);
-    let time = time.and_then(|time| time.to_zoned(TimeZone::UTC)).map_err(|_| wrong())?;
-    Ok(time.timestamp())
+    let small = |from: usize| part(from, from + 2).map_or(Ok(0), i8::try_from).ok();
+    let time =
+        DateTime::new(part(0, 4)?, small(4)?, small(6)?, small(8)?, small(10)?, small(12)?, 0);
+    let time = time.and_then(|time| time.to_zoned(TimeZone::UTC)).ok()?;
+    Some(time.timestamp())
 }
 
 fn port(text: &str) -> Option<Option<u16>> {
@@ -353,20 +437,20 @@ fn host_and_port(text: &str) -> Option<(&str, Option<u16>)> {
     Some((host, port(after)?)).filter(|_| is_host)
 }
 
-fn open_permit(text: &str) -> Result<OpenPermit, String> {
-    let (host, port) = host_and_port(text)
-        .ok_or_else(|| format!("permitopen={text:?} is no HOST:PORT; a port may be *"))?;
-    Ok(OpenPermit { host: host.to_owned(), port })
-}
-
-fn listen_permit(text: &str) -> Result<ListenPermit, String> {
-    let wrong = || format!("permitlisten={text:?} is no [HOST:]PORT; a port may be *");
-    let (host, port) = if text.contains(':') {
-        host_and_port(text).ok_or_else(wrong)?
-    } else {
-        ("*", port(text).ok_or_else(wrong)?)
+/// Names with a comma between them; they are compared as they are.
+fn principals(list: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = list.split(',').map(str::to_owned).collect();
+    let is_wrong = |name: &String| {
+        name.is_empty()
+            || name.trim() != name
+            || name.contains(|letter: char| matches!(letter, '*' | '?') || letter.is_control())
     };
-    Ok(ListenPermit { host: host.to_lowercase(), port })
+    if names.iter().any(is_wrong) || names.len() > PRINCIPALS_MAX {
+        return Err(format!(
+            "principals={list:?} is no list of up to {PRINCIPALS_MAX} names: they are compared as a whole, without * and ?"
+        ));
+    }
+    Ok(names)
 }
 
 fn users(list: &str) -> Result<Vec<UserName>, String> {

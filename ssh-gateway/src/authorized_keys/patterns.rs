@@ -14,11 +14,27 @@ struct Pattern {
 }
 
 impl PatternList {
-    /// Reads a list.
+    /// Reads a list of names of containers. One that could be no name's is a fault: what it is meant to take away would
+    /// stay.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let patterns =
-            elements(text)?.map(|(is_negated, text)| Pattern { is_negated, text: text.to_owned() });
-        Ok(Self(patterns.collect()))
+        let patterns = elements(text)?.map(|(is_negated, text)| {
+            let is_plain = |byte: u8| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'*' | b'?')
+            };
+            if text.bytes().all(is_plain) {
+                Ok(Pattern { is_negated, text: text.to_owned() })
+            } else {
+                Err(format!(
+                    "{text:?} is no name of a container: give letters, digits, _ - and ., with * and ? for any, and ! \
+                     right before one that is left out"
+                ))
+            }
+        });
+        let list = Self(patterns.collect::<Result<_, String>>()?);
+        if list.0.iter().all(|pattern| pattern.is_negated) {
+            return Err(format!("{text:?} only leaves out: say first what is meant, such as *"));
+        }
+        Ok(list)
     }
 
     /// Whether a pattern matches `name`, and none that is negated does.
@@ -51,7 +67,7 @@ pub(super) fn elements(text: &str) -> Result<impl Iterator<Item = (bool, &str)>,
 
 /// Whether `*` (anything) and `?` (one character) in `pattern` can stand for `text`. The work is bounded by the
 /// product of both lengths.
-pub(super) fn is_match(pattern: &str, text: &str) -> bool {
+pub(crate) fn is_match(pattern: &str, text: &str) -> bool {
     let pattern: Vec<char> = pattern.chars().collect();
     let text: Vec<char> = text.chars().collect();
     let (mut at, mut of) = (0, 0);

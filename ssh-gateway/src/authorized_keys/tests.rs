@@ -1,5 +1,7 @@
+use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 
 use proptest::prelude::*;
 
@@ -56,7 +58,7 @@ fn accepts(name: &str) -> bool {
 /// The one key of a text.
 fn key(text: &str) -> Result<Arc<AuthorizedKey>, String> {
     let mut keys = AuthorizedKeys::default();
-    keys.add("k", text.as_bytes(), &accepts).map_err(|error| error.to_string())?;
+    keys.add(None, "k", text.as_bytes(), &accepts).map_err(|error| error.to_string())?;
     match (keys.lines.as_slice(), keys.faults()) {
         ([one], []) => Ok(Arc::clone(one)),
         ([], [fault]) => Err(fault.reason.clone()),
@@ -81,7 +83,12 @@ fn keys_that_are_accepted() {
         assert!(key(&text.replace(' ', "\t  ")).is_ok());
     }
     for text in [SK_ED25519, SK_ECDSA] {
-        assert!(key(&format!("no-touch-required {text}")).is_ok());
+        for options in ["", "no-touch-required ", "verify-required "] {
+            let key = key(&format!("{options}{text}")).unwrap();
+            assert!(key.is_security_key());
+            assert_eq!(key.options.no_touch_required, options.starts_with("no-touch"));
+            assert_eq!(key.options.verify_required, options.starts_with("verify"));
+        }
     }
 }
 
@@ -92,7 +99,7 @@ fn keys_that_are_not_and_why() {
     let damaged = ED25519.replace("AAAAC3", "AAAAC4");
     let other_type = ED25519.replace("ssh-ed25519 ", "ssh-rsa ");
     let long = format!("{ED25519} {}", "x".repeat(LINE_BYTES_MAX));
-    let verify = format!("verify-required,no-touch-required {SK_ED25519}");
+    let verify = format!("verify-required {ED25519}");
     let authority = format!("cert-authority {ED25519}");
     let cases = [
         (RSA_1024, "its 1024 bits of RSA are fewer than 2048: use ed25519"),
@@ -101,11 +108,9 @@ fn keys_that_are_not_and_why() {
         (&one, "its RSA exponent makes it no key at all"),
         (&even, "its RSA exponent makes it no key at all"),
         (DSA, "DSA keys are too weak"),
-        (CERTIFICATE, "it is a certificate: certificates are not in this release"),
-        (&authority, "cert-authority: certificates are not in this release"),
-        (SK_ED25519, "whether a security key was touched cannot be enforced in this release"),
-        (SK_ECDSA, "whether a security key was touched cannot be enforced in this release"),
-        (&verify, "verify-required cannot be enforced in this release"),
+        (CERTIFICATE, "it is a certificate: give the key of its authority, with cert-authority"),
+        (&authority, "cert-authority needs principals="),
+        (&verify, "verify-required is for security keys (sk-…), and this is none"),
         (&damaged, "ssh-ed25519 and what follows it are no key"),
         (&other_type, "ssh-rsa and what follows it are no key"),
         ("ssh-ed25519", "there is no key in the line"),
@@ -132,7 +137,7 @@ fn a_bad_line_does_not_count_and_the_others_do() {
     let mut bytes = text.into_bytes();
     bytes.extend([0xff, 0xfe]);
     let mut keys = AuthorizedKeys::default();
-    keys.add("/keys", &bytes, &accepts).unwrap();
+    keys.add(None, "/keys", &bytes, &accepts).unwrap();
     let lines: Vec<_> = keys.lines().map(|key| (key.line, key.comment.as_str())).collect();
     assert_eq!(lines, [(3, "a"), (6, "b")]);
     let faults: Vec<_> = keys.faults().iter().map(ToString::to_string).collect();
@@ -274,7 +279,10 @@ fn options_that_are_wrong_keep_the_key_out() {
         ("user=\"a b\"", "user=\"a b\": a b is no user"),
         ("user=\"a\",user=\"b\"", "there is more than one option user"),
         ("container=\"a,,b\"", "\"a,,b\" has an empty element"),
-        ("principals=\"x\"", "principals: certificates are not in this release"),
+        ("container=\"*,!/db\"", "\"/db\" is no name of a container"),
+        ("container=\"!db\"", "\"!db\" only leaves out"),
+        ("from=\"*,!2001:db8:*\"", "\"2001:db8:*\" is no pattern for IPv4"),
+        ("principals=\"x\"", "principals is for lines with cert-authority"),
         ("tunnel=\"0\"", "tunnel: there are no tunnels in this release"),
     ];
     for (text, said) in cases {
@@ -302,7 +310,9 @@ fn where_clients_may_come_from() {
         ("::/0", "192.0.2.1", false),
         ("2001:db8::/32", "2001:db8:ffff::1", true),
         ("2001:db8::/32", "2001:db9::1", false),
-        ("2001:DB8:*", "2001:db8::1", true),
+        ("2001:DB8::/32", "2001:db8::1", true),
+        ("*,!::ffff:10.0.0.0/104", "10.0.0.1", false),
+        ("*,!::ffff:10.0.0.0/104", "11.0.0.1", true),
         ("192.0.2.*", "192.0.2.77", true),
         ("192.0.2.*", "192.0.20.7", false),
         ("192.0.2.?", "192.0.2.77", false),
@@ -333,7 +343,7 @@ fn patterns_match_as_in_ssh_config() {
         ("", "a", false),
         ("ä?", "äö", true),
     ] {
-        assert_eq!(patterns::is_match(pattern, text), wanted, "{pattern} {text}");
+        assert_eq!(is_match(pattern, text), wanted, "{pattern} {text}");
     }
 }
 
@@ -343,7 +353,7 @@ fn files_are_bounded_and_nobody_elses() {
     let path = directory.path().join("keys");
     let load = || AuthorizedKeys::load(&[KeySource::File(path.clone())], &accepts);
     let told = || chores_common::exit::chain(&load().unwrap_err());
-    assert!(told().starts_with("cannot read the authorized keys in "), "{}", told());
+    assert!(told().starts_with("cannot read "), "{}", told());
     assert!(told().ends_with("No such file or directory (os error 2)"), "{}", told());
     std::fs::write(&path, "# nobody\nnonsense\n").unwrap();
     let set_mode = |mode| {
@@ -358,13 +368,27 @@ fn files_are_bounded_and_nobody_elses() {
         assert!(told().contains("can be written by others than its owner"), "{}", told());
     }
     set_mode(0o600);
+    let set_directory_mode = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(directory.path(), mode).unwrap();
+    };
+    for mode in [0o770, 0o707] {
+        set_directory_mode(mode);
+        assert!(told().contains("can write in"), "{}", told());
+    }
+    set_directory_mode(0o1777);
+    assert_eq!(load().unwrap().lines().len(), 2);
+    set_directory_mode(0o700);
     std::fs::write(&path, vec![b'\n'; FILE_BYTES_MAX + 1]).unwrap();
     assert!(told().ends_with("keys is larger than 1048576 bytes"), "{}", told());
     let text = format!("{ED25519}\n").repeat(KEYS_MAX + 1);
     let mut keys = AuthorizedKeys::default();
     let half = text.len() / 2 / (ED25519.len() + 1) * (ED25519.len() + 1);
-    keys.add("a", &text.as_bytes()[..half], &accepts).unwrap();
-    assert!(matches!(keys.add("b", &text.as_bytes()[half..], &accepts), Err(KeysError::TooMany)));
+    keys.add(None, "a", &text.as_bytes()[..half], &accepts).unwrap();
+    assert!(matches!(
+        keys.add(None, "b", &text.as_bytes()[half..], &accepts),
+        Err(KeysError::TooMany)
+    ));
     let of_variable = KeySource::Text { variable: "KEYS", text: format!("{ED25519} me") };
     let keys = AuthorizedKeys::load(&[of_variable], &accepts).unwrap();
     assert_eq!(keys.lines().next().unwrap().source, "KEYS");
@@ -398,8 +422,8 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         let mut keys = AuthorizedKeys::default();
-        keys.add("k", line.as_bytes(), &accepts).unwrap();
-        keys.add("k", &bytes, &accepts).unwrap();
+        keys.add(None, "k", line.as_bytes(), &accepts).unwrap();
+        keys.add(None, "k", &bytes, &accepts).unwrap();
         for key in keys.lines() {
             prop_assert!(keys.of_blob(&key.key.to_bytes().unwrap()).count() >= 1);
         }
@@ -409,7 +433,7 @@ proptest! {
     fn options_before_a_key_are_read_or_keep_it_out(options in "[ -~]{1,60}") {
         let text = format!("{options} {ED25519}");
         let mut keys = AuthorizedKeys::default();
-        keys.add("k", text.as_bytes(), &accepts).unwrap();
+        keys.add(None, "k", text.as_bytes(), &accepts).unwrap();
         // Whatever they are, they are never passed over.
         if let Some(key) = keys.lines().next() {
             let names = ["restrict", "pty", "forwarding", "user-rc", "command", "from", "touch",
@@ -450,6 +474,6 @@ proptest! {
         let stars = pattern.contains('*');
         let least = pattern.chars().filter(|one| *one != '*').count();
         let wanted = if stars { text.len() >= least } else { text.len() == least };
-        prop_assert_eq!(patterns::is_match(&pattern, &text), wanted);
+        prop_assert_eq!(is_match(&pattern, &text), wanted);
     }
 }

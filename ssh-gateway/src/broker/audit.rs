@@ -1,44 +1,113 @@
-//! Who did what: one event each, of the target `audit`. No secrets, and nothing that a terminal obeys.
+//! Who did what: one event each, in the [journal] and in the log (target `audit`). No secrets, and nothing that a
+//! terminal obeys.
+//!
+//! [journal]: super::journal
 
+use std::fmt::Display;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use chores_common::engine::Container;
-use russh::keys::{HashAlg, PublicKey};
+use russh::keys::HashAlg;
+use russh::keys::ssh_key::public::KeyData;
 
-use super::connection::Connection;
+use super::Shared;
+use super::connection::{Choice, Connection};
+use super::journal::Journal;
+use super::session::Account;
+use crate::control;
 use crate::login::{shown, told};
-use crate::policy::{Denial, Identity};
+use crate::policy::Identity;
+use crate::proof;
 use crate::wire::net::{ConnectionId, ItemId, LoginName, Place, Refusal};
 use crate::wire::{Exit, Program};
 
 /// Bytes of a command that are told.
 const COMMAND_BYTES_MAX: usize = 1024;
 
+/// Denied logins that the journal takes in a minute; the log has all of them. Anybody can be denied, and the disk is
+/// everybody's.
+const DENIALS_MAX: u32 = 60;
+/// This minute.
+const DENIALS_PERIOD: Duration = Duration::from_secs(60);
+
+/// Says something in the log and in a journal.
+macro_rules! event {
+    ($journal:expr, $level:ident, $name:literal, $($key:ident = $value:expr),+ $(,)?) => {{
+        let journal: &Journal = &$journal;
+        // All at once: a name may be that of something that the next value is made of.
+        let ($($key,)+) = ($($value,)+);
+        let mut fields = serde_json::Map::new();
+        $(
+            // Texts, numbers and what is not there have a JSON.
+            let value = serde_json::to_value(&$key).unwrap_or_default();
+            fields.insert(stringify!($key).to_owned(), value);
+        )+
+        tracing::$level!(target: "audit", $($key = $key,)+ $name);
+        journal.write($name, fields);
+    }};
+}
+
+/// Counts denied logins.
+#[derive(Debug, Default)]
+pub(super) struct Denials(Mutex<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    since: Option<Instant>,
+    count: u32,
+    left_out: u64,
+}
+
+impl Denials {
+    /// Whether the journal takes another one, and how many it has not taken before.
+    fn count(&self) -> Option<u64> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.since.is_none_or(|since| since.elapsed() >= DENIALS_PERIOD) {
+            counted.since = Some(Instant::now());
+            counted.count = 0;
+        }
+        if counted.count >= DENIALS_MAX {
+            counted.left_out += 1;
+            return None;
+        }
+        counted.count += 1;
+        Some(std::mem::take(&mut counted.left_out))
+    }
+}
+
 /// A client has proved that it holds a key, and may come in.
 pub(super) fn login(
+    journal: &Journal,
     id: ConnectionId,
     identity: &Identity,
     login: &LoginName,
     client: &str,
     peer: SocketAddr,
 ) {
-    tracing::info!(
-        target: "audit",
+    let issued = identity.issued();
+    event!(
+        journal,
+        info,
+        "login",
         connection = id,
-        peer = %peer,
+        peer = peer.to_string(),
         login = shown(&login.to_string()),
+        identity = identity.name(),
         key = identity.fingerprint(),
         comment = shown(identity.comment()),
+        certificate = issued.map(|issued| shown(&issued.key_id)),
+        serial = issued.map(|issued| issued.serial),
+        authority = issued.map(|issued| issued.authority.as_str()),
         client = shown(client),
-        "login"
     );
 }
 
-/// A client has offered a key with which it may not come in, and has proved nothing.
-pub(super) fn offer_refused(
+/// A client may not come in with a key that it has offered, and of which nothing is proved: anybody can do that, so only
+/// the log has it.
+pub(super) fn key_refused(
     id: ConnectionId,
-    denial: &Denial,
+    reason: &dyn Display,
     login: &LoginName,
     peer: SocketAddr,
     key: &[u8],
@@ -49,43 +118,92 @@ pub(super) fn offer_refused(
         peer = %peer,
         login = shown(&login.to_string()),
         key = fingerprint(key),
-        reason = %denial,
+        reason = %reason,
         "key refused"
     );
 }
 
-/// As `ssh-keygen -l` shows it.
-fn fingerprint(key: &[u8]) -> String {
-    PublicKey::from_bytes(key)
-        .map_or_else(|_| "(no key)".to_owned(), |key| key.fingerprint(HashAlg::Sha256).to_string())
-}
-
-/// A client has proved that it holds a key, and may not.
-pub(super) fn denied(
+/// A client may not come in with the key that it has signed with.
+pub(super) fn login_denied(
+    shared: &Shared,
     id: ConnectionId,
-    denial: &Denial,
+    reason: &dyn Display,
     login: &LoginName,
     peer: SocketAddr,
     key: &[u8],
 ) {
-    tracing::warn!(
-        target: "audit",
-        connection = id,
-        peer = %peer,
-        login = shown(&login.to_string()),
-        key = fingerprint(key),
-        reason = %denial,
-        "login denied"
+    let (login, key, reason) = (shown(&login.to_string()), fingerprint(key), reason.to_string());
+    match shared.denials.count() {
+        Some(before) => event!(
+            shared.journal,
+            warn,
+            "login denied",
+            connection = id,
+            peer = peer.to_string(),
+            login = login,
+            key = key,
+            reason = told(&reason),
+            left_out = (before > 0).then_some(before),
+        ),
+        None => tracing::warn!(
+            target: "audit",
+            connection = id,
+            peer = %peer,
+            login,
+            key,
+            reason,
+            "login denied"
+        ),
+    }
+}
+
+/// Another policy counts from now on.
+pub(super) fn policy_read(journal: &Journal, keys: usize, rules: usize) {
+    event!(journal, info, "policy read", keys = keys, rules = rules);
+}
+
+/// The policy cannot be read.
+pub(super) fn policy_refused(journal: &Journal, reason: &str, holds: &str) {
+    event!(journal, error, "policy refused", reason = told(reason), holds = holds);
+}
+
+/// Somebody on the gateway's host does something to a session.
+pub(super) fn administrated(
+    journal: &Journal,
+    what: &'static str,
+    session: &control::Session,
+    uid: u32,
+) {
+    event!(
+        journal,
+        warn,
+        "administration",
+        what = what,
+        name = session.session.as_str(),
+        connection = session.connection,
+        container = session.container.as_str(),
+        uid = uid,
     );
+}
+
+/// As `ssh-keygen -l` shows it: of a certificate, that of the key in it.
+fn fingerprint(key: &[u8]) -> String {
+    let of = |key: &KeyData| key.fingerprint(HashAlg::Sha256).to_string();
+    match proof::key(key) {
+        Some(KeyData::Certificate(certificate)) => of(certificate.public_key()),
+        Some(key) => of(&key),
+        None => "(no key)".to_owned(),
+    }
 }
 
 /// A connection is over.
 pub(super) fn logout(connection: &Connection, reason: &str) {
-    tracing::info!(
-        target: "audit",
+    event!(
+        connection.shared.journal,
+        info,
+        "logout",
         connection = connection.id,
         reason = shown(reason),
-        "logout"
     );
 }
 
@@ -93,72 +211,87 @@ pub(super) fn logout(connection: &Connection, reason: &str) {
 pub(super) fn session(
     connection: &Connection,
     session: ItemId,
-    container: &Container,
-    user: Option<&str>,
+    choice: &Choice,
     program: &Program,
     has_terminal: bool,
+    account: &Account,
 ) {
-    tracing::info!(
-        target: "audit",
+    let Choice { container, access, .. } = choice;
+    event!(
+        connection.shared.journal,
+        info,
+        "session",
         connection = connection.id,
-        session,
+        session = session,
+        name = account.name.as_str(),
+        identity = connection.identity.name(),
         key = connection.identity.fingerprint(),
+        rule = access.rule().name.as_str(),
         selector = shown(&connection.login.to_string()),
-        container = container.name,
-        id = container.id,
-        image = container.image_id,
-        user = user.unwrap_or("(of the container)"),
+        container = container.name.as_str(),
+        id = container.id.as_str(),
+        image = container.image_id.as_str(),
+        user = access.user().unwrap_or("(of the container)"),
         program = told_program(program),
         terminal = has_terminal,
-        "session"
+        recording = account.tap.as_ref().map(|tap| tap.name()),
     );
 }
 
 /// A session could not be had.
 pub(super) fn refused(connection: &Connection, session: ItemId, refusal: &Refusal) {
-    tracing::warn!(
-        target: "audit",
+    event!(
+        connection.shared.journal,
+        warn,
+        "session refused",
         connection = connection.id,
-        session,
+        session = session,
         selector = shown(&connection.login.to_string()),
         reason = told(&refusal.message),
-        "session refused"
     );
 }
 
 /// A session runs, but less well than it should.
 pub(super) fn degraded(connection: &Connection, session: ItemId, reason: &str) {
-    tracing::warn!(
-        target: "audit",
+    event!(
+        connection.shared.journal,
+        warn,
+        "session degraded: the engine's exec",
         connection = connection.id,
-        session,
+        session = session,
         reason = told(reason),
-        "session degraded: the engine's exec"
     );
 }
 
 /// A session's program ended.
-pub(super) fn exited(connection: &Connection, session: ItemId, exit: Exit, time: Duration) {
-    let (status, signal) = match exit {
+pub(super) fn exited(
+    connection: &Connection,
+    session: ItemId,
+    name: Option<&str>,
+    exit: Exit,
+    time: Duration,
+) {
+    let (of_status, of_signal) = match exit {
         Exit::Status(status) => (Some(status), None),
         Exit::Signal { number, .. } => (None, Some(number)),
     };
-    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(
-        target: "audit",
+    event!(
+        connection.shared.journal,
+        info,
+        "exit",
         connection = connection.id,
-        session,
-        status,
-        signal,
-        milliseconds,
-        "exit"
+        session = session,
+        name = name,
+        status = of_status,
+        signal = of_signal,
+        milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
     );
 }
 
 /// A forward was opened, or not.
 pub(super) fn forward(
     connection: &Connection,
-    what: &str,
+    what: &'static str,
     place: &Place,
     refusal: Option<&Refusal>,
 ) {
@@ -166,20 +299,46 @@ pub(super) fn forward(
         Place::Tcp { host, port } => format!("{}:{port}", shown(host)),
         Place::Unix { path } => shown(&String::from_utf8_lossy(path)),
     };
+    let choice = connection.chosen();
+    let container = choice.map(|choice| choice.container.name.as_str());
+    let id = choice.map(|choice| choice.container.id.as_str());
+    let rule = choice.map(|choice| choice.access.rule().name.as_str());
+    let identity = connection.identity.name();
+    let key = connection.identity.fingerprint();
+    let journal = &connection.shared.journal;
     match refusal {
-        None => tracing::info!(target: "audit", connection = connection.id, what, place, "forward"),
-        Some(refusal) => tracing::warn!(
-            target: "audit",
+        None => event!(
+            journal,
+            info,
+            "forward",
             connection = connection.id,
-            what,
-            place,
+            identity = identity,
+            key = key,
+            rule = rule,
+            container = container,
+            id = id,
+            what = what,
+            place = place,
+        ),
+        Some(refusal) => event!(
+            journal,
+            warn,
+            "forward refused",
+            connection = connection.id,
+            identity = identity,
+            key = key,
+            rule = rule,
+            container = container,
+            id = id,
+            what = what,
+            place = place,
             reason = told(&refusal.message),
-            "forward refused"
         ),
     }
 }
 
-fn told_program(program: &Program) -> String {
+/// A program without what a terminal obeys.
+pub(super) fn told_program(program: &Program) -> String {
     let some = |bytes: &[u8]| {
         let bytes = bytes.get(..COMMAND_BYTES_MAX).unwrap_or(bytes);
         bytes.escape_ascii().to_string()

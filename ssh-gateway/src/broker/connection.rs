@@ -19,7 +19,8 @@ use super::words::Words;
 use crate::capability;
 use crate::hop::{HopError, Started, Task};
 use crate::login::{self, Login, Resolution};
-use crate::policy::{Access, Denial, Identity, Reserved};
+use crate::policy::{self, Access, Denial, Identity, Reserved};
+use crate::proof::Presence;
 use crate::wire::net::{ConnectionId, LoginName, Refusal};
 use crate::wire::task::{Failure, FailureKind, Start, Target, User};
 use crate::wire::{Opaque, Program};
@@ -34,6 +35,7 @@ pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) words: Words,
     pub(super) identity: Identity,
+    proved: Proved,
     /// The login name.
     pub(super) login: LoginName,
     pub(super) peer: SocketAddr,
@@ -45,6 +47,15 @@ pub(super) struct Connection {
     portal: Mutex<Option<Arc<Portal>>>,
     /// Room on the disk for what its programs do not take; from the first file on.
     promise: std::sync::Mutex<Option<Promise>>,
+}
+
+/// What the client has proved to hold.
+#[derive(Debug)]
+pub(super) struct Proved {
+    /// The blob of the key or certificate.
+    pub(super) key: Vec<u8>,
+    /// How it was used.
+    pub(super) presence: Presence,
 }
 
 /// The container of a connection.
@@ -91,6 +102,7 @@ impl Connection {
         shared: Arc<Shared>,
         words: Words,
         identity: Identity,
+        proved: Proved,
         login: LoginName,
         addresses: (SocketAddr, SocketAddr),
     ) -> Self {
@@ -99,7 +111,39 @@ impl Connection {
         own.push(local);
         let reserved = Reserved::new(own);
         let (choice, portal, promise) = (OnceCell::new(), Mutex::default(), Default::default());
-        Self { id, shared, words, identity, login, peer, local, reserved, choice, portal, promise }
+        Self {
+            id,
+            shared,
+            words,
+            identity,
+            proved,
+            login,
+            peer,
+            local,
+            reserved,
+            choice,
+            portal,
+            promise,
+        }
+    }
+
+    /// Who the client would be if it came in now: nobody any more when its key or its rules are gone.
+    pub(super) fn identity_now(&self) -> Result<Identity, Denial> {
+        let Proved { key, presence } = &self.proved;
+        let from = self.peer.ip().to_canonical();
+        policy::admit(&self.shared.policy(), key, *presence, from, Timestamp::now())
+    }
+
+    /// Fails when what was allowed before is so no more: asked for every session and forward.
+    pub(super) fn check(&self, access: &Access) -> Result<(), Denial> {
+        access.check(Timestamp::now())?;
+        let is_as_before = self.identity_now().is_ok_and(|identity| identity.still_has(access));
+        if is_as_before { Ok(()) } else { Err(Denial::Withdrawn) }
+    }
+
+    /// The container, if it was found already.
+    pub(super) fn chosen(&self) -> Option<&Arc<Choice>> {
+        self.choice.get()
     }
 
     /// The container that the login name means; found again only as long as it is not found.

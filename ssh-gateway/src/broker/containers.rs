@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chores_common::engine::{
     Container, ContainerFilter, Engine, EngineError, EngineErrorKind, ListedContainer,
+    own_container_id,
 };
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -30,6 +31,8 @@ pub(crate) struct Containers {
     pub(crate) engine: Engine,
     bundles: Arc<Bundles>,
     spawner: Arc<Spawner>,
+    /// The container that the gateway is in: whoever entered it would have what the gateway has.
+    own: Option<String>,
     remembered: Mutex<Remembered>,
 }
 
@@ -53,13 +56,16 @@ struct Remembered {
 
 impl Containers {
     pub(crate) fn new(engine: Engine, bundles: Bundles, spawner: Arc<Spawner>) -> Self {
-        Self { engine, bundles: Arc::new(bundles), spawner, remembered: Mutex::default() }
+        let (bundles, own) = (Arc::new(bundles), own_container_id());
+        Self { engine, bundles, spawner, own, remembered: Mutex::default() }
     }
 
-    /// Every container, running or not.
+    /// Every container but the gateway's own, running or not.
     pub(crate) async fn list(&self) -> Result<Vec<ListedContainer>, Failure> {
         let filter = ContainerFilter { all: true, ..Default::default() };
-        in_time(self.engine.list_containers(&filter)).await
+        let mut listed = in_time(self.engine.list_containers(&filter)).await?;
+        listed.retain(|container| self.own.as_ref() != Some(&container.id));
+        Ok(listed)
     }
 
     /// One container.

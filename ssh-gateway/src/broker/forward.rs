@@ -11,7 +11,7 @@ use super::audit;
 use super::connection::{Connection, NoChoice};
 use super::refusal;
 use crate::login::shown;
-use crate::policy::Denial;
+use crate::policy::{Access, Denial};
 use crate::wire::net::{Answer, Guest, ItemId, Place, Refusal};
 use crate::wire::portal::{Act, Opened};
 
@@ -37,8 +37,9 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
         Err(none) => return Err(none.refusal()),
     };
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
-    choice.access.check(Timestamp::now()).map_err(denied)?;
+    connection.check(&choice.access).map_err(denied)?;
     choice.access.connect(to).map_err(denied)?;
+    accountable(connection, &choice.access).await?;
     let act = match to.clone() {
         Place::Tcp { host, port } => {
             // A name is looked at again when it has led somewhere.
@@ -67,6 +68,12 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
     Ok(socket)
 }
 
+/// Without an audit no forward begins that must not be unrecorded.
+async fn accountable(connection: &Connection, access: &Access) -> Result<(), Refusal> {
+    let (_, unrecorded) = connection.shared.record(access);
+    connection.shared.accountable(unrecorded).await
+}
+
 /// What a login name that means no container can reach: containers, by the name of a host, over SSH (`ssh -J`). The
 /// other end of the stream is net's, which serves it like any other client.
 async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result<OwnedFd, Refusal> {
@@ -78,7 +85,8 @@ async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result
     let behind = connection.behind(host).await.map_err(|failure| refusal::of_failure(&failure))?;
     behind.ok_or_else(|| none.refusal())?.map_err(refusal::prohibited)?;
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
-    connection.identity.may_go_on(to, Timestamp::now()).map_err(denied)?;
+    let identity = connection.identity_now().map_err(|_| denied(Denial::Withdrawn))?;
+    identity.may_go_on(to, Timestamp::now()).map_err(denied)?;
     let (stream, nets) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -133,8 +141,9 @@ async fn listening(
 ) -> Result<(u64, Option<u16>, OwnedFd), Refusal> {
     let choice = connection.choice().await.map_err(|none| none.refusal())?;
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
-    choice.access.check(Timestamp::now()).map_err(denied)?;
+    connection.check(&choice.access).map_err(denied)?;
     choice.access.listen(at).map_err(denied)?;
+    accountable(connection, &choice.access).await?;
     let act = match at.clone() {
         Place::Tcp { host, port } => Act::Listen { host, port },
         Place::Unix { path } => Act::ListenUnix { path },

@@ -6,21 +6,22 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::connection::Connection;
+use super::connection::{Connection, Proved};
 use super::refusal;
 use super::session::{self, ORDERS_MAX, Order, Wanted};
 use super::words::{Unheard, Words};
 use super::{Shared, audit, forward, signals};
-use crate::policy;
+use crate::policy::{self, Denial, Identity};
+use crate::proof::{self, Presence, ProofError};
 use crate::wire::Program;
-use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, LoginName, Question, Refusal};
+use crate::wire::net::{Answer, Ask, ConnectionId, ItemId, LoginName, Question, Refusal, Signed};
 
 /// Connections of one net.
 const CONNECTIONS_MAX: usize = 65_536;
@@ -105,8 +106,8 @@ impl Hub {
             Question::Offer { connection, peer, login, key } => {
                 self.offer(number, connection, peer, &login, &key).await
             }
-            Question::Authenticate { connection, peer, local, login, key, client } => {
-                let asked = Authentication { peer, local, login, key, client };
+            Question::Authenticate { connection, peer, local, login, key, signed, client } => {
+                let asked = Authentication { peer, local, login, key, signed, client };
                 self.authenticate(number, connection, asked).await
             }
             Question::Prepare { connection, session } => self.prepare(connection, session).await,
@@ -187,13 +188,13 @@ impl Hub {
         login: &LoginName,
         key: &[u8],
     ) -> Result<(), Broken> {
-        let admitted =
-            policy::admit(&self.shared.keys(), key, peer.ip().to_canonical(), Timestamp::now());
+        let (policy, from) = (self.shared.policy(), peer.ip().to_canonical());
+        let admitted = policy::admit(&policy, key, Presence::Offered, from, Timestamp::now());
         let answer = match admitted {
             Ok(_) => Answer::Granted,
             Err(denial) => {
                 if self.is_offer_logged(id) {
-                    audit::offer_refused(id, &denial, login, peer, key);
+                    audit::key_refused(id, &denial, login, peer, key);
                 }
                 Answer::Refused(not_authorized())
             }
@@ -217,7 +218,7 @@ impl Hub {
         id: ConnectionId,
         asked: Authentication,
     ) -> Result<(), Broken> {
-        let Authentication { peer, local, login, key, client } = asked;
+        let Authentication { peer, local, login, key, signed, client } = asked;
         if self.connections.contains_key(&id) {
             // Its first answer came too late for net to wait for it.
             return self
@@ -228,19 +229,19 @@ impl Hub {
             let answer = Answer::Refused(refusal::failed("the gateway has too many connections"));
             return Ok(self.words.answer_in_time(number, answer, Vec::new()).await?);
         }
-        let keys = self.shared.keys();
-        let identity = match policy::admit(&keys, &key, peer.ip().to_canonical(), Timestamp::now())
-        {
-            Ok(identity) => identity,
-            Err(denial) => {
-                audit::denied(id, &denial, &login, peer, &key);
+        let admitted = self.admit(&login, &key, &signed, peer.ip());
+        let (identity, presence) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                audit::login_denied(&self.shared, id, &refused, &login, peer, &key);
                 let answer = Answer::Refused(not_authorized());
                 return Ok(self.words.answer_in_time(number, answer, Vec::new()).await?);
             }
         };
-        audit::login(id, &identity, &login, &client, peer);
+        audit::login(&self.shared.journal, id, &identity, &login, &client, peer);
         let (shared, words) = (Arc::clone(&self.shared), self.words.clone());
-        let connection = Connection::new(id, shared, words, identity, login, (peer, local));
+        let proved = Proved { key, presence };
+        let connection = Connection::new(id, shared, words, identity, proved, login, (peer, local));
         let open = Open {
             connection: Arc::new(connection),
             tasks: JoinSet::new(),
@@ -250,6 +251,23 @@ impl Hub {
         };
         self.connections.insert(id, open);
         Ok(self.words.answer_in_time(number, Answer::Granted, Vec::new()).await?)
+    }
+
+    /// Who it is that has signed, by a proof that nobody has come in with before.
+    fn admit(
+        &self,
+        login: &LoginName,
+        key: &[u8],
+        signed: &Signed,
+        peer: IpAddr,
+    ) -> Result<(Identity, Presence), Refused> {
+        let proof = proof::verify(&login.user, key, signed)?;
+        let policy = self.shared.policy();
+        let (peer, now) = (peer.to_canonical(), Timestamp::now());
+        let identity = policy::admit(&policy, key, proof.presence, peer, now)?;
+        let mut sessions = self.shared.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.take(&proof.session)?;
+        Ok((identity, proof.presence))
     }
 
     async fn prepare(&mut self, connection: ConnectionId, session: ItemId) -> Result<(), Broken> {
@@ -417,12 +435,23 @@ impl Hub {
     }
 }
 
+/// Why a key that has signed does not come in.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// An honest net has verified the same.
+    #[error("net claims what was not proved: {0}")]
+    NotProved(#[from] ProofError),
+}
+
 /// What a client has signed, and how it came.
 struct Authentication {
     peer: SocketAddr,
     local: SocketAddr,
     login: LoginName,
     key: Vec<u8>,
+    signed: Signed,
     client: String,
 }
 

@@ -1,31 +1,41 @@
 //! One session: prepared while its client still talks, started, watched, ended.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::connection::{Choice, Connection, NoChoice, descriptors};
 use super::containers::Plan;
 use super::engine_exec::{self, EngineProgram};
 use super::environment::{Facts, of_connection};
 use super::forward::Agent;
+use super::recording::Subject;
 use super::refusal::{self, failure_of};
+use super::sessions::{Listed, Running, Sessions};
+use super::tap::{self, Scope, Tap};
 use super::terminal::{self, Terminal};
 use super::{audit, forward, picker};
 use crate::config::Mode;
+use crate::control;
 use crate::hop::{Event, Started, Task};
+use crate::policy::{Chosen, Denial, Record, Unrecorded};
 use crate::wire::net::{Answer, ItemId, News, Refusal};
 use crate::wire::task::{Failure, FailureKind};
-use crate::wire::{self, Exit, Opaque, Program};
+use crate::wire::{self, Exit, Opaque, Program, WindowSize};
 
 /// Orders that wait for a session; a client that sends more signals loses some.
 pub(super) const ORDERS_MAX: usize = 32;
 /// A container is kept ready for a program that nobody starts for this long.
 const READY_TIME_MAX: Duration = Duration::from_secs(60);
+/// Of a session without a terminal, for who plays its recording.
+const SIZE_DEFAULT: WindowSize = WindowSize { columns: 80, rows: 24, width: 0, height: 0 };
 /// Beyond its grace, a session has this long to end.
 const END_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -106,8 +116,8 @@ pub(super) async fn run(
         () = closed(&mut orders) => return,
     };
     match outcome {
-        Ok((way, agent)) => {
-            watch(&connection, session, way, begun, orders).await;
+        Ok((way, agent, account)) => {
+            watch(&connection, session, way, account, begun, orders).await;
             if let Some(agent) = agent {
                 forward::unlisten(&connection, session, agent).await;
             }
@@ -218,21 +228,22 @@ async fn begin(
     session: ItemId,
     wanted: Wanted,
     ready: Result<Ready, Unready>,
-) -> Result<(Way, Option<u64>), Refusal> {
+) -> Result<(Way, Option<u64>, Option<Account>), Refusal> {
     match ready {
         Ok(ready) => {
             let number = wanted.number;
-            let begun = start(connection, session, wanted, ready).await?;
+            let (begun, account) = start(connection, session, wanted, ready).await?;
             connection.words.answer(number, begun.answer, begun.descriptors).await;
-            Ok((begun.way, begun.agent))
+            Ok((begun.way, begun.agent, Some(account)))
         }
         Err(Unready::NoChoice(NoChoice::Choose { reason, among }))
             if !among.is_empty()
                 && matches!(wanted.program, Program::Shell)
                 && wanted.terminal.is_some() =>
         {
-            let way = pick_and_start(connection, session, wanted, &reason, &among).await?;
-            Ok((way, None))
+            let (way, account) =
+                pick_and_start(connection, session, wanted, &reason, &among).await?;
+            Ok((way, None, account))
         }
         Err(unready) => Err(unready.refusal()),
     }
@@ -247,28 +258,138 @@ struct Begun {
     agent: Option<u64>,
 }
 
+/// What is kept of a session, and what may be done to it.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// Its name: never that of another session.
+    pub(super) name: String,
+    /// What records it.
+    pub(super) tap: Option<Arc<Tap>>,
+    unrecorded: Unrecorded,
+    /// Ends it.
+    end: CancellationToken,
+    _listed: Option<Listed>,
+}
+
+/// Begins to record a session where that is to be done.
+async fn account(
+    connection: &Connection,
+    choice: &Choice,
+    program: &Program,
+    terminal: Option<&wire::Terminal>,
+) -> Result<Account, Refusal> {
+    let shared = &connection.shared;
+    let (record, unrecorded) = shared.record(&choice.access);
+    let name = Sessions::name().map_err(|_| refusal::failed("there is no chance for a name"))?;
+    let end = CancellationToken::new();
+    let mut account = Account { name, tap: None, unrecorded, end: end.clone(), _listed: None };
+    let scope = match (program, terminal) {
+        (_, Some(_)) | (Program::Shell, None) => Scope::Whole,
+        (Program::Command(_) | Program::Words(_), None) => Scope::Text,
+        // Files are not for a screen.
+        (Program::Sftp | Program::SftpReadOnly | Program::Portal, None) => return Ok(account),
+    };
+    if record == Record::Nothing {
+        return Ok(account);
+    }
+    let (its, session, container) =
+        (Arc::clone(shared), account.name.clone(), choice.container.name.clone());
+    let title = format!(
+        "{}@{container}: {}",
+        connection.identity.name().unwrap_or(connection.identity.fingerprint()),
+        audit::told_program(program)
+    );
+    let size = terminal.map_or(SIZE_DEFAULT, |terminal| terminal.size);
+    let begun = spawn_blocking(move || {
+        let subject = Subject { session: &session, container: &container, title, size };
+        its.recordings.begin(subject)
+    });
+    match begun.await.map_err(|error| error.to_string()).and_then(|begun| begun) {
+        Ok(recording) => {
+            account.tap = Some(Arc::new(Tap::new(recording, record, unrecorded, scope, end)));
+        }
+        Err(reason) => shared.unrecorded(unrecorded, &reason)?,
+    }
+    Ok(account)
+}
+
+/// Starts what is to run, with its account.
 async fn start(
     connection: &Connection,
     session: ItemId,
     wanted: Wanted,
     ready: Ready,
-) -> Result<Begun, Refusal> {
+) -> Result<(Begun, Account), Refusal> {
     let Ready { choice, entry } = ready;
     let access = &choice.access;
-    access.check(Timestamp::now()).map_err(|denial| refusal::prohibited(denial.to_string()))?;
-    if wanted.terminal.is_some() && !access.may_have_terminal() {
-        return Err(refusal::prohibited("this key may have no terminal"));
+    let denied = |denial: Denial| refusal::prohibited(denial.to_string());
+    connection.check(access).map_err(denied)?;
+    let terminal = wanted.terminal.clone();
+    if terminal.is_some() {
+        access.terminal().map_err(denied)?;
     }
-    let chosen = access.program(wanted.program.clone());
-    let has_terminal = wanted.terminal.is_some();
-    audit::session(
-        connection,
-        session,
-        &choice.container,
-        access.user(),
-        &chosen.program,
-        has_terminal,
-    );
+    let chosen = access.program(wanted.program.clone()).map_err(denied)?;
+    let mut account = account(connection, &choice, &chosen.program, terminal.as_ref()).await?;
+    audit::session(connection, session, &choice, &chosen.program, terminal.is_some(), &account);
+    connection.shared.accountable(account.unrecorded).await?;
+    let program = audit::told_program(&chosen.program);
+    let mut begun = launch(connection, session, wanted, &choice, entry, chosen).await?;
+    if let Some(tap) = &account.tap {
+        begun.descriptors = tapped(tap, terminal.as_ref(), begun.descriptors).map_err(|error| {
+            tracing::error!(connection = connection.id, session, "cannot be recorded: {error}");
+            refusal::failed("the session cannot be connected")
+        })?;
+    }
+    account._listed = Some(connection.shared.sessions.add(Running {
+        told: control::Session {
+            session: account.name.clone(),
+            connection: connection.id,
+            identity: connection.identity.name().map(str::to_owned),
+            key: connection.identity.fingerprint().to_owned(),
+            peer: connection.peer.to_string(),
+            container: choice.container.name.clone(),
+            user: access.user().map(str::to_owned),
+            program,
+            terminal: terminal.is_some(),
+            rule: access.rule().name.clone(),
+            recording: account.tap.as_ref().map(|tap| tap.name().to_owned()),
+            since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        },
+        end: account.end.clone(),
+        tap: account.tap.clone(),
+    }));
+    Ok((begun, account))
+}
+
+/// What net gets in place of a program's own descriptors: what goes through is recorded on the way.
+fn tapped(
+    tap: &Arc<Tap>,
+    terminal: Option<&wire::Terminal>,
+    descriptors: Vec<OwnedFd>,
+) -> io::Result<Vec<OwnedFd>> {
+    let mut descriptors = descriptors.into_iter();
+    let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData));
+    let mut given = match terminal {
+        Some(terminal) => vec![tap::terminal(tap, terminal.size, next()?)?],
+        None => {
+            let (input, output, errors) = (next()?, next()?, next()?);
+            let [output, errors] = tap::pipes(tap, output, errors)?;
+            vec![input, output, errors]
+        }
+    };
+    given.extend(descriptors);
+    Ok(given)
+}
+
+async fn launch(
+    connection: &Connection,
+    session: ItemId,
+    wanted: Wanted,
+    choice: &Choice,
+    entry: Entry,
+    chosen: Chosen,
+) -> Result<Begun, Refusal> {
+    let access = &choice.access;
     let agent = match (&entry, wanted.agent && access.may_forward_agent()) {
         (Entry::Native { .. }, true) => match forward::agent(connection).await {
             Ok(agent) => Some(agent),
@@ -296,7 +417,7 @@ async fn start(
     match entry {
         Entry::Native { plan, task } => {
             let mut start =
-                connection.start(&choice, &plan, chosen.program.clone(), environment.clone());
+                connection.start(choice, &plan, chosen.program.clone(), environment.clone());
             start.terminal = wanted.terminal.clone();
             match task.start(start).await {
                 Ok(started) => Ok(native(task, started, agent)),
@@ -306,7 +427,7 @@ async fn start(
                         return by_engine(
                             connection,
                             session,
-                            &choice,
+                            choice,
                             &chosen.program,
                             &wanted,
                             environment,
@@ -325,7 +446,7 @@ async fn start(
             }
         }
         Entry::Engine { reason } => {
-            by_engine(connection, session, &choice, &chosen.program, &wanted, environment, &reason)
+            by_engine(connection, session, choice, &chosen.program, &wanted, environment, &reason)
                 .await
         }
     }
@@ -375,7 +496,7 @@ async fn pick_and_start(
     mut wanted: Wanted,
     reason: &str,
     among: &[chores_common::engine::ListedContainer],
-) -> Result<Way, Refusal> {
+) -> Result<(Way, Option<Account>), Refusal> {
     let broken = |_| refusal::failed("the gateway has no terminal to ask on");
     let size = wanted.terminal.as_ref().map(|terminal| terminal.size).unwrap_or_default();
     let (ours, master) = Terminal::new(size).map_err(broken)?;
@@ -396,13 +517,13 @@ async fn pick_and_start(
         ours.make_raw().map_err(broken)?;
         start(connection, session, wanted, ready).await
     };
-    let begun = match shown.await {
+    let (begun, account) = match shown.await {
         Ok(begun) => begun,
         Err(refusal) => {
             audit::refused(connection, session, &refusal);
             let line = format!("{}\r\n", refusal.message);
             drop(timeout(END_TIME_MAX, ours.write(line.as_bytes())).await);
-            return Ok(Way::Engine(EngineProgram::ended(Exit::Status(refusal.status))));
+            return Ok((Way::Engine(EngineProgram::ended(Exit::Status(refusal.status))), None));
         }
     };
     if let Answer::Started { degraded: Some(notice), .. } = &begun.answer {
@@ -416,7 +537,7 @@ async fn pick_and_start(
             }
         });
     }
-    Ok(begun.way)
+    Ok((begun.way, Some(account)))
 }
 
 /// Tells how the program ends, hands on signals, and ends what is left when the session is closed.
@@ -424,9 +545,19 @@ async fn watch(
     connection: &Connection,
     session: ItemId,
     mut way: Way,
+    account: Option<Account>,
     begun: Instant,
     mut orders: mpsc::Receiver<Order>,
 ) {
+    let account = account.as_ref();
+    let name = account.map(|account| account.name.as_str());
+    let killed = async {
+        match account {
+            Some(account) => account.end.cancelled().await,
+            None => std::future::pending().await,
+        }
+    };
+    let mut killed = std::pin::pin!(killed);
     let mut has_exited = false;
     loop {
         let event = async {
@@ -441,7 +572,12 @@ async fn watch(
             event = event => match event {
                 Ok(Event::Exited(exit)) => {
                     has_exited = true;
-                    audit::exited(connection, session, exit, begun.elapsed());
+                    audit::exited(connection, session, name, exit, begun.elapsed());
+                    tokio::select! {
+                        () = settled(account, exit) => {}
+                        // Nobody waits for the rest.
+                        () = closed(&mut orders) => {}
+                    }
                     connection.words.news(News::Exited { session, exit }).await;
                 }
                 Ok(Event::Gone) => break,
@@ -454,17 +590,29 @@ async fn watch(
                 Some(Order::Signal(number)) => signal(&way, number).await,
                 Some(Order::Start(_)) => {}
                 None => {
-                    end(connection, session, way, begun, has_exited).await;
+                    end(connection, session, way, account, begun, has_exited).await;
                     return;
                 }
             },
+            () = &mut killed => {
+                end(connection, session, way, account, begun, has_exited).await;
+                return;
+            }
         }
     }
     if !has_exited {
         // Its end was not seen: it was killed with everything else.
         let exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
-        audit::exited(connection, session, exit, begun.elapsed());
+        audit::exited(connection, session, name, exit, begun.elapsed());
+        timeout(END_TIME_MAX, settled(account, exit)).await.ok();
         connection.words.news(News::Exited { session, exit }).await;
+    }
+}
+
+/// Waits until a program that has ended has said everything to its client.
+async fn settled(account: Option<&Account>, exit: Exit) {
+    if let Some(tap) = account.and_then(|account| account.tap.as_ref()) {
+        tap.exited(exit).await;
     }
 }
 
@@ -480,7 +628,14 @@ async fn signal(way: &Way, number: i32) {
     }
 }
 
-async fn end(connection: &Connection, session: ItemId, way: Way, begun: Instant, has_exited: bool) {
+async fn end(
+    connection: &Connection,
+    session: ItemId,
+    way: Way,
+    account: Option<&Account>,
+    begun: Instant,
+    has_exited: bool,
+) {
     let Way::Native(task) = way else { return };
     let grace = connection.shared.config.stop_grace;
     let ended = timeout(grace + END_TIME_MAX, async {
@@ -505,7 +660,9 @@ async fn end(connection: &Connection, session: ItemId, way: Way, begun: Instant,
     });
     match ended.await {
         Ok(Some(exit)) if !has_exited => {
-            audit::exited(connection, session, exit, begun.elapsed());
+            let name = account.map(|account| account.name.as_str());
+            audit::exited(connection, session, name, exit, begun.elapsed());
+            timeout(END_TIME_MAX, settled(account, exit)).await.ok();
             // The client still listens when it is the gateway that ends.
             connection.words.news(News::Exited { session, exit }).await;
         }

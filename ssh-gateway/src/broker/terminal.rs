@@ -119,9 +119,10 @@ pub(super) async fn join(ours: &Terminal, master: OwnedFd) -> io::Result<()> {
 }
 
 /// Bytes that are carried together.
-const READ_BYTES: usize = 16 * 1024;
+pub(super) const READ_BYTES: usize = 16 * 1024;
 
-async fn read(from: &AsyncFd<OwnedFd>, bytes: &mut [u8]) -> io::Result<usize> {
+/// What can be read; 0 when the other end is closed.
+pub(super) async fn read(from: &AsyncFd<OwnedFd>, bytes: &mut [u8]) -> io::Result<usize> {
     let read = from
         .async_io(Interest::READABLE, |descriptor| Ok(rustix::io::read(descriptor, &mut *bytes)?))
         .await;
@@ -132,7 +133,8 @@ async fn read(from: &AsyncFd<OwnedFd>, bytes: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-async fn write(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of it.
+pub(super) async fn write(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = to
             .async_io(Interest::WRITABLE, |descriptor| Ok(rustix::io::write(descriptor, bytes)?))
@@ -142,7 +144,8 @@ async fn write(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-fn winsize(size: WindowSize) -> Winsize {
+/// A size as the kernel has it.
+pub(super) fn winsize(size: WindowSize) -> Winsize {
     Winsize {
         ws_row: size.rows,
         ws_col: size.columns,

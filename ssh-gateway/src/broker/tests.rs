@@ -3,15 +3,18 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use russh::keys::PublicKey;
-use russh::keys::ssh_key::public::{Ed25519PublicKey, KeyData};
+use russh::keys::signature::Signer as _;
+use russh::keys::ssh_encoding::Encode as _;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use russh::keys::{PrivateKey, PublicKey};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{EnterConfig, LIMITS_DEFAULT, Mode};
-use crate::wire::net::{Answer, Guest, LoginName, Place, Question, Refusal};
+use crate::config::{EnterConfig, KeySource, LIMITS_DEFAULT, Mode, RecordConfig};
+use crate::host_keys;
+use crate::wire::net::{Answer, Guest, LoginName, Place, Question, Refusal, Signed};
 use crate::wire::portal;
 use crate::wire::task::{Failure, FailureKind, Order, Report, Start};
 use crate::wire::{Exit, Opaque, Program};
@@ -25,8 +28,28 @@ const SPECIFICATION: &str = r#"{
     "linux": {}
 }"#;
 
+fn private(number: u8) -> PrivateKey {
+    PrivateKey::from(Ed25519Keypair::from_seed(&[number; 32]))
+}
+
 fn key(number: u8) -> PublicKey {
-    PublicKey::from(KeyData::Ed25519(Ed25519PublicKey([number; 32])))
+    private(number).public_key().clone()
+}
+
+/// What the holder of a key signs, in the session that is the connection's.
+fn signed(connection: u64, user: &str, number: u8) -> Signed {
+    let mut data = Vec::new();
+    [connection.to_be_bytes(); 4].concat().encode(&mut data).unwrap();
+    50_u8.encode(&mut data).unwrap();
+    for word in [user, "ssh-connection", "publickey"] {
+        word.encode(&mut data).unwrap();
+    }
+    1_u8.encode(&mut data).unwrap();
+    "ssh-ed25519".encode(&mut data).unwrap();
+    key(number).to_bytes().unwrap().encode(&mut data).unwrap();
+    let mut signature = Vec::new();
+    private(number).try_sign(&data).unwrap().encode(&mut signature).unwrap();
+    Signed { signature, data }
 }
 
 /// A line of authorized_keys.
@@ -101,15 +124,24 @@ async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSocket) {
     let spawner = Arc::new(Spawner::over(spawner).unwrap());
     let bundles = Bundles::open(&[directory], None);
     let source = KeySource::Text { variable: "KEYS", text: keys.to_owned() };
+    let (_, policy) = policy::file::load(&PolicySource::Keys(vec![source]), &[], &|_| true);
+    std::fs::create_dir(config.state.join(host_keys::AUDIT_DIRECTORY)).unwrap();
+    let journal = Journal::start(&config.state, private(99), config.record.audit_quota).unwrap();
+    let recordings = Recordings::new(&config.state, &config.record, journal.clone());
     let shared = Arc::new(Shared {
-        keys: RwLock::new(Arc::new(AuthorizedKeys::load(&[source], &|_| true).unwrap())),
+        policy: RwLock::new(Arc::new(policy.unwrap())),
         containers: Containers::new(engine, bundles, Arc::clone(&spawner)),
         config,
         spawner,
         listening: Vec::new(),
         cgroup_root: "/cgroup".to_owned(),
         cgroup_prefix: "ssh-test-".to_owned(),
+        proved: Mutex::default(),
         promises: spool::Promises::default(),
+        journal,
+        denials: audit::Denials::default(),
+        recordings,
+        sessions: sessions::Sessions::default(),
         running: TaskTracker::new(),
     });
     (shared, its.into_async().unwrap())
@@ -203,12 +235,15 @@ fn config(directory: &Path, mode: Mode) -> Config {
         path: None,
         listen: Vec::new(),
         state: directory.to_owned(),
-        keys: Vec::new(),
+        policy: PolicySource::Keys(Vec::new()),
+        revoked_keys: Vec::new(),
         banner: None,
         enter: EnterConfig { engine: None, mode, bundles: Vec::new(), cgroup_roots: Vec::new() },
         limits: LIMITS_DEFAULT,
         stop_grace: Duration::from_millis(100),
         accept_environment: vec!["LC_*".to_owned()],
+        record: RecordConfig::default(),
+        proxies: Vec::new(),
     }
 }
 
@@ -223,6 +258,7 @@ fn authenticate_behind(connection: u64, user: &str, host: Option<&str>, number: 
         local: "192.0.2.2:22".parse().unwrap(),
         login: LoginName { user: user.to_owned(), host: host.map(str::to_owned) },
         key: key(number).to_bytes().unwrap(),
+        signed: signed(connection, user, number),
         client: "SSH-2.0-test".to_owned(),
     }
 }
@@ -588,6 +624,30 @@ async fn what_does_not_exist_is_closed_in_silence() {
     assert_eq!(stage.login(1, "web", 1).await, Answer::Granted);
 }
 
+#[tokio::test]
+async fn a_key_counts_only_when_it_was_proved_and_each_proof_once() {
+    let keys = line("", 1) + &line("", 2);
+    let mut stage = Stage::new(&keys).await;
+    let claimed = |connection: u64, by: Signed| {
+        let mut question = authenticate_behind(connection, "web", None, 1);
+        if let Question::Authenticate { signed, .. } = &mut question {
+            *signed = by;
+        }
+        question
+    };
+    let nothing = Signed { signature: Vec::new(), data: Vec::new() };
+    for by in [nothing, signed(1, "web", 2), signed(1, "db", 1)] {
+        let refused = stage.answer(claimed(1, by)).await.0;
+        assert!(matches!(refused, Answer::Refused(_)), "{refused:?}");
+    }
+    // A failed attempt takes nothing from the next one of the same session.
+    assert_eq!(stage.answer(claimed(1, signed(1, "web", 1))).await.0, Answer::Granted);
+    // What was seen once is not believed for another connection.
+    let again = stage.answer(claimed(2, signed(1, "web", 1))).await.0;
+    assert!(matches!(again, Answer::Refused(_)), "{again:?}");
+    assert_eq!(stage.answer(claimed(2, signed(2, "web", 1))).await.0, Answer::Granted);
+}
+
 /// Long enough for a file that can be read at once.
 const KEYS_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -604,15 +664,16 @@ async fn a_key_file_that_hangs_lets_nobody_in_and_stops_nothing() {
     )
     .unwrap();
     let mut config = config(directory.path(), Mode::Native);
-    config.keys = vec![KeySource::File(path.clone())];
+    config.policy = PolicySource::Keys(vec![KeySource::File(path.clone())]);
     let (shared, _spawner) = shared(config, &line("", 1)).await;
-    let count = || shared.keys().lines().len();
-    let known = stamps(&shared.config.keys);
-    assert_eq!(look_at_keys(&shared, known.clone(), false, KEYS_PATIENCE).await, known);
+    let count = || shared.policy().keys().lines().len();
+    let known = Some(Seen::now(shared.config.policy.files()));
+    let seen = look_at_policy(&shared, known.clone(), false, KEYS_PATIENCE).await;
+    assert_eq!(seen, known);
     assert_eq!(count(), 1, "nothing has changed");
     let looking = {
         let (shared, known) = (Arc::clone(&shared), known.clone());
-        tokio::spawn(async move { look_at_keys(&shared, known, true, KEYS_PATIENCE).await })
+        tokio::spawn(async move { look_at_policy(&shared, known, true, KEYS_PATIENCE).await })
     };
     timeout(PATIENCE, async {
         while count() > 0 {
@@ -626,4 +687,150 @@ async fn a_key_file_that_hangs_lets_nobody_in_and_stops_nothing() {
     spawn_blocking(move || std::fs::write(path, text)).await.unwrap().unwrap();
     timeout(PATIENCE, looking).await.unwrap().unwrap();
     assert_eq!(count(), 2);
+}
+
+/// Looks until nothing is left to be read.
+async fn settled(shared: &Arc<Shared>, mut seen: Option<Seen>) -> Option<Seen> {
+    for _ in 0..CHANGES_MAX {
+        seen = look_at_policy(shared, seen, false, PATIENCE).await;
+        if seen.as_ref().is_some_and(|seen| seen.changes == 0) {
+            return seen;
+        }
+    }
+    panic!("it does not hold still: {seen:?}");
+}
+
+/// A list of revoked keys does not wait for the policy to be mended, and nobody comes in by a list that nobody can read.
+#[tokio::test]
+async fn what_is_revoked_counts_although_the_policy_is_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let whole = format!(
+        "[[identity]]\nname = 'a'\nkeys = ['{}', '{}']\n[[rule]]\nname = 'r'\nwho = ['a']\n\
+         containers = ['*']\nusers = ['*']\nallow = ['exec']\n",
+        line("", 1).trim(),
+        line("", 2).trim()
+    );
+    std::fs::write(path("policy"), &whole).unwrap();
+    std::fs::write(path("revoked"), "# nobody\n").unwrap();
+    let mut config = config(directory.path(), Mode::Native);
+    config.policy = PolicySource::File(path("policy"));
+    config.revoked_keys = vec![path("revoked")];
+    let (shared, _spawner) = shared(config, &line("", 3)).await;
+    let admitted = || {
+        [1, 2].map(|seed| {
+            let key = PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
+            let blob = key.public_key().to_bytes().unwrap();
+            let presence = crate::proof::Presence::Signed { touched: false, verified: false };
+            let peer = "192.0.2.7".parse().unwrap();
+            policy::admit(&shared.policy(), &blob, presence, peer, jiff::Timestamp::now()).is_ok()
+        })
+    };
+    let seen = settled(&shared, None).await;
+    assert_eq!(admitted(), [true, true]);
+    std::fs::write(path("policy"), "[[rule]]\n").unwrap();
+    std::fs::write(path("revoked"), line("", 1)).unwrap();
+    let seen = settled(&shared, seen).await;
+    assert_eq!(admitted(), [false, true], "the policy is broken");
+    std::fs::write(path("policy"), &whole).unwrap();
+    std::fs::write(path("revoked"), "sha1 of something").unwrap();
+    let seen = settled(&shared, seen).await;
+    assert_eq!(admitted(), [false, false], "the list is broken");
+    std::fs::write(path("revoked"), line("", 1)).unwrap();
+    settled(&shared, seen).await;
+    assert_eq!(admitted(), [false, true], "both are mended");
+}
+
+/// Half of a policy can be a policy, and allow what the whole does not.
+#[tokio::test]
+async fn a_policy_that_is_being_written_is_not_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.toml");
+    let key = line("", 1);
+    let half = format!(
+        "[[identity]]\nname = 'a'\nkeys = ['{}']\n[[rule]]\nname = 'half'\nwho = ['a']\n\
+         containers = ['*']\nusers = ['*']\nallow = ['exec']\n",
+        key.trim()
+    );
+    let whole = half.replace("half", "whole") + "from = ['192.0.2.1']\n";
+    let mut config = config(directory.path(), Mode::Native);
+    config.policy = PolicySource::File(path.clone());
+    let (shared, _spawner) = shared(config, &key).await;
+    let names = || {
+        let policy = shared.policy();
+        policy.rules().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>().join(",")
+    };
+    let before = names();
+    std::fs::write(&path, &half).unwrap();
+    let seen = look_at_policy(&shared, None, false, PATIENCE).await;
+    assert_eq!(names(), before, "it was seen once");
+    std::fs::write(&path, &whole).unwrap();
+    let seen = look_at_policy(&shared, seen, false, PATIENCE).await;
+    assert_eq!(names(), before, "it has changed since");
+    let seen = look_at_policy(&shared, seen, false, PATIENCE).await;
+    assert_eq!(names(), "whole");
+    // One that changes at every look is read all the same in the end.
+    let mut seen = seen;
+    for number in 0..=CHANGES_MAX {
+        std::fs::write(&path, format!("{half}#{}\n", "x".repeat(number.into()))).unwrap();
+        assert_eq!(names(), "whole", "{number}");
+        seen = look_at_policy(&shared, seen, false, PATIENCE).await;
+    }
+    assert_eq!(names(), "half");
+}
+
+#[tokio::test]
+async fn a_policy_that_breaks_is_not_taken_over_and_one_that_is_mended_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("policy.toml");
+    let key_file = directory.path().join("keys");
+    let write = |rules: &str| {
+        let text = format!(
+            "[[identity]]\nname = 'a'\nauthorized_keys = ['{}']\n{rules}",
+            key_file.display()
+        );
+        std::fs::write(&path, text).unwrap();
+    };
+    let rule = |name: &str| {
+        format!(
+            "[[rule]]\nname = '{name}'\nwho = ['a']\ncontainers = ['*']\nusers = ['*']\nallow = ['exec']\n"
+        )
+    };
+    let mut config = config(directory.path(), Mode::Native);
+    config.policy = PolicySource::File(path.clone());
+    let (shared, _spawner) = shared(config, &line("", 1)).await;
+    let names = || {
+        let policy = shared.policy();
+        policy.rules().iter().map(|rule| rule.name.clone()).collect::<Vec<_>>().join(",")
+    };
+    let keys = || shared.policy().keys().lines().len();
+    std::fs::write(&key_file, line("", 1) + &line("", 2)).unwrap();
+    write(&rule("one"));
+    let seen = settled(&shared, None).await;
+    assert_eq!((names().as_str(), keys()), ("one", 2));
+    // The file of the identity was not known before: it is looked at once more, and then no more.
+    let seen = settled(&shared, seen).await;
+    assert_eq!(look_at_policy(&shared, seen.clone(), false, PATIENCE).await, seen);
+    write("[[rule]]\nname = 'everything'\nwho = ['*']\n");
+    let seen = settled(&shared, seen).await;
+    assert_eq!((names().as_str(), keys()), ("one", 2), "a broken one");
+    // It is asked for, and as broken as it was.
+    let seen = look_at_policy(&shared, seen, true, PATIENCE).await;
+    assert_eq!(names(), "one");
+    write(&rule("two"));
+    let seen = settled(&shared, seen).await;
+    assert_eq!(names(), "two");
+    // A key file that is gone breaks it; one that is there again mends it, though the policy is as it was.
+    std::fs::remove_file(&key_file).unwrap();
+    let seen = settled(&shared, seen).await;
+    assert_eq!((names().as_str(), keys()), ("two", 2));
+    std::fs::write(&key_file, line("", 3)).unwrap();
+    let seen = settled(&shared, seen).await;
+    assert_eq!((names().as_str(), keys()), ("two", 1));
+    std::fs::remove_file(&path).unwrap();
+    let seen = settled(&shared, seen).await;
+    assert_eq!(names(), "two", "one that is gone");
+    write(&rule("three"));
+    settled(&shared, seen).await;
+    assert_eq!(names(), "three");
 }

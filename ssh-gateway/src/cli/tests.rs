@@ -38,7 +38,7 @@ fn serve_with_everything_that_can_be_typed() {
     assert_eq!(cli.verbosity().verbose, 2);
     assert_eq!(cli.common.engine.as_deref(), Some("/run/podman.sock"));
     let Command::Serve(args) = cli.command else { panic!("{:?}", cli.command) };
-    assert_eq!((args.listen.len(), args.authorized_keys.len()), (2, 2));
+    assert_eq!((args.listen.len(), args.admission.authorized_keys.len()), (2, 2));
     assert_eq!(args.enter.bundles, [PathBuf::from("/bundles")]);
 }
 
@@ -59,4 +59,29 @@ fn a_misspelt_variable_is_told_from_those_of_neighbours() {
     for name in ["SSH_GATEWAY_LISTN", "SSH_GATEWAY_AUTHORISED_KEYS"] {
         assert!(is_unknown(name), "{name}");
     }
+}
+
+#[test]
+fn questions_about_a_policy() {
+    let cli = Cli::try_parse_from([
+        "ssh-gateway",
+        "policy",
+        "explain",
+        "--policy",
+        "/policy.toml",
+        "--from",
+        "2001:db8::1",
+        "--at",
+        "2026-11-30T12:00:00Z",
+        "alice",
+        "web+www-data",
+    ])
+    .unwrap();
+    let Command::Policy(PolicyArgs { command: PolicyCommand::Explain(args) }) = cli.command else {
+        panic!("{:?}", cli.command)
+    };
+    assert_eq!((args.who.as_str(), args.target.as_str()), ("alice", "web+www-data"));
+    assert_eq!(args.admission.policy, Some(PathBuf::from("/policy.toml")));
+    assert!(Cli::try_parse_from(["ssh-gateway", "policy", "test"]).is_err());
+    assert!(!is_unknown("SSH_GATEWAY_POLICY"));
 }

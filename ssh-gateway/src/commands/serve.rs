@@ -13,12 +13,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 
 use super::CommandError;
-use crate::authorized_keys::AuthorizedKeys;
 use crate::broker::{self, Parts, confine, sweep};
 use crate::cli::{CommonArgs, Environment, ServeArgs};
 use crate::config::Config;
 use crate::container::bundle::Bundles;
-use crate::host_keys::HostKeys;
+use crate::host_keys::{self, HostKeys};
 use crate::policy;
 use crate::role::{Image, Role};
 
@@ -44,9 +43,11 @@ enum ServeError {
 pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandError> {
     let config = Config::for_serve(common, args, Environment::of_process())?;
     let accepted = &config.accept_environment;
-    let keys =
-        AuthorizedKeys::load(&config.keys, &|name| policy::accepts_variable(accepted, name))?;
-    for fault in keys.faults() {
+    let (_, policy) = policy::file::load(&config.policy, &config.revoked_keys, &|name| {
+        policy::accepts_variable(accepted, name)
+    });
+    let policy = policy?;
+    for fault in policy.keys().faults() {
         tracing::warn!("{fault}");
     }
     let host_keys = HostKeys::load_or_make(&config.state)?;
@@ -54,6 +55,7 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
         tracing::info!("host key {fingerprint}");
     }
     let lock = lock(&config.state).map_err(CommandError::failed)?;
+    let audit_key = host_keys::audit_key(&config.state)?;
     let cgroup_prefix = cgroup_prefix(&lock).map_err(failed("look at the state directory"))?;
     let listeners = listen(&config.listen).map_err(CommandError::failed)?;
     let socket = config.enter.engine_socket();
@@ -77,8 +79,9 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
         .map_err(CommandError::failed)?;
     let parts = Parts {
         config,
-        keys,
+        policy,
         host_keys,
+        audit_key,
         listeners,
         bundles,
         cgroup_root,

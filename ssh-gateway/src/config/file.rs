@@ -8,8 +8,10 @@ use std::time::Duration;
 use chores_common::settings::{self, Fault, FileFaults, Item, Table};
 
 use super::{
-    ACCEPT_ENVIRONMENT_DEFAULT, LIMITS_DEFAULT, LISTENERS_MAX, Mode, STOP_GRACE_DEFAULT, banner,
+    ACCEPT_ENVIRONMENT_DEFAULT, LIMITS_DEFAULT, LISTENERS_MAX, Mode, RecordConfig,
+    STOP_GRACE_DEFAULT, banner,
 };
+use crate::authorized_keys::AddressList;
 use crate::policy;
 use crate::wire::net::Limits;
 
@@ -28,6 +30,12 @@ const STARTUPS_MAX: u64 = 10_000;
 /// What may wait for programs: less than the least and every key press would be weighed.
 const SPOOL_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 40);
 
+/// What audit and recordings may take.
+const QUOTA_BYTES: RangeInclusive<u64> = (1 << 20)..=(1 << 50);
+
+/// Load balancers, and networks of them.
+const PROXIES_MAX: usize = 64;
+
 /// Files with keys.
 const KEY_FILES_MAX: usize = 64;
 
@@ -40,6 +48,10 @@ pub struct FileConfig {
     pub state: Option<PathBuf>,
     /// `authorized_keys`.
     pub authorized_keys: Vec<PathBuf>,
+    /// `policy`.
+    pub policy: Option<PathBuf>,
+    /// `revoked_keys`.
+    pub revoked_keys: Vec<PathBuf>,
     /// `banner`.
     pub banner: Option<String>,
     /// `stop_grace`.
@@ -56,6 +68,10 @@ pub struct FileConfig {
     pub cgroup_root: Option<PathBuf>,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[record]`.
+    pub record: RecordConfig,
+    /// `proxies`.
+    pub proxies: Vec<String>,
 }
 
 impl Default for FileConfig {
@@ -64,6 +80,8 @@ impl Default for FileConfig {
             listen: Vec::new(),
             state: None,
             authorized_keys: Vec::new(),
+            policy: None,
+            revoked_keys: Vec::new(),
             banner: None,
             stop_grace: STOP_GRACE_DEFAULT,
             accept_environment: ACCEPT_ENVIRONMENT_DEFAULT.map(str::to_owned).to_vec(),
@@ -72,6 +90,8 @@ impl Default for FileConfig {
             bundles: Vec::new(),
             cgroup_root: None,
             limits: LIMITS_DEFAULT,
+            record: RecordConfig::default(),
+            proxies: Vec::new(),
         }
     }
 }
@@ -91,6 +111,8 @@ fn config(root: &Table<'_>) -> FileConfig {
         listen: root.get("listen").map(|item| listen(&item)).unwrap_or_default(),
         state: root.get("state").and_then(|item| path(&item)),
         authorized_keys: root.get("authorized_keys").map(|item| files(&item)).unwrap_or_default(),
+        revoked_keys: root.get("revoked_keys").map(|item| files(&item)).unwrap_or_default(),
+        policy: root.get("policy").and_then(|item| path(&item)),
         banner: root
             .get("banner")
             .and_then(|item| item.text("a text", |text| banner(text.as_bytes()))),
@@ -98,6 +120,9 @@ fn config(root: &Table<'_>) -> FileConfig {
     };
     if let Some(grace) = root.get("stop_grace").and_then(|item| time(&item, Duration::ZERO)) {
         config.stop_grace = grace;
+    }
+    if let Some(item) = root.get("proxies") {
+        config.proxies = proxies(&item);
     }
     if let Some(item) = root.get("accept_env") {
         config.accept_environment = accept_environment(&item);
@@ -114,8 +139,32 @@ fn config(root: &Table<'_>) -> FileConfig {
     if let Some(table) = root.get("limits").and_then(|item| item.table()) {
         limits(&table, &mut config.limits);
     }
+    if let Some(table) = root.get("record").and_then(|item| item.table()) {
+        record(&table, &mut config.record);
+    }
     root.end();
     config
+}
+
+fn record(table: &Table<'_>, record: &mut RecordConfig) {
+    if let Some(what) = table.get("sessions").and_then(|item| item.text("a word", str::parse)) {
+        record.sessions = what;
+    }
+    if let Some(what) = table.get("unrecorded").and_then(|item| item.text("a word", str::parse)) {
+        record.unrecorded = what;
+    }
+    let size = |name, value: &mut u64| {
+        let Some(item) = table.get(name) else { return };
+        match item.size() {
+            Some(bytes) if QUOTA_BYTES.contains(&bytes) => *value = bytes,
+            Some(_) => item.fault("it is out of range: give 1MiB to 1PiB"),
+            None => {}
+        }
+    };
+    size("quota", &mut record.quota);
+    size("largest", &mut record.largest);
+    size("audit_quota", &mut record.audit_quota);
+    table.end();
 }
 
 fn limits(table: &Table<'_>, limits: &mut Limits) {
@@ -227,6 +276,24 @@ fn files(item: &Item<'_>) -> Vec<PathBuf> {
         item.fault(&format!("there are more than {KEY_FILES_MAX}"));
     }
     paths
+}
+
+/// Addresses and networks, but never everybody: whoever is in them can claim to be anywhere.
+fn proxies(item: &Item<'_>) -> Vec<String> {
+    let items = item.items();
+    if items.len() > PROXIES_MAX {
+        item.fault(&format!("there are more than {PROXIES_MAX}"));
+    }
+    let read = |text: &str| {
+        let is_plain = !text.contains(['*', '?', '!', ',', ' ']) && !text.ends_with("/0");
+        match AddressList::parse(text) {
+            Ok(_) if is_plain => Ok(text.to_owned()),
+            _ => Err(format!(
+                "{text:?} is no address of a proxy: give for example 10.0.0.7 or 10.0.0.0/24"
+            )),
+        }
+    };
+    items.iter().filter_map(|item| item.text("an address", read)).collect()
 }
 
 fn accept_environment(item: &Item<'_>) -> Vec<String> {

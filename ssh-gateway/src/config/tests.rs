@@ -27,7 +27,8 @@ const KEYS: [&str; 4] = ["--authorized-keys", "/keys", "--state", "/there"];
 fn keys_and_a_state_are_enough() {
     let config = config(&KEYS).unwrap();
     assert_eq!(config.listen, [LISTEN_DEFAULT]);
-    assert_eq!(config.keys, [KeySource::File(PathBuf::from("/keys"))]);
+    let keys = PolicySource::Keys(vec![KeySource::File(PathBuf::from("/keys"))]);
+    assert_eq!(config.policy, keys);
     assert_eq!(config.limits, LIMITS_DEFAULT);
     assert_eq!(config.enter.mode, Mode::Auto);
     assert_eq!(config.enter.bundles.len(), BUNDLES_DEFAULT.len());
@@ -41,6 +42,10 @@ fn what_cannot_be_meant_is_refused_in_one_sentence() {
     let typed = |more: &[&'static str]| [&KEYS[..], more].concat();
     for (args, said) in [
         (state.to_vec(), "no keys are named: give --authorized-keys FILE"),
+        (
+            typed(&["--policy", "/policy.toml"]),
+            "both a policy and authorized keys are named, and those keys could do everything",
+        ),
         (typed(&["--mode", "fast"]), "--mode \"fast\" is unusable: \"fast\" is none of native"),
         (typed(&["--bundles", "b"]), "--bundles \"b\" is unusable: it is no absolute path"),
         (typed(&["--cgroup-root", "c"]), "--cgroup-root \"c\" is unusable: it is no absolute path"),
@@ -61,6 +66,8 @@ fn what_cannot_be_meant_is_refused_in_one_sentence() {
         assert!(error.starts_with(said), "{args:?}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
+    let policy = config(&["--state", "/there", "--policy", "/policy.toml"]).unwrap().policy;
+    assert_eq!(policy, PolicySource::File(PathBuf::from("/policy.toml")));
     if !Path::new(IMAGE_STATE).is_dir() {
         let error = config(&["--authorized-keys", "/keys"]).unwrap_err();
         assert!(error.starts_with("no state directory is named"), "{error}");
@@ -74,13 +81,15 @@ fn keys_of_flags_win_over_those_of_the_environment_and_those_over_the_file() {
     let text = || (Some("ssh-ed25519 AAAA".to_owned()), None);
     let file = || (None, Some(PathBuf::from("/twin")));
     let keys = |args: &[&str], authorized_keys| {
-        config_with(args, Environment { authorized_keys }).map(|config| config.keys)
+        config_with(args, Environment { authorized_keys }).map(|config| config.policy)
     };
-    let files = |path: &str| Ok(vec![KeySource::File(PathBuf::from(path))]);
+    let files = |path: &str| Ok(PolicySource::Keys(vec![KeySource::File(PathBuf::from(path))]));
     assert_eq!(keys(&["--config", &path, "--authorized-keys", "/typed"], text()), files("/typed"));
     assert_eq!(keys(&["--config", &path], file()), files("/twin"));
     assert_eq!(keys(&["--config", &path], (None, None)), files("/written"));
-    let of_variable = keys(&["--config", &path], text()).unwrap();
+    let PolicySource::Keys(of_variable) = keys(&["--config", &path], text()).unwrap() else {
+        panic!("no keys")
+    };
     assert!(
         matches!(of_variable.as_slice(), [KeySource::Text { text, .. }] if text.contains("AAAA"))
     );

@@ -20,7 +20,7 @@ fn text(kind: Kind) -> Zeroizing<String> {
 }
 
 fn fault(state: &tempfile::TempDir) -> String {
-    chores_common::exit::chain(&HostKeys::load_or_make(state.path()).unwrap_err())
+    chain(&HostKeys::load_or_make(state.path()).unwrap_err())
 }
 
 #[test]
@@ -128,4 +128,26 @@ fn links_pipes_and_open_directories_are_refused() {
     let directory = state.path().join(DIRECTORY);
     std::fs::set_permissions(&directory, PermissionsExt::from_mode(0o755)).unwrap();
     assert!(fault(&state).contains("its mode is 0755"));
+}
+
+#[test]
+fn the_key_of_the_audit_is_made_once_and_never_replaced() {
+    let state = tempfile::tempdir().unwrap();
+    let first = audit_key(state.path()).unwrap();
+    let directory = state.path().join(AUDIT_DIRECTORY);
+    let public = std::fs::read_to_string(directory.join("key.pub")).unwrap();
+    assert_eq!(public.trim_end(), first.public_key().to_openssh().unwrap());
+    std::fs::remove_file(directory.join("key.pub")).unwrap();
+    let again = audit_key(state.path()).unwrap();
+    assert_eq!(again.public_key(), first.public_key());
+    assert!(directory.join("key.pub").exists());
+    for path in [directory.join("key"), directory] {
+        let fault = |state: &tempfile::TempDir| chain(&audit_key(state.path()).unwrap_err());
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(fault(&state).contains("its mode is 0755"), "{}", fault(&state));
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
+    }
+    std::fs::write(state.path().join(AUDIT_DIRECTORY).join("key"), "no key").unwrap();
+    let fault = chain(&audit_key(state.path()).unwrap_err());
+    assert!(fault.contains("it is damaged"), "{fault}");
 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use russh::client::GexParams;
 use russh::kex::dh::groups::DhGroup;
 use russh::keys::Certificate;
-use russh::keys::ssh_key::{Algorithm, PublicKey};
+use russh::keys::ssh_key::Algorithm;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler as Callbacks, Msg, PublicKeyOffer, Response,
     VerifiedPublicKey,
@@ -37,7 +37,8 @@ use super::connection::Connection;
 use super::forward::{self, Ear, Forward};
 use super::output::Out;
 use super::server::WINDOW_SLOW_BYTES;
-use crate::wire::net::{Answer, LoginName, Place, Question, WINDOW_BYTES};
+use crate::proof::BLOB_BYTES_MAX;
+use crate::wire::net::{Answer, LoginName, Place, Question, Signed, WINDOW_BYTES};
 use crate::wire::{Opaque, Program, Terminal, WindowSize};
 
 /// How long a decision about a key may take.
@@ -115,6 +116,28 @@ impl Handler {
             self.connection.over.cancel();
         }
         few
+    }
+
+    /// Asks the broker about a key or a certificate that has signed.
+    async fn authenticate(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Error> {
+        let Some(blob) = usable(key.blob, key.algorithm) else { return Ok(Auth::reject()) };
+        if !self.attempt() {
+            return Ok(Auth::reject());
+        }
+        let question = Question::Authenticate {
+            connection: self.connection.id,
+            peer: self.connection.peer,
+            local: self.connection.local,
+            login: LoginName { user: user.to_owned(), host: self.connection.host.clone() },
+            key: blob,
+            signed: Signed { signature: key.signature.to_vec(), data: key.signed_data.to_vec() },
+            client: self.connection.link.identification(),
+        };
+        Ok(verdict(&self.connection.broker.ask(question, AUTHENTICATION_TIME).await.0))
     }
 
     /// Starts the program of a session; the reply is success even when it will be refused, as with sshd:
@@ -225,9 +248,7 @@ impl Callbacks for Handler {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        let Some(key) = usable(offer.public_key, offer.algorithm) else {
-            return Ok(Auth::reject());
-        };
+        let Some(key) = usable(offer.blob, offer.algorithm) else { return Ok(Auth::reject()) };
         if !self.attempt() {
             return Ok(Auth::reject());
         }
@@ -242,21 +263,7 @@ impl Callbacks for Handler {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Error> {
-        let Some(key) = usable(key.public_key, key.algorithm) else {
-            return Ok(Auth::reject());
-        };
-        if !self.attempt() {
-            return Ok(Auth::reject());
-        }
-        let question = Question::Authenticate {
-            connection: self.connection.id,
-            peer: self.connection.peer,
-            local: self.connection.local,
-            login: LoginName { user: user.to_owned(), host: self.connection.host.clone() },
-            key,
-            client: self.connection.link.identification(),
-        };
-        Ok(verdict(&self.connection.broker.ask(question, AUTHENTICATION_TIME).await.0))
+        self.authenticate(user, key).await
     }
 
     async fn auth_openssh_certificate(
@@ -264,8 +271,18 @@ impl Callbacks for Handler {
         _user: &str,
         _certificate: &Certificate,
     ) -> Result<Auth, Error> {
-        // Nobody says yet which authorities are trusted.
+        // Asked only where the next method is not there.
         Ok(Auth::reject())
+    }
+
+    async fn auth_verified_certificate(
+        &mut self,
+        user: &str,
+        _certificate: &Certificate,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Error> {
+        // Whose it is and what it allows is in its blob, for the broker.
+        self.authenticate(user, key).await
     }
 
     async fn auth_keyboard_interactive<'response>(
@@ -644,12 +661,13 @@ impl Callbacks for Handler {
     }
 }
 
-/// The key as it travels, unless its signatures cannot be trusted: those with SHA-1. russh does not tell whether a
-/// security key was touched: the broker knows only those that need not be.
-fn usable(key: &PublicKey, algorithm: &Algorithm) -> Option<Vec<u8>> {
+/// The key or certificate as it travels, unless it is larger than any that counts, or its signatures cannot be trusted:
+/// those with SHA-1.
+fn usable(blob: &[u8], algorithm: &Algorithm) -> Option<Vec<u8>> {
     match algorithm {
+        _ if blob.len() > BLOB_BYTES_MAX => None,
         Algorithm::Rsa { hash: None } | Algorithm::Dsa => None,
-        _ => key.to_bytes().ok(),
+        _ => Some(blob.to_vec()),
     }
 }
 

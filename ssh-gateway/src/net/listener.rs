@@ -7,20 +7,25 @@ use std::time::{Duration, Instant};
 
 use russh::server::Config;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::admission::{Admission, Offence, Refused, Source};
 use super::broker::{Broker, Through};
 use super::connection::{self, Connection, Startup};
 use super::lock;
+use super::proxy::{self, HEADER_TIME_MAX};
 use super::transport::{self, Wire};
-use crate::wire::net::{Guest as Visitor, Limits};
+use crate::authorized_keys::AddressList;
+use crate::wire::net::{Guest as Visitor, Limits, Settings};
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// One refused connection in this time is told of, and how many there were.
 const REFUSALS_PERIOD: Duration = Duration::from_secs(5);
+
+/// Connections of load balancers that have not said yet for whom they are; more of them are closed.
+const UNTOLD_MAX: usize = 256;
 
 /// Takes clients in.
 #[derive(Debug)]
@@ -29,6 +34,9 @@ pub(super) struct Door {
     config: Arc<Config>,
     limits: Limits,
     banner: Option<String>,
+    /// Whose word about their clients is taken.
+    proxies: Option<AddressList>,
+    untold: Arc<Semaphore>,
     admission: Mutex<Admission>,
     numbers: AtomicU64,
     connections: AtomicUsize,
@@ -42,12 +50,18 @@ impl Door {
     pub(super) fn new(
         broker: Arc<Broker>,
         config: Config,
-        limits: Limits,
-        banner: Option<String>,
+        settings: Settings,
         connections_max: usize,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> std::io::Result<Arc<Self>> {
+        let Settings { limits, banner, proxies, .. } = settings;
+        let proxies = match proxies.as_slice() {
+            [] => None,
+            some => Some(AddressList::parse(&some.join(",")).map_err(std::io::Error::other)?),
+        };
+        Ok(Arc::new(Self {
             broker,
+            proxies,
+            untold: Arc::new(Semaphore::new(UNTOLD_MAX)),
             config: Arc::new(config),
             admission: Mutex::new(Admission::new(&limits)),
             limits,
@@ -57,7 +71,7 @@ impl Door {
             connections_max,
             left: Notify::new(),
             refusals: Mutex::default(),
-        })
+        }))
     }
 
     /// Accepts until the broker drains.
@@ -113,7 +127,34 @@ impl Door {
         let (Ok(peer), Ok(local)) = (socket.peer_addr(), socket.local_addr()) else { return };
         // Without it a key press waits for the acknowledgement of the one before.
         socket.set_nodelay(true).ok();
-        self.seat(socket, (peer, local), None);
+        let is_proxy = self.proxies.as_ref().is_some_and(|proxies| proxies.contains(peer.ip()));
+        if is_proxy {
+            self.ask_proxy(socket, (peer, local));
+        } else {
+            self.seat(socket, (peer, local), None);
+        }
+    }
+
+    /// Takes in whom a load balancer speaks for, when it has said so.
+    fn ask_proxy(self: &Arc<Self>, mut socket: TcpStream, (peer, local): (SocketAddr, SocketAddr)) {
+        let Ok(permit) = Arc::clone(&self.untold).try_acquire_owned() else {
+            tracing::warn!("a connection of the proxy {peer} was closed: too many say nothing");
+            return;
+        };
+        let door = Arc::clone(self);
+        tokio::spawn(async move {
+            let _permit = permit;
+            let read = tokio::select! {
+                read = proxy::read(&mut socket, HEADER_TIME_MAX) => read,
+                () = door.broker.drain().cancelled() => return,
+            };
+            match read {
+                Ok(client) => door.seat(socket, (client.unwrap_or(peer), local), None),
+                Err(error) => {
+                    tracing::debug!("a connection of the proxy {peer} is of no use: {error}");
+                }
+            }
+        });
     }
 
     /// Tells of one that was refused, with how many there were since the last.

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use russh::keys::PrivateKey;
 use russh::keys::ssh_key::{self, Algorithm, EcdsaCurve, HashAlg};
+use russh::keys::{Certificate, PrivateKey};
 use russh::server::Config;
 use russh::{Limits, MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
@@ -54,6 +54,11 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ssh_key::Error> {
         .iter()
         .map(|key| PrivateKey::from_openssh(&key.0))
         .collect::<Result<Vec<_>, _>>()?;
+    let certificates = settings
+        .host_certificates
+        .iter()
+        .map(|text| Certificate::from_openssh(text))
+        .collect::<Result<Vec<_>, _>>()?;
     let limits = &settings.limits;
     Ok(Config {
         server_id: SshId::Standard(Cow::Borrowed(IDENTIFICATION)),
@@ -62,7 +67,7 @@ pub(super) fn config(settings: &Settings) -> Result<Config, ssh_key::Error> {
         // The `none` that every client begins with.
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys,
-        certificates: Vec::new(),
+        certificates,
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
         window_size: WINDOW_BYTES,
         maximum_packet_size: PACKET_BYTES,

@@ -92,8 +92,10 @@ impl Gateway {
         let port = listener.local_addr().unwrap().port();
         let settings = Settings {
             host_keys: vec![Opaque(key(2).to_openssh(LineEnding::LF).unwrap().as_bytes().to_vec())],
+            host_certificates: Vec::new(),
             banner: None,
             limits,
+            proxies: Vec::new(),
         };
         let (runtime, process) = start(socket, settings, listener);
         Self { port, directory, double, runtime, process }

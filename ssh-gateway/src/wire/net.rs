@@ -38,7 +38,7 @@ pub enum Question {
         peer: SocketAddr,
         /// Under which name.
         login: LoginName,
-        /// Public key blob (RFC 4253, 6.6).
+        /// Public key blob (RFC 4253, 6.6): of a key, or of a certificate.
         key: Vec<u8>,
     },
     /// The client has proved that it holds this key. `Granted` or `Refused`.
@@ -51,8 +51,10 @@ pub enum Question {
         local: SocketAddr,
         /// Under which name.
         login: LoginName,
-        /// Public key blob.
+        /// Public key blob: of a key, or of a certificate.
         key: Vec<u8>,
+        /// The proof.
+        signed: Signed,
         /// The client's identification string.
         client: String,
     },
@@ -123,6 +125,15 @@ pub enum Question {
     },
 }
 
+/// A signature (RFC 4252, 7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// Its blob.
+    pub signature: Vec<u8>,
+    /// What was signed.
+    pub data: Vec<u8>,
+}
+
 /// What a client has signed as its login name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginName {
@@ -190,10 +201,14 @@ pub enum Word {
 pub struct Settings {
     /// Private host keys in OpenSSH's format, the preferred one first.
     pub host_keys: Vec<Opaque>,
+    /// Certificates of these keys, in OpenSSH's format.
+    pub host_certificates: Vec<String>,
     /// Text shown before authentication; no secret.
     pub banner: Option<String>,
     /// The bounds of connections.
     pub limits: Limits,
+    /// Addresses of load balancers whose PROXY headers are believed, as in `from=`.
+    pub proxies: Vec<String>,
 }
 
 /// The bounds of connections. Times are in seconds, sizes in bytes.

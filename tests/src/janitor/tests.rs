@@ -29,3 +29,14 @@ fn a_process_in_another_pid_namespace_is_left_alone() {
     let owner = Owner { pid_namespace: "pid:[1]".to_owned(), start: 1, ..Owner::this_process() };
     assert!(!owner.is_gone());
 }
+
+#[test]
+fn what_only_dead_tests_knew_is_theirs() {
+    let ours = crate::sandbox::unique_name();
+    assert!(!is_of_the_dead(&format!("/tmp/{ours}/repo")));
+    // Process ids end below (proc(5), `pid_max`).
+    assert!(is_of_the_dead("/tmp/chores-test-4194305-0123456789abcdef/repo"));
+    assert!(is_of_the_dead("chores-test-4194305-0123456789abcdef"));
+    assert!(!is_of_the_dead("/var/lib/shop"));
+    assert!(!is_of_the_dead("/tmp/chores-test-x/repo"));
+}

@@ -33,6 +33,16 @@ fn a_program_that_hangs_is_killed_and_named() {
 }
 
 #[test]
+fn what_a_program_leaves_behind_does_not_hold_the_test_for_ever() {
+    let outcome = std::panic::catch_unwind(|| {
+        let (_held, pipe) = mpsc::sync_channel::<()>(1);
+        at_its_end(&mut Mutex::new(pipe), Instant::now(), "stdout", "a daemon");
+    });
+    let message = outcome.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.contains("a daemon has ended") && message.contains("stdout"), "{message}");
+}
+
+#[test]
 fn a_program_is_killed_at_its_moment_with_its_children() {
     let finished = sh("sleep 1000 & wait").start().kill_at(Duration::from_millis(50));
     assert_eq!(finished.signal(), Some(9));

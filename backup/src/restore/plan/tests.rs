@@ -17,7 +17,10 @@ fn index(chunks: u8, stored: u32) -> Index {
         .map(|n| ChunkPlace { id: id(n), frame: u32::from(n), offset: 512, length: 10 })
         .collect();
     let index = PackIndex { kind: PackKind::Data, frames, chunks };
-    Index::new([IndexedPack { id: PackId(id(200)), bytes: 1 << 24, index }], &HashSet::new())
+    Index::new(
+        [IndexedPack { id: PackId(id(200)), bytes: 1 << 24, index, sealed_by: None }],
+        &HashSet::new(),
+    )
 }
 
 fn content(size: u64, extents: Vec<Extent>) -> FileContent {

@@ -122,3 +122,47 @@ fn secrets_in_driver_options_are_not_recorded_and_a_note_says_so() {
     let [note] = sources.notes.as_slice() else { panic!("{:?}", sources.notes) };
     assert!(note.contains("volume share"), "{note}");
 }
+
+#[test]
+fn who_writes_a_source_is_who_has_it_mounted_writable_and_runs() {
+    let volume = |kind: &str, name: &str| SourceVolume {
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        driver: String::new(),
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+    };
+    let source = |path: &str, volume| Source { path: path.to_owned(), volume: Some(volume) };
+    let sources =
+        [source("/data", volume("volume", "data")), source("/srv", volume("bind", "/srv/www"))];
+    let mount = |kind, name: Option<&str>, source: &str, read_write| Mount {
+        kind,
+        name: name.map(str::to_owned),
+        source: source.into(),
+        destination: "/x".into(),
+        driver: None,
+        read_write,
+    };
+    let user = |name: &str, mount| Container {
+        id: name.to_owned(),
+        name: name.to_owned(),
+        running: true,
+        ..container(vec![mount])
+    };
+    let data = || mount(MountKind::Volume, Some("data"), "/v", true);
+    let others = [
+        user("writer", data()),
+        user("reader", mount(MountKind::Volume, Some("data"), "/v", false)),
+        Container { running: false, ..user("stopped", data()) },
+        Container { paused: true, ..user("paused", data()) },
+        user("still", data()),
+        user("other", mount(MountKind::Volume, Some("others"), "/v", true)),
+        user("above", mount(MountKind::Bind, None, "/srv", true)),
+        user("below", mount(MountKind::Bind, None, "/srv/www/a", true)),
+        user("beside", mount(MountKind::Bind, None, "/srv/www2", true)),
+    ];
+    let found = users(&sources, &others, &BTreeSet::from(["still".to_owned()]));
+    let found: Vec<_> =
+        found.iter().map(|users| (users.path.as_str(), users.containers.join(" "))).collect();
+    assert_eq!(found, [("/data", "writer".to_owned()), ("/srv", "above below".to_owned())]);
+}

@@ -12,6 +12,7 @@ fn stage(repository: Repository) -> Stage {
         repository,
         cache: None,
         network: Some("none".to_owned()),
+        keys: WorkerKeys::default(),
         memory_bytes_max: Some(64 << 20),
     }
 }
@@ -39,6 +40,26 @@ fn s3() -> Repository {
     }
 }
 
+#[test]
+fn what_opens_an_encrypted_repository_comes_as_files_that_inspect_does_not_show() {
+    let keys = WorkerKeys {
+        key_file: Some(Secret::new("dedup".to_owned())),
+        identity: Some(Secret::new("AGE-SECRET".to_owned())),
+    };
+    let prepared = restore(&Stage { keys, ..stage(directory(false)) }, "volume", false, Vec::new());
+    let spec = format!("{:?}", prepared.spec);
+    assert!(!spec.contains("dedup") && !spec.contains("AGE-SECRET"), "{spec}");
+    for (variable, name, content) in [
+        ("BACKUP_KEY_FILE=", "key-file", "dedup"),
+        ("BACKUP_IDENTITY_FILE=", "identity", "AGE-SECRET"),
+    ] {
+        let named = prepared.spec.env.iter().find(|env| env.starts_with(variable));
+        assert!(named.is_some_and(|env| env.ends_with(name)), "{:?}", prepared.spec.env);
+        let file = prepared.secrets.iter().find(|file| file.path == Path::new(name)).unwrap();
+        assert_eq!((file.mode, file.content.as_slice()), (SECRET_MODE, content.as_bytes()));
+    }
+}
+
 fn of_container(paths: &[&str]) -> Sources {
     let container = SourceContainer {
         name: "web".to_owned(),
@@ -49,7 +70,7 @@ fn of_container(paths: &[&str]) -> Sources {
     let sources =
         paths.iter().map(|path| Source { path: (*path).to_owned(), volume: None }).collect();
     Sources {
-        info: SourceInfo { host: String::new(), sources, container: Some(container.clone()) },
+        info: SourceInfo { sources, container: Some(container.clone()), ..SourceInfo::default() },
         container: Some(container),
         taken: paths.iter().map(PathBuf::from).collect(),
         ..Sources::default()

@@ -20,7 +20,8 @@ fn an_inspected_container_is_read() {
              "Propagation": ""},
             {"Type": "hologram", "Destination": "/x"}
         ],
-        "NetworkSettings": {"Networks": {"shop_default": {}, "backend": {}}}
+        "NetworkSettings": {"Networks": {"shop_default": {"IPAddress": "172.18.0.3", "GlobalIPv6Address": ""},
+            "backend": {"IPAddress": "10.0.0.9", "GlobalIPv6Address": "fd00::9"}}}
     }"#;
     let container = container(serde_json::from_str(answer).unwrap());
     assert_eq!(container.name, "shop-db-1");
@@ -29,6 +30,9 @@ fn an_inspected_container_is_read() {
     assert_eq!(container.compose_project(), Some("shop"));
     assert_eq!(container.compose_service(), Some("db"));
     assert_eq!(container.networks, ["backend", "shop_default"]);
+    let addresses: [IpAddr; 3] =
+        ["10.0.0.9", "172.18.0.3", "fd00::9"].map(|text| text.parse().unwrap());
+    assert_eq!(container.addresses, addresses);
     assert_eq!(container.env, ["MYSQL_DATABASE=shop", "EMPTY="]);
     let kinds: Vec<_> = container.mounts.iter().map(|mount| mount.kind).collect();
     assert_eq!(kinds, [MountKind::Bind, MountKind::Tmpfs, MountKind::Volume, MountKind::Other]);

@@ -201,6 +201,7 @@ fn the_api_goes_on_where_the_direct_path_stopped() {
     let seen = |stream, ts| Seen::of(stream, ts, b"x\n");
     let direct = DirectCursor {
         at: FileCursor {
+            shift: 0,
             file: FileIdentity { device: 1, inode: 2, born: None },
             offset: 0,
             proof: ContentProof::default(),
@@ -215,6 +216,7 @@ fn the_api_goes_on_where_the_direct_path_stopped() {
     assert_eq!(all(&mut tracker, &log), ["9"]);
     let mut cursor = Cursor::Direct(DirectCursor {
         at: FileCursor {
+            shift: 0,
             file: FileIdentity { device: 1, inode: 2, born: None },
             offset: 0,
             proof: ContentProof::default(),

@@ -25,7 +25,7 @@ fn report() -> Report {
     let containers = [
         container("a", &[("chores.logship.parse", "json"), ("chores.logship.rate", "5/s")]),
         container("b", &[("chores.logship.enable", "false")]),
-        container("c", &[("chores.logship.pars", "json"), ("chores.logship.rotate", "1MB")]),
+        container("c", &[("chores.logship.pars", "json"), ("chores.logship.rotate", "size=1MB")]),
     ];
     let rows = containers
         .iter()
@@ -41,6 +41,7 @@ fn report() -> Report {
                 &FilesRule {
                     name: "source[2]".to_owned(),
                     paths: vec!["/logs/*.log".to_owned()],
+                    rotate: Some(crate::rotation::Wishes::parse("keep=3").unwrap()),
                     ..FilesRule::default()
                 },
                 true,
@@ -58,11 +59,13 @@ fn everything_is_shown_to_people() {
     let wanted = "\
 sink archive: s3://bucket, optional: loses what is 1073741824 bytes behind
 files of source[2]: /logs/*.log
+  rotated: reopen=none keep=3 compress=none names=dateext
+notice: source[2]: neither size nor every is set: files are rotated only as labels say, and when asked to
+notice: source[2]: reopen is none: while a writer has the file, what was shipped is taken from its beginning, and nothing is left to keep or compress
 container a: by source[1], json-file read by API, parse=json rate=5/s
 container b: not shipped, its label chores.logship.enable says no
 container c: by source[1], json-file read by API
-error: container c: label chores.logship.pars: there is no such key; there are enable, sinks, parse, multiline, redact, rate, fields, reopen, rotate
-notice: container c: label chores.logship.rotate: rotation is not in this release; the label does nothing
+error: container c: label chores.logship.pars: there is no such key; there are enable, sinks, parse, multiline, redact, level, rate, fields, reopen, rotate
 the configuration is right; 2 of 3 containers are shipped, 1 labels are wrong
 ";
     assert_eq!(String::from_utf8(out).unwrap(), wanted);

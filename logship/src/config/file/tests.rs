@@ -8,6 +8,21 @@ fn read_text(text: &str) -> FileConfig {
     parse(text, &environment).unwrap_or_else(|faults| panic!("{faults:?}"))
 }
 
+#[test]
+fn fields_of_a_sink_are_named_in_a_table() {
+    let text = "[[sink]]\nname = \"a\"\nurl = \"stdout:\"\n[sink.fields]\n\"a.b\" = \"x\"\nimage = false\n";
+    let config = read_text(text);
+    let options: Vec<_> = config.sinks[0].options.iter().collect();
+    let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let expected = [pair("field.a.b", "x"), pair("field.image", "")];
+    assert_eq!(options, expected.iter().map(|(key, value)| (key, value)).collect::<Vec<_>>());
+    let faults = faults(&text.replace("false", "true"));
+    assert!(
+        faults.contains("sink[1].fields.image: it is a boolean; give a name, or false"),
+        "{faults}"
+    );
+}
+
 /// Every fault as it is told.
 fn faults(text: &str) -> String {
     let faults = parse(text, &environment).unwrap_err();
@@ -179,11 +194,15 @@ fn every_fault_has_its_place_its_key_and_what_is_allowed() {
         ),
         (
             "[[source]]\ntype = \"files\"\npaths = [\"/a\"]\ninclude = [\"x\"]",
-            "f.toml:4:1: source[1].include: there is no such key here; there are parse, multiline, rate, redact, line_max, fields, sinks, type, paths, exclude, start",
+            "f.toml:4:1: source[1].include: there is no such key here; there are parse, level, multiline, rate, redact, line_max, fields, sinks, type, paths, exclude, start, rotate",
         ),
         (
             "[[source]]\ntype = \"engine\"\n[source.rotate]\nsize = 1",
-            "f.toml:3:9: source[1].rotate: there is no such key here; there are parse, multiline, rate, redact, line_max, fields, sinks, type, include, exclude, labels, label_fields",
+            "f.toml:3:9: source[1].rotate: there is no such key here; there are parse, level, multiline, rate, redact, line_max, fields, sinks, type, include, exclude, labels, label_fields",
+        ),
+        (
+            "[[source]]\ntype = \"files\"\npaths = [\"/a\"]\n[source.rotate]\nsize = 1",
+            "f.toml:5:8: source[1].rotate.size: it is too small: give at least 65536 bytes",
         ),
         (
             "[[source]]\ntype = \"engine\"\nsinks = [\"x\"]",
@@ -195,19 +214,19 @@ fn every_fault_has_its_place_its_key_and_what_is_allowed() {
         ),
         (
             "[[source]]\ntype = \"engine\"\nrate = \"1000\"",
-            "f.toml:3:8: source[1].rate: \"1000\" is no rate: give for example 1000/s, 500/m, or 1000/s,burst=5000",
+            "f.toml:3:8: source[1].rate: \"1000\" is no rate: give for example 1000/s, 500/m, or 1000/s,burst=5000,sample=100",
         ),
         (
             "[[source]]\ntype = \"engine\"\nredact = [\"emails\"]",
-            "f.toml:3:11: source[1].redact[1]: \"emails\" is none of email, card, bearer and aws-key",
+            "f.toml:3:11: source[1].redact[1]: \"emails\" is none of email, card, bearer, aws-key, jwt, private-key, url-password, password, ipv4, ipv6 and mac",
         ),
         (
             "[[source]]\ntype = \"engine\"\nfields = { seq = \"1\" }",
             "f.toml:3:18: source[1].fields.seq: every record has a field seq already: choose another name",
         ),
         (
-            "[[source]]\ntype = \"engine\"\nmultiline = { preset = \"ruby\" }",
-            "f.toml:3:13: source[1].multiline: \"ruby\" is none of java, python and go",
+            "[[source]]\ntype = \"engine\"\nmultiline = { preset = \"perl\" }",
+            "f.toml:3:13: source[1].multiline: \"perl\" is none of java, python, go, ruby and dotnet",
         ),
         (
             "[[source]]\ntype = \"engine\"\nmultiline = { age = \"1s\" }",

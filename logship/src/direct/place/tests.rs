@@ -27,7 +27,10 @@ fn two(directory: &Path) -> [(FileIdentity, Content); 2] {
 }
 
 fn direct(file: FileIdentity, offset: u64, proof: ContentProof) -> Cursor {
-    Cursor::Direct(DirectCursor { at: FileCursor { file, offset, proof }, last: Vec::new() })
+    Cursor::Direct(DirectCursor {
+        at: FileCursor { shift: 0, file, offset, proof },
+        last: Vec::new(),
+    })
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-use super::{Follow, Suspect, gap, unless_exhausted};
+use super::{Follow, Suspect, unless_exhausted};
 use crate::cursor::{FileCursor, FileIdentity};
 use crate::descriptors::is_exhausted;
 use crate::files::patterns::{self, Patterns};
@@ -17,7 +17,7 @@ use crate::source::SourceId;
 
 impl Follow {
     pub(in crate::files) fn rewritten_now(&mut self, id: SourceId) {
-        let unread = self.files.get(&id).map(|tailed| tailed.size.saturating_sub(tailed.read()));
+        let unread = self.files.get(&id).map(Tailed::unread);
         let _continued = self.rewritten(id, unread);
     }
 
@@ -32,6 +32,7 @@ impl Follow {
         let tailed = self.files.get(&id)?;
         let (former, base, read) = (tailed.former(), tailed.base.clone(), tailed.read());
         let (path, identity) = (tailed.path().to_owned(), tailed.identity);
+        let gap = self.gap_behind(id, GapReason::Truncated, unread);
         let Ok(found) = self.continue_copies(&former, identity, &path, &base) else {
             // Nothing is decided: the next turn finds the same.
             self.starve(id);
@@ -53,7 +54,7 @@ impl Follow {
         let path = path.to_string_lossy().into_owned();
         self.control(id, &Control::Truncated { path, read, size });
         if !is_found && unread != Some(0) {
-            self.control(id, &Control::Gap(gap(GapReason::Truncated, unread)));
+            self.control(id, &Control::Gap(gap));
         }
         self.wake(id);
         found
@@ -84,21 +85,27 @@ impl Follow {
         let first = known.or_else(|| found.first().map(|copy| copy.candidate.facts));
         for copy in found {
             let continues = Some(copy.candidate.facts) == first;
-            self.adopt_copy(copy, base, continues);
+            self.adopt_copy(copy, original, base, continues);
         }
         Ok(first)
     }
 
     /// A copy becomes a source, so that it is known from now on; one that `continues` is read from where the
     /// original was left.
-    pub(in crate::files) fn adopt_copy(&mut self, copy: Found, base: &Path, continues: bool) {
+    pub(in crate::files) fn adopt_copy(
+        &mut self,
+        copy: Found,
+        original: FileIdentity,
+        base: &Path,
+        continues: bool,
+    ) {
         self.report.copies += 1;
         let Candidate { path, facts } = copy.candidate;
         self.suspects.remove(&facts.identity);
         let (mut offset, mut proof) = (copy.from, copy.proof);
         let content = match copy.content {
             Readable::Compressed(_) if !continues => {
-                self.ignored.insert(facts.identity);
+                self.ignored.insert(facts.identity, facts.size);
                 return;
             }
             Readable::Compressed(stream) => Content::Compressed(stream),
@@ -109,8 +116,11 @@ impl Follow {
                 Content::Plain(file)
             }
         };
-        let cursor = FileCursor { file: facts.identity, offset, proof };
-        self.add(&path, &facts, base, content, cursor, copy.head);
+        let cursor = FileCursor { shift: 0, file: facts.identity, offset, proof };
+        let id = self.add(&path, &facts, base, content, cursor, copy.head);
+        if continues && let Some(original) = self.by_identity.get(&original).copied() {
+            self.put_before(id, original);
+        }
     }
 
     /// Whether a file holds the beginning of another one that is still where it was written. It is left alone
@@ -185,7 +195,8 @@ impl Follow {
     }
 
     pub(in crate::files) fn resolve_suspects_of(&mut self, original: SourceId) {
-        let Some(former) = self.files.get(&original).map(Tailed::former) else { return };
+        let Some(tailed) = self.files.get(&original) else { return };
+        let (former, of) = (tailed.former(), tailed.identity);
         let of_it = self.suspects.extract_if(|_, suspect| suspect.original == original);
         let of_it: Vec<(FileIdentity, Suspect)> = of_it.collect();
         for (identity, suspect) in of_it {
@@ -205,7 +216,7 @@ impl Follow {
             let base = self.patterns.base_of(&suspect.path).unwrap_or(suspect.path.clone());
             match siblings::search(&self.patterns, &former, vec![candidate]) {
                 Ok(mut found) => match found.pop() {
-                    Some(copy) => self.adopt_copy(copy, &base, true),
+                    Some(copy) => self.adopt_copy(copy, of, &base, true),
                     None => self.begin(&suspect.path, &facts, &base, 0),
                 },
                 Err(_) => self.starve_new(),

@@ -1,10 +1,11 @@
 //! What directories hold, and what a change of a name means.
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Follow;
+use super::{Follow, gap};
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
 use crate::descriptors::is_exhausted;
 use crate::files::compressed::Decompressed;
@@ -12,8 +13,16 @@ use crate::files::patterns;
 use crate::files::siblings::Candidate;
 use crate::files::tailed::Content;
 use crate::proof::{FileFacts, head_len, holds, piece, proof, proof_of};
+use crate::record::{Control, Gap, GapReason};
 use crate::source::SourceId;
 use crate::watch::{Change, What};
+use rustix::fs::SeekFrom;
+
+/// Where a hole begins that our own rotation leaves: behind the first block.
+const HOLE_BEGIN: u64 = 4 << 10;
+
+/// Bytes behind it in which the beginning of a line is looked for.
+const LINE_SEARCH_BYTES: usize = 1 << 20;
 
 impl Follow {
     /// Reads the directories, watches them, and says what is in them.
@@ -107,7 +116,8 @@ impl Follow {
         self.link_targets.retain(|_, id| files.contains_key(id));
         let there: HashSet<FileIdentity> =
             listed.iter().map(|candidate| candidate.facts.identity).collect();
-        self.ignored.retain(|identity| there.contains(identity));
+        self.ignored.retain(|identity, _| there.contains(identity));
+        self.readmitted.retain(|identity, _| there.contains(identity));
         self.suspects.retain(|identity, _| there.contains(identity));
         for candidate in listed {
             self.seen(&candidate.path, &candidate.facts);
@@ -142,8 +152,13 @@ impl Follow {
                 match self.by_name.get(path).or_else(|| self.link_targets.get(path)).copied() {
                     Some(id) => {
                         self.wake(id);
+                        let is_held_up = !self.outbox.is_empty();
                         if let Some(tailed) = self.files.get_mut(&id) {
                             tailed.is_closed = what == What::Closed;
+                            // Who may not read for now knows at least how much there was.
+                            if is_held_up {
+                                tailed.look_ahead();
+                            }
                         }
                     }
                     None => self.look(path),
@@ -217,7 +232,7 @@ impl Follow {
         let is_meant = self.patterns.is_meant(path);
         let base = self.patterns.base_of(path);
         if patterns::is_compressed(path)
-            || self.ignored.contains(&facts.identity)
+            || self.ignored.get(&facts.identity).is_some_and(|bytes| facts.size >= *bytes)
             || (!is_meant && base.is_none())
         {
             return;
@@ -244,7 +259,11 @@ impl Follow {
             self.warn_path(path, &"too many files are read already");
             return;
         }
+        let readmitted = self.readmitted.get(&facts.identity).copied();
+        let offset = readmitted.filter(|bytes| *bytes <= facts.size).unwrap_or(offset);
+        self.ignored.remove(&facts.identity);
         let opened = self.patterns.open(path, facts.identity).and_then(|file| {
+            let mut freed = None;
             let cursor = match self.intake.open(self.meta(facts.identity, base)).cursor {
                 Some(Cursor::File(known))
                     if known.file == facts.identity
@@ -253,17 +272,24 @@ impl Follow {
                     known
                 }
                 _ => {
+                    freed = behind_hole(&file, facts.size)?.filter(|behind| *behind > offset);
+                    let offset = freed.unwrap_or(offset);
                     let proof = proof_of(&file, offset)?.unwrap_or_default();
-                    FileCursor { file: facts.identity, offset, proof }
+                    FileCursor { shift: 0, file: facts.identity, offset, proof }
                 }
             };
             let head = piece(&file, 0, head_len(cursor.offset))?.unwrap_or_default();
-            Ok((file, cursor, head))
+            Ok((file, cursor, head, freed))
         });
         match opened {
-            Ok((file, cursor, head)) => {
+            Ok((file, cursor, head, freed)) => {
                 self.warned.remove(path);
-                self.add(path, facts, base, Content::Plain(file), cursor, head);
+                self.readmitted.remove(&facts.identity);
+                let id = self.add(path, facts, base, Content::Plain(file), cursor, head);
+                if let Some(bytes) = freed {
+                    let gap = Gap { from_byte: Some(0), ..gap(GapReason::Removed, Some(bytes)) };
+                    self.control(id, &Control::Gap(gap));
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.warn_error(path, &error),
@@ -284,11 +310,34 @@ impl Follow {
             .and_then(|file| Decompressed::new(file, compression));
         match stream {
             Ok(stream) => {
-                let cursor = FileCursor { file: facts.identity, offset: 0, proof: proof(&[], &[]) };
+                let cursor = FileCursor {
+                    shift: 0,
+                    file: facts.identity,
+                    offset: 0,
+                    proof: proof(&[], &[]),
+                };
                 let content = Content::Compressed(Box::new(stream));
                 self.add(path, facts, base, content, cursor, Vec::new());
             }
             Err(error) => self.warn_error(path, &error),
         }
     }
+}
+
+/// Where the first whole line begins behind the hole that our own rotation left, when nobody knows any more how far
+/// the file was read: it begins with one block, and then has none.
+fn behind_hole(file: &File, size: u64) -> io::Result<Option<u64>> {
+    let hole = match rustix::fs::seek(file, SeekFrom::Hole(0)) {
+        Ok(hole) => hole,
+        // The file system knows no holes, or the file is empty.
+        Err(_) => return Ok(None),
+    };
+    if hole != HOLE_BEGIN || hole >= size {
+        return Ok(None);
+    }
+    let data = rustix::fs::seek(file, SeekFrom::Data(hole)).unwrap_or(size);
+    let length = usize::try_from(size.saturating_sub(data)).unwrap_or(usize::MAX);
+    let begin = piece(file, data, length.min(LINE_SEARCH_BYTES))?.unwrap_or_default();
+    let line = memchr::memchr(b'\n', &begin).map_or(data, |at| data + at as u64 + 1);
+    Ok(Some(line))
 }

@@ -58,6 +58,68 @@ next line (with words)";
     assert_eq!(joins.iter().filter(|joins| !**joins).count(), 2, "{joins:?}");
 }
 
+/// Groups as the processor would make them.
+fn groups(preset: &str, text: &str) -> Vec<String> {
+    let mut groups: Vec<String> = Vec::new();
+    for (line, joins) in text.lines().zip(joined(preset, text)) {
+        match groups.last_mut() {
+            Some(group) if joins => group.extend(["\n", line]),
+            _ => groups.push(line.to_owned()),
+        }
+    }
+    groups
+}
+
+#[test]
+fn a_ruby_trace_is_one_record() {
+    let text = "\
+I, [2026-11-24T10:20:30.000001 #1]  INFO -- : before
+app.rb:3:in `/': divided by 0 (ZeroDivisionError)
+\tfrom app.rb:3:in `divide'
+\tfrom app.rb:7:in `<main>'
+app.rb:3:in 'Integer#/': divided by 0 (ZeroDivisionError)
+\tfrom app.rb:3:in 'Object#divide'
+F, [2026-11-24T10:20:30.000001 #1] FATAL -- : NoMethodError (undefined method `x' for nil:NilClass):
+  
+app/controllers/users_controller.rb:10:in `show'
+lib/middleware.rb:5:in `call'
+after";
+    let starts: Vec<&str> = text
+        .lines()
+        .zip(joined("ruby", text))
+        .filter(|(_, joins)| !joins)
+        .map(|(line, _)| line)
+        .collect();
+    // The line of spaces is none of a trace: it may stand anywhere.
+    assert_eq!(starts.len(), 6, "{starts:?}");
+    let groups = groups("ruby", text);
+    assert_eq!(
+        groups.iter().map(|group| group.lines().count()).collect::<Vec<_>>(),
+        [1, 3, 2, 1, 3, 1]
+    );
+}
+
+#[test]
+fn a_dotnet_trace_is_one_record() {
+    let text = "\
+before
+Unhandled exception. System.InvalidOperationException: outer
+ ---> System.ArgumentException: inner (Parameter 'x')
+   at Shop.Cart.Add(Int32 x) in /src/Cart.cs:line 12
+   --- End of inner exception stack trace ---
+   at Shop.Program.Main(String[] args) in /src/Program.cs:line 7
+--- End of stack trace from previous location ---
+   at System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw()
+fail: Microsoft.AspNetCore.Server.Kestrel[13]
+      Connection id \"0HN\", Request id \"0HN:1\": An unhandled exception was thrown.
+      System.Exception: no
+         at Shop.Startup.<>c.<Configure>b__0(HttpContext context)
+info: next";
+    let groups = groups("dotnet", text);
+    let lines: Vec<usize> = groups.iter().map(|group| group.lines().count()).collect();
+    assert_eq!(lines, [1, 7, 4, 1], "{groups:?}");
+}
+
 #[test]
 fn start_and_continue_are_told_apart() {
     assert_eq!(joined(r"^\d", "1 a\nb\n2 c"), [false, true, false]);

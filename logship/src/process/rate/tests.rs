@@ -18,10 +18,22 @@ fn rates_are_read_and_written() {
         ("7/h", "7/h"),
         ("10/s,burst=10", "10/s"),
         ("10/s, burst=50", "10/s,burst=50"),
+        ("10/s,sample=7,burst=50", "10/s,burst=50,sample=7"),
     ] {
         assert_eq!(Rate::parse(text).unwrap().to_string(), written);
     }
-    for text in ["", "1000", "0/s", "-1/s", "1/d", "1/s,5", "1/s,burst=0", "99999999999/s"] {
+    for text in [
+        "",
+        "1000",
+        "0/s",
+        "-1/s",
+        "1/d",
+        "1/s,5",
+        "1/s,burst=0",
+        "1/s,sample=0",
+        "1/s,samples=2",
+        "99999999999/s",
+    ] {
         let said = Rate::parse(text).unwrap_err().to_string();
         assert!(said.contains("is no rate: give for example 1000/s"), "{said}");
     }
@@ -41,6 +53,20 @@ fn beyond_the_rate_everything_is_dropped_for_one_window_and_counted_exactly() {
     assert_eq!((dropped.lines, dropped.bytes, dropped.marks.clone()), (90, 900, 10..100));
     assert_eq!(dropped.gap(Some(2 * SECOND)).to, Some(2 * SECOND));
     assert!(limiter.gap().is_none());
+}
+
+#[test]
+fn a_sample_of_what_is_beyond_the_rate_passes_and_the_rest_is_counted_exactly() {
+    let mut limiter = limiter("10/s,sample=30");
+    let mut counted = Vec::new();
+    for at in 0..100 {
+        if passes(&mut limiter, at * MS, at.cast_unsigned())
+            && let Some(dropped) = limiter.end_gap()
+        {
+            counted.push(dropped.lines);
+        }
+    }
+    assert_eq!((counted, limiter.end_gap()), (vec![29, 29, 29], None));
 }
 
 #[test]

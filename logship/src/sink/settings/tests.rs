@@ -5,9 +5,10 @@ use chores_common::exit::chain;
 use chores_common::object::Location;
 use chores_common::secret::Secret;
 
-use super::super::http::{Compression, Login, Poison};
+use super::super::batch::Poison;
+use super::super::http::client::{Compression, Login};
 use super::super::options::LineFormat;
-use super::super::syslog::Transport;
+use super::super::socket::{MessageFormat, Transport};
 use super::*;
 use crate::encode::Controls;
 
@@ -58,11 +59,12 @@ fn syslog_has_the_port_of_its_transport() {
         ("syslog+tcp://[::1]:1514", Transport::Tcp, 1514),
         ("syslog+tls://h/", Transport::Tls(Default::default()), 6514),
     ] {
-        let Target::Syslog(settings) = parse(url, &[("facility", "local3")]).unwrap().target else {
+        let Target::Socket(settings) = parse(url, &[("facility", "local3")]).unwrap().target else {
             panic!("{url}")
         };
         assert_eq!((settings.transport, settings.port), (transport, port));
-        assert_eq!(settings.format.facility, 19);
+        let MessageFormat::Syslog(format) = settings.format else { panic!("{url}") };
+        assert_eq!(format.facility, 19);
     }
 }
 
@@ -82,12 +84,12 @@ fn http_takes_secrets_from_files_and_shows_none() {
     let shown = format!("{settings:?}");
     assert!(["s3cret", "k3y", "a=b"].iter().all(|secret| !shown.contains(secret)), "{shown}");
     let Target::Http(http) = settings.target else { panic!() };
-    let Login::Bearer(secret) = &http.login else { panic!() };
+    let Login::Bearer(secret) = &http.endpoint.login else { panic!() };
     assert_eq!(secret.expose(), "s3cret");
-    assert_eq!(http.url.expose(), "https://logs.example/in?a=b&c");
-    assert_eq!(http.shown, "https://logs.example/in");
-    assert_eq!((http.compression, http.poison), (Compression::Zstd, Poison::Drop));
-    assert_eq!(http.headers, [("X-Scope".to_owned(), Secret::new("k3y".to_owned()))]);
+    assert_eq!(http.endpoint.url.expose(), "https://logs.example/in?a=b&c");
+    assert_eq!(http.endpoint.shown, "https://logs.example/in");
+    assert_eq!((http.endpoint.compression, http.poison), (Compression::Zstd, Poison::Drop));
+    assert_eq!(http.endpoint.headers, [("X-Scope".to_owned(), Secret::new("k3y".to_owned()))]);
 }
 
 #[test]
@@ -106,13 +108,41 @@ fn s3_may_have_its_keys_from_the_environment() {
     assert_eq!(s3.batch_age, Duration::from_secs(60));
 }
 
+#[test]
+fn collectors_have_paths_and_ways_to_log_in_of_their_own() {
+    let endpoint = |url: &str, options: &[(&str, &str)]| {
+        let settings = parse(url, options).unwrap();
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+        let Target::Http(http) = settings.target else { panic!("{url}") };
+        http.endpoint
+    };
+    for (url, requested) in [
+        ("es+https://h:9200/proxy/web-{date}", "https://h:9200/proxy/_bulk"),
+        ("es+http://h", "http://h/_bulk"),
+        ("loki+http://h", "http://h/loki/api/v1/push"),
+        ("loki+http://h/own", "http://h/own"),
+        ("otlp+https://h/", "https://h/v1/logs"),
+    ] {
+        assert_eq!(endpoint(url, &[]).url.expose(), requested);
+    }
+    let key = endpoint("es+http://h", &[("api_key", "s3cret")]).login;
+    assert_eq!(key, Login::ApiKey(Secret::new("s3cret".to_owned())));
+    assert_eq!(endpoint("loki+http://h", &[]).compression, Compression::Snappy);
+    for url in ["fluent://h?shared_key=s3cret", "nats://u@h?password=s3cret", "gelf+udp://h"] {
+        let settings = parse(url, &[]).unwrap();
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+}
+
 /// A URL, options beside it, and what the sentence says.
 type Fault<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
 
 #[test]
 fn every_fault_is_a_sentence_that_names_it() {
     let long = "x".repeat(70);
-    let cases: [Fault<'_>; 22] = [
+    let cases: [Fault<'_>; 30] = [
         ("nowhere", &[], "`nowhere` is no URL of a sink: write one of stdout:, file:///path"),
         ("ftp://h", &[], "`ftp://h` is no URL of a sink"),
         (
@@ -151,6 +181,14 @@ fn every_fault_is_a_sentence_that_names_it() {
         ("http://u@h", &[], "user and password belong together"),
         ("http://h", &[("header.Host", "x")], "header.Host is no header that may be set"),
         ("s3://", &[], "has no usable bucket name"),
+        ("es+http://h?api_key=a&token=b", &[], "api_key is given beside token, user or password"),
+        ("loki+http://h?compress=gzip", &[], "`compress` is no option of loki+http; there are"),
+        ("loki+http://h", &[("field.line", "")], "field.line cannot be left out"),
+        ("otlp+http://h?compress=zstd", &[], "compress is `zstd`, but must be one of none, gzip"),
+        ("fluent://h?user=a&password=b", &[], "user needs shared_key"),
+        ("fluent://h?tag={date}", &[], "tag cannot have {date} in it"),
+        ("gelf+tcp://h?chunk=1KiB", &[], "`chunk` is no option of gelf+tcp"),
+        ("nats://h/x", &[], "its URL must look like nats://host:port or nats+tls://host:port"),
     ];
     for (url, options, sentence) in cases {
         let fault = parse(url, options).expect_err(url);

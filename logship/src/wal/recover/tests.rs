@@ -39,7 +39,7 @@ fn meta(source: u64) -> SourceMeta {
 /// The cursor counts records: the next one to be read.
 fn cursor(next: u64) -> Cursor {
     let file = FileIdentity { device: 1, inode: 7, born: None };
-    Cursor::File(FileCursor { file, offset: next, proof: ContentProof::default() })
+    Cursor::File(FileCursor { shift: 0, file, offset: next, proof: ContentProof::default() })
 }
 
 fn line(source: u64, seq: u64) -> Vec<u8> {

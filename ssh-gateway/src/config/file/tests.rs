@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::{Record, Unrecorded};
 
 fn faults(text: &str) -> String {
     let faults = parse(text).unwrap_err();
@@ -61,6 +62,26 @@ fn everything_that_can_be_set() {
         idle_seconds: 3600,
     };
     assert_eq!(config.limits, limits);
+}
+
+#[test]
+fn what_is_kept_and_whose_word_is_taken() {
+    let config = parse(
+        "proxies = ['10.0.0.7', '10.1.0.0/16']\n[record]\nsessions = 'input'\nunrecorded = 'allow'\n\
+         quota = '1GiB'\nlargest = '2MiB'\naudit_quota = '3MiB'\n",
+    );
+    let config = config.unwrap();
+    assert_eq!(config.proxies, ["10.0.0.7", "10.1.0.0/16"]);
+    let record = RecordConfig {
+        sessions: Record::Input,
+        unrecorded: Unrecorded::Allow,
+        quota: 1 << 30,
+        largest: 2 << 20,
+        audit_quota: 3 << 20,
+    };
+    assert_eq!(config.record, record);
+    let kept = RecordConfig::default();
+    assert_eq!((kept.sessions, kept.unrecorded), (Record::Nothing, Unrecorded::Refuse));
 }
 
 #[test]
@@ -130,6 +151,20 @@ fn what_is_wrong_is_told_with_its_place_and_what_is_allowed() {
         (
             "[limits]\nspool = \"1000KiB\"",
             "f.toml:2:9: limits.spool: it is out of range: give 1MiB to 1TiB",
+        ),
+        (
+            "[record]\nsessions = 'all'",
+            "f.toml:2:12: record.sessions: \"all\" is none of nothing, output and input",
+        ),
+        ("[record]\nquota = '1KiB'", "f.toml:2:9: record.quota: it is out of range: give 1MiB"),
+        (
+            "proxies = ['0.0.0.0/0']",
+            "f.toml:1:12: proxies[1]: \"0.0.0.0/0\" is no address of a proxy",
+        ),
+        ("proxies = ['*']", "f.toml:1:12: proxies[1]: \"*\" is no address of a proxy"),
+        (
+            "proxies = ['10.0.0.1,*']",
+            "f.toml:1:12: proxies[1]: \"10.0.0.1,*\" is no address of a proxy",
         ),
         ("[limits]\nspool = -1", "f.toml:2:9: limits.spool: it is out of range"),
     ];

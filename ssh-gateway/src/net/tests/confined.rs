@@ -86,8 +86,10 @@ fn the_role_ends_when_the_broker_is_gone() {
         .unwrap();
     let settings = Settings {
         host_keys: vec![Opaque(key(2).to_openssh(LineEnding::LF).unwrap().as_bytes().to_vec())],
+        host_certificates: Vec::new(),
         banner: None,
         limits: limits(),
+        proxies: Vec::new(),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     ours.send(&Word::Begin(Box::new(settings)), &[listener.as_fd()]).unwrap();

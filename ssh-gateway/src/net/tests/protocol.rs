@@ -280,13 +280,16 @@ fn the_key_of_a_security_key_is_proved_and_asked_about() {
     let signature =
         Message::default().string(KIND).string(signature.as_bytes()).byte(0).number(7).0;
     let asked = |question: &Question| match question {
-        Question::Authenticate { key, .. } => *key == blob,
+        // Everything that it takes to verify it again.
+        Question::Authenticate { key, signed, .. } => {
+            *key == blob && signed.data == data && signed.signature == signature
+        }
         _ => false,
     };
     let mut forged = signature.clone();
     *forged.last_mut().unwrap() ^= 1;
     for (signature, answer, proofs) in
-        [(forged, USERAUTH_FAILURE, 0), (signature, USERAUTH_SUCCESS, 1)]
+        [(&forged, USERAUTH_FAILURE, 0), (&signature, USERAUTH_SUCCESS, 1)]
     {
         let mut raw = Raw::authenticating(&gateway);
         assert_eq!(raw.ask(request.clone().string(signature))[0], answer);

@@ -1,0 +1,73 @@
+//! Public halves: for whom content is encrypted.
+
+use age::x25519::Recipient;
+
+#[cfg(test)]
+mod tests;
+
+/// Most recipients of a repository. Each adds about 100 bytes to every pack.
+pub const RECIPIENTS_MAX: usize = 16;
+
+/// Those who can read what is written from now on: at least one, each once, sorted by their text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipients(Vec<Recipient>);
+
+/// Why texts name no recipients.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipientError {
+    /// No text.
+    #[error("no recipient is named: give one that begins with age1")]
+    Empty,
+    /// A private half. It is not repeated.
+    #[error("a private key is given as recipient: give the public half, which begins with age1")]
+    Private,
+    /// Something else.
+    #[error("{0:?} is no recipient (age1…); plugins and SSH keys are not taken")]
+    Unknown(String),
+    /// Too many.
+    #[error("more than {RECIPIENTS_MAX} recipients are named")]
+    TooMany,
+}
+
+/// Characters of an unknown recipient that are repeated.
+const SHOWN_CHARS: usize = 80;
+
+impl Recipients {
+    /// Those of these texts.
+    pub fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, RecipientError> {
+        let mut recipients: Vec<(String, Recipient)> = Vec::new();
+        for text in texts {
+            if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+                return Err(RecipientError::Private);
+            }
+            let recipient: Recipient = text
+                .parse()
+                .map_err(|_| RecipientError::Unknown(text.chars().take(SHOWN_CHARS).collect()))?;
+            recipients.push((recipient.to_string(), recipient));
+            if recipients.len() > RECIPIENTS_MAX {
+                return Err(RecipientError::TooMany);
+            }
+        }
+        recipients.sort_by(|(left, _), (right, _)| left.cmp(right));
+        recipients.dedup_by(|(left, _), (right, _)| left == right);
+        if recipients.is_empty() {
+            return Err(RecipientError::Empty);
+        }
+        Ok(Self(recipients.into_iter().map(|(_, recipient)| recipient).collect()))
+    }
+
+    /// Their texts, sorted.
+    pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
+        self.0.iter().map(ToString::to_string)
+    }
+
+    /// For encrypting.
+    pub fn all(&self) -> impl Iterator<Item = &dyn age::Recipient> {
+        self.0.iter().map(|recipient| recipient as &dyn age::Recipient)
+    }
+}
+
+/// The recipients of a file: one a line, comments behind `#`.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}

@@ -1,0 +1,327 @@
+use std::fs;
+
+use super::super::tests::{TestRepository, snapshot};
+use super::super::{FORMAT_KEY, Operation};
+use super::*;
+use crate::chunk::ChunkId;
+use crate::index::IndexedPack;
+use crate::pack::{Compressor, FrameBuilder, PackBuilder, PackKind};
+
+/// A pack with one chunk, stored.
+fn stored_pack(repository: &Repository, content: &[u8]) -> (IndexedPack, ChunkId) {
+    let mut compressor = Compressor::new(1).unwrap();
+    let id = repository.key().id_of(content);
+    let mut frame = FrameBuilder::default();
+    frame.push(id, content);
+    let mut builder = PackBuilder::new(PackKind::Data, Vec::new());
+    builder.append(frame.seal(&mut compressor).unwrap());
+    let (bytes, index) = builder.end(&mut compressor).unwrap();
+    let pack = repository.pack_of(bytes, index).unwrap();
+    let indexed = IndexedPack::from(&pack);
+    repository.put_pack(&pack.id, pack.bytes).unwrap();
+    (indexed, id)
+}
+
+fn error_of(opened: Result<Repository, RepositoryError>) -> String {
+    chores_common::exit::chain(&opened.unwrap_err())
+}
+
+#[test]
+fn who_only_writes_stores_and_lists_and_reads_no_content() {
+    let test = TestRepository::encrypted();
+    let writer = &test.repository;
+    assert!(writer.is_encrypted() && !writer.can_read());
+    writer.permit(Operation::Write).unwrap();
+    let (pack, _) = stored_pack(writer, b"hello, world\n");
+    writer.put_index(std::slice::from_ref(&pack)).unwrap();
+    let name = writer.put_snapshot(&snapshot("a", "2026-11-30T00:00:00Z")).unwrap();
+    assert_eq!(writer.snapshot(&name).unwrap().name, "a");
+    let (index, objects) = writer.index_for_writing().unwrap();
+    assert_eq!((index.packs().len(), objects.damaged.len()), (1, 0));
+    let error = writer.get_pack(&pack.id).unwrap_err();
+    assert!(matches!(error, RepositoryError::NoIdentity(_)), "{error}");
+    let error = writer.read_pack(pack.id, pack.bytes, 0..4).unwrap_err();
+    assert!(matches!(error, RepositoryError::NoIdentity(_)), "{error}");
+    let clear = test.readable().get_pack(&pack.id).unwrap();
+    let part = test.readable().read_pack(pack.id, pack.bytes, 0..10).unwrap();
+    assert_eq!(clear.get(..10), Some(&part[..]));
+}
+
+#[test]
+fn nothing_of_the_store_shows_names_or_content() {
+    let test = TestRepository::encrypted();
+    let (pack, _) = stored_pack(&test.repository, b"a very well known text");
+    test.repository.put_index(&[pack]).unwrap();
+    test.repository.put_snapshot(&snapshot("the-name", "2026-11-30T00:00:00Z")).unwrap();
+    let objects = test.objects("");
+    assert_eq!(objects.len(), 4, "{objects:?}");
+    let key = test.repository.key().to_hex();
+    for path in objects {
+        let bytes = fs::read(&path).unwrap();
+        let shows = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        let path = path.display();
+        assert!(!shows(b"the-name") && !shows(b"well known") && !shows(key.as_bytes()), "{path}");
+    }
+}
+
+#[test]
+fn keys_that_do_not_fit_are_refused() {
+    let test = TestRepository::encrypted();
+    let other = TestRepository::encrypted();
+    let clear = TestRepository::new();
+    let ring = test.repository.ring();
+    assert!(matches!(
+        test.open_with(KeyRing::default()).unwrap_err(),
+        RepositoryError::Encrypted(_)
+    ));
+    assert!(matches!(clear.open_with(ring.clone()).unwrap_err(), RepositoryError::Clear(_)));
+    let error = error_of(test.open_with(other.repository.ring()));
+    assert!(error.contains("another repository"), "{error}");
+    let strangers = KeyRing { identities: other.identities.clone(), ..KeyRing::default() };
+    let error = error_of(test.open_with(strangers));
+    assert!(error.contains("no identity that was given fits"), "{error}");
+    let keys = ring.key_file.clone().unwrap();
+    let forged = KeyFile { dedup: DedupKey::generate().unwrap(), ..keys };
+    let forged = KeyRing { key_file: Some(forged), identities: test.identities.clone(), ..ring };
+    assert!(error_of(test.open_with(forged)).contains("contradict"));
+}
+
+#[test]
+fn who_only_reads_does_not_write() {
+    let test = TestRepository::encrypted();
+    let reader = test
+        .open_with(KeyRing { identities: test.identities.clone(), ..KeyRing::default() })
+        .unwrap();
+    reader.permit(Operation::Read).unwrap();
+    reader.permit(Operation::Delete).unwrap();
+    let error = reader.permit(Operation::Write).unwrap_err();
+    assert!(matches!(error, RepositoryError::NoKeyFile(_)), "{error}");
+}
+
+#[test]
+fn a_changed_repo_json_is_refused_even_with_a_right_checksum() {
+    let test = TestRepository::encrypted();
+    let path = test.path().join(FORMAT_KEY);
+    let sound = fs::read(&path).unwrap();
+    let other = Identities::generate();
+    let stranger = other.public().next().unwrap();
+    let changes: [fn(&mut FormatFile, &str); 6] = [
+        |format, _| format.chunker.seed = 1,
+        |format, _| format.features.write.push("marks".to_owned()),
+        |format, stranger| stranger.clone_into(&mut format.keys[0].recipient),
+        |format, stranger| {
+            let slot = format.keys[0].clone();
+            format.keys.push(KeySlot { recipient: stranger.to_owned(), ..slot });
+        },
+        |format, _| format.encryption = None,
+        |format, _| format.hash.key = Some("0".repeat(64)),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        test.change_format(|format| change(format, &stranger));
+        let error = test.open_with(test.repository.ring()).unwrap_err();
+        assert!(matches!(error, RepositoryError::Keys(..)), "{number}: {error}");
+        fs::write(&path, &sound).unwrap();
+    }
+    test.open_with(test.repository.ring()).unwrap();
+}
+
+#[test]
+fn documents_are_bound_to_their_kind_and_name() {
+    let test = TestRepository::encrypted();
+    let one = test.repository.put_snapshot(&snapshot("a", "2026-11-30T00:00:00Z")).unwrap();
+    let two = test.repository.put_snapshot(&snapshot("b", "2026-11-30T00:00:01Z")).unwrap();
+    let place = |name: &crate::snapshot::SnapshotName| test.path().join(name.key());
+    fs::copy(place(&one), place(&two)).unwrap();
+    assert!(matches!(test.repository.snapshot(&two), Err(RepositoryError::Seal(..))));
+    let moved =
+        crate::snapshot::SnapshotName { time: "20991231T000000Z".to_owned(), ..one.clone() };
+    fs::rename(place(&one), place(&moved)).unwrap();
+    assert!(matches!(test.repository.snapshot(&moved), Err(RepositoryError::Seal(..))));
+}
+
+#[test]
+fn a_clear_document_in_an_encrypted_repository_is_no_snapshot() {
+    let test = TestRepository::encrypted();
+    let clear = TestRepository::new();
+    let name = clear.repository.put_snapshot(&snapshot("a", "2026-11-30T00:00:00Z")).unwrap();
+    fs::create_dir_all(test.path().join("snapshots")).unwrap();
+    fs::copy(clear.path().join(name.key()), test.path().join(name.key())).unwrap();
+    assert_eq!(test.repository.snapshot_keys().unwrap(), (Vec::new(), vec![name.key()]));
+}
+
+fn change(test: &TestRepository, change: KeyChange<'_>) -> Result<KeyFile, RepositoryError> {
+    test.repository.change_keys(change, Box::new(|_: &KeyFile| Ok(())))
+}
+
+#[test]
+fn an_added_recipient_reads_what_comes_and_not_what_was() {
+    let test = TestRepository::encrypted();
+    let (before, _) = stored_pack(&test.repository, b"before");
+    let added = Identities::generate();
+    let public: Vec<_> = added.public().collect();
+    let new = Recipients::parse(public.iter().map(String::as_str)).unwrap();
+    let keys = change(&test, KeyChange::Add(new.clone())).unwrap();
+    assert!(error_of(test.open_with(test.repository.ring())).contains("out of date"));
+    let ring = KeyRing { key_file: Some(keys), identities: added, passphrase: None };
+    let repository = test.open_with(ring).unwrap();
+    assert_eq!(repository.key_holders().len(), 2);
+    let (after, _) = stored_pack(&repository, b"after");
+    repository.get_pack(&after.id).unwrap();
+    let error = repository.get_pack(&before.id).unwrap_err();
+    assert!(matches!(error, RepositoryError::Content(_, ContentError::Identity)), "{error}");
+}
+
+/// A recipient that is added to a repository, and the repository as a machine has it that saves from then on.
+fn with_another(test: &TestRepository) -> (Identities, KeyRing) {
+    let added = Identities::generate();
+    let public: Vec<_> = added.public().collect();
+    let new = Recipients::parse(public.iter().map(String::as_str)).unwrap();
+    let keys = change(test, KeyChange::Add(new)).unwrap();
+    (added, KeyRing { key_file: Some(keys), ..KeyRing::default() })
+}
+
+/// What a machine has after one more change.
+fn after(test: &TestRepository, ring: KeyRing, change: KeyChange<'_>) -> KeyRing {
+    let keep = Box::new(|_: &KeyFile| Ok(()));
+    let keys = test.open_with(ring).unwrap().change_keys(change, keep).unwrap();
+    KeyRing { key_file: Some(keys), ..KeyRing::default() }
+}
+
+#[test]
+fn a_removed_recipient_reads_what_was_and_nothing_new() {
+    let test = TestRepository::encrypted();
+    let first = test.identities.public().next().unwrap();
+    let error = change(&test, KeyChange::Remove(first.clone())).unwrap_err();
+    assert!(chores_common::exit::chain(&error).contains("only recipient"), "{error}");
+    let (before, _) = stored_pack(&test.repository, b"before");
+    let old_keys = test.repository.ring().key_file.unwrap();
+    let (_, ring) = with_another(&test);
+    let ring = after(&test, ring, KeyChange::Remove(first));
+    let writer = test.open_with(ring.clone()).unwrap();
+    let (new, _) = stored_pack(&writer, b"after");
+    let name = writer.put_snapshot(&snapshot("new", "2026-11-30T00:00:00Z")).unwrap();
+    let removed = test.open_with(KeyRing { identities: test.identities.clone(), ..ring }).unwrap();
+    removed.get_pack(&before.id).unwrap();
+    let error = removed.get_pack(&new.id).unwrap_err();
+    assert!(matches!(error, RepositoryError::Content(_, ContentError::Identity)), "{error}");
+    // The keys he had open no document that came since.
+    let sealed = fs::read(test.path().join(name.key())).unwrap();
+    let kind = crate::keys::index_key::Kind::Snapshot;
+    let opened = old_keys.index.open(kind, writer.id(), &name.key(), &sealed);
+    assert!(matches!(opened, Err(crate::keys::index_key::SealError::UnknownKey(_))));
+}
+
+#[test]
+fn who_saves_refers_to_nothing_that_is_encrypted_for_others_than_those_of_today() {
+    let test = TestRepository::encrypted();
+    let (before, id) = stored_pack(&test.repository, b"the same content");
+    test.repository.put_index(&[before]).unwrap();
+    let (_, ring) = with_another(&test);
+    let writer = test.open_with(ring.clone()).unwrap();
+    assert_eq!(writer.index_for_writing().unwrap().0.find(&id), None);
+    let (now, _) = stored_pack(&writer, b"the same content");
+    writer.put_index(&[now]).unwrap();
+    assert!(writer.index_for_writing().unwrap().0.find(&id).is_some());
+    // A rotation is for the same recipients, so nothing is stored anew.
+    let rotated = test.open_with(after(&test, ring, KeyChange::Rotate)).unwrap();
+    assert!(rotated.index_for_writing().unwrap().0.find(&id).is_some());
+}
+
+#[test]
+fn an_index_that_is_written_again_does_not_come_into_another_epoch() {
+    let test = TestRepository::encrypted();
+    let (before, id) = stored_pack(&test.repository, b"content");
+    test.repository.put_index(&[before]).unwrap();
+    let (_, ring) = with_another(&test);
+    let writer = test.open_with(ring).unwrap();
+    let packs = writer.index_objects().unwrap().packs;
+    let sealed_by = packs[0].sealed_by;
+    assert!(sealed_by.is_some());
+    for path in test.objects("index/") {
+        fs::remove_file(path).unwrap();
+    }
+    writer.put_index_again(&packs, sealed_by).unwrap();
+    assert_eq!(writer.index_objects().unwrap().packs, packs);
+    assert_eq!(writer.index_for_writing().unwrap().0.find(&id), None);
+}
+
+#[test]
+fn an_identity_that_a_passphrase_unlocks_stays_when_its_recipient_goes() {
+    let test = TestRepository::encrypted();
+    let passphrase = Secret::new("correct horse battery".to_owned());
+    let (before, _) = stored_pack(&test.repository, b"before");
+    let keys = change(&test, KeyChange::AddPassphrase(&passphrase)).unwrap();
+    let ring = KeyRing { key_file: Some(keys), ..KeyRing::default() };
+    let writer = test.open_with(ring.clone()).unwrap();
+    let (between, _) = stored_pack(&writer, b"between");
+    let holder = writer.key_holders().into_iter().find(|holder| holder.passphrase).unwrap();
+    let ring = after(&test, ring, KeyChange::Remove(holder.recipient));
+    let unlocked = KeyRing { passphrase: Some(passphrase), ..ring };
+    let reader = test.open_with(unlocked).unwrap();
+    reader.get_pack(&between.id).unwrap();
+    assert!(reader.get_pack(&before.id).is_err());
+}
+
+#[test]
+fn a_chunk_in_a_pack_for_others_is_taken_from_one_that_can_be_read() {
+    let test = TestRepository::encrypted();
+    let (before, id) = stored_pack(&test.repository, b"content");
+    test.repository.put_index(&[before]).unwrap();
+    let (added, ring) = with_another(&test);
+    let reader = test.open_with(KeyRing { identities: added, ..ring }).unwrap();
+    let (now, _) = stored_pack(&reader, b"content");
+    reader.put_index(&[now]).unwrap();
+    let mut packs = reader.index_objects().unwrap().packs;
+    for _ in 0..2 {
+        let index = crate::index::Index::new(packs.clone(), &std::collections::HashSet::new());
+        let mut chunks = crate::reader::ChunkReader::new(&reader, &index).unwrap();
+        assert_eq!(chunks.chunk(&id).unwrap(), b"content");
+        packs.reverse();
+    }
+}
+
+#[test]
+fn a_change_of_keys_that_another_run_is_faster_than_changes_nothing() {
+    let test = TestRepository::encrypted();
+    let path = test.path().join(FORMAT_KEY);
+    let repository = &test.repository;
+    // In between: the new key file is being kept while a prune announces its marks.
+    let keep: Box<Keep<'_>> = Box::new(|_: &KeyFile| Ok(repository.announce_marks()?));
+    let error = repository.change_keys(KeyChange::Rotate, keep).unwrap_err();
+    assert!(matches!(error, RepositoryError::Raced(_)), "{error}");
+    assert!(fs::read_to_string(path).unwrap().contains("marks"));
+    test.open_with(repository.ring()).unwrap();
+}
+
+#[test]
+fn rotated_keys_are_needed_and_open_what_was_there_before() {
+    let test = TestRepository::encrypted();
+    let name = test.repository.put_snapshot(&snapshot("a", "2026-11-30T00:00:00Z")).unwrap();
+    let before = fs::read(test.path().join(FORMAT_KEY)).unwrap();
+    let keys = change(&test, KeyChange::Rotate).unwrap();
+    let old = error_of(test.open_with(test.repository.ring()));
+    assert!(old.contains("out of date"), "{old}");
+    let ring = KeyRing { key_file: Some(keys), ..KeyRing::default() };
+    let repository = test.open_with(ring.clone()).unwrap();
+    repository.snapshot(&name).unwrap();
+    // A store that puts the old document back.
+    fs::write(test.path().join(FORMAT_KEY), before).unwrap();
+    assert!(error_of(test.open_with(ring)).contains("older than the key file"));
+}
+
+#[test]
+fn a_key_file_that_cannot_be_kept_changes_nothing() {
+    let test = TestRepository::encrypted();
+    let before = fs::read(test.path().join(FORMAT_KEY)).unwrap();
+    let keep: Box<Keep<'_>> = Box::new(|_: &KeyFile| Err("no room".into()));
+    test.repository.change_keys(KeyChange::Rotate, keep).unwrap_err();
+    assert_eq!(fs::read(test.path().join(FORMAT_KEY)).unwrap(), before);
+}
+
+#[test]
+fn marking_keeps_the_authenticator_right() {
+    let test = TestRepository::encrypted();
+    test.repository.announce_marks().unwrap();
+    let again = test.open_with(test.repository.ring()).unwrap();
+    again.permit(Operation::Write).unwrap();
+}

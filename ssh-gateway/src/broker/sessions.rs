@@ -1,0 +1,70 @@
+//! The sessions that run, for who administrates the gateway.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+use super::tap::Tap;
+use crate::control;
+
+/// Bytes of chance in the name of a session.
+const NAME_BYTES: usize = 6;
+
+/// Sessions by their names. Cloning is cheap.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sessions(Arc<Mutex<BTreeMap<String, Running>>>);
+
+/// A session that runs.
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    /// What is told of it.
+    pub(super) told: control::Session,
+    /// Ends it.
+    pub(super) end: CancellationToken,
+    /// What goes through, where that goes past us.
+    pub(super) tap: Option<Arc<Tap>>,
+}
+
+/// Takes a session off the list when it has ended.
+#[derive(Debug)]
+pub(super) struct Listed {
+    sessions: Sessions,
+    name: String,
+}
+
+impl Sessions {
+    /// A name that no session has.
+    pub(super) fn name() -> Result<String, getrandom::Error> {
+        let mut bytes = [0; NAME_BYTES];
+        getrandom::fill(&mut bytes)?;
+        Ok(crate::chain::hex(&bytes))
+    }
+
+    /// Puts a session on the list.
+    pub(super) fn add(&self, running: Running) -> Listed {
+        let name = running.told.session.clone();
+        self.lock().insert(name.clone(), running);
+        Listed { sessions: self.clone(), name }
+    }
+
+    /// What is told of all of them.
+    pub(super) fn told(&self) -> Vec<control::Session> {
+        self.lock().values().map(|running| running.told.clone()).collect()
+    }
+
+    /// The session of this name.
+    pub(super) fn get(&self, name: &str) -> Option<Running> {
+        self.lock().get(name).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.sessions.lock().remove(&self.name);
+    }
+}

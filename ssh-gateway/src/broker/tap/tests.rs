@@ -1,0 +1,190 @@
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
+
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::private::Ed25519Keypair;
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{OptionalActions, tcsetattr};
+use tokio::io::unix::AsyncFd;
+
+use super::super::journal::Journal;
+use super::super::recording::{DIRECTORY, Recordings, Subject};
+use super::*;
+use crate::cast::{self, Event};
+use crate::config::RecordConfig;
+use crate::host_keys::AUDIT_DIRECTORY;
+
+const SIZE: WindowSize = WindowSize { columns: 80, rows: 24, width: 0, height: 0 };
+
+struct Scene {
+    state: tempfile::TempDir,
+    tap: Arc<Tap>,
+    end: CancellationToken,
+}
+
+fn scene(record: Record, unrecorded: Unrecorded, scope: Scope, config: &RecordConfig) -> Scene {
+    let state = tempfile::tempdir().unwrap();
+    std::fs::create_dir(state.path().join(AUDIT_DIRECTORY)).unwrap();
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+    let journal = Journal::start(state.path(), key, 1 << 20).unwrap();
+    let recordings = Recordings::new(state.path(), config, journal);
+    let subject = Subject { session: "s", container: "web", title: "title".to_owned(), size: SIZE };
+    let recording = recordings.begin(subject).unwrap();
+    let end = CancellationToken::new();
+    let tap = Arc::new(Tap::new(recording, record, unrecorded, scope, end.clone()));
+    Scene { state, tap, end }
+}
+
+impl Scene {
+    /// The events of one code, once nobody records any more.
+    async fn recorded(self, code: &str) -> Vec<String> {
+        let path = self.state.path().join(DIRECTORY).join(self.tap.name());
+        drop(self.tap);
+        let audit = self.state.path().join(AUDIT_DIRECTORY).join("audit-00000001.jsonl");
+        while !std::fs::read_to_string(&audit).is_ok_and(|text| text.contains("sha256")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let text = zstd::decode_all(std::fs::read(path).unwrap().as_slice()).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let events = text.lines().skip(1).map(|line| Event::parse(line.as_bytes()).unwrap());
+        events.filter(|event| event.code == code).map(|event| event.data).collect()
+    }
+}
+
+/// The two sides of a program's terminal.
+fn pty() -> (OwnedFd, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = openpt(flags).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
+    (master, slave)
+}
+
+async fn read(from: &AsyncFd<OwnedFd>, until: &str) -> String {
+    let mut seen = String::new();
+    let mut bytes = [0; 4096];
+    while !seen.contains(until) {
+        let length = terminal::read(from, &mut bytes).await.unwrap();
+        assert_ne!(length, 0, "{seen:?}");
+        seen.push_str(&String::from_utf8_lossy(&bytes[..length]));
+    }
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_typed_blindly_is_never_recorded() {
+    let scene = scene(Record::Input, Unrecorded::Refuse, Scope::Whole, &RecordConfig::default());
+    let (master, slave) = pty();
+    let client = watched(terminal(&scene.tap, SIZE, master).unwrap()).unwrap();
+    terminal::write(&client, b"seen\r").await.unwrap();
+    read(&client, "seen").await;
+    let slave = watched(slave).unwrap();
+    read(&slave, "seen").await;
+    let mut attributes = tcgetattr(slave.get_ref()).unwrap();
+    attributes.local_modes -= LocalModes::ECHO;
+    tcsetattr(slave.get_ref(), OptionalActions::Now, &attributes).unwrap();
+    terminal::write(&client, b"secret\r").await.unwrap();
+    read(&slave, "secret").await;
+    terminal::write(&slave, b"ok\n").await.unwrap();
+    read(&client, "ok").await;
+    scene.tap.exited(Exit::Status(0)).await;
+    // The client reads what is left, and then the end.
+    drop((client, slave));
+    assert_eq!(scene.recorded(cast::INPUT).await, ["seen\r"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sizes_pass_and_are_recorded() {
+    let scene = scene(Record::Output, Unrecorded::Refuse, Scope::Whole, &RecordConfig::default());
+    let (master, slave) = pty();
+    let client = terminal(&scene.tap, SIZE, master).unwrap();
+    let mut live = scene.tap.watch();
+    let size = WindowSize { columns: 100, rows: 30, width: 0, height: 0 };
+    tcsetwinsize(client.as_fd(), terminal::winsize(size)).unwrap();
+    match live.recv().await.unwrap() {
+        Live::Size(seen) => assert_eq!(seen, size),
+        other => panic!("{other:?}"),
+    }
+    let found = rustix::termios::tcgetwinsize(&slave).unwrap();
+    assert_eq!((found.ws_col, found.ws_row), (100, 30));
+    terminal::write(&watched(slave).unwrap(), b"last words").await.unwrap();
+    scene.tap.exited(Exit::Status(3)).await;
+    let client = watched(client).unwrap();
+    assert_eq!(read(&client, "words").await, "last words");
+    drop(client);
+    assert_eq!(scene.recorded(cast::EXIT).await, ["3"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_commands_text_is_recorded_and_not_too_much() {
+    for (output, wanted, mark) in [
+        (b"text\n".to_vec(), "text\n".to_owned(), None),
+        (b"a\0binary".to_vec(), "a".to_owned(), Some(BINARY)),
+        (vec![b'x'; 3 << 19], "x".repeat(1 << 20), Some(TOO_MUCH)),
+    ] {
+        let scene =
+            scene(Record::Output, Unrecorded::Refuse, Scope::Text, &RecordConfig::default());
+        let (from, program) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (nothing, errors) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        drop(errors);
+        let [client, _errors] = pipes(&scene.tap, from, nothing).unwrap();
+        rustix::io::ioctl_fionbio(&client, true).unwrap();
+        let mut client = Receiver::from_owned_fd(client).unwrap();
+        let all = output.clone();
+        let writing = std::thread::spawn(move || {
+            let mut program = std::fs::File::from(program);
+            program.write_all(&all).unwrap();
+        });
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).await.unwrap();
+        writing.join().unwrap();
+        assert!(seen == output, "{} bytes of {}", seen.len(), output.len());
+        assert_eq!(*scene.tap.room.lock().unwrap() == Room::Over, mark.is_some(), "{mark:?}");
+        let recorded = scene.recorded(cast::OUTPUT).await.concat();
+        assert!(recorded == wanted, "{} bytes, {mark:?}", recorded.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_that_is_lost_ends_the_session_or_does_not() {
+    let config = RecordConfig { largest: 64 * 1024, ..RecordConfig::default() };
+    for (unrecorded, ends) in [(Unrecorded::Refuse, true), (Unrecorded::Allow, false)] {
+        let scene = scene(Record::Output, unrecorded, Scope::Whole, &config);
+        let (master, slave) = pty();
+        let client = watched(terminal(&scene.tap, SIZE, master).unwrap()).unwrap();
+        let mut attributes = tcgetattr(&slave).unwrap();
+        attributes.make_raw();
+        tcsetattr(&slave, OptionalActions::Now, &attributes).unwrap();
+        let program = watched(slave).unwrap();
+        let writing = async {
+            let mut noise = vec![0; 4096];
+            for _ in 0..256 {
+                getrandom::fill(&mut noise).unwrap();
+                if terminal::write(&program, &noise).await.is_err() {
+                    return;
+                }
+            }
+            terminal::write(&program, b"to the end").await.unwrap();
+        };
+        let reading = async {
+            let mut seen = Vec::new();
+            let mut bytes = [0; 4096];
+            let wanted: &[u8] = if ends { b"so it ends here" } else { b"to the end" };
+            while !seen.windows(wanted.len()).any(|window| window == wanted) {
+                match terminal::read(&client, &mut bytes).await.unwrap() {
+                    0 => panic!("{} bytes and no word", seen.len()),
+                    length => seen.extend_from_slice(&bytes[..length]),
+                }
+                // Only the end is looked at.
+                let old = seen.len().saturating_sub(8192);
+                seen.drain(..old);
+            }
+        };
+        tokio::select! {
+            ((), ()) = async { tokio::join!(writing, reading) } => {}
+            () = async { scene.end.cancelled().await; std::future::pending().await } => {}
+        }
+        assert_eq!(scene.end.is_cancelled(), ends);
+    }
+}

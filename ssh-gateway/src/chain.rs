@@ -1,0 +1,441 @@
+//! The file format of the audit: JSON Lines in which each line has the hash of the one before, and signed checkpoints.
+//!
+//! ```text
+//! {"number":7,"time":…,"event":"exit",…,"previous":SHA-256 of line 6}
+//! {"number":8,"time":…,"event":"checkpoint","signature":…,"previous":SHA-256 of line 7}      also kept as the head
+//! ```
+//!
+//! Who edits a line breaks the hash in the next one; who writes all hashes anew breaks the signatures; who cuts off the
+//! end has a head that names lines which are not there. Every byte is in `docs/ssh-gateway-recording.md`.
+
+use std::collections::BTreeMap;
+
+use russh::keys::ssh_key::{self, HashAlg, LineEnding, SshSig};
+use russh::keys::{PrivateKey, PublicKey};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+#[cfg(test)]
+mod tests;
+
+/// What the signatures are for (PROTOCOL.sshsig of OpenSSH).
+pub const NAMESPACE: &str = "chores-audit";
+
+/// Lines between two checkpoints at the most.
+pub const CHECKPOINT_LINES_MAX: u64 = 256;
+
+/// Longest line, in bytes: what is longer was not written by us.
+pub const LINE_BYTES_MAX: usize = 64 * 1024;
+
+/// The event that begins a file.
+pub const BEGIN: &str = "begin";
+/// The event that signs what is before it.
+pub const CHECKPOINT: &str = "checkpoint";
+/// The event that names a whole recording.
+pub const RECORDING: &str = "recording";
+
+/// What stands for the hash of the line before the first one.
+pub const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Damages that are told: more of them say nothing new.
+pub const DAMAGES_MAX: usize = 100;
+
+/// The hash of a line, without its line end, in hexadecimal.
+#[must_use]
+pub fn hash(line: &[u8]) -> String {
+    hex(&Sha256::digest(line))
+}
+
+/// Bytes in hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a checkpoint signs: everything up to the line before it.
+fn signed_text(number: u64, previous: &str) -> String {
+    format!("{number} {previous}")
+}
+
+/// Where a chain is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tip {
+    /// The number of the last line; 0 before the first.
+    pub number: u64,
+    /// Its hash.
+    pub hash: String,
+}
+
+impl Tip {
+    /// Before the first line.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { number: 0, hash: NOTHING.to_owned() }
+    }
+
+    /// The next line, with its line end; the tip is that line from now on.
+    pub fn append(&mut self, time: &str, event: &str, fields: Map<String, Value>) -> String {
+        let number = self.number + 1;
+        let mut line = Map::new();
+        line.insert("number".to_owned(), number.into());
+        line.insert("time".to_owned(), time.into());
+        line.insert("event".to_owned(), event.into());
+        line.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
+        line.insert("previous".to_owned(), self.hash.as_str().into());
+        let mut text = Value::Object(line).to_string();
+        *self = Self { number, hash: hash(text.as_bytes()) };
+        text.push('\n');
+        text
+    }
+
+    /// The line that signs everything before it.
+    pub fn checkpoint(&mut self, time: &str, key: &PrivateKey) -> Result<String, ssh_key::Error> {
+        let text = signed_text(self.number, &self.hash);
+        let signature = key.sign(NAMESPACE, HashAlg::Sha512, text.as_bytes())?;
+        let pem = signature.to_pem(LineEnding::LF)?;
+        Ok(self.append(time, CHECKPOINT, Map::from_iter([("signature".to_owned(), pem.into())])))
+    }
+}
+
+/// A line as far as the chain goes.
+#[derive(Debug, Deserialize)]
+pub struct Link {
+    /// From 1, over all files.
+    pub number: u64,
+    /// What happened.
+    pub event: String,
+    /// The hash of the line before.
+    pub previous: String,
+    /// Of a checkpoint.
+    #[serde(default)]
+    signature: Option<String>,
+    /// Of the first line of a file: the end of the file before it, when that was no whole line.
+    #[serde(default)]
+    torn: Option<Torn>,
+    /// Of the first line of a file: lines that the head named and that were not there.
+    #[serde(default)]
+    lost: Option<(u64, u64)>,
+    /// Of a recording: its file.
+    #[serde(default)]
+    file: Option<String>,
+    /// Of a recording.
+    #[serde(default)]
+    sha256: Option<String>,
+}
+
+/// The end of a file that is no whole line: its writer was killed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
+pub struct Torn {
+    /// Its length.
+    pub bytes: u64,
+    /// Its hash.
+    pub sha256: String,
+}
+
+impl Torn {
+    /// What was left of a line; `None` when nothing was.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        (!bytes.is_empty()).then(|| Self { bytes: bytes.len() as u64, sha256: hash(bytes) })
+    }
+}
+
+impl Link {
+    /// Reads a line without its line end; `None` when it is none of ours.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        if line.len() > LINE_BYTES_MAX {
+            return None;
+        }
+        serde_json::from_slice(line).ok()
+    }
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// The line in it, from 1.
+    pub line: u64,
+    /// One sentence.
+    pub what: String,
+}
+
+/// A recording that the audit names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its path below the directory of recordings.
+    pub file: String,
+    /// The hash of its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Report {
+    /// Lines that were read.
+    pub lines: u64,
+    /// The number of the first one: more than 1 when older files are kept elsewhere.
+    pub first: u64,
+    /// The last number that a signature covers.
+    pub signed: u64,
+    /// The number of the last one.
+    pub last: u64,
+    /// In their order, at most [`DAMAGES_MAX`].
+    pub damages: Vec<Damage>,
+    /// What is no damage and should be known.
+    pub notes: Vec<String>,
+}
+
+/// Reads the lines of all files in their order, and finds what was done to them.
+#[derive(Debug)]
+pub struct Verifier<'k> {
+    key: &'k PublicKey,
+    /// The last checkpoint, as it was kept beside the files.
+    head: Option<Vec<u8>>,
+    /// Hashes of lines that somebody has kept elsewhere.
+    expected: BTreeMap<u64, String>,
+    file: String,
+    line: u64,
+    /// Where the chain is; `None` before the first line.
+    tip: Option<Tip>,
+    /// Where the line of the tip is.
+    tip_at: (String, u64),
+    /// A line that does not fit to the one before: which of both was changed is seen at the next one.
+    doubt: Option<Doubt>,
+    /// Since the last checkpoint, or the first line.
+    unsigned: u64,
+    torn: Option<(Torn, (String, u64))>,
+    is_head_seen: bool,
+    report: Report,
+}
+
+#[derive(Debug)]
+struct Doubt {
+    before: (String, u64),
+    itself: (String, u64),
+}
+
+impl<'k> Verifier<'k> {
+    /// Nothing was read yet.
+    #[must_use]
+    pub fn new(key: &'k PublicKey, head: Option<Vec<u8>>, expected: BTreeMap<u64, String>) -> Self {
+        Self {
+            key,
+            head,
+            expected,
+            file: String::new(),
+            line: 0,
+            tip: None,
+            tip_at: (String::new(), 0),
+            doubt: None,
+            unsigned: 0,
+            torn: None,
+            is_head_seen: false,
+            report: Report::default(),
+        }
+    }
+
+    /// The lines that follow are in this file.
+    pub fn file(&mut self, name: &str) {
+        self.file = name.to_owned();
+        self.line = 0;
+    }
+
+    /// Files are missing before the one that was told last.
+    pub fn gap(&mut self, what: String) {
+        let at = (self.file.clone(), 0);
+        self.damage(&at, what);
+    }
+
+    /// What is behind the last line end of a file.
+    pub fn rest(&mut self, bytes: &[u8]) {
+        if let Some(torn) = Torn::of(bytes) {
+            self.torn = Some((torn, (self.file.clone(), self.line + 1)));
+        }
+    }
+
+    /// A line without its line end. Gives the recording that it names.
+    pub fn line(&mut self, bytes: &[u8]) -> Option<Recorded> {
+        self.line += 1;
+        self.report.lines += 1;
+        let here = (self.file.clone(), self.line);
+        let Some(link) = Link::parse(bytes) else {
+            self.damage(&here, "this is no line of an audit".to_owned());
+            // Whatever it was, the next line says what it should have been.
+            if let Some(tip) = &mut self.tip {
+                *tip = Tip { number: tip.number + 1, hash: hash(bytes) };
+                self.tip_at = here;
+                self.doubt = None;
+            }
+            return None;
+        };
+        self.check_torn(&link, &here);
+        let is_signed = self.check_signature(&link, &here);
+        self.check_place(&link, &here, is_signed);
+        if let Some((from, to)) = link.lost {
+            self.damage(
+                &here,
+                format!("lines {from} to {to} were gone when the gateway started here"),
+            );
+        }
+        let hash = hash(bytes);
+        if let Some(expected) = self.expected.remove(&link.number)
+            && expected != hash
+        {
+            self.damage(
+                &here,
+                format!("line {} is not the one that was kept elsewhere", link.number),
+            );
+        }
+        self.check_head(&link, bytes, &here);
+        self.report.last = link.number;
+        self.tip = Some(Tip { number: link.number, hash });
+        self.tip_at = here;
+        match (link.event.as_str(), link.file, link.sha256) {
+            (RECORDING, Some(file), Some(sha256)) => Some(Recorded { file, sha256 }),
+            _ => None,
+        }
+    }
+
+    /// Everything was read.
+    #[must_use]
+    pub fn end(mut self) -> Report {
+        self.settle(None);
+        if let Some((torn, at)) = self.torn.take() {
+            let place = format!("{} line {}", at.0, at.1);
+            self.report.notes.push(format!(
+                "{place} is not whole ({} bytes): the gateway is writing it, or was killed there",
+                torn.bytes
+            ));
+        }
+        let at = self.tip_at.clone();
+        match self.head.take().map(|head| Link::parse(&head)) {
+            None => self
+                .report
+                .notes
+                .push("there is no head, so that a cut at the end would not be seen".to_owned()),
+            Some(None) => self.damage(&("head".to_owned(), 1), "this is no checkpoint".to_owned()),
+            Some(Some(head)) if !self.is_head_seen && head.number > self.report.last => {
+                let (last, number) = (self.report.last, head.number);
+                self.damage(&at, format!("lines {} to {number} were cut off here", last + 1));
+            }
+            Some(Some(_)) => {}
+        }
+        for number in std::mem::take(&mut self.expected).into_keys() {
+            self.damage(&at, format!("line {number}, which was kept elsewhere, is not there"));
+        }
+        if self.report.first > 1 {
+            self.report.notes.push(format!(
+                "the first line here has the number {}: what was before is not here",
+                self.report.first
+            ));
+        }
+        if self.report.last > self.report.signed {
+            self.report.notes.push(format!(
+                "lines {} to {} are not signed yet",
+                self.report.signed + 1,
+                self.report.last
+            ));
+        }
+        self.report
+    }
+
+    /// Whether the end of the file before is the one that this first line of the next knows of.
+    fn check_torn(&mut self, link: &Link, here: &(String, u64)) {
+        match (self.torn.take(), &link.torn) {
+            (None, None) => {}
+            (Some((torn, _)), Some(known)) if torn == *known => {}
+            (Some((_, at)), _) => self.damage(&at, "the line is cut".to_owned()),
+            (None, Some(_)) => {
+                self.damage(here, "the end of the file before was cut off or changed".to_owned());
+            }
+        }
+    }
+
+    /// Whether the line belongs behind the one before it. What a signed line says of it is true.
+    fn check_place(&mut self, link: &Link, here: &(String, u64), is_signed: bool) {
+        let Some(tip) = self.tip.clone() else {
+            self.report.first = link.number;
+            self.report.signed = self.report.signed.max(link.number.saturating_sub(1));
+            if (link.number == 1) != (link.previous == NOTHING) {
+                self.damage(here, "the first line was changed".to_owned());
+            }
+            return;
+        };
+        let fits = link.previous == tip.hash;
+        self.settle(Some(fits));
+        if link.number != tip.number + 1 {
+            let (is, wanted) = (link.number, tip.number + 1);
+            self.damage(here, format!("line {is} stands where line {wanted} belongs"));
+        } else if !fits {
+            self.doubt = Some(Doubt { before: self.tip_at.clone(), itself: here.clone() });
+            if is_signed {
+                self.settle(Some(true));
+            }
+        }
+    }
+
+    /// A line that did not fit was changed itself when the next one does not fit to it either; else it was the line
+    /// before it.
+    fn settle(&mut self, next_fits: Option<bool>) {
+        let Some(Doubt { before, itself }) = self.doubt.take() else { return };
+        let (at, what) = match next_fits {
+            Some(true) => (before, "the line was changed"),
+            Some(false) => (itself, "the line was changed"),
+            None => (itself, "this line or the one before it was changed"),
+        };
+        self.damage(&at, what.to_owned());
+    }
+
+    /// Whether the line is a checkpoint that the gateway has signed.
+    fn check_signature(&mut self, link: &Link, here: &(String, u64)) -> bool {
+        if link.event != CHECKPOINT {
+            // A gateway that is killed again and again begins again and again.
+            self.unsigned += u64::from(link.event != BEGIN);
+            if self.unsigned == CHECKPOINT_LINES_MAX + 1 {
+                let what =
+                    format!("there is no checkpoint in {CHECKPOINT_LINES_MAX} lines up to here");
+                self.damage(here, what);
+            }
+            return false;
+        }
+        let text = signed_text(link.number.saturating_sub(1), &link.previous);
+        let is_signed =
+            link.signature.as_ref().and_then(|pem| SshSig::from_pem(pem).ok()).is_some_and(
+                |signature| self.key.verify(NAMESPACE, text.as_bytes(), &signature).is_ok(),
+            );
+        if is_signed {
+            self.report.signed = link.number;
+            self.unsigned = 0;
+        } else {
+            let from = self.report.signed.max(self.report.first.saturating_sub(1)) + 1;
+            let what = format!(
+                "the signature is not the gateway's: lines {from} to {} may be anybody's",
+                link.number
+            );
+            self.damage(here, what);
+        }
+        is_signed
+    }
+
+    fn check_head(&mut self, link: &Link, bytes: &[u8], here: &(String, u64)) {
+        let Some(head) = self.head.as_deref().and_then(Link::parse) else { return };
+        if head.number != link.number {
+            return;
+        }
+        self.is_head_seen = true;
+        if self.head.as_deref() != Some(bytes) {
+            self.damage(here, "this line is not the checkpoint that the head has".to_owned());
+        }
+    }
+
+    fn damage(&mut self, at: &(String, u64), what: String) {
+        let damage = Damage { file: at.0.clone(), line: at.1, what };
+        if self.report.damages.len() < DAMAGES_MAX && !self.report.damages.contains(&damage) {
+            self.report.damages.push(damage);
+        }
+    }
+}

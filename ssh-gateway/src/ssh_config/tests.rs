@@ -1,0 +1,39 @@
+use super::*;
+
+fn reached() -> Reached {
+    Reached {
+        alias: "chores".to_owned(),
+        host: "gateway.example".to_owned(),
+        port: 2222,
+        operator: "operator".to_owned(),
+    }
+}
+
+#[test]
+fn containers_are_hosts_behind_the_gateway() {
+    let names = ["db", "shop~web"].map(str::to_owned);
+    assert_eq!(
+        config(&reached(), &names),
+        "Host chores\n    HostName gateway.example\n    Port 2222\n    User operator\n    HostKeyAlias chores\n\n\
+         Host db shop~web\n    Port 22\n    ProxyJump chores\n    HostKeyAlias chores\n"
+    );
+    let many: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
+    let text = config(&reached(), &many);
+    assert_eq!(text.lines().filter(|line| line.starts_with("Host ")).count(), 4);
+}
+
+#[test]
+fn keys_are_told_without_their_comments() {
+    let keys = ["ssh-ed25519 AAAA root@host".to_owned(), "ssh-rsa BBBB".to_owned()];
+    assert_eq!(known_hosts("chores", &keys), "chores ssh-ed25519 AAAA\nchores ssh-rsa BBBB\n");
+}
+
+#[test]
+fn words_have_nothing_in_them_that_means_more() {
+    for word in ["web", "shop~web~2", "gateway.example", "2001:db8::1", "shop-*", "a_b?"] {
+        assert!(is_word(word), "{word}");
+    }
+    for text in ["", "a b", "a\n", "-o", "a\"b", "a#b", "%h", "$(x)", "a'b", "a\\b", "!a", "a,b"] {
+        assert!(!is_word(text), "{text:?}");
+    }
+}

@@ -1,0 +1,142 @@
+//! What stands between clients and the gateway: load balancers, `ssh_config` for containers as hosts, floods.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use e2e::process::{Finished, Run};
+use e2e::ssh_gateway::{MAIN_KEY, program};
+
+use crate::ssh::{ANSWER_TIME_MAX, BINARY, Scene, line, soak};
+
+/// Exit status of OpenSSH's client when there was no session.
+const SSH_FAILED: i32 = 255;
+
+/// The load balancer that the gateway knows.
+const PROXY: &str = "127.0.5.5";
+
+fn script(name: &str) -> String {
+    format!("{}/testdata/ssh/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn a_known_load_balancer_says_where_its_clients_are_and_nobody_else_does() {
+    let Some(scene) = Scene::new(
+        |spec| spec,
+        |setup| {
+            let setup = setup.key("far", "from=\"192.0.2.0/24\"");
+            setup.config(&format!("proxies = ['{PROXY}']\n"))
+        },
+    ) else {
+        return;
+    };
+    if program("python3", "python3").is_none() {
+        return;
+    }
+    let ask = |key: &str, own: &str, header: &str| -> Finished {
+        let command = format!(
+            "ProxyCommand=python3 {} {} {own} '{header}'",
+            script("proxied.py"),
+            scene.gateway.port()
+        );
+        let run = Run::new("ssh").arg("-F").arg(scene.gateway.config(key)).args(["-o", &command]);
+        let run = run.arg(format!("{}@gateway", scene.container.name()));
+        run.arg("echo $SSH_CLIENT").deadline(ANSWER_TIME_MAX).finish()
+    };
+    let text = r"PROXY TCP4 192.0.2.7 10.0.0.1 5000 2222\r\n";
+    let binary =
+        r"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x09\x0a\x00\x00\x01\x13\x88\x08\xae";
+    for (header, address) in [(text, "192.0.2.7"), (binary, "192.0.2.9")] {
+        for key in [MAIN_KEY, "far"] {
+            let said = ask(key, PROXY, header);
+            assert!(line(&said).starts_with(&format!("{address} 5000 ")), "{key} {header}: {said}");
+        }
+        scene.gateway.wait_for_log(&["login", &format!("\"peer\":\"{address}:5000\"")]);
+        // From elsewhere the same bytes are no SSH.
+        let said = ask(MAIN_KEY, "127.0.5.6", header);
+        assert_eq!(said.code(), Some(SSH_FAILED), "{said}");
+    }
+    // The load balancer itself, and one that forgets what it is.
+    let said = ask("far", PROXY, r"PROXY UNKNOWN\r\n");
+    assert_eq!(said.code(), Some(SSH_FAILED), "{said}");
+    let said = ask(MAIN_KEY, PROXY, "");
+    assert_eq!(said.code(), Some(SSH_FAILED), "{said}");
+    // Who comes by itself is who it is.
+    assert!(line(&scene.sh("echo $SSH_CLIENT")).starts_with("127."));
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+#[test]
+fn the_written_configuration_makes_containers_hosts() {
+    let Some(scene) = Scene::busybox() else { return };
+    let state = scene.gateway.sandbox().path("state");
+    let name = scene.container.name();
+    let port = scene.gateway.port().to_string();
+    let written = |more: &[&str]| {
+        let words = ["ssh-config", "--host", "127.0.0.1", "--port", &port];
+        let run = Run::new(BINARY).args(words).args(more.iter().copied());
+        run.arg("--state").arg(&state).succeed().stdout_text()
+    };
+    let config = written(&[]);
+    assert!(config.contains(name), "{config}");
+    let known = scene.gateway.sandbox().file("known", written(&["--known-hosts"]));
+    let common = format!(
+        "Host *\n    IdentityFile {}\n    IdentitiesOnly yes\n    BatchMode yes\n    \
+         StrictHostKeyChecking yes\n    UserKnownHostsFile {}\n    GlobalKnownHostsFile /dev/null\n    \
+         Port 4\n",
+        scene.gateway.key_file(MAIN_KEY).display(),
+        known.display()
+    );
+    for config in [config, written(&["chores-*"]), written(&[name])] {
+        let file = scene.gateway.sandbox().file("written", format!("{config}\n{common}"));
+        let run = Run::new("ssh").arg("-F").arg(&file).arg(format!("www@{name}")).arg("id -un");
+        assert_eq!(line(&run.deadline(ANSWER_TIME_MAX).finish()), "www", "{config}");
+    }
+    let refused = Run::new(BINARY).args(["ssh-config", "--host", "a b"]).finish();
+    assert_eq!(refused.code(), Some(2), "{refused}");
+}
+
+#[test]
+fn honest_clients_come_in_while_others_send_garbage() {
+    let limits = "[limits]\nstartups = '1000:30:2000'\nlogin_grace = '5s'\n";
+    let Some(scene) = Scene::new(|spec| spec, |setup| setup.config(limits)) else { return };
+    if program("python3", "python3").is_none() {
+        return;
+    }
+    let logins = |count: usize| -> Vec<u128> {
+        let mut times = Vec::new();
+        for _ in 0..count {
+            let begun = Instant::now();
+            assert_eq!(line(&scene.sh("echo in")), "in");
+            times.push(begun.elapsed().as_millis());
+        }
+        times.sort_unstable();
+        times
+    };
+    let before = logins(10);
+    let connections = 2_000 * soak();
+    let mut flood = Command::new("python3")
+        .arg(script("flood.py"))
+        .args([scene.gateway.port().to_string(), connections.to_string(), "40".to_owned()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts the flood");
+    let mut said = BufReader::new(flood.stdout.take().expect("stdout is piped")).lines();
+    let mut next = || said.next().and_then(Result::ok).unwrap_or_default();
+    assert_eq!(next(), "ready");
+    let mut meanwhile = Vec::new();
+    while flood.try_wait().expect("a child").is_none() {
+        meanwhile.extend(logins(1));
+    }
+    meanwhile.sort_unstable();
+    assert_eq!(next(), connections.to_string());
+    let middle = |times: &[u128]| times.get(times.len() / 2).copied().unwrap_or_default();
+    e2e::notice!(
+        "login: {} ms, with {connections} garbage connections {} ms ({} logins)",
+        middle(&before),
+        middle(&meanwhile),
+        meanwhile.len()
+    );
+    scene.gateway.assert_idle(&[&scene.container]);
+    assert!(!scene.gateway.log().contains("panicked"), "{}", scene.gateway.log());
+}
