@@ -69,6 +69,17 @@ fn severity(flags: Flags) -> u8 {
     }
 }
 
+/// What became of one record, where a peer says it record by record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is there, from now on or from before.
+    Stored,
+    /// It may be taken later.
+    Later(String),
+    /// It will never be taken as it is.
+    Never(String),
+}
+
 /// At most `length` bytes, not ending within a character of UTF-8.
 fn cut(text: &[u8], length: usize) -> &[u8] {
     let is_inside = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);

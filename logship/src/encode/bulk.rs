@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::fields::FieldNames;
 use super::identity::Identities;
 use super::ndjson::Ndjson;
-use super::{Controls, Encoded};
+use super::{Controls, Encoded, Fate};
 use crate::record::Stream;
 use crate::template::Template;
 use crate::time::SECOND;
@@ -108,17 +108,6 @@ fn index_name(wanted: &str) -> String {
         "" => "logship".to_owned(),
         name => name.to_owned(),
     }
-}
-
-/// What became of one record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// It is there, from now on or from before.
-    Stored,
-    /// It may be taken later.
-    Later(String),
-    /// It will never be taken as it is.
-    Never(String),
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use super::Fate;
+
 #[cfg(test)]
 mod tests;
 
@@ -162,17 +164,6 @@ pub fn put_message(
     out.extend_from_slice(line.as_bytes());
     out.extend_from_slice(payload);
     out.extend_from_slice(b"\r\n");
-}
-
-/// What JetStream says to a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// It is stored, or was already.
-    Stored,
-    /// It may be stored later.
-    Later(String),
-    /// It will never be stored as it is.
-    Never(String),
 }
 
 #[derive(Deserialize)]

@@ -17,9 +17,9 @@ use super::tls::TlsSettings;
 use super::{Context, Pace, Sent};
 use crate::encode::fields::FieldNames;
 use crate::encode::identity::Identities;
-use crate::encode::nats::{self, Fate, Info, Said, Who};
+use crate::encode::nats::{self, Info, Said, Who};
 use crate::encode::ndjson::Ndjson;
-use crate::encode::{Controls, Encoded};
+use crate::encode::{Controls, Encoded, Fate};
 use crate::template::Template;
 use crate::wal::Frame;
 

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::client::{Answer, Compression};
-use crate::encode::bulk::{self, Bulk, Fate};
+use crate::encode::bulk::{self, Bulk};
 use crate::encode::fields::FieldNames;
 use crate::encode::loki::{self, LABELS_MAX, Loki, LokiFormat};
 use crate::encode::ndjson::Ndjson;
 use crate::encode::otlp::{self, Otlp};
-use crate::encode::{Controls, Encoded};
+use crate::encode::{Controls, Encoded, Fate};
 use crate::sink::batch::{Batch, Part};
 use crate::sink::failure::SinkFailure;
 use crate::sink::options::{OptionFault, Options, SinkUrl};
