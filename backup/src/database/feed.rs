@@ -6,7 +6,7 @@
 
 use chores_common::secret::Secret;
 
-use super::shell::{FUNCTIONS, TAKE_SECRET};
+use super::shell::{self, FUNCTIONS, TAKE_SECRET};
 
 /// Name under which the shell runs.
 const SHELL_NAME: &str = "chores-restore";
@@ -46,15 +46,12 @@ impl Feed {
     pub fn words(&self, mark: &str) -> Vec<String> {
         let secret = if self.secret.is_some() { TAKE_SECRET } else { "" };
         let text = format!("{secret}{FUNCTIONS}{}{AROUND}", self.lines);
-        let mut words = vec!["/bin/sh".to_owned(), "-c".to_owned(), text];
-        words.extend([SHELL_NAME.to_owned(), mark.to_owned()]);
-        words.extend(self.args.iter().cloned());
-        words
+        shell::words("/bin/sh", text, SHELL_NAME, mark, &self.args)
     }
 
     /// What the lines read before anything else.
     #[must_use]
     pub fn input(&self) -> Option<Secret> {
-        self.secret.as_ref().map(|secret| Secret::new(format!("{}\n", secret.expose())))
+        self.secret.as_ref().map(shell::first_line)
     }
 }

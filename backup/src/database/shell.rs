@@ -96,15 +96,30 @@ impl Script {
     pub fn words(&self, mark: &str) -> Vec<String> {
         let secret = if self.secret.is_some() { TAKE_SECRET } else { "" };
         let text = format!("{secret}{FUNCTIONS}{}{AROUND}", self.lines);
-        let mut words = vec!["sh".to_owned(), "-c".to_owned(), text];
-        words.extend([SHELL_NAME.to_owned(), mark.to_owned()]);
-        words.extend(self.args.iter().cloned());
-        words
+        words("sh", text, SHELL_NAME, mark, &self.args)
     }
 
     /// What the script reads before anything else.
     #[must_use]
     pub fn input(&self) -> Option<Secret> {
-        self.secret.as_ref().map(|secret| Secret::new(format!("{}\n", secret.expose())))
+        self.secret.as_ref().map(first_line)
     }
+}
+
+/// A shell that runs `text` under a name, with a mark and then `args`.
+pub(super) fn words(
+    shell: &str,
+    text: String,
+    name: &str,
+    mark: &str,
+    args: &[String],
+) -> Vec<String> {
+    let mut words = vec![shell.to_owned(), "-c".to_owned(), text, name.to_owned(), mark.to_owned()];
+    words.extend(args.iter().cloned());
+    words
+}
+
+/// A secret as [`TAKE_SECRET`] reads it.
+pub(super) fn first_line(secret: &Secret) -> Secret {
+    Secret::new(format!("{}\n", secret.expose()))
 }
