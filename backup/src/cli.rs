@@ -336,9 +336,9 @@ pub struct CreateArgs {
     /// Save the files of a database although it may be writing them.
     #[arg(long)]
     pub allow_live_database: bool,
-    /// What is gone since the last snapshot is meant to be: later snapshots are compared with this one.
+    /// What is gone or unusual since the last snapshot is meant to be: later snapshots are compared with this one.
     #[arg(long)]
-    pub allow_shrink: bool,
+    pub allow_change: bool,
     #[command(flatten)]
     pub worker: WorkerArgs,
     /// Ask the program that started this worker, over standard input and output, when to read.

@@ -9,6 +9,7 @@
 
 mod assemble;
 mod commit;
+mod compared;
 mod content;
 mod packer;
 mod queue;
@@ -32,7 +33,6 @@ use crossbeam_channel::bounded;
 
 use crate::cache::{self, CacheReader, CacheWriter};
 use crate::entry::{Entry, EntryError, display_path, tree_order};
-use crate::guard::{self, Before};
 use crate::index::Index;
 use crate::pack::PackKind;
 use crate::reader::ChunkReader;
@@ -59,9 +59,6 @@ const ITEMS_QUEUED: usize = 64;
 
 /// Age at which a temporary file belongs to no run any more: no single object takes that long.
 const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Snapshots that are looked at for the last one of the same name: as many jobs may share a repository.
-const COMPARED_MAX: usize = 512;
 
 /// What changed so short before a run began whose sources hold still, in seconds, is read again by the next one, and in both
 /// passes of one: writes through a mapping show in mtime only once for as long as a page is dirty (mmap(2)), which is half
@@ -99,8 +96,8 @@ pub struct CreateOptions {
     pub cache: Option<PathBuf>,
     /// Read everything even if it seems unchanged.
     pub read_all: bool,
-    /// What is gone since the last snapshot is meant to be.
-    pub allow_shrink: bool,
+    /// What is gone or unusual since the last snapshot is meant to be.
+    pub allow_change: bool,
     /// Do all but write.
     pub dry_run: bool,
     /// What was noticed about the sources before: warnings of the snapshot.
@@ -244,7 +241,7 @@ pub fn create_still(
         ..assembled.stats
     };
     options.warnings.iter().for_each(|warning| assembled.warn(warning.clone()));
-    let suspicions = suspicions(repository, options, &stats);
+    let suspicions = compared::suspicions(repository, &index, options, &stats, &added.packs);
     suspicions.iter().for_each(|suspicion| assembled.warn(suspicion.clone()));
     let suspicious = !suspicions.is_empty();
     let dumps: Vec<_> = options.dumps.iter().map(|dump| dump.record.clone()).collect();
@@ -318,36 +315,6 @@ fn hot_pass(
         None => tracing::warn!("there is no cache, so everything is read twice"),
     }
     Ok(added)
-}
-
-/// What is gone since the last snapshot of this name that is not suspicious itself: what was gone once is told as long as it
-/// is gone and that snapshot is there. A backup does not fail for what it cannot be compared with.
-fn suspicions(repository: &Repository, options: &CreateOptions, stats: &Stats) -> Vec<String> {
-    if options.allow_shrink {
-        return Vec::new();
-    }
-    let names = repository.snapshot_names().unwrap_or_default();
-    for name in names.iter().rev().take(COMPARED_MAX) {
-        match repository.snapshot(name) {
-            Ok(before)
-                if before.name == options.name
-                    && before.state != State::Failed
-                    && !before.suspicious =>
-            {
-                // Dumps come beside what is compared here.
-                let is_dump =
-                    |source: &Source| before.dumps.iter().any(|dump| dump.path == source.path);
-                let sources: Vec<_> =
-                    before.sources.iter().filter(|source| !is_dump(source)).cloned().collect();
-                let id = name.id.short();
-                let before = Before { id: &id, sources: &sources, stats: &before.stats };
-                return guard::suspicions(before, &options.sources, stats);
-            }
-            Ok(_) => {}
-            Err(error) => tracing::debug!("{}", chain(&error)),
-        }
-    }
-    Vec::new()
 }
 
 /// The entries of the dumps, in tree order.

@@ -186,7 +186,8 @@ pub struct Snapshot {
     pub tags: BTreeMap<String, String>,
     /// How far it can be trusted.
     pub state: State,
-    /// So much is gone since the last one of this name that it may be no mistake of this program; `warnings` says what.
+    /// So much is gone since the last good one of this name, or so much is unlike it, that a person should look; `warnings`
+    /// says what.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspicious: bool,
     /// The roots, in tree order.

@@ -1,6 +1,8 @@
 //! The one integration target: what the suite promises, each promise under the hazard that threatens it.
 
 #[cfg(test)]
+mod brake;
+#[cfg(test)]
 mod changing_files;
 #[cfg(test)]
 mod cli;

@@ -406,7 +406,7 @@ fn a_snapshot_of_less_than_half_is_kept_and_said_to_be_suspicious() {
     let listed = scene.repo.run(["snapshots"]).succeed();
     assert_eq!(listed.stdout_text().matches("suspicious").count(), 2, "{listed}");
     // It was meant: from now on that is what there is.
-    scene.create(&service, &["--allow-shrink"]).expect_code(0);
+    scene.create(&service, &["--allow-change"]).expect_code(0);
     scene.create(&service, &[]).expect_code(0);
     assert_eq!(scene.repo.snapshots().len(), 6);
     scene.repo.check_clean();

@@ -92,7 +92,7 @@ impl Fixture {
             uploads: 1,
             cache: None,
             read_all: false,
-            allow_shrink: false,
+            allow_change: false,
             dry_run: false,
             warnings: Vec::new(),
         };

@@ -143,7 +143,7 @@ fn back_up(
         uploads: 1,
         cache: None,
         read_all: true,
-        allow_shrink: false,
+        allow_change: false,
         dry_run: false,
         warnings: Vec::new(),
     };

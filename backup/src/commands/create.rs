@@ -90,7 +90,7 @@ fn save(
         uploads: context.settings.uploads,
         cache,
         read_all: args.read_all,
-        allow_shrink: args.allow_shrink,
+        allow_change: args.allow_change,
         dry_run: args.dry_run,
         warnings,
     };

@@ -77,7 +77,7 @@ fn words(
         (args.read_all, "--read-all"),
         (args.dry_run, "--dry-run"),
         (args.allow_live_database, "--allow-live-database"),
-        (args.allow_shrink, "--allow-shrink"),
+        (args.allow_change, "--allow-change"),
         (is_attended, "--attended"),
         (is_attended && args.quiesce.max_pause.is_some(), "--hot-pass"),
     ];

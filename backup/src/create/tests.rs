@@ -70,7 +70,7 @@ impl Fixture {
             uploads: 2,
             cache: Some(self.test.temp.path().join("cache")),
             read_all: false,
-            allow_shrink: false,
+            allow_change: false,
             dry_run: false,
             warnings: Vec::new(),
         }

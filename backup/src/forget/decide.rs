@@ -173,7 +173,7 @@ impl fmt::Display for Reason {
 /// Why nothing of a source is dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Freeze {
-    /// This one, the newest, has lost much.
+    /// This one, the newest, has lost much, or is unlike those before.
     Suspicious(SnapshotId),
     /// This one is from the future: one of the clocks is wrong, and with it every age.
     Future(SnapshotId),
@@ -186,8 +186,8 @@ impl fmt::Display for Freeze {
         match self {
             Self::Suspicious(id) => write!(
                 f,
-                "the newest snapshot {short} is suspicious: look what is gone; if that is meant to be, make one with \
-                 `backup create --allow-shrink`, if not, repair the source or drop {short} with `backup forget {short}`",
+                "the newest snapshot {short} is suspicious: look what its warnings say; if that is meant to be, make one with \
+                 `backup create --allow-change`, if not, repair the source or drop {short} with `backup forget {short}`",
                 short = id.short()
             ),
             Self::Future(id) => write!(

@@ -102,7 +102,7 @@ fn a_source_whose_newest_snapshot_is_suspicious_is_frozen_until_a_good_one_follo
     assert_eq!(decided[0].frozen, Some(Freeze::Suspicious(id(9))));
     assert_eq!(kept(&nights, &policy).len(), 10);
     let way_out = decided[0].frozen.as_ref().unwrap().to_string();
-    assert!(way_out.contains("--allow-shrink") && way_out.contains("backup forget"), "{way_out}");
+    assert!(way_out.contains("--allow-change") && way_out.contains("backup forget"), "{way_out}");
 
     // A failed one behind it changes nothing.
     nights.push(Candidate { standing: Standing::Failed, ..candidate(10, "2026-11-30T03:00:00Z") });
