@@ -260,6 +260,52 @@ pub fn old(policy: &Policy, old: &Old) -> OldAct {
     }
 }
 
+/// What a file begins with, beside what the taking away of its beginning makes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begins {
+    /// As it did before.
+    Before,
+    /// As it does after.
+    After,
+    /// With something else: another program has cut it, or written it anew.
+    Otherwise,
+    /// It is not at its name, so nobody can look.
+    Nowhere,
+}
+
+/// A collapse that was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collapsing {
+    /// Bytes that were taken from the file before.
+    pub shift: u64,
+    /// Bytes to take.
+    pub length: u64,
+    /// Bytes that were taken from it, as the log knows for good.
+    pub known: u64,
+    /// The log knows for good that the file is over.
+    pub is_over: bool,
+    /// What the file begins with.
+    pub begins: Begins,
+    /// Nobody is at it: what has not happened by now never will.
+    pub is_idle: bool,
+}
+
+/// Whether nobody needs to know of a collapse any more: the log knows the new places for good, or it did not happen, or
+/// the file holds nothing by which anybody could tell.
+#[must_use]
+pub fn is_collapse_over(collapse: &Collapsing) -> bool {
+    let Collapsing { shift, length, known, is_over, begins, is_idle } = *collapse;
+    if begins == Begins::Otherwise && is_idle {
+        // Its places are the log's affair, as of every file that others cut.
+        return true;
+    }
+    if known >= shift.saturating_add(length) {
+        // Where just that has been, the log is yet to hear of the old places.
+        return begins != Begins::Before;
+    }
+    is_over || known < shift || (begins == Begins::Before && is_idle)
+}
+
 /// What a file costs: what is reserved behind its end, or missing in it, does not count.
 fn weight(size: u64, allocated: u64) -> u64 {
     size.min(allocated)

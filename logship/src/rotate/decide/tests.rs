@@ -136,6 +136,39 @@ fn a_renamed_file_is_over_only_when_nobody_writes_and_all_of_it_is_safe() {
     }
 }
 
+#[test]
+fn a_collapse_is_forgotten_when_nobody_could_need_to_know_of_it() {
+    let (shift, length, is_over, is_idle) = (8192, 4096, false, true);
+    let begins = Begins::After;
+    let none = Collapsing { shift, length, known: shift, is_over, begins, is_idle };
+    let done = Collapsing { known: shift + length, ..none };
+    let before = Begins::Before;
+    for (number, (collapse, wanted)) in [
+        // The log has not heard of it.
+        (none, false),
+        (done, true),
+        (Collapsing { begins: Begins::Nowhere, ..done }, true),
+        // The power failed: the log is to hear of the old places.
+        (Collapsing { begins: before, ..done }, false),
+        // It did not happen, and will not.
+        (Collapsing { begins: before, ..none }, true),
+        (Collapsing { begins: before, is_idle: false, ..none }, false),
+        // Another program cut the file before the log heard of anything: its first cursor is of a file from which
+        // nothing was taken, and that may be just what was there before.
+        (Collapsing { begins: Begins::Otherwise, ..none }, true),
+        (Collapsing { begins: Begins::Otherwise, shift: 0, known: 0, ..none }, true),
+        (Collapsing { begins: Begins::Otherwise, is_idle: false, ..none }, false),
+        (Collapsing { known: 0, ..none }, true),
+        (Collapsing { is_over: true, ..none }, true),
+        (Collapsing { begins: Begins::Nowhere, ..none }, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(is_collapse_over(&collapse), wanted, "row {number}");
+    }
+}
+
 fn held() -> impl Strategy<Value = Held> {
     prop_oneof![Just(Held::Yes), Just(Held::No), Just(Held::Unknown)]
 }

@@ -8,7 +8,9 @@ use super::{Record, RotateStats, Rotator, in_words};
 use crate::cursor::FileCursor;
 use crate::files::desk::{Answer, Ask, Collapse, probe};
 use crate::proof::holds;
-use crate::rotate::decide::{Appends, COLLAPSE_BYTES_MAX};
+use crate::rotate::decide::{
+    Appends, Begins, COLLAPSE_BYTES_MAX, Collapsing, is_collapse_over,
+};
 use crate::rotate::intent::{BegunRecord, Intent};
 use crate::rotate::place::{Opened, Place, punch};
 use crate::rotation::{Policy, Reopen};
@@ -95,8 +97,8 @@ impl Rotator {
         Ok(())
     }
 
-    /// What became of a collapse: over once the log knows the new places for good and the file has them for good, or
-    /// when it did not happen.
+    /// What became of a collapse: over once the log knows the new places for good and the file has them for good, when it
+    /// did not happen, or when another program has cut the file since.
     pub(super) fn tend_collapse(
         &mut self,
         name: &str,
@@ -114,24 +116,20 @@ impl Rotator {
             }
             return Ok(());
         };
-        let first = match &opened {
-            Some(opened) => probe(&opened.file, 0)?,
-            None => None,
+        let begins = match &opened {
+            Some(opened) => begins(probe(&opened.file, 0)?, &begun),
+            None => Begins::Nowhere,
         };
-        let has_happened = first.is_none_or(|first| first != begun.before);
-        let is_done = if cursor.shift >= begun.shift + begun.length {
-            if let Some(opened) = &opened {
-                // Without this, the file could be whole again when the power fails, and the log would not know.
-                opened.file.sync_all()?;
-            }
-            // Where just that has been, the log is yet to hear of the old places.
-            has_happened
-        } else {
-            is_over || cursor.shift < begun.shift || (!has_happened && is_idle)
-        };
-        if is_done {
-            self.forget(name);
+        let BegunRecord { shift, length, .. } = begun;
+        let known = cursor.shift;
+        if !is_collapse_over(&Collapsing { shift, length, known, is_over, begins, is_idle }) {
+            return Ok(());
         }
+        if let Some(opened) = opened.filter(|_| begins != Begins::Before) {
+            // Without this, the file could be whole again when the power fails, and the log would not know.
+            opened.file.sync_all()?;
+        }
+        self.forget(name);
         Ok(())
     }
 
@@ -179,6 +177,15 @@ impl Rotator {
                 self.is_not_rotated(&place.path, &format!("its disk cannot be freed: {error}"));
             }
         }
+    }
+}
+
+/// What a file begins with whose first bytes have this hash; without one, it is shorter than a collapse leaves it.
+fn begins(first: Option<u64>, begun: &BegunRecord) -> Begins {
+    match first {
+        Some(first) if first == begun.before => Begins::Before,
+        Some(first) if first == begun.after => Begins::After,
+        _ => Begins::Otherwise,
     }
 }
 
