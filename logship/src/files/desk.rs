@@ -28,12 +28,11 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// The beginning of a file that is to be taken away (`FALLOC_FL_COLLAPSE_RANGE`, fallocate(2)).
 #[derive(Debug)]
 pub struct Collapse {
-    /// Which file.
-    pub identity: FileIdentity,
+    /// Which file, and how far it is safe: what is to be taken away was planned by this, and the file may have become
+    /// another one since.
+    pub settled: FileCursor,
     /// The same, opened for writing.
     pub file: File,
-    /// Bytes that were taken from it before.
-    pub shift: u64,
     /// Bytes to take: whole blocks.
     pub length: u64,
     /// Hash of its first [`PROBE_BYTES`] now.

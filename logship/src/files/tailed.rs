@@ -18,7 +18,7 @@ use crate::files::marks::Marks;
 use crate::files::siblings::Former;
 use crate::intake::Chunk;
 use crate::process::{Piece, ProcessSettings, Processor};
-use crate::proof::{HEAD_BYTES, TAIL_BYTES, hash, head_len, piece, proof, tail_len};
+use crate::proof::{HEAD_BYTES, TAIL_BYTES, hash, head_len, holds, piece, proof, tail_len};
 use crate::record::{Control, Stream};
 use crate::source::SourceId;
 
@@ -330,9 +330,10 @@ impl Tailed {
         let length = collapse.length;
         let refused = |reason: &str| io::Error::new(io::ErrorKind::InvalidInput, reason);
         let Some(file) = self.file() else { return Err(refused("it is not open")) };
-        if self.shift != collapse.shift
-            || self.cursor.shift != collapse.shift
-            || self.cursor.offset < length.saturating_add(KEPT_BYTES)
+        let settled = &collapse.settled;
+        if self.shift != settled.shift
+            || self.cursor.shift != settled.shift
+            || self.cursor.offset.min(settled.offset) < length.saturating_add(KEPT_BYTES)
         {
             return Err(refused("it is not read so far"));
         }
@@ -342,6 +343,10 @@ impl Tailed {
         let Some(head) = piece(file, length, HEAD_BYTES)? else {
             return Err(refused("it is shorter than what was read"));
         };
+        // What was read may be of a file that was cut and filled again, of which nothing is safe yet.
+        if !holds(file, settled.offset, &settled.proof)? {
+            return Err(refused("it does not hold what is safe of it any more"));
+        }
         rustix::fs::fallocate(
             &collapse.file,
             rustix::fs::FallocateFlags::COLLAPSE_RANGE,

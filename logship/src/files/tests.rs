@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use super::*;
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, FileCursor};
 use crate::intake::{Message, Sources, intake};
 use crate::record::{Control, GapReason};
 use crate::source::{SourceId, SourceMeta};
@@ -317,6 +317,46 @@ fn a_file_that_is_readmitted_is_read_behind_what_was_shipped_of_it() {
     scene.wait_for(&["other", "late"]);
     running.stop();
     assert_eq!(scene.gaps(), []);
+}
+
+/// What is asked for when everything before `settled` is safe.
+fn collapse_of(path: &Path, settled: FileCursor, length: u64) -> desk::Ask {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let probe = |offset| desk::probe(&file, offset).unwrap().unwrap();
+    let (before, after) = (probe(0), probe(length));
+    desk::Ask::Collapse(desk::Collapse { settled, file, length, before, after })
+}
+
+/// A cursor at `offset` of a file as it is now.
+fn cursor_at(path: &Path, offset: u64) -> FileCursor {
+    let file = File::open(path).unwrap();
+    let identity = crate::proof::FileFacts::of(&file).unwrap().identity;
+    let proof = crate::proof::proof_of(&file, offset).unwrap().unwrap();
+    FileCursor { file: identity, offset, shift: 0, proof }
+}
+
+#[test]
+fn nothing_is_taken_from_a_file_that_was_cut_and_filled_again_since_it_was_safe() {
+    let mut scene = Scene::new("a.log");
+    let desk = Arc::new(Desk::default());
+    scene.settings.desk = Some(desk.clone());
+    let path = scene.path("a.log");
+    scene.append("a.log", numbered(0..4000));
+    let running = scene.start();
+    scene.wait("first", |scene| scene.lines().len() == 4000);
+    let settled = cursor_at(&path, 64 << 10);
+    // In place and longer at once: all of it is read, and none of it is safe.
+    fs::write(&path, numbered(4000..10_000)).unwrap();
+    scene.wait("second", |scene| scene.lines().len() == 10_000);
+    let answer = desk.ask(collapse_of(&path, settled, 16 << 10));
+    assert!(matches!(answer, desk::Answer::NotNow(_)), "{answer:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), numbered(4000..10_000));
+    let settled = cursor_at(&path, 64 << 10);
+    let answer = desk.ask(collapse_of(&path, settled, 16 << 10));
+    // Not every file system can.
+    assert!(matches!(answer, desk::Answer::Done | desk::Answer::Nowhere(_)), "{answer:?}");
+    running.stop();
+    scene.assert_each_once(10_000);
 }
 
 #[test]

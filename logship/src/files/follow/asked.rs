@@ -39,7 +39,7 @@ impl Follow {
 
     fn collapse(&mut self, collapse: &Collapse) -> Answer {
         let not_now = |reason: &str| Answer::NotNow(reason.to_owned());
-        let Some(id) = self.by_identity.get(&collapse.identity).copied() else {
+        let Some(id) = self.by_identity.get(&collapse.settled.file).copied() else {
             return not_now("nobody reads it");
         };
         // What was read is handed on first: its cursor is of the file as it was.

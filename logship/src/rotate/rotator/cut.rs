@@ -61,8 +61,7 @@ impl Rotator {
         let intent = Intent::Collapse { base: place.path.clone(), begun };
         let name = self.intents.add(&intent).map_err(in_words)?;
         self.records.insert(name.clone(), Record::new(intent));
-        let shift = cursor.shift;
-        let collapse = Collapse { identity, file, shift, length, before, after };
+        let collapse = Collapse { settled: cursor, file, length, before, after };
         match self.settings.desk.ask(Ask::Collapse(collapse)) {
             Answer::Done => {
                 let stats = self.stats();
