@@ -53,7 +53,11 @@ impl Rotator {
         let (before, after) = (probe(&opened.file, 0)?, probe(&opened.file, length)?);
         let (Some(before), Some(after)) = (before, after) else { return Ok(()) };
         if before == after {
-            // Whether it happened could not be told from the file; the next round takes another length.
+            // Whether it happened could not be told from the file, nor with any other length if it repeats itself.
+            tracing::info!(path = %place.path.display(), "it looks the same at two places: its disk is freed instead");
+            if let Some(known) = self.known.get_mut(&place.path) {
+                known.is_whole = true;
+            }
             return Ok(());
         }
         let begun = BegunRecord { file: identity, shift: cursor.shift, length, before, after };
