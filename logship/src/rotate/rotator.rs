@@ -27,10 +27,14 @@ use super::{RotateError, RotateSettings, RotateStats, appends, fresh, lease, nam
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
 use crate::files::patterns::{Patterns, is_compressed};
 use crate::files::{HELD_TIME, key_of};
+use crate::proof::FileFacts;
 use crate::rotation::{Keep, Policy, Reopen};
 use crate::time;
 use crate::wal::Log;
 use told::Tellings;
+
+#[cfg(test)]
+mod tests;
 
 /// Time between two rounds.
 const ROUND_EVERY: Duration = Duration::from_millis(100);
@@ -104,9 +108,16 @@ impl Known {
         }
     }
 
-    /// The name means another file now.
-    fn becomes(&mut self, identity: FileIdentity, since: i64) {
-        (self.identity, self.since, self.punched, self.is_whole) = (identity, since, 0, false);
+    /// Takes note of what has the name now; another file was made at `since`.
+    fn see(&mut self, facts: &FileFacts, since: i64) {
+        if self.identity != facts.identity {
+            (self.identity, self.since) = (facts.identity, since);
+            (self.punched, self.is_whole) = (0, false);
+        }
+        if facts.size < self.punched {
+            // Another program has cut it: nothing of what it holds now was freed.
+            (self.punched, self.is_whole) = (0, false);
+        }
     }
 }
 
@@ -133,6 +144,7 @@ struct Record {
     writers: Option<Vec<(Writer, Reopen)>>,
     /// Size and time of change when it was last looked at, and since when.
     seen: Option<(u64, i64, Instant)>,
+    /// Bytes of it that were freed.
     punched: u64,
     said: Option<Instant>,
     /// How often in a row it failed, and when it is tried again.
@@ -157,6 +169,14 @@ impl Record {
             failures: 0,
             again: None,
             unpacked: 0,
+        }
+    }
+
+    /// Takes note of the size of the file.
+    fn see(&mut self, size: u64) {
+        if size < self.punched {
+            // Its writer has cut it: nothing of what it holds now was freed.
+            self.punched = 0;
         }
     }
 
@@ -317,9 +337,7 @@ impl Rotator {
                 let since = facts.identity.born.unwrap_or(facts.modified);
                 let known = self.known.entry(path.clone());
                 let known = known.or_insert_with(|| Known::new(facts.identity, since));
-                if known.identity != facts.identity {
-                    known.becomes(facts.identity, since);
-                }
+                known.see(&facts, since);
                 let is_due = decide::is_due(&policy, &looked_at(&facts, Some(known)), time::now());
                 // A cursor has to be known before it is needed; a file that grows slowly is looked at here only.
                 let is_large = policy.size.is_some_and(|size| facts.size >= size / HOT_SHARE);
@@ -414,9 +432,7 @@ impl Rotator {
         let policy = self.policy(path);
         let settled = self.settled(identity);
         let Some(known) = self.known.get_mut(path) else { return Ok(()) };
-        if known.identity != identity {
-            known.becomes(identity, identity.born.unwrap_or(now));
-        }
+        known.see(&opened.facts, identity.born.unwrap_or(now));
         let mut active = looked_at(&opened.facts, Some(known));
         active.allocated = opened.allocated;
         active.can_collapse = !known.is_whole;
@@ -672,7 +688,7 @@ impl Rotator {
 }
 
 /// What is known of a file before it is opened.
-fn looked_at(facts: &crate::proof::FileFacts, known: Option<&Known>) -> Active {
+fn looked_at(facts: &FileFacts, known: Option<&Known>) -> Active {
     Active {
         size: facts.size,
         allocated: u64::MAX,

@@ -72,11 +72,12 @@ impl Rotator {
                 RotateStats::add(&stats.collapsed, 1);
                 RotateStats::add(&stats.removed_bytes, length);
                 tracing::info!(path = %place.path.display(), length, "its beginning was shipped, and taken away");
-                if let Some(known) = self.known.get_mut(&place.path)
-                    && length < COLLAPSE_BYTES_MAX
-                {
-                    known.is_forced = false;
-                    known.since = time::now();
+                if let Some(known) = self.known.get_mut(&place.path) {
+                    known.punched = known.punched.saturating_sub(length);
+                    if length < COLLAPSE_BYTES_MAX {
+                        known.is_forced = false;
+                        known.since = time::now();
+                    }
                 }
             }
             // What becomes of it is seen in the file.

@@ -126,6 +126,7 @@ impl Rotator {
             links: facts.links,
         };
         if let Some(record) = self.records.get_mut(name) {
+            record.see(facts.size);
             let seen = (facts.size, facts.modified);
             let since = match record.seen {
                 Some((size, modified, since)) if (size, modified) == seen => since,
