@@ -138,6 +138,8 @@ pub enum Answer {
     Done,
     /// Not now, and why: it was not done, and will not be.
     NotNow(String),
+    /// The same, since the thread that reads had no time to look at it.
+    Busy,
     /// It may be done still.
     Unknown,
     /// The file cannot, ever.
@@ -177,7 +179,7 @@ impl Desk {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return match inner.asked.take() {
-                    Some(_) => Answer::NotNow("the thread that reads is busy".to_owned()),
+                    Some(_) => Answer::Busy,
                     // It is at it.
                     None => Answer::Unknown,
                 };

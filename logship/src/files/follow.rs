@@ -207,6 +207,8 @@ impl Follow {
                 scanned = Instant::now();
             }
             self.expire();
+            // A log that is full takes one thing now and then: only right after that there is room for what is asked.
+            self.send_all()?;
             self.serve_desk();
             self.round()?;
         }

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::cursor::{Cursor, FileCursor};
-use crate::intake::{Message, Sources, intake};
+use crate::intake::{INTAKE_CHUNKS_MAX, Message, Sources, intake};
 use crate::record::{Control, GapReason};
 use crate::source::{SourceId, SourceMeta};
 
@@ -750,6 +750,35 @@ fn a_log_that_is_full_keeps_nobody_from_opening_what_appears() {
         }
     }
     assert!(is_there);
+    shutdown.request();
+    while receiver.messages.blocking_recv().is_some() {}
+    source.join().unwrap();
+}
+
+#[test]
+fn our_own_rotation_is_answered_while_the_log_takes_less_than_there_is() {
+    let mut scene = Scene::new("*.log");
+    let desk = Arc::new(Desk::default());
+    scene.settings.desk = Some(desk.clone());
+    // More than is taken within the time that an answer is waited for.
+    let text = numbered(0..150_000);
+    for number in 0..8 {
+        scene.append(&format!("{number}.log"), &text);
+    }
+    let (sender, mut receiver) = intake(Arc::default());
+    let shutdown = Shutdown::new();
+    let (settings, asked) = (scene.settings.clone(), shutdown.clone());
+    let source = thread::spawn(move || run(settings, sender, &asked, Mode::Follow).unwrap());
+    while receiver.messages.len() < INTAKE_CHUNKS_MAX {
+        thread::yield_now();
+    }
+    let file = FileIdentity { device: 1, inode: 2, born: None };
+    let asking = thread::spawn(move || desk.ask(desk::Ask::Forget(file)));
+    while !asking.is_finished() {
+        thread::sleep(Duration::from_millis(100));
+        assert!(receiver.messages.try_recv().is_ok(), "there is always something");
+    }
+    assert_eq!(asking.join().unwrap(), desk::Answer::Done);
     shutdown.request();
     while receiver.messages.blocking_recv().is_some() {}
     source.join().unwrap();

@@ -25,6 +25,7 @@ use super::wanted::Wanted;
 use super::writers::{self, Surroundings, Writer};
 use super::{RotateError, RotateSettings, RotateStats, appends, fresh, lease, names};
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
+use crate::files::desk::{Answer, Ask};
 use crate::files::patterns::{Patterns, is_compressed};
 use crate::files::{HELD_TIME, key_of};
 use crate::proof::FileFacts;
@@ -56,6 +57,9 @@ const TOLD_AGE_MAX: Duration = Duration::from_secs(1);
 
 /// How long an engine that did not answer is left alone.
 const ENGINE_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long the thread that reads is asked nothing after it had no time for a question.
+const BUSY_PAUSE: Duration = Duration::from_secs(15);
 
 /// The same is said of a file so often, and so many things in that time.
 const SAY_EVERY: Duration = Duration::from_secs(60);
@@ -223,6 +227,8 @@ pub(super) struct Rotator {
     without_collapse: HashSet<u64>,
     /// File systems without leases, of which that was said.
     without_leases: HashSet<u64>,
+    /// When the thread that reads had no time for a question.
+    busy: Option<Instant>,
     job: Option<Job>,
     wish: Option<u64>,
     draining_shown: u64,
@@ -268,6 +274,7 @@ impl Rotator {
             tellings: Tellings::default(),
             without_collapse: HashSet::new(),
             without_leases: HashSet::new(),
+            busy: None,
             job: None,
             wish: None,
             draining_shown: 0,
@@ -459,7 +466,8 @@ impl Rotator {
             self.say(path, &format!("{KEPT_MAX} rotated files are kept: no more are made"));
             active.draining = decide::DRAINING_MAX;
         }
-        active.can_collapse &= !self.without_collapse.contains(&identity.device);
+        // While nobody could take its beginning away, its disk is freed: it must not grow meanwhile.
+        active.can_collapse &= !self.without_collapse.contains(&identity.device) && !self.is_busy();
         active.safe = settled.map_or(0, |(cursor, _)| cursor.offset);
         // What is known already says whether anybody would be told; only then it is asked again.
         let writers = self.ask_engine(path, false);
@@ -645,6 +653,23 @@ impl Rotator {
             }
         }
         safe.settled
+    }
+
+    /// Asks the thread that reads, unless it had no time for that a moment ago: whoever comes next must not wait for it
+    /// all over again.
+    fn ask(&mut self, ask: Ask) -> Answer {
+        if self.is_busy() {
+            return Answer::Busy;
+        }
+        let answer = self.settings.desk.ask(ask);
+        if matches!(answer, Answer::Busy | Answer::Unknown) {
+            self.busy = Some(Instant::now());
+        }
+        answer
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.is_some_and(|at| at.elapsed() < BUSY_PAUSE)
     }
 
     fn forget(&mut self, record: &str) {

@@ -66,7 +66,7 @@ impl Rotator {
         let name = self.intents.add(&intent).map_err(in_words)?;
         self.records.insert(name.clone(), Record::new(intent));
         let collapse = Collapse { settled: cursor, file, length, before, after };
-        match self.settings.desk.ask(Ask::Collapse(collapse)) {
+        match self.ask(Ask::Collapse(collapse)) {
             Answer::Done => {
                 let stats = self.stats();
                 RotateStats::add(&stats.collapsed, 1);
@@ -82,6 +82,8 @@ impl Rotator {
             }
             // What becomes of it is seen in the file.
             Answer::Unknown => {}
+            // The next round frees its disk instead.
+            Answer::Busy => self.forget(&name),
             Answer::NotNow(why) => {
                 tracing::debug!(path = %place.path.display(), why, "its beginning stays for now");
             }

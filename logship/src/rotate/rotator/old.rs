@@ -78,7 +78,7 @@ impl Rotator {
         let facts = self.old_facts(name, &opened);
         if facts.is_over && facts.safe != facts.size {
             // It was ended, and somebody has written to it since.
-            self.settings.desk.ask(Ask::Readmit(*file, facts.safe));
+            self.ask(Ask::Readmit(*file, facts.safe));
         }
         match decide::old(&policy, &facts) {
             OldAct::Wait => Ok(()),
@@ -93,8 +93,8 @@ impl Rotator {
             }
             OldAct::Punch(until) => self.punch_old(name, &old, &opened, until),
             OldAct::Retire => {
-                match self.settings.desk.ask(Ask::Retire(*file, opened.facts.size)) {
-                    Answer::Done | Answer::Unknown => {}
+                match self.ask(Ask::Retire(*file, opened.facts.size)) {
+                    Answer::Done | Answer::Unknown | Answer::Busy => {}
                     Answer::NotNow(why) | Answer::Never(why) | Answer::Nowhere(why) => {
                         tracing::debug!(path = %rotated.display(), why, "is not over");
                     }
@@ -298,7 +298,7 @@ impl Rotator {
                 packed_place.remove(packed.file)?;
                 self.note_packed(name, None)?;
                 if !is_same {
-                    self.settings.desk.ask(Ask::Readmit(renamed.file, packed.bytes));
+                    self.ask(Ask::Readmit(renamed.file, packed.bytes));
                 }
                 return Ok(());
             }
@@ -310,7 +310,7 @@ impl Rotator {
     /// Removes a file that nobody can begin to write to meanwhile; whether it did. Where that cannot be proved, the
     /// reader holds it open, and reads on when it grows.
     pub(super) fn remove_unless_written(
-        &self,
+        &mut self,
         place: &Place,
         opened: &Opened,
         base: &Path,
@@ -329,7 +329,7 @@ impl Rotator {
             let (path, base) = (place.path.clone(), base.to_owned());
             let file = opened.file.try_clone()?;
             let hold = Hold { identity, file, path, base, bytes: size };
-            if self.settings.desk.ask(Ask::Hold(hold)) != Answer::Done {
+            if self.ask(Ask::Hold(hold)) != Answer::Done {
                 return Ok(false);
             }
         }
@@ -338,7 +338,7 @@ impl Rotator {
         place.sync()?;
         if identity.born.is_none() {
             // The next file may look the same.
-            self.settings.desk.ask(Ask::Forget(identity));
+            self.ask(Ask::Forget(identity));
         }
         Ok(true)
     }
@@ -374,7 +374,7 @@ impl Rotator {
         self.kept.remove(name);
         let record = Record { has_new: true, ..Record::new(intent) };
         self.records.insert(name.to_owned(), record);
-        self.settings.desk.ask(Ask::Readmit(file, bytes));
+        self.ask(Ask::Readmit(file, bytes));
         Ok(())
     }
 }
