@@ -324,6 +324,12 @@ impl Tailed {
         matches!(tail, Ok(Some(tail)) if self.read == 0 || hash(&tail) == self.tail)
     }
 
+    /// Whether only its first bytes say how it is to be read.
+    #[must_use]
+    pub(super) fn is_wide(&self) -> bool {
+        self.encoding != Encoding::Bytes
+    }
+
     /// Takes shipped bytes from the beginning of the file, and moves every place in it along. Nothing is changed
     /// when it fails.
     pub(super) fn collapse(&mut self, collapse: &Collapse) -> io::Result<()> {

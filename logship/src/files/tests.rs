@@ -727,6 +727,22 @@ fn utf_16_is_shipped_as_utf_8() {
 }
 
 #[test]
+fn the_mark_of_utf_16_is_not_taken_away_with_the_beginning() {
+    let mut scene = Scene::new("a.log");
+    let desk = Arc::new(Desk::default());
+    scene.settings.desk = Some(desk.clone());
+    let wide: Vec<u8> = numbered(0..4000).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    scene.append("a.log", [vec![0xff, 0xfe], wide].concat());
+    let running = scene.start();
+    scene.wait("all", |scene| scene.lines().len() == 4000);
+    let path = scene.path("a.log");
+    let answer = desk.ask(collapse_of(&path, cursor_at(&path, 64 << 10), 16 << 10));
+    assert!(matches!(answer, desk::Answer::Never(_)), "{answer:?}");
+    running.stop();
+    assert!(fs::read(&path).unwrap().starts_with(&[0xff, 0xfe]));
+}
+
+#[test]
 fn a_log_that_is_full_keeps_nobody_from_opening_what_appears() {
     let scene = Scene::new("*.log");
     let sources = Arc::new(Sources::default());

@@ -48,6 +48,9 @@ impl Follow {
             return not_now("it cannot be opened");
         }
         let Some(tailed) = self.files.get_mut(&id) else { return not_now("nobody reads it") };
+        if tailed.is_wide() {
+            return Answer::Never("its first bytes say that it is UTF-16".to_owned());
+        }
         match tailed.collapse(collapse) {
             Ok(()) => {
                 let path = tailed.base.to_string_lossy().into_owned();

@@ -20,6 +20,10 @@ use crate::time;
 const CANNOT: &str = "its file system cannot take away the beginning of a file: its disk is freed instead, and the file \
                       looks as large as before";
 
+/// The same where it is the file's own affair.
+const CANNOT_HERE: &str =
+    "its beginning cannot be taken away: its disk is freed instead, and the file looks as large as before";
+
 /// Bytes that must be freed at once: less is not worth a system call.
 const PUNCH_BYTES_MIN: u64 = 64 << 10;
 
@@ -89,7 +93,7 @@ impl Rotator {
             }
             Answer::Never(why) => {
                 self.forget(&name);
-                tracing::warn!(path = %place.path.display(), why, "{CANNOT}");
+                tracing::warn!(path = %place.path.display(), why, "{CANNOT_HERE}");
                 if let Some(known) = self.known.get_mut(&place.path) {
                     known.is_whole = true;
                 }
