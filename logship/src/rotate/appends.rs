@@ -8,6 +8,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Stat, stat};
 
@@ -29,6 +30,28 @@ const PTRACE: u64 = 1 << 19;
 /// Processes, and threads, that are looked at, at the most.
 const PROCESSES_MAX: usize = 1 << 16;
 const THREADS_MAX: usize = 1 << 17;
+
+/// One part in so many of the time goes into looks, at the most: each goes through every descriptor of the host.
+const TIME_SHARE: u32 = 20;
+
+/// When the next look may be.
+#[derive(Debug, Default)]
+pub struct Pace {
+    next: Option<Instant>,
+}
+
+impl Pace {
+    /// Whether it may be now.
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.next.is_none_or(|next| now >= next)
+    }
+
+    /// A look that took so long has just ended.
+    pub fn took(&mut self, time: Duration, now: Instant) {
+        self.next = now.checked_add(time.saturating_mul(TIME_SHARE - 1));
+    }
+}
 
 /// How all writers of a file write. `proc` is `/proc`.
 #[must_use]

@@ -43,6 +43,12 @@ const ROUND_EVERY: Duration = Duration::from_millis(100);
 /// Longest sleep: how late a shutdown is seen.
 const SLEEP_MAX: Duration = Duration::from_millis(50);
 
+/// How long it is believed that not all writers of a file append.
+const APPENDS_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a file waits for a look at how its writers write: then its disk is freed, which needs none.
+const LOOK_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// Time between two looks for files.
 const LIST_EVERY: Duration = Duration::from_secs(2);
 
@@ -96,6 +102,10 @@ struct Known {
     punched: u64,
     /// Its beginning cannot be taken away.
     is_whole: bool,
+    /// How its writers write, and when that was looked at.
+    looked: Option<(Appends, Instant)>,
+    /// Since when it waits for that.
+    waits: Option<Instant>,
 }
 
 impl Known {
@@ -109,6 +119,8 @@ impl Known {
             said: HashMap::new(),
             punched: 0,
             is_whole: false,
+            looked: None,
+            waits: None,
         }
     }
 
@@ -117,6 +129,7 @@ impl Known {
         if self.identity != facts.identity {
             (self.identity, self.since) = (facts.identity, since);
             (self.punched, self.is_whole) = (0, false);
+            (self.looked, self.waits) = (None, None);
         }
         if facts.size < self.punched {
             // Another program has cut it: nothing of what it holds now was freed.
@@ -223,6 +236,8 @@ pub(super) struct Rotator {
     engine_failed: Option<Instant>,
     engine_said: Option<Instant>,
     tellings: Tellings,
+    /// Of looks at how writers write.
+    pace: appends::Pace,
     /// File systems that cannot take away the beginning of a file.
     without_collapse: HashSet<u64>,
     /// File systems without leases, of which that was said.
@@ -272,6 +287,7 @@ impl Rotator {
             engine_failed: None,
             engine_said: None,
             tellings: Tellings::default(),
+            pace: appends::Pace::default(),
             without_collapse: HashSet::new(),
             without_leases: HashSet::new(),
             busy: None,
@@ -292,9 +308,12 @@ impl Rotator {
             }
             self.take_wish();
             let hot = self.known.iter().filter(|(_, known)| known.is_hot || known.is_forced);
-            let mut hot: Vec<PathBuf> = hot.map(|(path, _)| path.clone()).collect();
+            // Those whose writers were looked at longest ago come first: not all can be looked at in one round.
+            let looked = |known: &Known| known.looked.map(|(_, at)| at);
+            let mut hot: Vec<(Option<Instant>, PathBuf)> =
+                hot.map(|(path, known)| (looked(known), path.clone())).collect();
             hot.sort_unstable();
-            for path in hot {
+            for (_, path) in hot {
                 if let Err(error) = self.consider(&path) {
                     self.is_not_rotated(&path, &format!("it cannot be looked at: {error}"));
                 }
@@ -479,12 +498,13 @@ impl Rotator {
             let writers = self.ask_engine(path, true);
             (act, policy, told) = self.decide(path, &mut active, writers.as_deref(), now);
         }
-        if active.can_collapse && matches!(act, Act::Punch(_) | Act::Wait(Why::NotSafe)) {
-            active.appends = if policy.append {
-                Appends::All
-            } else {
-                appends::look(&opened.file, Path::new("/proc"))
-            };
+        let all = decide::active(&policy, &Active { appends: Appends::All, ..active }, now);
+        // Where nothing could be taken away, nobody needs to know how they write.
+        if matches!(all, Act::Collapse(_)) {
+            let appends =
+                if policy.append { Some(Appends::All) } else { self.appends(path, &opened) };
+            let Some(appends) = appends else { return Ok(()) };
+            active.appends = appends;
             act = decide::active(&policy, &active, now);
         }
         tracing::debug!(path = %path.display(), ?active, ?act, "looked at");
@@ -520,6 +540,28 @@ impl Rotator {
         let told = writers.map(|all| writers::tellings(all, &policy.reopen));
         active.told = told.as_ref().map(Vec::len);
         (decide::active(&policy, active, now), policy, told)
+    }
+
+    /// How the writers of a file write; `None` when that is yet to be looked at, and it is not the time to.
+    fn appends(&mut self, path: &Path, opened: &Opened) -> Option<Appends> {
+        let known = self.known.get_mut(path)?;
+        // That not all of them append is believed for a while, that all do only at the moment.
+        let last = known.looked.filter(|(seen, _)| *seen != Appends::All);
+        if let Some((seen, at)) = last
+            && (at.elapsed() < APPENDS_AGE_MAX || !self.pace.is_due(Instant::now()))
+        {
+            return Some(seen);
+        }
+        if !self.pace.is_due(Instant::now()) {
+            let since = *known.waits.get_or_insert_with(Instant::now);
+            // It must not grow for ever meanwhile.
+            return (since.elapsed() >= LOOK_WAIT_MAX).then_some(Appends::Unknown);
+        }
+        let began = Instant::now();
+        let seen = appends::look(&opened.file, Path::new("/proc"));
+        self.pace.took(began.elapsed(), Instant::now());
+        (known.looked, known.waits) = (Some((seen, Instant::now())), None);
+        Some(seen)
     }
 
     /// Whether somebody writes to a file; where that cannot be known, it is said once.

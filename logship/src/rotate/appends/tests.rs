@@ -43,3 +43,16 @@ fn a_writer_that_does_not_append_is_seen() {
     assert_eq!(look(&reader, Path::new("/proc")), Appends::NotAll);
     drop((appending, plain));
 }
+
+#[test]
+fn looks_take_a_small_part_of_the_time_however_long_one_is() {
+    let mut pace = Pace::default();
+    let now = Instant::now();
+    assert!(pace.is_due(now));
+    let time = Duration::from_millis(10);
+    pace.took(time, now);
+    assert!(!pace.is_due(now + 18 * time) && pace.is_due(now + 19 * time));
+    // A host with so many processes waits the longer.
+    pace.took(10 * time, now);
+    assert!(!pace.is_due(now + 189 * time) && pace.is_due(now + 190 * time));
+}
