@@ -1,6 +1,6 @@
 //! Which files are meant: globs, what they name now, and which names a rotation gives.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
@@ -135,8 +135,23 @@ impl Patterns {
     /// The path that is meant and of which `path` is a rotated one by its name.
     #[must_use]
     pub fn base_of(&self, path: &Path) -> Option<PathBuf> {
-        let bases = bases(path.file_name()?);
-        bases.into_iter().map(|base| path.with_file_name(base)).find(|base| self.is_meant(base))
+        self.bases_of(path).next()
+    }
+
+    /// All of them, where the name could be a rotated one of several.
+    pub fn bases_of(&self, path: &Path) -> impl Iterator<Item = PathBuf> {
+        let bases = path.file_name().map(bases).unwrap_or_default();
+        let bases = bases.into_iter().map(move |base| path.with_file_name(base));
+        bases.filter(move |base| self.is_meant(base))
+    }
+
+    /// Whether somebody writes to a file under just this name, which no rotation has made: there is none of which it
+    /// could be a rotated one among `names`, all those beside it. `worker-1.log` is its own file where no `worker.log` is.
+    #[must_use]
+    pub fn is_written(&self, path: &Path, names: &HashSet<&OsStr>) -> bool {
+        let is_there =
+            |base: &PathBuf| base.file_name().is_some_and(|name| names.contains(name));
+        self.is_meant(path) && !is_compressed(path) && !self.bases_of(path).any(|base| is_there(&base))
     }
 
     /// Reads every directory that may matter.

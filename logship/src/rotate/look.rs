@@ -1,5 +1,7 @@
 //! What would be rotated now, and how: for people who ask before it is done.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::decide::{self, Act, Active, Appends, Held};
@@ -7,7 +9,7 @@ use super::intent::{Intent, IntentError, Intents};
 use super::place::Place;
 use super::writers::{self, Surroundings};
 use super::{RotateError, appends, lease};
-use crate::files::patterns::{Patterns, is_compressed};
+use crate::files::patterns::Patterns;
 use crate::rotation::{Policy, Wishes};
 use crate::time;
 
@@ -47,15 +49,22 @@ pub fn look(
 ) -> Result<Vec<Look>, RotateError> {
     let intents = Intents::at(state).all().or_else(none_yet)?;
     let intents: Vec<Intent> = intents.into_iter().map(|(_, intent)| intent).collect();
+    let made = intents.iter().filter_map(|intent| match intent {
+        Intent::Rename(renamed) => Some(renamed.rotated.as_path()),
+        Intent::Kept(kept) => Some(kept.path.as_path()),
+        Intent::Collapse { .. } => None,
+    });
+    let made: HashSet<&Path> = made.collect();
     let mut looks = Vec::new();
     for (directory, names) in patterns.list().directories {
-        for named in names {
+        let beside: HashSet<&OsStr> = names.iter().map(|named| named.name.as_os_str()).collect();
+        for named in &names {
             let path = directory.join(&named.name);
-            let is_active = patterns.is_meant(&path)
-                && !is_compressed(&path)
-                && patterns.base_of(&path).is_none();
+            let is_made = made.contains(path.as_path());
             // What cannot be looked at is told by `check`.
-            if is_active && let Ok(Some(look)) = look_at(patterns, &path, wishes, around, &intents)
+            if patterns.is_written(&path, &beside)
+                && !is_made
+                && let Ok(Some(look)) = look_at(patterns, &path, wishes, around, &intents)
             {
                 looks.push(look);
             }

@@ -6,7 +6,7 @@ mod old;
 mod told;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::writers::{self, Surroundings, Writer};
 use super::{RotateError, RotateSettings, RotateStats, appends, fresh, lease, names};
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
 use crate::files::desk::{Answer, Ask};
-use crate::files::patterns::{Patterns, is_compressed};
+use crate::files::patterns::Patterns;
 use crate::files::{HELD_TIME, key_of};
 use crate::proof::FileFacts;
 use crate::rotation::{Keep, Policy, Reopen};
@@ -80,6 +80,9 @@ const DIRECTORY_FILES_MAX: usize = 1_000;
 
 /// The same in all directories together.
 const FILES_MAX: usize = 100_000;
+
+/// How long the rotated files of a log stay such after the log is gone: its writer may open it again.
+const BASE_GONE_MAX: Duration = Duration::from_secs(600);
 
 /// Rotated files that are kept, of all logs together, at the most: then files are cut instead of renamed.
 const KEPT_MAX: usize = 100_000;
@@ -228,6 +231,8 @@ pub(super) struct Rotator {
     records: BTreeMap<String, Record>,
     kept: BTreeMap<String, KeptFile>,
     known: HashMap<PathBuf, Known>,
+    /// Names of which others are rotated ones, and when they were last there.
+    bases: HashMap<PathBuf, Instant>,
     safe: HashMap<FileIdentity, Safe>,
     surroundings: Option<(Surroundings, Instant)>,
     /// There is no engine, and there was none: there are no labels.
@@ -280,6 +285,7 @@ impl Rotator {
             records,
             kept,
             known: HashMap::new(),
+            bases: HashMap::new(),
             safe: HashMap::new(),
             surroundings: None,
             is_without_engine: false,
@@ -347,15 +353,21 @@ impl Rotator {
         let listing = self.patterns.list();
         let mut found = HashSet::new();
         let made = self.made();
+        self.bases.retain(|_, at| at.elapsed() < BASE_GONE_MAX);
         for (directory, names) in &listing.directories {
             let names = names.iter().map(|named| named.name.as_os_str());
+            let beside: HashSet<&OsStr> = names.clone().collect();
             // It was there a moment ago.
             let Ok(all) = self.patterns.facts_in(directory, names) else { continue };
             let mut in_directory = 0;
             for (path, facts) in all {
                 let Ok(facts) = facts else { continue };
                 let is_full = in_directory >= DIRECTORY_FILES_MAX || found.len() >= FILES_MAX;
-                if !facts.is_regular || is_full || !self.is_active(&path) || made.contains(&path) {
+                if !facts.is_regular
+                    || is_full
+                    || made.contains(&path)
+                    || !self.is_active(&path, &beside)
+                {
                     continue;
                 }
                 in_directory += 1;
@@ -382,11 +394,20 @@ impl Rotator {
         self.safe.retain(|identity, _| needed.contains(identity));
     }
 
-    /// Whether a path is of a file under its own name.
-    fn is_active(&self, path: &Path) -> bool {
-        self.patterns.is_meant(path)
-            && !is_compressed(path)
-            && self.patterns.base_of(path).is_none()
+    /// Whether a path, beside which are these names, is of a file under its own name.
+    fn is_active(&mut self, path: &Path, beside: &HashSet<&OsStr>) -> bool {
+        let is_written = self.patterns.is_written(path, beside);
+        for base in self.patterns.bases_of(path) {
+            if base.file_name().is_some_and(|name| beside.contains(name)) {
+                if self.bases.len() < FILES_MAX || self.bases.contains_key(&base) {
+                    self.bases.insert(base, Instant::now());
+                }
+            } else if self.bases.contains_key(&base) {
+                // A rotation of somebody else may have taken it away, and its writer not made it anew yet.
+                return false;
+            }
+        }
+        is_written
     }
 
     /// Names that rotations made.

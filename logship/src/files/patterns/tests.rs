@@ -52,6 +52,22 @@ fn a_base_must_be_meant() {
 }
 
 #[test]
+fn a_name_like_a_rotated_one_is_a_file_of_its_own_where_its_base_is_not() {
+    let meant = patterns(&["/logs/*"], &["/logs/secret*"]);
+    let is_written = |name: &str, beside: &[&str]| {
+        let names = beside.iter().chain([&name]).map(OsStr::new).collect();
+        meant.is_written(&Path::new("/logs").join(name), &names)
+    };
+    assert!(is_written("worker-1.log", &["worker-2.log"]));
+    assert!(!is_written("worker-1.log", &["worker.log"]));
+    assert!(is_written("app.log", &["app.log.1"]));
+    assert!(!is_written("app.log.1", &["app.log"]));
+    // One of several that it may be of.
+    assert!(!is_written("app-1.log.2", &["app-1.log"]));
+    assert!(!is_written("app.log.gz", &[]) && !is_written("secret.log", &[]));
+}
+
+#[test]
 fn patterns_that_cannot_work_are_refused_with_the_reason() {
     for (pattern, reason) in [
         ("logs/*.log", "begin with /"),
