@@ -25,7 +25,7 @@ mod resume;
 mod siblings;
 mod tailed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -95,8 +95,8 @@ pub struct FilesSettings {
     pub desk: Option<Arc<Desk>>,
     /// What our own rotation had begun when an earlier process ended.
     pub begun: Vec<Begun>,
-    /// Files that it has ended, and keeps: all of them was shipped.
-    pub kept: Vec<FileIdentity>,
+    /// Files that it has ended, and their bytes, all of which were shipped.
+    pub kept: HashMap<FileIdentity, u64>,
     /// Files that it has renamed: what the log calls over among them is not read again.
     pub renamed: Vec<FileIdentity>,
 }
@@ -123,7 +123,7 @@ impl FilesSettings {
             stats: Arc::default(),
             desk: None,
             begun: Vec::new(),
-            kept: Vec::new(),
+            kept: HashMap::new(),
             renamed: Vec::new(),
         }
     }

@@ -108,6 +108,8 @@ pub fn run(
             "there is no such sink any more, and it had not had everything: its rest is not kept for it"
         );
     }
+    let rotate = Arc::new(RotateStats::default());
+    let mut rotating = Rotating::prepare(config, mode, &rotate, &log)?;
     let (intake, receiver) = intake(sources);
     let writing = log.run(receiver)?;
     let delivering: Vec<Delivering> = deliveries
@@ -118,7 +120,6 @@ pub fn run(
     let watched = delivering.iter().map(|sink| (sink.name().to_owned(), sink.stats().clone()));
     let table = Arc::new(FollowedTable::default());
     let files = Arc::new(FilesStats::default());
-    let rotate = Arc::new(RotateStats::default());
     let watched = Watched::new(&log, watched.collect(), table.clone(), files.clone());
     let watched = watched.with_rotation(rotate.clone());
     let status = Status::start(config.metrics, watched.clone(), runtime)?;
@@ -130,7 +131,6 @@ pub fn run(
     };
     let page = ui.map(|ui| Ui::start(ui, subject, runtime)).transpose()?;
     let stop = Shutdown::new();
-    let mut rotating = Rotating::prepare(config, mode, &rotate)?;
     let rotated = rotating.rotated();
     let mut reading =
         Reading::start(config, intake, mode, runtime, &stop, table, &files, &rotated)?;
@@ -290,16 +290,17 @@ struct Rotating {
 }
 
 impl Rotating {
-    /// What earlier processes left is read before any file is.
+    /// What earlier processes left is read before any file is, and before the log forgets anything.
     fn prepare(
         config: &Config,
         mode: Mode,
         stats: &Arc<RotateStats>,
+        log: &Log,
     ) -> Result<Self, PipelineError> {
         let mut waiting = Vec::new();
         for (number, rule) in config.files().enumerate() {
             let Some(state) = &config.state else { continue };
-            let left = rotate::left(state)?;
+            let left = rotate::left(state, log)?;
             let wishes = rule.rotate.clone().filter(|_| mode == Mode::Follow);
             let files = files_settings(config, rule, number);
             let settings = wishes.map(|wishes| RotateSettings {

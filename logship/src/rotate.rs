@@ -25,6 +25,7 @@ mod rotator;
 pub mod wanted;
 pub mod writers;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,9 +34,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
 
-use crate::cursor::FileIdentity;
+use crate::cursor::{Cursor, FileIdentity};
 use crate::files::desk::{Begun, Desk};
-use crate::files::{FilesSettings, PatternError};
+use crate::files::{FilesSettings, PatternError, key_of};
 use crate::rotation::Wishes;
 use crate::wal::Log;
 use intent::{Intent, IntentError, Intents};
@@ -101,23 +102,43 @@ pub enum RotateError {
 pub struct Left {
     /// Collapses that may have happened.
     pub begun: Vec<Begun>,
-    /// Rotated files that are over, and all of which was shipped.
-    pub kept: Vec<FileIdentity>,
+    /// Rotated files that are over, and their bytes, all of which were shipped.
+    pub kept: HashMap<FileIdentity, u64>,
     /// Renamed files that may be over.
     pub renamed: Vec<FileIdentity>,
 }
 
-/// Reads it, for the process that has the state directory.
-pub fn left(state: &Path) -> Result<Left, RotateError> {
+/// Reads it, for the process that has the state directory, before the log runs: from then on that may forget which of the
+/// renamed files are over.
+pub fn left(state: &Path, log: &Log) -> Result<Left, RotateError> {
     let mut left = Left::default();
-    for (_, intent) in Intents::at(state).take_over()? {
+    let intents = Intents::at(state);
+    for (name, intent) in intents.take_over()? {
         match intent {
             Intent::Collapse { begun, .. } => left.begun.push(begun.into()),
-            Intent::Kept(kept) => left.kept.push(kept.file),
-            Intent::Rename(renamed) => left.renamed.push(renamed.file),
+            Intent::Kept(kept) => drop(left.kept.insert(kept.file, kept.bytes)),
+            Intent::Rename(mut renamed) => {
+                if let Some(bytes) = over(log, renamed.file)
+                    && renamed.over != Some(bytes)
+                {
+                    renamed.over = Some(bytes);
+                    intents.replace(&name, &Intent::Rename(renamed.clone()))?;
+                }
+                left.kept.extend(renamed.over.map(|bytes| (renamed.file, bytes)));
+                left.renamed.push(renamed.file);
+            }
         }
     }
     Ok(left)
+}
+
+/// Bytes that were shipped of a file that is over, as the log knows for good.
+fn over(log: &Log, file: FileIdentity) -> Option<u64> {
+    let standing = log.standing(&key_of(file)).filter(|standing| standing.is_over)?;
+    match standing.cursor {
+        Some(Cursor::File(cursor)) if standing.at <= log.safe() => Some(cursor.offset),
+        _ => None,
+    }
 }
 
 /// Rotates until `stop`. Blocks: give it a thread of its own.

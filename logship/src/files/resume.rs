@@ -99,9 +99,12 @@ impl Follow {
         self.outbox.extend(late);
     }
 
-    /// Whether our own rotation has ended a file, and keeps it.
+    /// Whether our own rotation has ended a file. What is shorter than it was then is another one in the same inode, and
+    /// so may be what is longer where there are no birth times; otherwise rotation asks for the rest of it.
     fn is_kept(&self, facts: &FileFacts) -> bool {
-        self.settings.kept.contains(&facts.identity)
+        let FileFacts { identity, size, .. } = facts;
+        let bytes = self.settings.kept.get(identity);
+        bytes.is_some_and(|bytes| size == bytes || (size > bytes && identity.born.is_some()))
     }
 
     /// What was to be said of some sources.

@@ -301,6 +301,17 @@ fn a_rotated_file_that_was_removed_is_read_on_when_it_grows() {
 }
 
 #[test]
+fn what_is_shorter_than_a_file_that_was_rotated_is_another_one_in_its_inode() {
+    let mut scene = Scene::new("*.log");
+    scene.append("a.log", "kept\n");
+    scene.append("b.log", "new\n");
+    let of = |name: &str| cursor_at(&scene.path(name), 0).file;
+    scene.settings.kept = HashMap::from([(of("a.log"), 5), (of("b.log"), 400)]);
+    assert_eq!(scene.once().files, 1);
+    assert_eq!(scene.lines(), ["new"]);
+}
+
+#[test]
 fn a_file_that_is_readmitted_is_read_behind_what_was_shipped_of_it() {
     let mut scene = Scene::new("a.log");
     let desk = Arc::new(Desk::default());
@@ -308,7 +319,7 @@ fn a_file_that_is_readmitted_is_read_behind_what_was_shipped_of_it() {
     let file = File::open(scene.path("a.log.1")).unwrap();
     let identity = crate::proof::FileFacts::of(&file).unwrap().identity;
     // The log has forgotten it by now.
-    (scene.settings.desk, scene.settings.kept) = (Some(desk.clone()), vec![identity]);
+    (scene.settings.desk, scene.settings.kept) = (Some(desk.clone()), HashMap::from([(identity, 8)]));
     let running = scene.start();
     scene.append("a.log", "other\n");
     scene.wait_for(&["other"]);

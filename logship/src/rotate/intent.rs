@@ -62,6 +62,9 @@ pub struct Renamed {
     pub begun: i64,
     /// What the labels of its writers said then of the files that stay: they may be gone at the end.
     pub keep: Keep,
+    /// So many bytes of it were shipped when it was over: the log forgets a file that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<u64>,
     /// The compressed file that takes its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packed: Option<Packed>,

@@ -670,6 +670,7 @@ impl Rotator {
             file: opened.facts.identity,
             begun: now,
             keep: self.labelled(&place.path).unwrap_or_default(),
+            over: None,
             packed: None,
         });
         let record = self.intents.add(&intent).map_err(in_words)?;

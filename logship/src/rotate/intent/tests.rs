@@ -14,6 +14,7 @@ fn intents_survive_and_are_replaced_and_forgotten() {
         file: FILE,
         begun: 4,
         keep: Keep { age: Some(std::time::Duration::from_secs(60)), ..Keep::default() },
+        over: Some(9),
         packed: Some(Packed { path: "/logs/app.log.000001.zst".into(), file: FILE, bytes: 9 }),
     });
     let name = intents.add(&rename).unwrap();
@@ -41,6 +42,24 @@ fn what_is_written_is_what_the_manual_says() {
         text,
         r#"{"version":1,"intent":"collapse","base":"/logs/app.log","file":{"device":1,"inode":2,"born":3},"shift":8192,"length":4096,"before":5,"after":6}"#
     );
+    let renamed = |over| {
+        Intent::Rename(Renamed {
+            base: "/logs/app.log".into(),
+            rotated: "/logs/app.log.000001".into(),
+            file: FILE,
+            begun: 4,
+            keep: Keep::default(),
+            over,
+            packed: None,
+        })
+    };
+    let text = |intent| serde_json::to_string(&IntentFile { version: 1, intent }).unwrap();
+    // As before there was `over`: both ways.
+    let without = r#"{"version":1,"intent":"rename","base":"/logs/app.log","rotated":"/logs/app.log.000001","file":{"device":1,"inode":2,"born":3},"begun":4,"keep":{}}"#;
+    assert_eq!(text(renamed(None)), without);
+    assert_eq!(serde_json::from_str::<IntentFile>(without).unwrap().intent, renamed(None));
+    let with = without.replace(r#""keep":{}"#, r#""keep":{},"over":7"#);
+    assert_eq!(text(renamed(Some(7))), with);
     let intent = Intent::Kept(KeptFile {
         base: "/logs/app.log".into(),
         path: "/logs/app.log.000001".into(),

@@ -75,10 +75,13 @@ impl Rotator {
             }
             self.tell(name, tellings);
         }
-        let facts = self.old_facts(name, &opened);
+        let facts = self.old_facts(name, renamed, &opened);
         if facts.is_over && facts.safe != facts.size {
             // It was ended, and somebody has written to it since.
             self.ask(Ask::Readmit(*file, facts.safe));
+        } else if facts.is_over && renamed.over != Some(facts.size) {
+            // The log forgets it, and this process may not be there at the time.
+            self.note(name, |renamed| Renamed { over: Some(facts.size), ..renamed })?;
         }
         match decide::old(&policy, &facts) {
             OldAct::Wait => Ok(()),
@@ -106,13 +109,20 @@ impl Rotator {
         }
     }
 
+    /// How far a renamed file is safe, and whether it is over: by the log, or by what was written down before that has
+    /// forgotten it.
+    fn safe_of(&mut self, renamed: &Renamed) -> (u64, bool) {
+        match self.settled(renamed.file) {
+            Some((cursor, is_over)) => (cursor.offset, is_over),
+            None => renamed.over.map_or((0, false), |bytes| (bytes, true)),
+        }
+    }
+
     /// What is known of a renamed file.
-    fn old_facts(&mut self, name: &str, opened: &Opened) -> Old {
+    fn old_facts(&mut self, name: &str, renamed: &Renamed, opened: &Opened) -> Old {
         let held = self.held(opened);
         let facts = opened.facts;
-        let (safe, is_over) = self
-            .settled(facts.identity)
-            .map_or((0, false), |(cursor, is_over)| (cursor.offset, is_over));
+        let (safe, is_over) = self.safe_of(renamed);
         let mut old = Old {
             size: facts.size,
             allocated: opened.allocated,
@@ -268,8 +278,13 @@ impl Rotator {
     }
 
     fn note_packed(&mut self, name: &str, packed: Option<Packed>) -> io::Result<()> {
+        self.note(name, |renamed| Renamed { packed, ..renamed })
+    }
+
+    /// Writes down more of a renamed file.
+    fn note(&mut self, name: &str, more: impl FnOnce(Renamed) -> Renamed) -> io::Result<()> {
         let Some(renamed) = self.renamed(name) else { return Ok(()) };
-        let intent = Intent::Rename(Renamed { packed, ..renamed });
+        let intent = Intent::Rename(more(renamed));
         self.intents.replace(name, &intent).map_err(in_words)?;
         if let Some(record) = self.records.get_mut(name) {
             record.intent = intent;
@@ -289,9 +304,7 @@ impl Rotator {
         let old = place.beside(renamed.rotated.file_name().unwrap_or_default())?;
         if let Some(opened) = old.open()?.filter(|opened| opened.facts.identity == renamed.file) {
             let size = opened.facts.size;
-            let is_same = self
-                .settled(renamed.file)
-                .is_some_and(|(cursor, is_over)| is_over && cursor.offset == size);
+            let is_same = self.safe_of(&renamed) == (size, true);
             let is_all = is_same && size == packed.bytes;
             if !is_all || !self.remove_unless_written(&old, &opened, &renamed.base)? {
                 // Somebody wrote to it meanwhile: what was compressed is not all of it.
@@ -369,7 +382,8 @@ impl Rotator {
     pub(super) fn drain_again(&mut self, name: &str) -> io::Result<()> {
         let Some(kept) = self.kept.get(name).cloned() else { return Ok(()) };
         let KeptFile { base, path: rotated, file, begun, bytes, keep } = kept;
-        let intent = Intent::Rename(Renamed { base, rotated, file, begun, keep, packed: None });
+        let (over, packed) = (Some(bytes), None);
+        let intent = Intent::Rename(Renamed { base, rotated, file, begun, keep, over, packed });
         self.intents.replace(name, &intent).map_err(in_words)?;
         self.kept.remove(name);
         let record = Record { has_new: true, ..Record::new(intent) };

@@ -63,9 +63,12 @@ impl Scene {
     /// Ships and rotates until something is so.
     fn rotate_until(&self, wishes: &str, is_so: impl Fn() -> bool) {
         let (log, sources) = Log::open(LogSettings::at(&self.path("state"))).unwrap();
+        let left = crate::rotate::left(&self.path("state"), &log).unwrap();
         let (intake, receiver) = intake(sources);
         let running = log.run(receiver).unwrap();
-        let files = FilesSettings { desk: Some(Arc::default()), ..self.files() };
+        let crate::rotate::Left { begun, kept, renamed } = left;
+        let desk = Some(Arc::default());
+        let files = FilesSettings { desk, begun, kept, renamed, ..self.files() };
         let settings = self.settings(&files, wishes);
         let stop = Shutdown::new();
         thread::scope(|scope| {
@@ -121,4 +124,21 @@ fn a_file_that_looks_the_same_everywhere_is_freed_instead_of_growing_for_ever() 
     let is = || fs::metadata(&path).unwrap();
     scene.rotate_until("size=64KiB,append=true", || is().blocks() * 512 < BYTES as u64 / 4);
     assert_eq!(is().len(), BYTES as u64);
+}
+
+#[test]
+fn a_renamed_file_that_the_log_has_forgotten_is_ended_and_not_read_again() {
+    let scene = Scene::new();
+    let (base, rotated) = (scene.path("a.log"), scene.path("a.log.000001"));
+    fs::write(&base, "").unwrap();
+    fs::write(&rotated, "shipped\n").unwrap();
+    let file = FileFacts::of(&fs::File::open(&rotated).unwrap()).unwrap().identity;
+    let over = Some(8);
+    let keep = Keep::default();
+    let (begun, packed) = (1, None);
+    let renamed = Renamed { base, rotated: rotated.clone(), file, begun, keep, over, packed };
+    Intents::at(&scene.path("state")).add(&Intent::Rename(renamed)).unwrap();
+    scene.rotate_until("keep=0", || !rotated.exists());
+    let (log, _sources) = Log::open(LogSettings::at(&scene.path("state"))).unwrap();
+    assert_eq!(log.standing(&key_of(file)), None);
 }
