@@ -5,12 +5,16 @@ use std::io;
 use rustix::io::Errno;
 
 use super::Follow;
+use super::order::Order;
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
 use crate::files::desk::{Answer, Ask, Collapse, Hold};
 use crate::files::tailed::{Content, READ_BYTES, Tailed};
 use crate::proof::{FileFacts, head_len, piece, proof_of};
 use crate::record::Control;
 use crate::source::SourceId;
+
+#[cfg(test)]
+mod tests;
 
 impl Follow {
     /// Answers what lies on the desk, as long as the log takes what comes of it.
@@ -118,6 +122,14 @@ impl Follow {
         if !self.is_size(id, size) {
             self.wake(id);
             return not_now("it has another size");
+        }
+        match self.order_of(id) {
+            Order::Free => {}
+            Order::Until(length) if length >= size => {}
+            Order::Until(_) | Order::Wait => {
+                self.wake(id);
+                return not_now("the file before it is not read to its end");
+            }
         }
         let read = self.files.get(&id).map_or(0, Tailed::read);
         if size > read + READ_BYTES as u64 {
