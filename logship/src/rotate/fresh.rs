@@ -25,22 +25,40 @@ const ZSTD_LEVEL: i32 = 3;
 /// Bytes that are compressed before it is looked whether to end.
 const COPY_BYTES: usize = 1 << 20;
 
-/// Makes an empty file `name` in `directory` with the owner, the permissions and the extended attributes of `like`;
-/// false when there is one of that name already.
-pub fn create_like(directory: &impl AsFd, name: &OsStr, like: &File) -> io::Result<bool> {
-    let file = match unnamed(directory) {
-        Ok(file) => file,
-        // Not every file system has files without a name (open(2), O_TMPFILE).
-        Err(error) if is_unknown(&error) => return create_named_like(directory, name, like),
-        Err(error) => return Err(error),
-    };
-    adopt(&file, like)?;
-    match link(&file, directory, name) {
-        Ok(()) => Ok(true),
-        Err(Errno::EXIST) => Ok(false),
-        // What is another user's now may not be given a name (fs.protected_hardlinks).
-        Err(Errno::PERM | Errno::ACCESS | Errno::NOENT) => create_named_like(directory, name, like),
-        Err(error) => Err(error.into()),
+/// An empty file with the owner, the permissions and the extended attributes of another one that has no name yet. It is
+/// made before the other one loses its name: what can fail then has failed in time.
+#[derive(Debug)]
+pub struct Empty {
+    /// Not every file system has files without a name: there it is made when it is named.
+    file: Option<File>,
+}
+
+impl Empty {
+    /// Makes it for a name in `directory`.
+    pub fn like(directory: &impl AsFd, like: &File) -> io::Result<Self> {
+        match unnamed(directory) {
+            Ok(file) => {
+                adopt(&file, like)?;
+                Ok(Self { file: Some(file) })
+            }
+            // open(2), O_TMPFILE
+            Err(error) if is_unknown(&error) => Ok(Self { file: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives it a name; false when there is a file of that name already.
+    pub fn name(&self, directory: &impl AsFd, name: &OsStr, like: &File) -> io::Result<bool> {
+        let Some(file) = &self.file else { return create_named_like(directory, name, like) };
+        match link(file, directory, name) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
+            // What is another user's now may not be given a name (fs.protected_hardlinks).
+            Err(Errno::PERM | Errno::ACCESS | Errno::NOENT) => {
+                create_named_like(directory, name, like)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -54,15 +72,10 @@ fn create_named_like(directory: &impl AsFd, name: &OsStr, like: &File) -> io::Re
     }
 }
 
-/// Owner, permissions and attributes of another file. What this process may not give is left out, and said.
+/// Owner, permissions and attributes of another file. What this process may not give is left out, and said. The owner
+/// comes last: nothing of another user's file can be changed without `CAP_FOWNER`.
 fn adopt(file: &File, like: &File) -> io::Result<()> {
     let is = rustix::fs::fstat(like)?;
-    let owner = (Some(Uid::from_raw(is.st_uid)), Some(Gid::from_raw(is.st_gid)));
-    if let Err(error) = rustix::fs::fchown(file, owner.0, owner.1) {
-        tracing::warn!(%error, uid = is.st_uid, gid = is.st_gid, "cannot give a new log file its owner");
-    }
-    // Setuid and setgid bits make no sense on a log.
-    rustix::fs::fchmod(file, Mode::from_raw_mode(is.st_mode) & Mode::from_raw_mode(0o777))?;
     for name in attributes(like).unwrap_or_default() {
         let mut value = vec![0; ATTRIBUTE_BYTES_MAX];
         let copied = rustix::fs::fgetxattr(like, &*name, value.as_mut_slice()).and_then(|length| {
@@ -73,6 +86,12 @@ fn adopt(file: &File, like: &File) -> io::Result<()> {
             let name = String::from_utf8_lossy(&name).into_owned();
             tracing::warn!(%error, name, "cannot give a new log file an attribute");
         }
+    }
+    // Setuid and setgid bits make no sense on a log.
+    rustix::fs::fchmod(file, Mode::from_raw_mode(is.st_mode) & Mode::from_raw_mode(0o777))?;
+    let owner = (Some(Uid::from_raw(is.st_uid)), Some(Gid::from_raw(is.st_gid)));
+    if let Err(error) = rustix::fs::fchown(file, owner.0, owner.1) {
+        tracing::warn!(%error, uid = is.st_uid, gid = is.st_gid, "cannot give a new log file its owner");
     }
     Ok(())
 }
@@ -122,7 +141,6 @@ pub fn compress(
         Err(error) => return Err(error),
     };
     let made = write_compressed(&file, source, stop).and_then(|()| {
-        adopt(&file, source)?;
         let time = rustix::fs::fstat(source)?;
         let times = Timestamps {
             last_access: rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT },
@@ -132,6 +150,7 @@ pub fn compress(
             },
         };
         rustix::fs::futimens(&file, &times)?;
+        adopt(&file, source)?;
         file.sync_all()
     });
     match made {

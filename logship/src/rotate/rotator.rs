@@ -664,6 +664,7 @@ impl Rotator {
             return Err(io::Error::other("there is no name for it that is free and short enough"));
         };
         let to = place.beside(&name)?;
+        let empty = fresh::Empty::like(&place.directory, &opened.file)?;
         let intent = Intent::Rename(Renamed {
             base: place.path.clone(),
             rotated: to.path.clone(),
@@ -689,7 +690,7 @@ impl Rotator {
         if let Some(known) = self.known.get_mut(&place.path) {
             known.is_forced = false;
         }
-        let made = fresh::create_like(&place.directory, place.name(), &opened.file);
+        let made = empty.name(&place.directory, place.name(), &opened.file);
         let synced = place.sync();
         if let Some(record) = self.records.get_mut(&record) {
             record.has_new = made.is_ok();

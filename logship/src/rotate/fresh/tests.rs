@@ -18,7 +18,7 @@ fn a_new_file_is_like_the_old_one_and_replaces_nobodys() {
             if is_named {
                 create_named_like(&place, name, &old)
             } else {
-                create_like(&place, name, &old)
+                Empty::like(&place, &old).and_then(|empty| empty.name(&place, name, &old))
             }
         };
         assert!(create().unwrap());
@@ -61,4 +61,35 @@ fn a_compressed_file_is_whole_of_the_same_age_or_not_there() {
     stop.request();
     assert!(compress(&place, name, &source, &stop).is_err());
     assert!(!made.exists());
+}
+
+#[test]
+fn the_owner_is_given_last_which_needs_no_right_over_files_of_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    std::fs::write(path("app.log.1"), "lines\n").unwrap();
+    if std::os::unix::fs::chown(path("app.log.1"), Some(1234), Some(4321)).is_err() {
+        // Only root can give files away.
+        return;
+    }
+    std::fs::set_permissions(path("app.log.1"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let old = File::open(path("app.log.1")).unwrap();
+    let place = File::open(directory.path()).unwrap();
+    let made = std::thread::scope(|scope| {
+        let make = || {
+            // Of this thread alone.
+            let mut rights = rustix::thread::capabilities(None).unwrap();
+            rights.effective.remove(rustix::thread::CapabilitySet::FOWNER);
+            rustix::thread::set_capabilities(None, rights).unwrap();
+            Empty::like(&place, &old)?.name(&place, OsStr::new("app.log"), &old)?;
+            let packed = OsStr::new("app.log.1.zst");
+            compress(&place, packed, &old, &Shutdown::new())?.name(&place, packed)
+        };
+        scope.spawn(make).join().unwrap()
+    });
+    made.unwrap();
+    for name in ["app.log", "app.log.1.zst"] {
+        let is = std::fs::metadata(path(name)).unwrap();
+        assert_eq!((is.uid(), is.gid(), is.mode() & 0o7777), (1234, 4321, 0o640), "{name}");
+    }
 }

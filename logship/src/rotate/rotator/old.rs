@@ -10,7 +10,7 @@ use super::{Job, Record, RotateStats, Rotator, SAY_EVERY, in_words};
 use crate::files::desk::{Answer, Ask, Hold};
 use crate::proof::FileFacts;
 use crate::rotate::decide::{self, Old, OldAct, nanoseconds};
-use crate::rotate::fresh::{self, Whole};
+use crate::rotate::fresh::{self, Empty, Whole};
 use crate::rotate::intent::{Intent, KeptFile, Packed, Renamed};
 use crate::rotate::lease::Lease;
 use crate::rotate::names::COMPRESSED;
@@ -67,7 +67,8 @@ impl Rotator {
         let has_new = self.records.get(name).is_some_and(|record| record.has_new);
         if !has_new {
             // An earlier process died in between, or it failed.
-            fresh::create_like(&place.directory, place.name(), &opened.file)?;
+            let empty = Empty::like(&place.directory, &opened.file)?;
+            empty.name(&place.directory, place.name(), &opened.file)?;
             place.sync()?;
             let tellings = self.ask_whom(base, &policy);
             if let Some(record) = self.records.get_mut(name) {
