@@ -5,7 +5,7 @@
 //! of the file or `CAP_LEASE`, and a file system that knows leases. While a lease is held, whoever opens the file for
 //! writing waits (up to `/proc/sys/fs/lease-break-time`), and the holder gets SIGIO: it is given back at once, and
 //! [`prepare`] sees to it that the signal ends nobody.
-#![expect(unsafe_code, reason = "no library offers F_SETLEASE; docs/adr/0016")]
+#![expect(unsafe_code, reason = "no library offers F_SETLEASE and F_GETLEASE; docs/adr/0016")]
 
 use std::fs::File;
 use std::io;
@@ -47,23 +47,29 @@ pub struct Lease<'a> {
 impl<'a> Lease<'a> {
     /// Takes it; `WouldBlock` when somebody writes.
     pub fn take(file: &'a File) -> io::Result<Self> {
-        set(file, libc::F_RDLCK)?;
+        call(file, libc::F_SETLEASE, libc::F_RDLCK)?;
         Ok(Self { file })
+    }
+
+    /// Whether somebody waits for it to be given back, to write: then that is what it is about to become (`F_GETLEASE`).
+    pub fn is_awaited(&self) -> io::Result<bool> {
+        Ok(call(self.file, libc::F_GETLEASE, 0)? != libc::F_RDLCK)
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        if let Err(error) = set(self.file, libc::F_UNLCK) {
+        if let Err(error) = call(self.file, libc::F_SETLEASE, libc::F_UNLCK) {
             tracing::warn!(%error, "cannot give back a lease");
         }
     }
 }
 
-fn set(file: &impl AsFd, kind: libc::c_int) -> io::Result<()> {
+/// `command` is F_SETLEASE or F_GETLEASE, and says what comes back.
+fn call(file: &impl AsFd, command: libc::c_int, kind: libc::c_int) -> io::Result<libc::c_int> {
     let descriptor = file.as_fd().as_raw_fd();
-    // SAFETY: fcntl(2) with F_SETLEASE takes an integer and touches no memory; the descriptor is open, since it is
+    // SAFETY: fcntl(2) with either command takes an integer and touches no memory; the descriptor is open, since it is
     // borrowed.
-    let result = unsafe { libc::fcntl(descriptor, libc::F_SETLEASE, kind) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe { libc::fcntl(descriptor, command, kind) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -26,3 +26,26 @@ fn a_file_is_held_as_long_as_one_writer_has_it() {
     drop(held);
     assert!(OpenOptions::new().write(true).open(&path).is_ok());
 }
+
+#[test]
+fn whoever_waits_to_write_is_seen_before_the_lease_is_given_back() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let _inside = runtime.enter();
+    prepare().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("app.log");
+    std::fs::write(&path, "line\n").unwrap();
+    let file = File::open(&path).unwrap();
+    let held = Lease::take(&file).unwrap();
+    assert!(!held.is_awaited().unwrap());
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| OpenOptions::new().append(true).open(&path).unwrap());
+        // The kernel waits much longer for us (/proc/sys/fs/lease-break-time).
+        while !held.is_awaited().unwrap() {
+            std::thread::yield_now();
+        }
+        assert!(!writer.is_finished());
+        drop(held);
+        writer.join().unwrap();
+    });
+}

@@ -321,8 +321,8 @@ impl Rotator {
         self.become_kept(name, &renamed, &packed_place, &made)
     }
 
-    /// Removes a file that nobody can begin to write to meanwhile; whether it did. Where that cannot be proved, the
-    /// reader holds it open, and reads on when it grows.
+    /// Removes a file that nobody can begin to write to meanwhile; whether it did. Where that cannot be proved, and when
+    /// somebody has opened it in just that moment, the reader holds it open, and reads on when it grows.
     pub(super) fn remove_unless_written(
         &mut self,
         place: &Place,
@@ -339,18 +339,32 @@ impl Rotator {
         if size != opened.facts.size {
             return Ok(false);
         }
-        if lease.is_none() {
+        let hold = || -> io::Result<Hold> {
             let (path, base) = (place.path.clone(), base.to_owned());
-            let file = opened.file.try_clone()?;
-            let hold = Hold { identity, file, path, base, bytes: size };
-            if self.ask(Ask::Hold(hold)) != Answer::Done {
-                return Ok(false);
-            }
+            Ok(Hold { identity, file: opened.file.try_clone()?, path, base, bytes: size })
+        };
+        let may_be_written = match &lease {
+            Some(lease) => lease.is_awaited()?,
+            None => self.ask(Ask::Hold(hold()?)) != Answer::Done,
+        };
+        if may_be_written {
+            return Ok(false);
         }
         place.remove(identity)?;
-        drop(lease);
+        // Whoever waits by now has found the name, and gets a file without one when the lease is given back.
+        if let Some(lease) = lease
+            && lease.is_awaited()?
+            && self.ask(Ask::Hold(hold()?)) != Answer::Done
+        {
+            RotateStats::add(&self.stats().faults, 1);
+            let path = place.path.display();
+            tracing::warn!(%path, "a writer has opened a rotated file as it was removed: what it adds is not read");
+        }
         place.sync()?;
-        if identity.born.is_none() {
+        if opened.facts.links > 1 {
+            // It goes on under its other names, whatever the log knows of it by then.
+            self.ask(Ask::Readmit(identity, size));
+        } else if identity.born.is_none() {
             // The next file may look the same.
             self.ask(Ask::Forget(identity));
         }

@@ -61,7 +61,7 @@ impl Scene {
     }
 
     /// Ships and rotates until something is so.
-    fn rotate_until(&self, wishes: &str, is_so: impl Fn() -> bool) {
+    fn rotate_until(&self, wishes: &str, is_so: impl Fn(&Log) -> bool) {
         let (log, sources) = Log::open(LogSettings::at(&self.path("state"))).unwrap();
         let left = crate::rotate::left(&self.path("state"), &log).unwrap();
         let (intake, receiver) = intake(sources);
@@ -76,14 +76,15 @@ impl Scene {
             let rotator = scope
                 .spawn(|| crate::rotate::run(settings, &log, self.runtime.handle(), &stop).unwrap());
             let began = Instant::now();
-            while !is_so() && began.elapsed() < PATIENCE {
+            let mut has_come = false;
+            while !has_come && began.elapsed() < PATIENCE {
                 thread::sleep(Duration::from_millis(5));
+                has_come = is_so(&log);
             }
-            let is_so = is_so();
             stop.request();
             rotator.join().unwrap();
             reader.join().unwrap();
-            assert!(is_so);
+            assert!(has_come);
         });
         running.finish(Instant::now() + PATIENCE).unwrap();
     }
@@ -122,23 +123,51 @@ fn a_file_that_looks_the_same_everywhere_is_freed_instead_of_growing_for_ever() 
     let mut writer = OpenOptions::new().create(true).append(true).open(&path).unwrap();
     writer.write_all(&LINE.repeat(BYTES / LINE.len())).unwrap();
     let is = || fs::metadata(&path).unwrap();
-    scene.rotate_until("size=64KiB,append=true", || is().blocks() * 512 < BYTES as u64 / 4);
+    scene.rotate_until("size=64KiB,append=true", |_| is().blocks() * 512 < BYTES as u64 / 4);
     assert_eq!(is().len(), BYTES as u64);
+}
+
+/// A record of a file `rotated` that was shipped, and which file that is.
+fn over(scene: &Scene, rotated: &Path) -> FileIdentity {
+    let facts = FileFacts::of(&fs::File::open(rotated).unwrap()).unwrap();
+    let renamed = Renamed {
+        base: scene.path("a.log"),
+        rotated: rotated.to_owned(),
+        file: facts.identity,
+        begun: 1,
+        keep: Keep::default(),
+        over: Some(facts.size),
+        packed: None,
+    };
+    Intents::at(&scene.path("state")).add(&Intent::Rename(renamed)).unwrap();
+    facts.identity
 }
 
 #[test]
 fn a_renamed_file_that_the_log_has_forgotten_is_ended_and_not_read_again() {
     let scene = Scene::new();
-    let (base, rotated) = (scene.path("a.log"), scene.path("a.log.000001"));
-    fs::write(&base, "").unwrap();
+    let rotated = scene.path("a.log.000001");
     fs::write(&rotated, "shipped\n").unwrap();
-    let file = FileFacts::of(&fs::File::open(&rotated).unwrap()).unwrap().identity;
-    let over = Some(8);
-    let keep = Keep::default();
-    let (begun, packed) = (1, None);
-    let renamed = Renamed { base, rotated: rotated.clone(), file, begun, keep, over, packed };
-    Intents::at(&scene.path("state")).add(&Intent::Rename(renamed)).unwrap();
-    scene.rotate_until("keep=0", || !rotated.exists());
+    let file = over(&scene, &rotated);
+    scene.rotate_until("keep=0", |_| !rotated.exists());
     let (log, _sources) = Log::open(LogSettings::at(&scene.path("state"))).unwrap();
     assert_eq!(log.standing(&key_of(file)), None);
+}
+
+#[test]
+fn a_rotated_file_that_is_removed_is_read_on_under_its_other_name() {
+    let scene = Scene::new();
+    let rotated = scene.path("a.log.000001");
+    fs::write(&rotated, "shipped\n").unwrap();
+    fs::hard_link(&rotated, scene.path("b.log")).unwrap();
+    let file = over(&scene, &rotated);
+    let has_more = std::cell::Cell::new(false);
+    scene.rotate_until("keep=0", |log| {
+        if !rotated.exists() && !has_more.replace(true) {
+            let mut writer = OpenOptions::new().append(true).open(scene.path("b.log")).unwrap();
+            writer.write_all(b"more\n").unwrap();
+        }
+        let standing = log.standing(&key_of(file)).and_then(|standing| standing.cursor);
+        matches!(standing, Some(Cursor::File(cursor)) if cursor.offset == 13)
+    });
 }
