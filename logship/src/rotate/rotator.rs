@@ -3,6 +3,7 @@
 mod cut;
 mod kept;
 mod old;
+mod surroundings;
 mod told;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,7 +15,6 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use chores_common::engine::EngineErrorKind;
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
 
@@ -22,7 +22,7 @@ use super::decide::{self, Act, Active, Appends, Held, Why};
 use super::intent::{Intent, Intents, KeptFile, Renamed};
 use super::place::{Opened, Place};
 use super::wanted::Wanted;
-use super::writers::{self, Surroundings, Writer};
+use super::writers::{self, Writer};
 use super::{RotateError, RotateSettings, RotateStats, appends, fresh, lease, names};
 use crate::cursor::{Cursor, FileCursor, FileIdentity};
 use crate::files::desk::{Answer, Ask};
@@ -32,6 +32,7 @@ use crate::proof::FileFacts;
 use crate::rotation::{Keep, Policy, Reopen};
 use crate::time;
 use crate::wal::Log;
+use surroundings::EngineView;
 use told::Tellings;
 
 #[cfg(test)]
@@ -54,15 +55,6 @@ const LIST_EVERY: Duration = Duration::from_secs(2);
 
 /// Time between two looks at rotated files that are kept.
 const KEEP_EVERY: Duration = Duration::from_secs(10);
-
-/// How long what the engine said of containers is believed; before anybody is told, it is asked again.
-const SURROUNDINGS_AGE_MAX: Duration = Duration::from_secs(30);
-
-/// The same where somebody is about to be told: whoever came since is told when it is told again.
-const TOLD_AGE_MAX: Duration = Duration::from_secs(1);
-
-/// How long an engine that did not answer is left alone.
-const ENGINE_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long the thread that reads is asked nothing after it had no time for a question.
 const BUSY_PAUSE: Duration = Duration::from_secs(15);
@@ -234,12 +226,7 @@ pub(super) struct Rotator {
     /// Names of which others are rotated ones, and when they were last there.
     bases: HashMap<PathBuf, Instant>,
     safe: HashMap<FileIdentity, Safe>,
-    surroundings: Option<(Surroundings, Instant)>,
-    /// There is no engine, and there was none: there are no labels.
-    is_without_engine: bool,
-    was_engine_there: bool,
-    engine_failed: Option<Instant>,
-    engine_said: Option<Instant>,
+    engine: EngineView,
     tellings: Tellings,
     /// Of looks at how writers write.
     pace: appends::Pace,
@@ -275,6 +262,7 @@ impl Rotator {
                 intent => drop(records.insert(name, Record::new(intent))),
             }
         }
+        let engine = EngineView::new(settings.engine.clone(), runtime.clone());
         Ok(Self {
             settings,
             patterns,
@@ -287,11 +275,7 @@ impl Rotator {
             known: HashMap::new(),
             bases: HashMap::new(),
             safe: HashMap::new(),
-            surroundings: None,
-            is_without_engine: false,
-            was_engine_there: false,
-            engine_failed: None,
-            engine_said: None,
+            engine,
             tellings: Tellings::default(),
             pace: appends::Pace::default(),
             without_collapse: HashSet::new(),
@@ -349,7 +333,7 @@ impl Rotator {
     /// Finds the files that are meant.
     fn list(&mut self) {
         // Labels may say what nobody else does.
-        self.ask_engine(Path::new("/"), false);
+        self.engine.ask(false);
         let listing = self.patterns.list();
         let mut found = HashSet::new();
         let made = self.made();
@@ -442,7 +426,7 @@ impl Rotator {
 
     /// What is done with a file: what is set, refined by the labels of those that may write it.
     fn policy(&self, path: &Path) -> Policy {
-        let writers = self.surroundings.as_ref().map(|(around, _)| around.writers(path));
+        let writers = self.engine.last().map(|around| around.writers(path));
         self.policy_with(&writers.unwrap_or_default()).0
     }
 
@@ -456,9 +440,9 @@ impl Rotator {
 
     /// What the labels of those that may write a file say of the rotated ones that stay; `None` while nobody knows.
     fn labelled(&self, path: &Path) -> Option<Keep> {
-        match &self.surroundings {
-            Some((around, _)) => Some(writers::keep(&around.writers(path))),
-            None => self.is_without_engine.then(Keep::default),
+        match self.engine.last() {
+            Some(around) => Some(writers::keep(&around.writers(path))),
+            None => self.engine.is_none().then(Keep::default),
         }
     }
 
@@ -510,13 +494,13 @@ impl Rotator {
         active.can_collapse &= !self.without_collapse.contains(&identity.device) && !self.is_busy();
         active.safe = settled.map_or(0, |(cursor, _)| cursor.offset);
         // What is known already says whether anybody would be told; only then it is asked again.
-        let writers = self.ask_engine(path, false);
+        let writers = self.engine.writers(path, false);
         let (mut act, mut policy, mut told) =
             self.decide(path, &mut active, writers.as_deref(), now);
         if matches!(act, Act::Rename | Act::Wait(Why::EngineAway))
             && told.as_ref().is_none_or(|told| !told.is_empty())
         {
-            let writers = self.ask_engine(path, true);
+            let writers = self.engine.writers(path, true);
             (act, policy, told) = self.decide(path, &mut active, writers.as_deref(), now);
         }
         let all = decide::active(&policy, &Active { appends: Appends::All, ..active }, now);
@@ -605,36 +589,6 @@ impl Rotator {
             |record| matches!(&record.intent, Intent::Rename(renamed) if renamed.base == base),
         );
         of_it.count()
-    }
-
-    /// Who may write to a file; `None` while the engine does not answer. `is_needed`: somebody is about to be told.
-    fn ask_engine(&mut self, path: &Path, is_needed: bool) -> Option<Vec<Writer>> {
-        let age_max = if is_needed { TOLD_AGE_MAX } else { SURROUNDINGS_AGE_MAX };
-        let is_young = self.surroundings.as_ref().is_some_and(|(_, at)| at.elapsed() < age_max);
-        let pause = if is_needed { ENGINE_PAUSE } else { SURROUNDINGS_AGE_MAX };
-        let may_ask = self.engine_failed.is_none_or(|at| at.elapsed() >= pause);
-        if !is_young && may_ask {
-            match self.runtime.block_on(Surroundings::ask(self.settings.engine.as_deref())) {
-                Ok(around) => {
-                    self.surroundings = Some((around, Instant::now()));
-                    (self.engine_failed, self.is_without_engine) = (None, false);
-                    self.was_engine_there = true;
-                }
-                Err(error) => {
-                    let is_away = error.kind() == EngineErrorKind::Unreachable;
-                    self.is_without_engine = is_away && !self.was_engine_there;
-                    let error = chores_common::exit::chain(&error);
-                    self.engine_failed = Some(Instant::now());
-                    self.surroundings = None;
-                    let is_time = self.engine_said.is_none_or(|at| at.elapsed() >= SAY_EVERY);
-                    if is_needed && is_time {
-                        self.engine_said = Some(Instant::now());
-                        tracing::warn!(%error, "nobody can be told to open log files again");
-                    }
-                }
-            }
-        }
-        self.surroundings.as_ref().map(|(around, _)| around.writers(path))
     }
 
     /// Rename, make anew, tell.

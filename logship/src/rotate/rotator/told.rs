@@ -77,7 +77,7 @@ impl Rotator {
     /// told, and it is asked again.
     pub(super) fn tell(&mut self, name: &str, tellings: Option<Vec<(Writer, Reopen)>>) {
         // Nobody can be told where there is no engine.
-        let is_known = tellings.is_some() || self.is_without_engine;
+        let is_known = tellings.is_some() || self.engine.is_none();
         let Some(record) = self.records.get_mut(name) else { return };
         let tellings = tellings.or(record.writers.take()).unwrap_or_default();
         let host = self.settings.engine.as_deref();
@@ -108,9 +108,9 @@ impl Rotator {
         let of_labels = |writers: Vec<Writer>| {
             writers.iter().any(|writer| writer.wishes.reopen.as_ref().is_some_and(Reopen::is_told))
         };
-        let is_labelled = self.ask_engine(base, false).is_some_and(of_labels);
+        let is_labelled = self.engine.writers(base, false).is_some_and(of_labels);
         let is_needed = policy.reopen.is_told() || is_labelled;
-        let all = self.ask_engine(base, is_needed)?;
+        let all = self.engine.writers(base, is_needed)?;
         Some(writers::tellings(&all, &policy.reopen))
     }
 }
