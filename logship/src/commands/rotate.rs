@@ -1,5 +1,6 @@
 //! `rotate`: has the process that ships rotate files now; or says what would be done.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt as _;
@@ -140,7 +141,8 @@ fn is_rotated(look: &Look) -> bool {
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     event: &'static str,
-    path: &'a Path,
+    /// What is not UTF-8 in it becomes U+FFFD.
+    path: Cow<'a, str>,
     size: u64,
     on_disk: u64,
     due: bool,
@@ -161,7 +163,7 @@ impl<'a> Row<'a> {
     fn of(look: &'a Look) -> Self {
         Self {
             event: "file",
-            path: &look.path,
+            path: look.path.to_string_lossy(),
             size: look.size,
             on_disk: look.allocated,
             due: look.is_due,
@@ -186,7 +188,7 @@ impl<'a> Row<'a> {
             (None, true) => "due",
             (None, false) => "not due",
         };
-        writeln!(out, "{}: {state}, {size} bytes, {on_disk} on disk", path.display())?;
+        writeln!(out, "{path}: {state}, {size} bytes, {on_disk} on disk")?;
         writeln!(out, "  how: {how}")?;
         writeln!(out, "  policy: {policy}")?;
         if !self.writers.is_empty() {

@@ -104,6 +104,8 @@ pub enum Why {
     Links,
     /// What could be taken away is not safe yet.
     NotSafe,
+    /// Its name is not UTF-8: what is begun is written down as text.
+    Name,
 }
 
 impl Why {
@@ -117,6 +119,7 @@ impl Why {
             Self::EngineAway => "the engine does not answer, so its writers cannot be told",
             Self::Links => "it has other names, by which others may mean all of it",
             Self::NotSafe => "what could be taken away is not safe yet",
+            Self::Name => "its name is not UTF-8",
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::decide::{self, Act, Active, Appends, Held};
+use super::decide::{self, Act, Active, Appends, Held, Why};
 use super::intent::{Intent, IntentError, Intents};
 use super::place::Place;
 use super::writers::{self, Surroundings};
@@ -138,7 +138,10 @@ fn look_at(
         allocated: opened.allocated,
         inode: (opened.facts.identity.inode, opened.facts.identity.born),
         is_due: decide::is_due(&policy, &Active { is_forced: false, ..active }, now),
-        act: decide::active(&policy, &active, now),
+        act: match path.to_str() {
+            Some(_) => decide::active(&policy, &active, now),
+            None => Act::Wait(Why::Name),
+        },
         writers: shown.collect(),
         contradiction,
         policy,

@@ -449,8 +449,7 @@ impl Rotator {
     /// Looks at a file under its own name, and does what is to be done.
     fn consider(&mut self, path: &Path) -> io::Result<()> {
         if path.to_str().is_none() {
-            // What is begun is written down as text.
-            self.is_not_rotated(path, "its name is not UTF-8");
+            self.is_not_rotated(path, Why::Name.text());
             return Ok(());
         }
         let place = match Place::of(&self.patterns, path) {

@@ -1,3 +1,5 @@
+use std::os::unix::ffi::OsStrExt as _;
+
 use super::*;
 use crate::rotate::decide::Why;
 use crate::rotation::Wishes;
@@ -37,4 +39,9 @@ fn what_would_be_done_is_told_in_words_and_in_json() {
     let json = serde_json::to_value(Row::of(&look)).unwrap();
     assert_eq!(json["how"], "nothing: its mount is read-only");
     assert_eq!(json["contradiction"], "the labels of a and b ask for different things");
+    let path = std::ffi::OsStr::from_bytes(b"/logs/\xff.log").into();
+    let look = Look { path, act: Act::Wait(Why::Name), ..look };
+    let json = serde_json::to_value(Row::of(&look)).unwrap();
+    assert_eq!(json["path"], "/logs/\u{fffd}.log");
+    assert_eq!(json["how"], "nothing: its name is not UTF-8");
 }

@@ -1,3 +1,5 @@
+use std::os::unix::ffi::OsStrExt as _;
+
 use super::*;
 
 #[test]
@@ -6,6 +8,10 @@ fn a_wish_is_read_by_whoever_ships_until_it_is_withdrawn() {
     assert_eq!(Wanted::read(state.path()), None);
     let wanted = Wanted::ask(state.path(), vec!["/logs/app.log".into()]).unwrap();
     assert_eq!(Wanted::read(state.path()), Some(wanted.clone()));
+    let name: PathBuf = std::ffi::OsStr::from_bytes(b"/logs/\xff.log").into();
+    let wanted = Wanted::ask(state.path(), vec!["/logs/app.log".into(), name]).unwrap();
+    assert_eq!(Wanted::read(state.path()), Some(wanted.clone()));
+    assert_eq!(wanted.paths, [Path::new("/logs/app.log")]);
     // Somebody else has asked since.
     let later = Wanted::ask(state.path(), vec!["/logs/b.log".into()]).unwrap();
     wanted.withdraw(state.path());
