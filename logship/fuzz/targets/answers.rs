@@ -14,6 +14,7 @@ fuzz_target!(|input: (u8, &[u8])| {
             drop(kafka::metadata(bytes));
             drop(kafka::produced(bytes));
             drop(kafka::producer(bytes));
+            drop(kafka::login(bytes));
         }
         _ => {
             let mut rest = bytes;

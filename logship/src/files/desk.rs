@@ -79,9 +79,11 @@ impl Begun {
         let first = probe(file, 0)?;
         let has_happened = first == Some(self.after);
         let has_not = first == Some(self.before);
+        // A record may hold anything.
+        let after = self.shift.saturating_add(self.length);
         let (offset, shift) = if cursor.shift == self.shift && has_happened {
-            (cursor.offset.checked_sub(self.length), cursor.shift + self.length)
-        } else if cursor.shift == self.shift + self.length && has_not {
+            (cursor.offset.checked_sub(self.length), after)
+        } else if cursor.shift == after && has_not {
             // The log heard of it, and then the power failed before it was on the disk.
             (cursor.offset.checked_add(self.length), self.shift)
         } else {
