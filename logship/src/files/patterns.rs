@@ -149,9 +149,10 @@ impl Patterns {
     /// could be a rotated one among `names`, all those beside it. `worker-1.log` is its own file where no `worker.log` is.
     #[must_use]
     pub fn is_written(&self, path: &Path, names: &HashSet<&OsStr>) -> bool {
-        let is_there =
-            |base: &PathBuf| base.file_name().is_some_and(|name| names.contains(name));
-        self.is_meant(path) && !is_compressed(path) && !self.bases_of(path).any(|base| is_there(&base))
+        let is_there = |base: &PathBuf| base.file_name().is_some_and(|name| names.contains(name));
+        self.is_meant(path)
+            && !is_compressed(path)
+            && !self.bases_of(path).any(|base| is_there(&base))
     }
 
     /// Reads every directory that may matter.

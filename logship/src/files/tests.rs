@@ -319,7 +319,8 @@ fn a_file_that_is_readmitted_is_read_behind_what_was_shipped_of_it() {
     let file = File::open(scene.path("a.log.1")).unwrap();
     let identity = crate::proof::FileFacts::of(&file).unwrap().identity;
     // The log has forgotten it by now.
-    (scene.settings.desk, scene.settings.kept) = (Some(desk.clone()), HashMap::from([(identity, 8)]));
+    (scene.settings.desk, scene.settings.kept) =
+        (Some(desk.clone()), HashMap::from([(identity, 8)]));
     let running = scene.start();
     scene.append("a.log", "other\n");
     scene.wait_for(&["other"]);

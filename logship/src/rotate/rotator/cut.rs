@@ -8,9 +8,7 @@ use super::{Record, RotateStats, Rotator, in_words};
 use crate::cursor::FileCursor;
 use crate::files::desk::{Answer, Ask, Collapse, probe};
 use crate::proof::holds;
-use crate::rotate::decide::{
-    Appends, Begins, COLLAPSE_BYTES_MAX, Collapsing, is_collapse_over,
-};
+use crate::rotate::decide::{Appends, Begins, COLLAPSE_BYTES_MAX, Collapsing, is_collapse_over};
 use crate::rotate::intent::{BegunRecord, Intent};
 use crate::rotate::place::{Opened, Place, punch};
 use crate::rotation::{Policy, Reopen};
@@ -21,8 +19,7 @@ const CANNOT: &str = "its file system cannot take away the beginning of a file: 
                       looks as large as before";
 
 /// The same where it is the file's own affair.
-const CANNOT_HERE: &str =
-    "its beginning cannot be taken away: its disk is freed instead, and the file looks as large as before";
+const CANNOT_HERE: &str = "its beginning cannot be taken away: its disk is freed instead, and the file looks as large as before";
 
 /// Bytes that must be freed at once: less is not worth a system call.
 const PUNCH_BYTES_MIN: u64 = 64 << 10;

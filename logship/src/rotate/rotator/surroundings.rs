@@ -24,9 +24,9 @@ const TOLD_AGE_MAX: Duration = Duration::from_secs(1);
 /// How long an engine that did not answer is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How long an answer is waited for: most come within that, and whoever hangs holds up nothing else for longer. A later
+/// How long an answer is waited for: nearly all come within that, and whoever hangs holds up nothing else for longer. A later
 /// one is heard all the same.
-const WAIT_MAX: Duration = Duration::from_secs(2);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long all of an answer may take, however many containers there are.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);

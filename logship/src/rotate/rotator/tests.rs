@@ -6,6 +6,7 @@ use std::thread;
 use super::*;
 use crate::files::{self, FilesSettings};
 use crate::intake::intake;
+use crate::rotate::intent::BegunRecord;
 use crate::rotation::Wishes;
 use crate::rule::Mode;
 use crate::wal::LogSettings;
@@ -73,8 +74,9 @@ impl Scene {
         let stop = Shutdown::new();
         thread::scope(|scope| {
             let reader = scope.spawn(|| files::run(files, intake, &stop, Mode::Follow).unwrap());
-            let rotator = scope
-                .spawn(|| crate::rotate::run(settings, &log, self.runtime.handle(), &stop).unwrap());
+            let rotator = scope.spawn(|| {
+                crate::rotate::run(settings, &log, self.runtime.handle(), &stop).unwrap()
+            });
             let began = Instant::now();
             let mut has_come = false;
             while !has_come && began.elapsed() < PATIENCE {
@@ -87,6 +89,14 @@ impl Scene {
             assert!(has_come);
         });
         running.finish(Instant::now() + PATIENCE).unwrap();
+    }
+}
+
+/// Bytes that the log has of a file.
+fn read(log: &Log, file: FileIdentity) -> Option<u64> {
+    match log.standing(&key_of(file))?.cursor? {
+        Cursor::File(cursor) => Some(cursor.offset),
+        Cursor::Direct(_) | Cursor::Api(_) => None,
     }
 }
 
@@ -125,6 +135,25 @@ fn a_file_that_looks_the_same_everywhere_is_freed_instead_of_growing_for_ever() 
     let is = || fs::metadata(&path).unwrap();
     scene.rotate_until("size=64KiB,append=true", |_| is().blocks() * 512 < BYTES as u64 / 4);
     assert_eq!(is().len(), BYTES as u64);
+}
+
+#[test]
+fn a_file_that_was_cut_before_the_log_heard_of_a_collapse_is_cut_again() {
+    const LINES: u64 = 32_768;
+    let scene = Scene::new();
+    let path = scene.path("a.log");
+    let mut writer = OpenOptions::new().create(true).append(true).open(&path).unwrap();
+    let text: String = (0..LINES).map(|number| format!("line {number:>26}\n")).collect();
+    writer.write_all(text.as_bytes()).unwrap();
+    let file = FileFacts::of(&fs::File::open(&path).unwrap()).unwrap().identity;
+    // Before the log knows the file, nobody needs to know what was to be taken from it.
+    scene.rotate_until("size=1GB", |log| read(log, file) == Some(text.len() as u64));
+    // Neither is in it any more, and no cursor will ever say that something was taken away.
+    let begun = BegunRecord { file, shift: 0, length: 4096, before: 1, after: 2 };
+    let intent = Intent::Collapse { base: path.clone(), begun };
+    Intents::at(&scene.path("state")).add(&intent).unwrap();
+    let is_small = |_: &Log| fs::metadata(&path).unwrap().blocks() * 512 < text.len() as u64 / 4;
+    scene.rotate_until("size=64KiB,append=true", is_small);
 }
 
 /// A record of a file `rotated` that was shipped, and which file that is.
@@ -167,7 +196,6 @@ fn a_rotated_file_that_is_removed_is_read_on_under_its_other_name() {
             let mut writer = OpenOptions::new().append(true).open(scene.path("b.log")).unwrap();
             writer.write_all(b"more\n").unwrap();
         }
-        let standing = log.standing(&key_of(file)).and_then(|standing| standing.cursor);
-        matches!(standing, Some(Cursor::File(cursor)) if cursor.offset == 13)
+        read(log, file) == Some(13)
     });
 }

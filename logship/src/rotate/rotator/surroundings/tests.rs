@@ -18,7 +18,7 @@ fn an_engine_that_hangs_holds_up_nobody_for_long() {
     let mut view = EngineView::new(Some(host), runtime.handle().clone());
     let began = Instant::now();
     assert_eq!(view.writers(Path::new("/logs/a.log"), true), None);
-    assert!(began.elapsed() < 10 * WAIT_MAX, "{:?}", began.elapsed());
+    assert!(began.elapsed() < 4 * WAIT_MAX, "{:?}", began.elapsed());
     // Whoever comes next does not wait at all.
     let began = Instant::now();
     for _ in 0..100 {
