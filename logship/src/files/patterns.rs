@@ -146,7 +146,8 @@ impl Patterns {
     }
 
     /// Whether somebody writes to a file under just this name, which no rotation has made: there is none of which it
-    /// could be a rotated one among `names`, all those beside it. `worker-1.log` is its own file where no `worker.log` is.
+    /// could be a rotated one among `names`, all those beside it. `worker-1.log` is its own file where no `worker.log`
+    /// is.
     #[must_use]
     pub fn is_written(&self, path: &Path, names: &HashSet<&OsStr>) -> bool {
         let is_there = |base: &PathBuf| base.file_name().is_some_and(|name| names.contains(name));

@@ -36,8 +36,8 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Asks for files. One wish at a time: a later one replaces what was not taken. Files whose names are not UTF-8 are not
-    /// rotated, and left out.
+    /// Asks for files. One wish at a time: a later one replaces what was not taken. Files whose names are not UTF-8 are
+    /// not rotated, and left out.
     pub fn ask(state: &Path, mut paths: Vec<PathBuf>) -> Result<Self, DurableError> {
         paths.retain(|path| path.to_str().is_some());
         // Without random numbers two wishes are told apart by their names.

@@ -19,7 +19,8 @@ const CANNOT: &str = "its file system cannot take away the beginning of a file: 
                       looks as large as before";
 
 /// The same where it is the file's own affair.
-const CANNOT_HERE: &str = "its beginning cannot be taken away: its disk is freed instead, and the file looks as large as before";
+const CANNOT_HERE: &str = "its beginning cannot be taken away: its disk is freed instead, and the file looks as large \
+                           as before";
 
 /// Bytes that must be freed at once: less is not worth a system call.
 const PUNCH_BYTES_MIN: u64 = 64 << 10;
@@ -104,8 +105,8 @@ impl Rotator {
         Ok(())
     }
 
-    /// What became of a collapse: over once the log knows the new places for good and the file has them for good, when it
-    /// did not happen, or when another program has cut the file since.
+    /// What became of a collapse: over once the log knows the new places for good and the file has them for good, when
+    /// it did not happen, or when another program has cut the file since.
     pub(super) fn tend_collapse(
         &mut self,
         name: &str,

@@ -24,8 +24,8 @@ const TOLD_AGE_MAX: Duration = Duration::from_secs(1);
 /// How long an engine that did not answer is left alone.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How long an answer is waited for: nearly all come within that, and whoever hangs holds up nothing else for longer. A later
-/// one is heard all the same.
+/// How long an answer is waited for: nearly all come within that, and whoever hangs holds up nothing else for longer.
+/// A later one is heard all the same.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long all of an answer may take, however many containers there are.
@@ -149,8 +149,8 @@ impl Drop for EngineView {
     }
 }
 
-/// Whether an engine that answers so will never tell us of containers: it is not there, or not for us, or nothing that we
-/// could ask. Whoever set it up so means no labels.
+/// Whether an engine that answers so will never tell us of containers: it is not there, or not for us, or nothing that
+/// we could ask. Whoever set it up so means no labels.
 fn is_none_for_us(kind: EngineErrorKind) -> bool {
     use EngineErrorKind::{Denied, Invalid, Unreachable, Unsupported};
 
