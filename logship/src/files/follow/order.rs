@@ -3,6 +3,8 @@
 //! What stands in the later file when its length is looked at was written after everything that the same writer had put
 //! into the earlier one. So the earlier one is read to its end after that look, and the later one up to that length.
 
+use std::cmp::Ordering;
+
 use super::Follow;
 use crate::files::tailed::Tailed;
 use crate::source::SourceId;
@@ -26,7 +28,8 @@ pub(in crate::files) enum Order {
 }
 
 impl Follow {
-    /// Puts a file behind those of the same name that were made before it.
+    /// Puts a file behind those of the same name that were made before it. The kernel's clock has ticks of some
+    /// milliseconds: of files of one tick, the one that has the name now came last.
     pub(in crate::files) fn put_in_order(&mut self, id: SourceId) {
         let Some(tailed) = self.files.get(&id) else { return };
         let (base, born) = (tailed.base.clone(), tailed.identity.born);
@@ -37,7 +40,13 @@ impl Follow {
         let (mut later, mut before) = (None, Some(latest));
         for _ in 0..CHAIN_MAX {
             let Some(one) = before.and_then(|one| self.files.get(&one)) else { break };
-            if one.source == id || one.identity.born <= born {
+            let has_the_name = self.by_name.get(&base) == Some(&one.source);
+            let came_before = match one.identity.born.cmp(&born) {
+                Ordering::Less => true,
+                Ordering::Equal => !has_the_name,
+                Ordering::Greater => false,
+            };
+            if one.source == id || came_before {
                 break;
             }
             (later, before) = (before, one.after);
