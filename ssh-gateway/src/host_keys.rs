@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::private::{KeypairData, RsaKeypair};
-use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, ssh_key};
+use russh::keys::{Algorithm, Certificate, EcdsaCurve, HashAlg, PrivateKey, PublicKey, ssh_key};
 use rustix::fs::{FlockOperation, OFlags};
 use zeroize::Zeroizing;
 
@@ -34,6 +34,9 @@ pub const AUDIT_DIRECTORY: &str = "audit";
 
 /// The file of the key that signs it.
 const AUDIT_KEY: &str = "key";
+
+/// How the names of what it has signed end, beside it: its files, and their head.
+const SIGNED_SUFFIXES: [&str; 2] = [".jsonl", "head"];
 
 /// Largest file of a key, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -104,11 +107,13 @@ pub enum HostKeyError {
     /// The key of the audit cannot be used, and is not replaced.
     #[error(
         "the key of the audit {} cannot be used: {fault}; no other one is made in its place: put the right one there, or \
-         move the directory away to begin a new audit", path.display()
+         move the directory {} away to begin a new audit", path.display(), directory.display()
     )]
     UnusableAuditKey {
         /// The file or directory.
         path: PathBuf,
+        /// Where the audit is.
+        directory: PathBuf,
         /// What is wrong with it.
         fault: String,
     },
@@ -336,33 +341,69 @@ fn make(kind: Kind) -> Result<PrivateKey, ssh_key::Error> {
     Ok(key)
 }
 
-/// The key that signs the audit; made, with its public half beside it, when it is not there. Blocks.
+/// The key that signs the audit; made, with its public half beside it, when there is neither it nor anything that it has
+/// signed. Blocks.
 pub fn audit_key(state: &Path) -> Result<PrivateKey, HostKeyError> {
     let directory = state.join(AUDIT_DIRECTORY);
     durable::create_directories(&directory, DIRECTORY_MODE)?;
     let path = directory.join(AUDIT_KEY);
+    let public = directory.join(format!("{AUDIT_KEY}.pub"));
+    let wrong = |path: &Path, fault: String| HostKeyError::UnusableAuditKey {
+        path: path.to_owned(),
+        directory: directory.clone(),
+        fault,
+    };
     let unusable = |error| match error {
-        HostKeyError::Unusable { path, fault } => HostKeyError::UnusableAuditKey { path, fault },
+        HostKeyError::Unusable { path, fault } => wrong(&path, fault),
         other => other,
     };
-    let system = |source| HostKeyError::System { act: "look at", path: directory.clone(), source };
-    let data = std::fs::metadata(&directory).map_err(system)?;
+    let system = |path: &Path| {
+        let path = path.to_owned();
+        move |source| HostKeyError::System { act: "look at", path, source }
+    };
+    let data = std::fs::metadata(&directory).map_err(system(&directory))?;
     check_owner(&directory, &data).map_err(unusable)?;
+    let known = match std::fs::read_to_string(&public) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(system(&public)(error)),
+    };
     let key = match read(&path).map_err(unusable)? {
-        Some(bytes) => {
-            let fault = |fault| HostKeyError::UnusableAuditKey { path: path.clone(), fault };
-            parse(Kind::Ed25519, &bytes).map_err(fault)?
-        }
+        Some(bytes) => parse(Kind::Ed25519, &bytes).map_err(|fault| wrong(&path, fault))?,
         None => {
+            // Another key would make everything before it look forged, or the other way round.
+            if known.is_some() || has_signed(&directory).map_err(system(&directory))? {
+                return Err(wrong(&path, "it is gone, and there is what it has signed".to_owned()));
+            }
             let key = make(Kind::Ed25519)?;
             durable::write(&path, key.to_openssh(LineEnding::LF)?.as_bytes(), KEY_MODE)?;
             key
         }
     };
-    let public = directory.join(format!("{AUDIT_KEY}.pub"));
-    if !public.exists() {
-        let text = format!("{}\n", key.public_key().to_openssh()?);
-        durable::write(&public, text.as_bytes(), KEY_MODE)?;
+    match known {
+        None => {
+            let text = format!("{}\n", key.public_key().to_openssh()?);
+            durable::write(&public, text.as_bytes(), KEY_MODE)?;
+        }
+        Some(text) => {
+            let known = PublicKey::from_openssh(text.trim()).ok();
+            if known.is_none_or(|known| known.key_data() != key.public_key().key_data()) {
+                let fault = format!("{} is not its public half", public.display());
+                return Err(wrong(&path, fault));
+            }
+        }
     }
     Ok(key)
+}
+
+/// Whether a directory has anything that a key of an audit has signed.
+fn has_signed(directory: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if SIGNED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

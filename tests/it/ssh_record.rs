@@ -446,3 +446,6 @@ fn without_room_for_the_audit_rules_decide() {
         if said.code() == Some(0) { Ok(()) } else { Err(said.to_string()) }
     });
 }
+        // Without the key of what is there, no gateway begins.
+        let run = Run::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]);
+        run.arg(directory.join("key")).succeed();

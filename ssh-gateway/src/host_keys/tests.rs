@@ -147,7 +147,22 @@ fn the_key_of_the_audit_is_made_once_and_never_replaced() {
         assert!(fault(&state).contains("its mode is 0755"), "{}", fault(&state));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700)).unwrap();
     }
-    std::fs::write(state.path().join(AUDIT_DIRECTORY).join("key"), "no key").unwrap();
-    let fault = chain(&audit_key(state.path()).unwrap_err());
-    assert!(fault.contains("it is damaged"), "{fault}");
+    let directory = state.path().join(AUDIT_DIRECTORY);
+    std::fs::write(directory.join("key"), "no key").unwrap();
+    let fault = || chain(&audit_key(state.path()).unwrap_err());
+    assert!(fault().contains("it is damaged"), "{}", fault());
+    // One of somebody else.
+    std::fs::write(directory.join("key"), text(Kind::Ed25519).as_bytes()).unwrap();
+    assert!(fault().contains("key.pub is not its public half"), "{}", fault());
+    // None at all, while there is what it has signed.
+    std::fs::remove_file(directory.join("key")).unwrap();
+    assert!(fault().contains("it is gone, and there is what it has signed"), "{}", fault());
+    std::fs::remove_file(directory.join("key.pub")).unwrap();
+    for name in ["audit-00000001.jsonl", "head"] {
+        std::fs::write(directory.join(name), "").unwrap();
+        assert!(fault().contains("move the directory"), "{}", fault());
+        assert!(!directory.join("key").exists());
+        std::fs::remove_file(directory.join(name)).unwrap();
+    }
+    audit_key(state.path()).unwrap();
 }
