@@ -6,6 +6,9 @@ mod tests;
 /// Names in one `Host` line: long lines are hard to read, and clients bound them.
 const NAMES_OF_LINE: usize = 16;
 
+/// The host that everybody is on.
+const LOCAL: &str = "localhost";
+
 /// The gateway as clients reach it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reached {
@@ -29,12 +32,22 @@ pub fn is_word(text: &str) -> bool {
     (1..=255).contains(&text.len()) && text.bytes().all(is_plain) && !text.starts_with('-')
 }
 
+/// Whether the name of a container may stand as a host in the configuration of people who did not ask for it: one that they
+/// take for another host would lead them, and what they send there, into the container.
+#[must_use]
+pub fn is_nobody_elses(name: &str, reached: &Reached) -> bool {
+    let own = [reached.alias.as_str(), reached.host.as_str(), LOCAL];
+    // Names with a dot in them are those of the DNS, and addresses.
+    !name.contains('.') && !own.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
 /// The text for `~/.ssh/config`, where `names` are hosts behind the gateway.
 #[must_use]
 pub fn config(reached: &Reached, names: &[String]) -> String {
     let Reached { alias, host, port, operator } = reached;
     let mut text = format!(
-        "Host {alias}\n    HostName {host}\n    Port {port}\n    User {operator}\n    HostKeyAlias {alias}\n"
+        "Host {alias}\n    HostName {host}\n    Port {port}\n    User {operator}\n    HostKeyAlias {alias}\n    \
+         ProxyJump none\n"
     );
     for names in names.chunks(NAMES_OF_LINE) {
         let names = names.join(" ");

@@ -12,7 +12,7 @@ use crate::cli::{CommonArgs, SshConfigArgs};
 use crate::config::{self, SettingError};
 use crate::host_keys::HostKeys;
 use crate::login;
-use crate::ssh_config::{self, Reached, is_word};
+use crate::ssh_config::{self, Reached, is_nobody_elses, is_word};
 
 /// The engine answers within this.
 const ENGINE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -35,26 +35,33 @@ pub fn run(common: &CommonArgs, args: &SshConfigArgs) -> Result<ExitCode, Comman
         let keys = HostKeys::load_or_make(&state)?.public()?;
         return print(ssh_config::known_hosts(&args.alias, &keys).as_bytes());
     }
-    let names = if args.names.is_empty() {
-        running(common)?
-    } else {
-        for name in &args.names {
-            if !is_word(name) {
-                return Err(SettingError::flag(
-                    "NAME",
-                    name,
-                    &"it is no name or pattern of a host",
-                )
-                .into());
-            }
-        }
-        args.names.clone()
-    };
     let reached = Reached {
         alias: args.alias.clone(),
         host: args.host.clone(),
         port: args.port,
         operator: args.operator.clone(),
+    };
+    let names = if args.names.is_empty() {
+        let (names, left_out): (Vec<_>, Vec<_>) =
+            running(common)?.into_iter().partition(|name| is_nobody_elses(name, &reached));
+        for name in left_out {
+            tracing::warn!(
+                "{name} is left out: it may be the name of another host; give it as NAME"
+            );
+        }
+        names
+    } else {
+        for name in &args.names {
+            if !is_word(name) || *name == args.alias {
+                return Err(SettingError::flag(
+                    "NAME",
+                    name,
+                    &"it is no name or pattern of a host behind the gateway",
+                )
+                .into());
+            }
+        }
+        args.names.clone()
     };
     print(ssh_config::config(&reached, &names).as_bytes())
 }

@@ -14,7 +14,7 @@ fn containers_are_hosts_behind_the_gateway() {
     let names = ["db", "shop~web"].map(str::to_owned);
     assert_eq!(
         config(&reached(), &names),
-        "Host chores\n    HostName gateway.example\n    Port 2222\n    User operator\n    HostKeyAlias chores\n\n\
+        "Host chores\n    HostName gateway.example\n    Port 2222\n    User operator\n    HostKeyAlias chores\n    ProxyJump none\n\n\
          Host db shop~web\n    Port 22\n    ProxyJump chores\n    HostKeyAlias chores\n"
     );
     let many: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
@@ -36,4 +36,18 @@ fn words_have_nothing_in_them_that_means_more() {
     for text in ["", "a b", "a\n", "-o", "a\"b", "a#b", "%h", "$(x)", "a'b", "a\\b", "!a", "a,b"] {
         assert!(!is_word(text), "{text:?}");
     }
+}
+
+#[test]
+fn a_container_takes_no_other_hosts_place() {
+    for name in ["web", "shop-web", "chores2", "gateway", "localhost-1"] {
+        assert!(is_nobody_elses(name, &reached()), "{name}");
+    }
+    for name in
+        ["github.com", "10.0.0.7", "db.1", "chores", "Chores", "localhost", "gateway.example"]
+    {
+        assert!(!is_nobody_elses(name, &reached()), "{name}");
+    }
+    let short = Reached { host: "gateway".to_owned(), ..reached() };
+    assert!(!is_nobody_elses("gateway", &short));
 }
