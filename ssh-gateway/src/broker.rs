@@ -63,7 +63,7 @@ use crate::wire::socket::{AsyncSocket, Socket};
 
 use containers::Containers;
 use hub::{Broken, Hub};
-use journal::Journal;
+use journal::{Journal, Mark};
 use nursery::Nursery;
 use recording::Recordings;
 use words::Words;
@@ -179,9 +179,9 @@ impl Shared {
         (rule.record.unwrap_or(config.sessions), rule.unrecorded.unwrap_or(config.unrecorded))
     }
 
-    /// Waits until the audit has what was said before. Without it nothing begins that must not be unrecorded.
-    async fn accountable(&self, unrecorded: Unrecorded) -> Result<(), Refusal> {
-        let Err(reason) = self.journal.written().await else { return Ok(()) };
+    /// Waits until the audit has what was said since the mark. Without it nothing begins that must not be unrecorded.
+    async fn accountable(&self, mark: Mark, unrecorded: Unrecorded) -> Result<(), Refusal> {
+        let Err(reason) = self.journal.written(mark).await else { return Ok(()) };
         self.unrecorded(unrecorded, &reason)
     }
 

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Who edits a line breaks the hash in the next one; who writes all hashes anew breaks the signatures; who cuts off the
-//! end has a head that names lines which are not there. Every byte is in `docs/ssh-gateway-recording.md`.
+//! end has a head that names lines which are not there; and who takes the head away too is told of by the next start.
+//! Every byte is in `docs/ssh-gateway-recording.md`.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +23,15 @@ mod tests;
 /// What the signatures are for (PROTOCOL.sshsig of OpenSSH).
 pub const NAMESPACE: &str = "chores-audit";
 
+/// The form of the lines. 2 tells more in the first line of a file and in gaps than 1; both are read.
+pub const FORMAT: u64 = 2;
+
 /// Lines between two checkpoints at the most.
 pub const CHECKPOINT_LINES_MAX: u64 = 256;
+
+/// Files that may have been begun since the last checkpoint: a gateway that is killed before it has signed begins again,
+/// but not for ever.
+const BEGINS_UNSIGNED_MAX: u64 = 16;
 
 /// Longest line, in bytes: what is longer was not written by us.
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
@@ -32,6 +40,8 @@ pub const LINE_BYTES_MAX: usize = 64 * 1024;
 pub const BEGIN: &str = "begin";
 /// The event that signs what is before it.
 pub const CHECKPOINT: &str = "checkpoint";
+/// The event that says how many were not written before it.
+pub const GAP: &str = "gap";
 /// The event that names a whole recording.
 pub const RECORDING: &str = "recording";
 
@@ -40,6 +50,9 @@ pub const NOTHING: &str = "00000000000000000000000000000000000000000000000000000
 
 /// Damages that are told: more of them say nothing new.
 pub const DAMAGES_MAX: usize = 100;
+
+/// Notes that lines give rise to, likewise.
+const NOTES_MAX: usize = 20;
 
 /// The hash of a line, without its line end, in hexadecimal.
 #[must_use]
@@ -76,7 +89,7 @@ impl Tip {
 
     /// The next line, with its line end; the tip is that line from now on.
     pub fn append(&mut self, time: &str, event: &str, fields: Map<String, Value>) -> String {
-        let number = self.number + 1;
+        let number = self.number.saturating_add(1);
         let mut line = Map::new();
         line.insert("number".to_owned(), number.into());
         line.insert("time".to_owned(), time.into());
@@ -113,9 +126,27 @@ pub struct Link {
     /// Of the first line of a file: the end of the file before it, when that was no whole line.
     #[serde(default)]
     torn: Option<Torn>,
+    /// Of the first line of a file: the form of the lines from here on.
+    #[serde(default)]
+    format: Option<u64>,
     /// Of the first line of a file: lines that the head named and that were not there.
     #[serde(default)]
     lost: Option<(u64, u64)>,
+    /// Of the first line of a file: the line that the head names was not the head's.
+    #[serde(default)]
+    changed: bool,
+    /// Of the first line of a file: there were lines, and no head.
+    #[serde(default)]
+    headless: bool,
+    /// Of the first line of a file: lines before it that nothing had signed.
+    #[serde(default)]
+    unsigned: Option<(u64, u64)>,
+    /// Of a gap.
+    #[serde(default)]
+    left_out: u64,
+    /// Of a gap: how many of these were refusals.
+    #[serde(default)]
+    refusals: u64,
     /// Of a recording: its file.
     #[serde(default)]
     file: Option<String>,
@@ -150,6 +181,32 @@ impl Link {
         }
         serde_json::from_slice(line).ok()
     }
+
+    /// Whether it is a checkpoint, signed by this key.
+    fn is_signed(&self, key: &PublicKey) -> bool {
+        let text = signed_text(self.number.saturating_sub(1), &self.previous);
+        let signature = self.signature.as_ref().and_then(|pem| SshSig::from_pem(pem).ok());
+        self.event == CHECKPOINT
+            && signature.is_some_and(|its| key.verify(NAMESPACE, text.as_bytes(), &its).is_ok())
+    }
+}
+
+/// The place of a line that is a checkpoint of this key's holder; `None` when it is none.
+#[must_use]
+pub fn checkpoint(line: &[u8], key: &PublicKey) -> Option<Tip> {
+    let link = Link::parse(line).filter(|link| link.is_signed(key))?;
+    Some(Tip { number: link.number, hash: hash(line) })
+}
+
+/// The last checkpoint, as it is kept beside the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// Nobody has looked: what is read is not all there is.
+    Elsewhere,
+    /// There is none, and there should be.
+    Missing,
+    /// These bytes.
+    Kept(Vec<u8>),
 }
 
 /// Something that is not as it was written.
@@ -193,8 +250,9 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Verifier<'k> {
     key: &'k PublicKey,
-    /// The last checkpoint, as it was kept beside the files.
-    head: Option<Vec<u8>>,
+    head: Head,
+    /// What the head is; `None` when it is no checkpoint of ours.
+    head_tip: Option<Tip>,
     /// Hashes of lines that somebody has kept elsewhere.
     expected: BTreeMap<u64, String>,
     file: String,
@@ -205,11 +263,26 @@ pub struct Verifier<'k> {
     tip_at: (String, u64),
     /// A line that does not fit to the one before: which of both was changed is seen at the next one.
     doubt: Option<Doubt>,
-    /// Since the last checkpoint, or the first line.
+    /// Lines since the last checkpoint, or the first line.
     unsigned: u64,
+    /// First lines of files since then, which are not among them.
+    begins: u64,
+    /// The hash that the first line has of the one before it.
+    before: String,
+    gaps: Gaps,
     torn: Option<(Torn, (String, u64))>,
     is_head_seen: bool,
     report: Report,
+}
+
+/// What was not written.
+#[derive(Debug, Default)]
+struct Gaps {
+    /// Events, refusals too.
+    left_out: u64,
+    refusals: u64,
+    /// The numbers of the first and the last line that tell of it.
+    told: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -221,10 +294,15 @@ struct Doubt {
 impl<'k> Verifier<'k> {
     /// Nothing was read yet.
     #[must_use]
-    pub fn new(key: &'k PublicKey, head: Option<Vec<u8>>, expected: BTreeMap<u64, String>) -> Self {
+    pub fn new(key: &'k PublicKey, head: Head, expected: BTreeMap<u64, String>) -> Self {
+        let head_tip = match &head {
+            Head::Kept(bytes) => checkpoint(bytes, key),
+            Head::Elsewhere | Head::Missing => None,
+        };
         Self {
             key,
             head,
+            head_tip,
             expected,
             file: String::new(),
             line: 0,
@@ -232,6 +310,9 @@ impl<'k> Verifier<'k> {
             tip_at: (String::new(), 0),
             doubt: None,
             unsigned: 0,
+            begins: 0,
+            before: String::new(),
+            gaps: Gaps::default(),
             torn: None,
             is_head_seen: false,
             report: Report::default(),
@@ -266,7 +347,7 @@ impl<'k> Verifier<'k> {
             self.damage(&here, "this is no line of an audit".to_owned());
             // Whatever it was, the next line says what it should have been.
             if let Some(tip) = &mut self.tip {
-                *tip = Tip { number: tip.number + 1, hash: hash(bytes) };
+                *tip = Tip { number: tip.number.saturating_add(1), hash: hash(bytes) };
                 self.tip_at = here;
                 self.doubt = None;
             }
@@ -275,12 +356,7 @@ impl<'k> Verifier<'k> {
         self.check_torn(&link, &here);
         let is_signed = self.check_signature(&link, &here);
         self.check_place(&link, &here, is_signed);
-        if let Some((from, to)) = link.lost {
-            self.damage(
-                &here,
-                format!("lines {from} to {to} were gone when the gateway started here"),
-            );
-        }
+        self.hear(&link, &here);
         let hash = hash(bytes);
         if let Some(expected) = self.expected.remove(&link.number)
             && expected != hash
@@ -290,7 +366,7 @@ impl<'k> Verifier<'k> {
                 format!("line {} is not the one that was kept elsewhere", link.number),
             );
         }
-        self.check_head(&link, bytes, &here);
+        self.check_head(&link, &hash, &here);
         self.report.last = link.number;
         self.tip = Some(Tip { number: link.number, hash });
         self.tip_at = here;
@@ -311,19 +387,8 @@ impl<'k> Verifier<'k> {
                 torn.bytes
             ));
         }
+        self.end_head();
         let at = self.tip_at.clone();
-        match self.head.take().map(|head| Link::parse(&head)) {
-            None => self
-                .report
-                .notes
-                .push("there is no head, so that a cut at the end would not be seen".to_owned()),
-            Some(None) => self.damage(&("head".to_owned(), 1), "this is no checkpoint".to_owned()),
-            Some(Some(head)) if !self.is_head_seen && head.number > self.report.last => {
-                let (last, number) = (self.report.last, head.number);
-                self.damage(&at, format!("lines {} to {number} were cut off here", last + 1));
-            }
-            Some(Some(_)) => {}
-        }
         for number in std::mem::take(&mut self.expected).into_keys() {
             self.damage(&at, format!("line {number}, which was kept elsewhere, is not there"));
         }
@@ -331,6 +396,12 @@ impl<'k> Verifier<'k> {
             self.report.notes.push(format!(
                 "the first line here has the number {}: what was before is not here",
                 self.report.first
+            ));
+        }
+        let Gaps { left_out, refusals, told } = &self.gaps;
+        if let Some((from, to)) = told {
+            self.report.notes.push(format!(
+                "{left_out} events were not written, {refusals} of them refusals: lines {from} to {to} tell of it"
             ));
         }
         if self.report.last > self.report.signed {
@@ -341,6 +412,81 @@ impl<'k> Verifier<'k> {
             ));
         }
         self.report
+    }
+
+    /// Whether what was read ends where the head says.
+    fn end_head(&mut self) {
+        let (at, kept) = (self.tip_at.clone(), ("head".to_owned(), 1));
+        let (first, last) = (self.report.first, self.report.last);
+        match (std::mem::replace(&mut self.head, Head::Elsewhere), self.head_tip.take()) {
+            (Head::Elsewhere, _) => self
+                .report
+                .notes
+                .push("there is no head, so that a cut at the end would not be seen".to_owned()),
+            (Head::Missing, _) => {
+                let what = "the head is missing, so that nobody can say what was cut off here";
+                self.damage(&at, what.to_owned());
+            }
+            (Head::Kept(_), None) => {
+                self.damage(&kept, "this is no checkpoint of the gateway's".to_owned());
+            }
+            (Head::Kept(_), Some(_)) if self.is_head_seen => {}
+            (Head::Kept(_), Some(head)) if head.number > last => {
+                let what = format!("lines {} to {} were cut off here", last + 1, head.number);
+                self.damage(&at, what);
+            }
+            // The gateway was killed before it had another head, and what was before was moved away.
+            (Head::Kept(_), Some(head)) if head.number + 1 == first && head.hash == self.before => {
+            }
+            (Head::Kept(_), Some(head)) if head.number < first => {
+                let what =
+                    format!("it is line {}, and what is here does not go on from it", head.number);
+                self.damage(&kept, what);
+            }
+            // Its number is missing among those that are here, which is told there.
+            (Head::Kept(_), Some(_)) => {}
+        }
+    }
+
+    /// What the gateway itself says of the lines before.
+    fn hear(&mut self, link: &Link, here: &(String, u64)) {
+        let mut found = Vec::new();
+        if let Some((from, to)) = link.lost {
+            found.push(format!("lines {from} to {to} were gone when the gateway started here"));
+        }
+        if link.changed {
+            found.push(
+                "the last checkpoint before was another one when the gateway started here"
+                    .to_owned(),
+            );
+        }
+        if link.headless {
+            found.push(
+                "there was no head when the gateway started here: lines before may be anybody's, or gone"
+                    .to_owned(),
+            );
+        }
+        for what in found {
+            self.damage(here, what);
+        }
+        let number = link.number;
+        if let Some((from, to)) = link.unsigned {
+            let by = number.saturating_add(1);
+            self.note(format!(
+                "lines {from} to {to} were signed only when the gateway had started again, by line {by}"
+            ));
+        }
+        if let Some(format) = link.format.filter(|format| *format > FORMAT) {
+            self.note(format!(
+                "line {number} has the format {format}: a newer program may find more"
+            ));
+        }
+        if link.event == GAP {
+            let Gaps { left_out, refusals, told } = &mut self.gaps;
+            *left_out = left_out.saturating_add(link.left_out);
+            *refusals = refusals.saturating_add(link.refusals);
+            *told = Some((told.map_or(number, |(first, _)| first), number));
+        }
     }
 
     /// Whether the end of the file before is the one that this first line of the next knows of.
@@ -359,6 +505,7 @@ impl<'k> Verifier<'k> {
     fn check_place(&mut self, link: &Link, here: &(String, u64), is_signed: bool) {
         let Some(tip) = self.tip.clone() else {
             self.report.first = link.number;
+            self.before.clone_from(&link.previous);
             self.report.signed = self.report.signed.max(link.number.saturating_sub(1));
             if (link.number == 1) != (link.previous == NOTHING) {
                 self.damage(here, "the first line was changed".to_owned());
@@ -367,8 +514,9 @@ impl<'k> Verifier<'k> {
         };
         let fits = link.previous == tip.hash;
         self.settle(Some(fits));
-        if link.number != tip.number + 1 {
-            let (is, wanted) = (link.number, tip.number + 1);
+        let wanted = tip.number.saturating_add(1);
+        if link.number != wanted {
+            let is = link.number;
             self.damage(here, format!("line {is} stands where line {wanted} belongs"));
         } else if !fits {
             self.doubt = Some(Doubt { before: self.tip_at.clone(), itself: here.clone() });
@@ -394,7 +542,17 @@ impl<'k> Verifier<'k> {
     fn check_signature(&mut self, link: &Link, here: &(String, u64)) -> bool {
         if link.event != CHECKPOINT {
             // A gateway that is killed again and again begins again and again.
-            self.unsigned += u64::from(link.event != BEGIN);
+            if link.event == BEGIN && self.line == 1 {
+                self.begins += 1;
+                if self.begins == BEGINS_UNSIGNED_MAX + 1 {
+                    let what = format!(
+                        "there is no checkpoint in the {BEGINS_UNSIGNED_MAX} files up to here"
+                    );
+                    self.damage(here, what);
+                }
+                return false;
+            }
+            self.unsigned += 1;
             if self.unsigned == CHECKPOINT_LINES_MAX + 1 {
                 let what =
                     format!("there is no checkpoint in {CHECKPOINT_LINES_MAX} lines up to here");
@@ -402,14 +560,11 @@ impl<'k> Verifier<'k> {
             }
             return false;
         }
-        let text = signed_text(link.number.saturating_sub(1), &link.previous);
-        let is_signed =
-            link.signature.as_ref().and_then(|pem| SshSig::from_pem(pem).ok()).is_some_and(
-                |signature| self.key.verify(NAMESPACE, text.as_bytes(), &signature).is_ok(),
-            );
+        let is_signed = link.is_signed(self.key);
         if is_signed {
             self.report.signed = link.number;
             self.unsigned = 0;
+            self.begins = 0;
         } else {
             let from = self.report.signed.max(self.report.first.saturating_sub(1)) + 1;
             let what = format!(
@@ -421,14 +576,20 @@ impl<'k> Verifier<'k> {
         is_signed
     }
 
-    fn check_head(&mut self, link: &Link, bytes: &[u8], here: &(String, u64)) {
-        let Some(head) = self.head.as_deref().and_then(Link::parse) else { return };
-        if head.number != link.number {
+    fn check_head(&mut self, link: &Link, hash: &str, here: &(String, u64)) {
+        let Some(head) = self.head_tip.as_ref().filter(|head| head.number == link.number) else {
             return;
-        }
+        };
+        let is_same = head.hash == hash;
         self.is_head_seen = true;
-        if self.head.as_deref() != Some(bytes) {
+        if !is_same {
             self.damage(here, "this line is not the checkpoint that the head has".to_owned());
+        }
+    }
+
+    fn note(&mut self, what: String) {
+        if self.report.notes.len() < NOTES_MAX {
+            self.report.notes.push(what);
         }
     }
 

@@ -288,52 +288,47 @@ pub(super) fn exited(
     );
 }
 
-/// A forward was opened, or not.
-pub(super) fn forward(
+/// What is told of a forward, refused or not.
+macro_rules! forward {
+    ($connection:ident, $level:ident, $name:literal, $what:ident, $place:ident $(, $key:ident = $value:expr)*) => {{
+        let choice = $connection.chosen();
+        event!(
+            $connection.shared.journal,
+            $level,
+            $name,
+            connection = $connection.id,
+            identity = $connection.identity.name(),
+            key = $connection.identity.fingerprint(),
+            rule = choice.map(|choice| choice.access.rule().name.as_str()),
+            container = choice.map(|choice| choice.container.name.as_str()),
+            id = choice.map(|choice| choice.container.id.as_str()),
+            what = $what,
+            place = told_place($place),
+            $($key = $value,)*
+        )
+    }};
+}
+
+/// A forward is about to be opened.
+pub(super) fn forward(connection: &Connection, what: &'static str, place: &Place) {
+    forward!(connection, info, "forward", what, place);
+}
+
+/// A forward is not opened, whether it may not be or cannot.
+pub(super) fn forward_refused(
     connection: &Connection,
     what: &'static str,
     place: &Place,
-    refusal: Option<&Refusal>,
+    refusal: &Refusal,
 ) {
-    let place = match place {
+    let reason = told(&refusal.message);
+    forward!(connection, warn, "forward refused", what, place, reason = reason);
+}
+
+fn told_place(place: &Place) -> String {
+    match place {
         Place::Tcp { host, port } => format!("{}:{port}", shown(host)),
         Place::Unix { path } => shown(&String::from_utf8_lossy(path)),
-    };
-    let choice = connection.chosen();
-    let container = choice.map(|choice| choice.container.name.as_str());
-    let id = choice.map(|choice| choice.container.id.as_str());
-    let rule = choice.map(|choice| choice.access.rule().name.as_str());
-    let identity = connection.identity.name();
-    let key = connection.identity.fingerprint();
-    let journal = &connection.shared.journal;
-    match refusal {
-        None => event!(
-            journal,
-            info,
-            "forward",
-            connection = connection.id,
-            identity = identity,
-            key = key,
-            rule = rule,
-            container = container,
-            id = id,
-            what = what,
-            place = place,
-        ),
-        Some(refusal) => event!(
-            journal,
-            warn,
-            "forward refused",
-            connection = connection.id,
-            identity = identity,
-            key = key,
-            rule = rule,
-            container = container,
-            id = id,
-            what = what,
-            place = place,
-            reason = told(&refusal.message),
-        ),
     }
 }
 

@@ -18,15 +18,20 @@ use crate::wire::portal::{Act, Opened};
 /// Where SSH is (RFC 4253, 4.1).
 const SSH_PORT: u16 = 22;
 
+/// What a forward does, as the audit has it.
+const CONNECT: &str = "connect";
+const LISTEN: &str = "listen";
+
 /// Opens a stream, and answers.
 pub(super) async fn connect(connection: &Connection, number: u64, to: Place) {
-    let outcome = connected(connection, &to).await;
-    audit::forward(connection, "connect", &to, outcome.as_ref().err());
-    match outcome {
+    match connected(connection, &to).await {
         Ok(socket) => {
             connection.words.answer(number, Answer::Opened { port: None }, vec![socket]).await;
         }
-        Err(refusal) => connection.refuse(number, refusal).await,
+        Err(refusal) => {
+            audit::forward_refused(connection, CONNECT, &to, &refusal);
+            connection.refuse(number, refusal).await;
+        }
     }
 }
 
@@ -39,7 +44,6 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
     connection.check(&choice.access).map_err(denied)?;
     choice.access.connect(to).map_err(denied)?;
-    accountable(connection, &choice.access).await?;
     let act = match to.clone() {
         Place::Tcp { host, port } => {
             // A name is looked at again when it has led somewhere.
@@ -50,6 +54,7 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
         }
         Place::Unix { path } => Act::ConnectUnix { path },
     };
+    begins(connection, CONNECT, to, &choice.access).await?;
     let portal = connection.portal().await?;
     let (_, opened, socket) =
         portal.order(act).await.map_err(|reason| refusal::failed(shown(&reason)))?;
@@ -68,10 +73,18 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
     Ok(socket)
 }
 
-/// Without an audit no forward begins that must not be unrecorded.
-async fn accountable(connection: &Connection, access: &Access) -> Result<(), Refusal> {
-    let (_, unrecorded) = connection.shared.record(access);
-    connection.shared.accountable(unrecorded).await
+/// Has the audit say that a forward begins, before it does: without that none begins that must not be unrecorded.
+async fn begins(
+    connection: &Connection,
+    what: &'static str,
+    place: &Place,
+    access: &Access,
+) -> Result<(), Refusal> {
+    let shared = &connection.shared;
+    let (_, unrecorded) = shared.record(access);
+    let mark = shared.journal.mark();
+    audit::forward(connection, what, place);
+    shared.accountable(mark, unrecorded).await
 }
 
 /// What a login name that means no container can reach: containers, by the name of a host, over SSH (`ssh -J`). The
@@ -87,6 +100,8 @@ async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
     let identity = connection.identity_now().map_err(|_| denied(Denial::Withdrawn))?;
     identity.may_go_on(to, Timestamp::now()).map_err(denied)?;
+    // What becomes of it is a connection of its own, whose sessions and forwards ask for their own lines.
+    audit::forward(connection, CONNECT, to);
     let (stream, nets) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -107,14 +122,15 @@ pub(super) async fn listen(
     at: Place,
     closed: oneshot::Receiver<()>,
 ) {
-    let outcome = listening(connection, &at).await;
-    audit::forward(connection, "listen", &at, outcome.as_ref().err());
-    let listener = match outcome {
+    let listener = match listening(connection, &at).await {
         Ok((listener, port, socket)) => {
             connection.words.answer(number, Answer::Opened { port }, vec![socket]).await;
             listener
         }
-        Err(refusal) => return connection.refuse(number, refusal).await,
+        Err(refusal) => {
+            audit::forward_refused(connection, LISTEN, &at, &refusal);
+            return connection.refuse(number, refusal).await;
+        }
     };
     // An error is the end of the connection.
     drop(closed.await);
@@ -143,7 +159,7 @@ async fn listening(
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
     connection.check(&choice.access).map_err(denied)?;
     choice.access.listen(at).map_err(denied)?;
-    accountable(connection, &choice.access).await?;
+    begins(connection, LISTEN, at, &choice.access).await?;
     let act = match at.clone() {
         Place::Tcp { host, port } => Act::Listen { host, port },
         Place::Unix { path } => Act::ListenUnix { path },

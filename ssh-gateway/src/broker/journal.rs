@@ -1,9 +1,10 @@
 //! Writes the audit: a thread that writes, and one that makes durable, so that a slow disk holds up nobody but those who must
 //! not begin without their line.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -17,7 +18,9 @@ use russh::keys::PrivateKey;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
-use crate::chain::{self, BEGIN, CHECKPOINT_LINES_MAX, LINE_BYTES_MAX, Link, NAMESPACE, Tip, Torn};
+use crate::chain::{
+    self, BEGIN, CHECKPOINT_LINES_MAX, FORMAT, GAP, LINE_BYTES_MAX, Link, NAMESPACE, Tip, Torn,
+};
 use crate::host_keys::AUDIT_DIRECTORY;
 
 #[cfg(test)]
@@ -31,24 +34,38 @@ const CHECKPOINT_PERIOD: Duration = Duration::from_secs(5);
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 /// A line is written in this time, or what waits for it is told that it is not.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Checkpoints are durable in this time, or the disk has a fault: waiting for it tells nobody.
+const SYNC_TIME_MAX: Duration = Duration::from_secs(30);
 /// A file that is larger is followed by another one, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Beyond the quota, for what signs lines that are there and tells of those that are not, in bytes.
+const RESERVE_BYTES: u64 = 64 * 1024;
+/// Of the quota, in hundredths: from here on it is warned of.
+const WARN_PERCENT: u64 = 80;
+/// Of the quota, in hundredths: from here on refusals are counted and not written. Who is refused must not be able to keep
+/// out those who are not.
+const REFUSALS_PERCENT: u64 = 50;
+/// These.
+const REFUSALS: [&str; 3] = ["login denied", "session refused", "forward refused"];
 
 /// The last checkpoint, kept beside the files.
 pub(crate) const HEAD: &str = "head";
 const FILE_PREFIX: &str = "audit-";
 const FILE_SUFFIX: &str = ".jsonl";
 const FILE_MODE: u32 = 0o600;
-/// The form of the lines.
-const FORMAT: u64 = 1;
-/// The event that says how many were not written before it.
-const GAP: &str = "gap";
 
 /// The audit. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub(crate) struct Journal {
     queue: SyncSender<Order>,
-    left_out: Arc<AtomicU64>,
+    /// Events that were not written, since the start.
+    lost: Arc<AtomicU64>,
+}
+
+/// A moment of the journal: what is written from then on is there, or it is known that it is not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    lost: u64,
 }
 
 #[derive(Debug)]
@@ -70,21 +87,36 @@ impl Journal {
     /// [`written`]: Self::written
     pub(crate) fn start(state: &Path, key: PrivateKey, quota: u64) -> io::Result<Self> {
         let (queue, orders) = sync_channel(QUEUE_MAX);
-        let left_out = Arc::<AtomicU64>::default();
+        let lost = Arc::<AtomicU64>::default();
         let directory = state.join(AUDIT_DIRECTORY);
-        let durability = Durability::start(&directory)?;
+        let durability = Durability::start(&directory, SYNC_TIME_MAX)?;
         let mut writer = Writer {
             durability,
             directory,
             key,
             quota,
-            left_out: Arc::clone(&left_out),
+            lost: Arc::clone(&lost),
+            told: 0,
+            refusals: 0,
             open: None,
+            last: None,
+            has_head: false,
             fault: None,
             tried: None,
+            full_at: None,
+            measured: None,
+            is_warned: false,
+            is_counting: false,
         };
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&orders))?;
-        Ok(Self { queue, left_out })
+        Ok(Self { queue, lost })
+    }
+
+    /// Now: to be taken before the events that [`written`] is asked about.
+    ///
+    /// [`written`]: Self::written
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { lost: self.lost.load(Ordering::Acquire) }
     }
 
     /// Writes an event. Does not wait.
@@ -93,18 +125,24 @@ impl Journal {
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
             self.queue.try_send(order)
         {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
+            self.lost.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// Waits until every event before is written. The error is one sentence for the log.
-    pub(crate) async fn written(&self) -> Result<(), String> {
+    /// Waits until every event up to now is written; fails when one since the mark was not, whoever's it was. The error is
+    /// one sentence for the log.
+    pub(crate) async fn written(&self, mark: Mark) -> Result<(), String> {
         let (answer, answered) = oneshot::channel();
         let late = || "the disk is too slow".to_owned();
         self.queue.try_send(Order::Answer(answer)).map_err(|_| late())?;
         match tokio::time::timeout(WRITE_TIME_MAX, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(late()),
+            Ok(Ok(answer)) => answer?,
+            Ok(Err(_)) | Err(_) => return Err(late()),
+        }
+        // A fault that is over by now has left its mark.
+        match self.lost.load(Ordering::Acquire).saturating_sub(mark.lost) {
+            0 => Ok(()),
+            lost => Err(format!("{lost} lines of the audit were not written just now")),
         }
     }
 
@@ -161,16 +199,56 @@ struct Writer {
     directory: PathBuf,
     key: PrivateKey,
     quota: u64,
-    left_out: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+    /// How many of the lost events were told in the audit.
+    told: u64,
+    /// Refusals that were not written for want of room, and not told yet.
+    refusals: u64,
     open: Option<Open>,
+    /// The last line that was written in this life.
+    last: Option<Tip>,
+    /// There is a head of ours.
+    has_head: bool,
     /// Why the last event was not written.
     fault: Option<String>,
     /// When it was last tried to open a file.
     tried: Option<Instant>,
+    /// The quota was used up when all files were so long.
+    full_at: Option<u64>,
+    /// When their lengths were last asked for.
+    measured: Option<Instant>,
+    /// It was said that the quota is nearly used up.
+    is_warned: bool,
+    /// It was said that refusals are only counted.
+    is_counting: bool,
 }
 
 /// Why a line is not written. One sentence.
 type Fault = String;
+
+/// What a line may fill.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Quota,
+    /// The quota, and the reserve beyond it.
+    Reserve,
+}
+
+/// What was there before a file.
+struct Before {
+    /// The last whole line.
+    tip: Tip,
+    /// What is behind it.
+    torn: Option<Torn>,
+    /// Lines that must have been there, and are gone.
+    lost: Option<(u64, u64)>,
+    /// The line that the head names, or that we have written, is another one.
+    is_changed: bool,
+    /// There are lines, and no head of ours.
+    is_headless: bool,
+    /// Lines behind the head.
+    unsigned: Option<(u64, u64)>,
+}
 
 impl Writer {
     fn run(&mut self, orders: &Receiver<Order>) {
@@ -182,9 +260,10 @@ impl Writer {
             });
             match orders.recv_timeout(wait) {
                 Ok(Order::Event { time, event, fields }) => {
-                    let written = self.tend(|writer| writer.event(time, event, fields));
-                    if !written {
-                        self.left_out.fetch_add(1, Ordering::Relaxed);
+                    if REFUSALS.contains(&event) && self.has_no_room_for_refusals() {
+                        self.refusals += 1;
+                    } else if !self.tend(|writer| writer.event(time, event, fields)) {
+                        self.lost.fetch_add(1, Ordering::Release);
                     }
                     if self.is_due() {
                         self.tend(Self::sign);
@@ -197,7 +276,7 @@ impl Writer {
                     drop(answer.send(self.fault.clone().map_or(Ok(()), Err)));
                 }
                 Ok(Order::End(done)) => {
-                    self.tend(Self::sign);
+                    self.tend(Self::end);
                     self.durability.end();
                     done.send(()).ok();
                     return;
@@ -206,7 +285,7 @@ impl Writer {
                     self.tend(Self::sign);
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.tend(Self::sign);
+                    self.tend(Self::end);
                     self.durability.end();
                     return;
                 }
@@ -218,8 +297,8 @@ impl Writer {
     fn tend(&mut self, act: impl FnOnce(&mut Self) -> Result<(), Fault>) -> bool {
         let done = act(self);
         let is_done = done.is_ok();
-        // What was written before and is not durable is a fault too.
-        match done.and_then(|()| self.durability.fault()) {
+        // What was written before and is not durable is a fault too, and so is a quota that has no room for the next event.
+        match done.and_then(|()| self.durability.fault()).and_then(|()| self.has_room()) {
             Ok(()) => {
                 if self.fault.take().is_some() {
                     tracing::info!("the audit is written again");
@@ -244,19 +323,35 @@ impl Writer {
         fields: Map<String, Value>,
     ) -> Result<(), Fault> {
         self.opened()?;
-        let left_out = self.left_out.swap(0, Ordering::Relaxed);
-        let told = match left_out {
-            0 => Ok(()),
-            _ => {
-                let fields = Map::from_iter([("left_out".to_owned(), left_out.into())]);
-                self.append(&Timestamp::now(), GAP, fields)
-            }
-        };
-        if told.is_err() {
-            self.left_out.fetch_add(left_out, Ordering::Relaxed);
+        self.tell_gap(Room::Quota)?;
+        self.append(&time, event, fields, Room::Quota)
+    }
+
+    /// Says how many events were not written since it was last said.
+    fn tell_gap(&mut self, room: Room) -> Result<(), Fault> {
+        let lost = self.lost.load(Ordering::Acquire);
+        let left_out = (lost - self.told).saturating_add(self.refusals);
+        if left_out == 0 {
+            return Ok(());
         }
-        told?;
-        self.append(&time, event, fields)
+        let refusals = (self.refusals > 0).then_some(self.refusals);
+        let fields = Map::from_iter([
+            ("left_out".to_owned(), left_out.into()),
+            ("refusals".to_owned(), refusals.map_or(Value::Null, Value::from)),
+        ]);
+        self.append(&Timestamp::now(), GAP, fields, room)?;
+        (self.told, self.refusals) = (lost, 0);
+        Ok(())
+    }
+
+    /// The last lines: what was not written is told beyond the quota if need be, since the next life does not know of it.
+    fn end(&mut self) -> Result<(), Fault> {
+        if self.lost.load(Ordering::Acquire) > self.told || self.refusals > 0 {
+            self.tried = None;
+            self.open_file(Room::Reserve)?;
+            self.tell_gap(Room::Reserve)?;
+        }
+        self.sign()
     }
 
     /// Whether a checkpoint is due.
@@ -269,6 +364,13 @@ impl Writer {
 
     /// The file that is written to; another one when there is none or it is full.
     fn opened(&mut self) -> Result<(), Fault> {
+        if self.full_at.is_some() {
+            self.measure();
+        }
+        self.open_file(Room::Quota)
+    }
+
+    fn open_file(&mut self, room: Room) -> Result<(), Fault> {
         if self.open.as_ref().is_some_and(|open| open.bytes >= FILE_BYTES_MAX) {
             self.sign()?;
             self.open = None;
@@ -281,22 +383,82 @@ impl Writer {
                 return Err(fault.clone());
             }
             self.tried = Some(Instant::now());
-            let open = self
-                .begin()
-                .map_err(|error| format!("{}: {}", self.directory.display(), chain(&error)))?;
+            self.full_at = None;
+            let open = self.begin().map_err(|error| self.failed(&error))?;
             self.open = Some(open);
-            self.begun()?;
+            self.begun(room)?;
         }
         Ok(())
+    }
+
+    /// Fails while nobody has made room since the quota was used up.
+    fn has_room(&self) -> Result<(), Fault> {
+        match (&self.open, self.full_at) {
+            (Some(open), Some(full)) if open.all_bytes >= full => Err(self.full()),
+            _ => Ok(()),
+        }
+    }
+
+    fn full(&self) -> Fault {
+        format!(
+            "{}: its quota of {} bytes is used up: move old files away",
+            self.directory.display(),
+            self.quota
+        )
+    }
+
+    fn failed(&self, error: &io::Error) -> Fault {
+        format!("{}: {}", self.directory.display(), chain(error))
+    }
+
+    /// Whether refusals are only counted, so that there is room left for the rest.
+    fn has_no_room_for_refusals(&mut self) -> bool {
+        let most = self.quota / 100 * REFUSALS_PERCENT;
+        let is_full =
+            |writer: &Self| writer.open.as_ref().is_some_and(|open| open.all_bytes >= most);
+        if is_full(self) {
+            self.measure();
+        }
+        let is_full = is_full(self);
+        if is_full && !self.is_counting {
+            tracing::warn!(
+                "{REFUSALS_PERCENT} % of the quota of {} bytes for the audit are used: what is refused is only counted there until old files are moved away from {}",
+                self.quota,
+                self.directory.display()
+            );
+        }
+        self.is_counting = is_full;
+        is_full
+    }
+
+    /// How long all files are by now: somebody may have moved some away.
+    fn measure(&mut self) {
+        if self.measured.is_some_and(|measured| measured.elapsed() < RETRY_PERIOD) {
+            return;
+        }
+        self.measured = Some(Instant::now());
+        let Some(open) = &mut self.open else { return };
+        let path = self.directory.join(file_name(open.number));
+        let place = |data: std::fs::Metadata| (data.dev(), data.ino());
+        let is_there = match (std::fs::metadata(path), open.file.metadata()) {
+            (Ok(named), Ok(opened)) => place(named) == place(opened),
+            _ => false,
+        };
+        match (
+            is_there,
+            files(&self.directory).and_then(|numbers| length_of(&self.directory, &numbers)),
+        ) {
+            (true, Ok(all_bytes)) => open.all_bytes = all_bytes,
+            // The newest one must stay. What it had is told as lost by the one that follows.
+            (false, _) => self.open = None,
+            (true, Err(error)) => tracing::debug!("the audit cannot be measured: {error}"),
+        }
     }
 
     /// A new file behind those that are there.
     fn begin(&self) -> io::Result<Open> {
         let numbers = files(&self.directory)?;
-        let mut all_bytes = 0;
-        for number in &numbers {
-            all_bytes += std::fs::metadata(self.directory.join(file_name(*number)))?.len();
-        }
+        let all_bytes = length_of(&self.directory, &numbers)?;
         let tip = Tip::start();
         let number = numbers.last().map_or(1, |last| last + 1);
         let file = OpenOptions::new()
@@ -309,11 +471,13 @@ impl Writer {
     }
 
     /// The first lines of a new file: how it goes on from what was there before. One that cannot be begun is removed.
-    fn begun(&mut self) -> Result<(), Fault> {
+    fn begun(&mut self, room: Room) -> Result<(), Fault> {
         let Some(number) = self.open.as_ref().map(|open| open.number) else { return Ok(()) };
-        let begun = self.first_lines(number);
+        let last = self.last.clone();
+        let begun = self.first_lines(number, room);
         if begun.is_err() {
             self.open = None;
+            self.last = last;
             if let Err(error) = std::fs::remove_file(self.directory.join(file_name(number))) {
                 tracing::warn!("a file of the audit that was not begun is left behind: {error}");
             }
@@ -321,29 +485,76 @@ impl Writer {
         begun
     }
 
-    fn first_lines(&mut self, number: u64) -> Result<(), Fault> {
-        let (tip, torn) = end_of(&self.directory, number)
-            .map_err(|error| format!("{}: {}", self.directory.display(), chain(&error)))?;
-        let head = std::fs::read(self.directory.join(HEAD)).ok();
-        let head = head.and_then(|head| Link::parse(&head)).map_or(0, |head| head.number);
-        let lost = (head > tip.number).then(|| (tip.number + 1, head));
+    fn first_lines(&mut self, number: u64, room: Room) -> Result<(), Fault> {
+        let before = self.before(number).map_err(|error| self.failed(&error))?;
+        let Before { tip, torn, lost, is_changed, is_headless, unsigned } = before;
         if let Some((from, to)) = lost {
             tracing::error!("lines {from} to {to} of the audit are gone: somebody has cut it");
+        }
+        if is_changed {
+            tracing::error!(
+                "the last checkpoint of the audit is another one: somebody has changed it"
+            );
+        }
+        if is_headless {
+            tracing::error!(
+                "the audit has no head that is ours: somebody may have cut or changed it; `audit verify` says so from now on"
+            );
         }
         if let Some(open) = &mut self.open {
             open.tip = tip;
         }
         let public = self.key.public_key().to_openssh().unwrap_or_default();
         let value = |value: serde_json::Result<Value>| value.unwrap_or_default();
+        let told = |is: bool| if is { Value::from(true) } else { Value::Null };
         let fields = Map::from_iter([
             ("format".to_owned(), Value::from(FORMAT)),
             ("program".to_owned(), env!("CARGO_PKG_VERSION").into()),
             ("key".to_owned(), public.into()),
             ("torn".to_owned(), value(serde_json::to_value(torn))),
             ("lost".to_owned(), value(serde_json::to_value(lost))),
+            ("changed".to_owned(), told(is_changed)),
+            ("headless".to_owned(), told(is_headless)),
+            ("unsigned".to_owned(), value(serde_json::to_value(unsigned))),
         ]);
-        self.append(&Timestamp::now(), BEGIN, fields)?;
+        self.append(&Timestamp::now(), BEGIN, fields, room)?;
         self.sign()
+    }
+
+    /// What a new file follows, and whether it is what it was.
+    fn before(&mut self, number: u64) -> io::Result<Before> {
+        let (tip, torn) = end_of(&self.directory, number)?;
+        let mut before = Before {
+            torn,
+            lost: None,
+            is_changed: false,
+            is_headless: false,
+            unsigned: None,
+            tip: tip.clone(),
+        };
+        if let Some(last) = &self.last {
+            before.lost = (last.number > tip.number).then(|| (tip.number + 1, last.number));
+            before.is_changed = before.lost.is_none() && *last != tip;
+            return Ok(before);
+        }
+        let kept = match std::fs::read(self.directory.join(HEAD)) {
+            Ok(kept) => Some(kept),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let head = kept.as_deref().and_then(|kept| chain::checkpoint(kept, self.key.public_key()));
+        self.has_head = head.is_some();
+        let Some(head) = head else {
+            before.is_headless = kept.is_some() || tip.number > 0;
+            return Ok(before);
+        };
+        if head.number > tip.number {
+            before.lost = Some((tip.number + 1, head.number));
+            return Ok(before);
+        }
+        before.is_changed = hash_of(&self.directory, number, head.number)? != Some(head.hash);
+        before.unsigned = (tip.number > head.number).then(|| (head.number + 1, tip.number));
+        Ok(before)
     }
 
     fn append(
@@ -351,35 +562,52 @@ impl Writer {
         time: &Timestamp,
         event: &str,
         fields: Map<String, Value>,
+        room: Room,
     ) -> Result<(), Fault> {
-        let Some(open) = &mut self.open else { return Err("no file is open".to_owned()) };
-        let line = open.tip.append(&time.to_string(), event, fields);
-        self.put(&line)
+        let Some(open) = &self.open else { return Err("no file is open".to_owned()) };
+        let mut tip = open.tip.clone();
+        let line = tip.append(&time.to_string(), event, fields);
+        self.put(&line, tip, room)
     }
 
-    fn put(&mut self, line: &str) -> Result<(), Fault> {
-        let Some(open) = &mut self.open else { return Err("no file is open".to_owned()) };
+    /// Writes a line, which is the tip from then on.
+    fn put(&mut self, line: &str, tip: Tip, room: Room) -> Result<(), Fault> {
         let length = line.len() as u64;
-        let full = open.all_bytes.saturating_add(length) > self.quota;
-        let written = if full {
-            Err(format!("its quota of {} bytes is used up: move old files away", self.quota))
-        } else {
-            open.file.write_all(line.as_bytes()).map_err(|error| error.to_string())
+        let most = match room {
+            Room::Quota => self.quota,
+            Room::Reserve => self.quota.saturating_add(RESERVE_BYTES),
         };
-        match written {
-            Ok(()) => {
-                open.bytes += length;
-                open.all_bytes += length;
-                open.unsigned += 1;
-                open.unsigned_since.get_or_insert_with(Instant::now);
-                Ok(())
-            }
-            Err(fault) => {
-                // What is in the file now is found when the next one is begun.
-                self.open = None;
-                Err(format!("{}: {fault}", self.directory.display()))
-            }
+        let is_full = |open: &Open| open.all_bytes.saturating_add(length) > most;
+        if self.open.as_ref().is_some_and(is_full) {
+            self.measure();
         }
+        if let Some(open) = self.open.as_ref().filter(|open| is_full(open)) {
+            // It stays open: what signs it, and what tells of the rest, has its reserve.
+            self.full_at = Some(open.all_bytes);
+            return Err(self.full());
+        }
+        let Some(open) = &mut self.open else { return Err("no file is open".to_owned()) };
+        if let Err(error) = open.file.write_all(line.as_bytes()) {
+            // What is in the file now is found when the next one is begun.
+            self.open = None;
+            return Err(self.failed(&error));
+        }
+        open.bytes += length;
+        open.all_bytes += length;
+        open.unsigned += 1;
+        open.unsigned_since.get_or_insert_with(Instant::now);
+        open.tip = tip.clone();
+        self.last = Some(tip);
+        let is_nearly_full = open.all_bytes >= self.quota / 100 * WARN_PERCENT;
+        if is_nearly_full && !self.is_warned {
+            tracing::warn!(
+                "{WARN_PERCENT} % of the quota of {} bytes for the audit are used: move old files away from {}",
+                self.quota,
+                self.directory.display()
+            );
+        }
+        self.is_warned = is_nearly_full;
+        Ok(())
     }
 
     /// Signs what was written since the last time, and has it made durable.
@@ -387,17 +615,25 @@ impl Writer {
         if self.open.is_none() {
             return self.opened();
         }
-        let Some(open) = self.open.as_mut().filter(|open| open.unsigned > 0) else {
+        let Some(open) = self.open.as_ref().filter(|open| open.unsigned > 0) else {
             return Ok(());
         };
-        let line = open.tip.checkpoint(&Timestamp::now().to_string(), &self.key);
+        let mut tip = open.tip.clone();
+        let line = tip.checkpoint(&Timestamp::now().to_string(), &self.key);
         let line = line.map_err(|error| format!("{NAMESPACE}: {error}"))?;
-        self.put(&line)?;
+        self.put(&line, tip, Room::Reserve)?;
         let Some(open) = &mut self.open else { return Ok(()) };
         open.unsigned = 0;
         open.unsigned_since = None;
-        let file = open.file.try_clone().map_err(|error| error.to_string())?;
         let (number, head) = (open.number, line.trim_end().to_owned());
+        let file = open.file.try_clone().map_err(|error| error.to_string())?;
+        if !self.has_head {
+            // From the first line on there is always one: that there is none means something.
+            file.sync_data().map_err(|error| self.failed(&error))?;
+            durable::write(&self.directory.join(HEAD), head.as_bytes(), FILE_MODE)
+                .map_err(|error| chain(&error))?;
+            self.has_head = true;
+        }
         self.durability.ask(number, file, head);
         Ok(())
     }
@@ -407,6 +643,8 @@ impl Writer {
 struct Durability {
     wanted: Arc<Wanted>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// What takes longer is a fault.
+    patience: Duration,
 }
 
 #[derive(Default)]
@@ -419,35 +657,47 @@ struct Wanted {
 struct WantedState {
     /// The files with lines that are not durable, by their numbers, and the head behind the last of them. The quota bounds
     /// how many there can be.
-    files: Vec<(u64, File)>,
+    files: BTreeMap<u64, File>,
     head: Option<String>,
+    /// Since when something is asked for that is not done.
+    since: Option<Instant>,
     fault: Option<Fault>,
     is_over: bool,
 }
 
 impl Durability {
-    fn start(directory: &Path) -> io::Result<Self> {
+    fn start(directory: &Path, patience: Duration) -> io::Result<Self> {
         let wanted = Arc::<Wanted>::default();
         let (its, directory) = (Arc::clone(&wanted), directory.to_owned());
         let thread = std::thread::Builder::new()
             .name("audit-sync".to_owned())
             .spawn(move || its.serve(&directory))?;
-        Ok(Self { wanted, thread: Some(thread) })
+        Ok(Self { wanted, thread: Some(thread), patience })
     }
 
     /// Has this checkpoint of this file made durable. Does not wait.
     fn ask(&self, number: u64, file: File, head: String) {
         let mut state = self.wanted.lock();
-        if state.files.last().is_none_or(|(last, _)| *last != number) {
-            state.files.push((number, file));
-        }
+        state.files.entry(number).or_insert(file);
         state.head = Some(head);
+        state.since.get_or_insert_with(Instant::now);
         self.wanted.changed.notify_one();
     }
 
-    /// What the last try came to.
+    /// What the last try came to, or that it does not come to anything.
     fn fault(&self) -> Result<(), Fault> {
-        self.wanted.lock().fault.clone().map_or(Ok(()), Err)
+        let state = self.wanted.lock();
+        if let Some(fault) = &state.fault {
+            return Err(fault.clone());
+        }
+        let patience = self.patience;
+        match state.since {
+            Some(since) if since.elapsed() >= patience => Err(format!(
+                "the disk does not make it durable: it was told to {} s ago or more",
+                patience.as_secs()
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Waits until everything that was asked for is done.
@@ -469,18 +719,17 @@ impl Wanted {
 
     fn serve(&self, directory: &Path) {
         while let Some((files, head)) = self.next() {
-            let synced = files.iter().try_for_each(|(_, file)| file.sync_data());
+            let synced = files.values().try_for_each(File::sync_data);
             let kept = synced.map_err(|error| error.to_string()).and_then(|()| {
                 durable::write(&directory.join(HEAD), head.as_bytes(), FILE_MODE)
                     .map_err(|error| chain(&error))
             });
             let mut state = self.lock();
+            // What was asked for meanwhile was asked for just now.
+            state.since = state.head.is_some().then(Instant::now);
             state.fault = kept.err();
             if state.fault.is_some() {
-                // Once more, unless there is something newer.
-                state.head.get_or_insert(head);
-                let newer = std::mem::replace(&mut state.files, files);
-                state.files.extend(newer);
+                state.again(files, head);
                 if state.is_over {
                     return;
                 }
@@ -490,7 +739,7 @@ impl Wanted {
     }
 
     /// What is to be made durable next; `None` when it is over.
-    fn next(&self) -> Option<(Vec<(u64, File)>, String)> {
+    fn next(&self) -> Option<(BTreeMap<u64, File>, String)> {
         let mut state = self.lock();
         while state.head.is_none() && !state.is_over {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -498,6 +747,57 @@ impl Wanted {
         let head = state.head.take()?;
         Some((std::mem::take(&mut state.files), head))
     }
+}
+
+impl WantedState {
+    /// Has it tried once more, unless there is something newer.
+    fn again(&mut self, files: BTreeMap<u64, File>, head: String) {
+        self.head.get_or_insert(head);
+        self.since.get_or_insert_with(Instant::now);
+        for (number, file) in files {
+            self.files.entry(number).or_insert(file);
+        }
+    }
+}
+
+/// How long these files are together, in bytes.
+fn length_of(directory: &Path, numbers: &[u64]) -> io::Result<u64> {
+    let mut bytes = 0;
+    for number in numbers {
+        bytes += std::fs::metadata(directory.join(file_name(*number)))?.len();
+    }
+    Ok(bytes)
+}
+
+/// The hash of the line `wanted` in the files before `number`; that of the line before the first one is known by the first.
+fn hash_of(directory: &Path, number: u64, wanted: u64) -> io::Result<Option<String>> {
+    let mut first: Option<Link> = None;
+    for before in files(directory)?.into_iter().rev().filter(|before| *before < number) {
+        let mut file = BufReader::new(File::open(directory.join(file_name(before)))?);
+        let mut line = Vec::new();
+        let mut is_first = true;
+        loop {
+            line.clear();
+            (&mut file).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)?;
+            let Some((b'\n', whole)) = line.split_last() else { break };
+            let Some(link) = Link::parse(whole) else { break };
+            if link.number == wanted {
+                return Ok(Some(chain::hash(whole)));
+            }
+            if std::mem::take(&mut is_first) {
+                let is_behind = link.number > wanted;
+                first = Some(link);
+                if is_behind {
+                    break;
+                }
+            }
+        }
+        // It belongs into this file.
+        if first.as_ref().is_some_and(|first| first.number < wanted) {
+            return Ok(None);
+        }
+    }
+    Ok(first.filter(|first| first.number == wanted + 1).map(|first| first.previous))
 }
 
 /// The last whole line of the files before `number`, and what is behind it.

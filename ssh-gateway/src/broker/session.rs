@@ -330,8 +330,9 @@ async fn start(
     }
     let chosen = access.program(wanted.program.clone()).map_err(denied)?;
     let mut account = account(connection, &choice, &chosen.program, terminal.as_ref()).await?;
+    let mark = connection.shared.journal.mark();
     audit::session(connection, session, &choice, &chosen.program, terminal.is_some(), &account);
-    connection.shared.accountable(account.unrecorded).await?;
+    connection.shared.accountable(mark, account.unrecorded).await?;
     let program = audit::told_program(&chosen.program);
     let mut begun = launch(connection, session, wanted, &choice, entry, chosen).await?;
     if let Some(tap) = &account.tap {

@@ -34,16 +34,23 @@ fn verified_with(
     expected: BTreeMap<u64, String>,
 ) -> Report {
     let public = key(1).public_key().clone();
-    let head = head.map(|line| line.trim_end().as_bytes().to_vec());
-    let mut verifier = Verifier::new(&public, head, expected);
+    let mut verifier = Verifier::new(&public, kept(head), expected);
     verifier.file("audit");
+    read(&mut verifier, lines);
+    verifier.end()
+}
+
+fn kept(head: Option<&String>) -> Head {
+    head.map_or(Head::Elsewhere, |line| Head::Kept(line.trim_end().as_bytes().to_vec()))
+}
+
+fn read(verifier: &mut Verifier<'_>, lines: &[String]) {
     for line in lines {
         match line.strip_suffix('\n') {
             Some(line) => drop(verifier.line(line.as_bytes())),
             None => verifier.rest(line.as_bytes()),
         }
     }
-    verifier.end()
 }
 
 /// The lines that are damaged.
@@ -121,9 +128,12 @@ fn who_writes_all_of_it_anew_has_no_key() {
     let mut lines = vec![tip.append(TIME, BEGIN, Map::new())];
     lines.push(tip.append(TIME, "exit", Map::new()));
     lines.push(tip.checkpoint(TIME, &key(2)).unwrap());
-    let report = verified(&lines, lines.last());
+    let report = verified(&lines, None);
     assert_eq!(places(&report), [3]);
     assert!(report.damages[0].what.contains("lines 1 to 3 may be anybody's"), "{report:?}");
+    // A head of his own does not help.
+    let report = verified(&lines, lines.last());
+    assert_eq!(report.damages[1].file, "head", "{report:?}");
     // A signature that was made for another place.
     let ours = written(2, 1);
     let mut moved = ours.clone();
@@ -155,7 +165,7 @@ fn an_end_that_was_torn_is_known_by_the_next_file() {
         (None, b"{\"num", true),
         (None, b"", false),
     ] {
-        let mut verifier = Verifier::new(&public, None, BTreeMap::new());
+        let mut verifier = Verifier::new(&public, Head::Elsewhere, BTreeMap::new());
         verifier.file("one");
         for line in &lines {
             verifier.line(line.trim_end().as_bytes());
@@ -174,12 +184,100 @@ fn an_end_that_was_torn_is_known_by_the_next_file() {
 }
 
 #[test]
-fn what_the_gateway_found_gone_is_told() {
+fn what_the_gateway_found_at_its_start_is_told() {
+    for (field, value, said) in [
+        ("lost", serde_json::json!([1, 9]), Some("lines 1 to 9 were gone")),
+        ("changed", true.into(), Some("the last checkpoint before was another one")),
+        ("headless", true.into(), Some("there was no head")),
+        ("changed", false.into(), None),
+    ] {
+        let mut tip = Tip::start();
+        let line = tip.append(TIME, BEGIN, Map::from_iter([(field.to_owned(), value)]));
+        let report = verified(&[line], None);
+        let told: Vec<_> = report.damages.iter().map(|damage| damage.what.as_str()).collect();
+        assert_eq!(told.len(), said.iter().count(), "{field}: {report:?}");
+        assert!(told.concat().contains(said.unwrap_or_default()), "{field}: {report:?}");
+    }
+}
+
+#[test]
+fn what_the_gateway_could_not_write_is_noted() {
     let mut tip = Tip::start();
-    let lost = serde_json::to_value((1_u64, 9_u64)).unwrap();
-    let line = tip.append(TIME, BEGIN, Map::from_iter([("lost".to_owned(), lost)]));
-    let report = verified(&[line], None);
-    assert!(report.damages[0].what.contains("lines 1 to 9 were gone"), "{report:?}");
+    let gap =
+        Map::from_iter([("left_out".to_owned(), 7.into()), ("refusals".to_owned(), 3.into())]);
+    let begin = Map::from_iter([
+        ("unsigned".to_owned(), serde_json::json!([4, 5])),
+        ("format".to_owned(), (FORMAT + 1).into()),
+    ]);
+    let lines = [
+        tip.append(TIME, BEGIN, begin),
+        tip.append(TIME, GAP, gap.clone()),
+        tip.append(TIME, GAP, gap),
+        tip.checkpoint(TIME, &key(1)).unwrap(),
+    ];
+    let report = verified(&lines, lines.last());
+    assert_eq!(report.damages, []);
+    let notes = report.notes.join("\n");
+    for said in [
+        "lines 4 to 5 were signed only when the gateway had started again, by line 2",
+        "line 1 has the format 3",
+        "14 events were not written, 6 of them refusals: lines 2 to 3 tell of it",
+    ] {
+        assert!(notes.contains(said), "{notes}");
+    }
+}
+
+#[test]
+fn without_a_head_of_the_gateways_an_end_is_not_believed() {
+    let public = key(1).public_key().clone();
+    let lines = written(10, 4);
+    let with = |head: Head, lines: &[String]| {
+        let mut verifier = Verifier::new(&public, head, BTreeMap::new());
+        verifier.file("audit");
+        read(&mut verifier, lines);
+        verifier.end()
+    };
+    let report = with(Head::Missing, &lines);
+    assert!(report.damages[0].what.contains("the head is missing"), "{report:?}");
+    // What is no checkpoint, one of somebody else, and one that was moved to another place.
+    let number = |line: &str, from: u64, to: u64| {
+        line.replacen(&format!("\"number\":{from},"), &format!("\"number\":{to},"), 1)
+    };
+    for junk in [
+        String::new(),
+        "junk".to_owned(),
+        lines[1].clone(),
+        number(&lines[5], 6, 3),
+        Tip { number: 13, hash: NOTHING.to_owned() }.checkpoint(TIME, &key(2)).unwrap(),
+    ] {
+        let report = with(kept(Some(&junk)), &lines);
+        assert_eq!(report.damages.len(), 1, "{junk}: {report:?}");
+        assert_eq!(report.damages[0].what, "this is no checkpoint of the gateway's", "{junk}");
+    }
+    // An older one, of lines that are elsewhere: what follows it goes on from it, and nothing else does.
+    assert_eq!(with(kept(Some(&lines[5])), &lines[6..]).damages, []);
+    let report = with(kept(Some(&lines[5])), &lines[7..]);
+    assert!(report.damages[0].what.contains("it is line 6, and what is here"), "{report:?}");
+}
+
+#[test]
+fn a_gateway_does_not_begin_for_ever_and_never_in_the_middle() {
+    let public = key(1).public_key().clone();
+    let begun = |files: u64| {
+        let (mut tip, mut verifier) =
+            (Tip::start(), Verifier::new(&public, Head::Elsewhere, BTreeMap::new()));
+        for number in 0..files {
+            verifier.file(&number.to_string());
+            verifier.line(tip.append(TIME, BEGIN, Map::new()).trim_end().as_bytes());
+        }
+        verifier.end().damages.len()
+    };
+    assert_eq!((begun(BEGINS_UNSIGNED_MAX), begun(BEGINS_UNSIGNED_MAX + 1)), (0, 1));
+    // In the middle of a file it is a line like any other.
+    let mut tip = Tip::start();
+    let lines: Vec<String> =
+        (0..CHECKPOINT_LINES_MAX + 2).map(|_| tip.append(TIME, BEGIN, Map::new())).collect();
+    assert_eq!(places(&verified(&lines, None)), [CHECKPOINT_LINES_MAX + 2]);
 }
 
 #[test]
@@ -189,7 +287,7 @@ fn recordings_are_named() {
         Map::from_iter([("file".to_owned(), "d/f".into()), ("sha256".to_owned(), NOTHING.into())]);
     let line = tip.append(TIME, RECORDING, fields);
     let public = key(1).public_key().clone();
-    let mut verifier = Verifier::new(&public, None, BTreeMap::new());
+    let mut verifier = Verifier::new(&public, Head::Elsewhere, BTreeMap::new());
     let found = verifier.line(line.trim_end().as_bytes());
     assert_eq!(found, Some(Recorded { file: "d/f".to_owned(), sha256: NOTHING.to_owned() }));
 }
@@ -203,8 +301,7 @@ proptest! {
         bytes[at] ^= change;
         let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
         let public = key(1).public_key().clone();
-        let head = lines.last().map(|line| line.trim_end().as_bytes().to_vec());
-        let mut verifier = Verifier::new(&public, head, BTreeMap::new());
+        let mut verifier = Verifier::new(&public, kept(lines.last()), BTreeMap::new());
         verifier.file("audit");
         let mut rest = bytes.as_slice();
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::{CommandError, print};
 use crate::broker::journal::{self, HEAD};
 use crate::broker::recording;
-use crate::chain::{LINE_BYTES_MAX, Recorded, Report, Verifier, hex};
+use crate::chain::{Head, LINE_BYTES_MAX, Recorded, Report, Verifier, hex};
 use crate::cli::{AuditCommand, CommonArgs, VerifyArgs};
 use crate::config::{self, SettingError};
 use crate::host_keys::AUDIT_DIRECTORY;
@@ -67,7 +67,11 @@ fn verify(common: &CommonArgs, args: &VerifyArgs) -> Result<ExitCode, CommandErr
         std::str::from_utf8(&key).ok().and_then(|text| PublicKey::from_openssh(text.trim()).ok());
     let key = key.ok_or_else(|| CommandError::usage(AuditError::NoKey(key_file)))?;
     // One file alone may well end before the head.
-    let head = if is_directory { small(&directory.join(HEAD))? } else { None };
+    let head = if is_directory {
+        small(&directory.join(HEAD))?.map_or(Head::Missing, Head::Kept)
+    } else {
+        Head::Elsewhere
+    };
     let mut verifier = Verifier::new(&key, head, expected);
     let mut recordings = Vec::new();
     if is_directory {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use russh::keys::ssh_key::private::Ed25519Keypair;
 
 use super::*;
-use crate::chain::{Report, Verifier};
+use crate::chain::{Head, Report, Verifier};
 
 const QUOTA: u64 = 1 << 20;
 
@@ -29,7 +29,7 @@ fn directory(state: &tempfile::TempDir) -> PathBuf {
 fn report(state: &tempfile::TempDir) -> Report {
     let directory = directory(state);
     let public = key().public_key().clone();
-    let head = std::fs::read(directory.join(HEAD)).ok();
+    let head = std::fs::read(directory.join(HEAD)).map_or(Head::Missing, Head::Kept);
     let mut verifier = Verifier::new(&public, head, BTreeMap::new());
     for number in files(&directory).unwrap() {
         verifier.file(&file_name(number));
@@ -61,10 +61,11 @@ async fn lives_follow_each_other_in_one_chain() {
     let state = state();
     for life in 0..3 {
         let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+        let mark = journal.mark();
         for number in 0..600 {
             journal.write("exit", fields(life * 1000 + number));
         }
-        assert_eq!(journal.written().await, Ok(()));
+        assert_eq!(journal.written(mark).await, Ok(()));
         journal.end().await;
     }
     let report = report(&state);
@@ -113,26 +114,167 @@ async fn what_was_cut_between_two_lives_is_told_for_ever() {
     assert!(damage.what.contains("lines 6 to 13 were gone"), "{damage:?}");
 }
 
+/// Does something to what a life has left, and gives what is said of it after the next one.
+async fn between_two_lives(act: impl FnOnce(&Path)) -> Report {
+    let state = state();
+    for number in 0..2 {
+        let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+        journal.write("exit", fields(number));
+        journal.end().await;
+    }
+    act(&directory(&state));
+    let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+    journal.write("exit", fields(99));
+    journal.end().await;
+    report(&state)
+}
+
+/// The lines of a chain that goes on from `tip`, written by somebody without the key.
+fn forged(mut tip: Tip, count: u64) -> String {
+    let lines = (0..count).map(|number| tip.append("2026-11-30T06:00:00Z", "exit", fields(number)));
+    lines.collect()
+}
+
+#[tokio::test]
+async fn what_was_written_anew_between_two_lives_is_told_for_ever() {
+    assert_eq!(between_two_lives(|_| {}).await.damages, []);
+    let first = |report: &Report| report.damages[0].what.clone();
+    let file = |directory: &Path, number| directory.join(file_name(number));
+    // All of it, without a head: the next start signs it.
+    let report = between_two_lives(|directory| {
+        for number in [1, 2] {
+            std::fs::remove_file(file(directory, number)).unwrap();
+        }
+        std::fs::remove_file(directory.join(HEAD)).unwrap();
+        std::fs::write(file(directory, 1), forged(Tip::start(), 20)).unwrap();
+    })
+    .await;
+    assert!(first(&report).contains("there was no head"), "{report:?}");
+    // With a head that is nobody's, and with nothing but that.
+    for text in [forged(Tip::start(), 20), String::new()] {
+        let report = between_two_lives(|directory| {
+            std::fs::write(file(directory, 1), &text).unwrap();
+            std::fs::remove_file(file(directory, 2)).unwrap();
+            std::fs::write(directory.join(HEAD), "junk").unwrap();
+        })
+        .await;
+        assert!(first(&report).contains("there was no head"), "{report:?}");
+    }
+    // With the true head, at the right length.
+    let report = between_two_lives(|directory| {
+        std::fs::remove_file(file(directory, 2)).unwrap();
+        std::fs::write(file(directory, 1), forged(Tip::start(), 20)).unwrap();
+    })
+    .await;
+    assert!(first(&report).contains("the last checkpoint before was another one"), "{report:?}");
+    // Behind the head: nobody can say, so it is said which lines these are.
+    let report = between_two_lives(|directory| {
+        let path = file(directory, 2);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let line = text.trim_end().rsplit('\n').next().unwrap();
+        let tip = Tip { number: 8, hash: chain::hash(line.as_bytes()) };
+        std::fs::write(&path, text.clone() + &forged(tip, 2)).unwrap();
+    })
+    .await;
+    assert_eq!(report.damages, []);
+    let note = "lines 9 to 10 were signed only when the gateway had started again, by line 12";
+    assert_eq!(report.notes, [note]);
+    // Older files may be elsewhere.
+    let report = between_two_lives(|directory| {
+        std::fs::remove_file(file(directory, 1)).unwrap();
+    })
+    .await;
+    assert_eq!((report.damages, report.first), (vec![], 5));
+}
+
+#[tokio::test]
+async fn there_is_a_head_as_soon_as_there_is_a_line() {
+    let state = state();
+    let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+    assert_eq!(journal.written(journal.mark()).await, Ok(()));
+    assert!(directory(&state).join(HEAD).exists());
+    assert_eq!(report(&state).damages, []);
+}
+
 #[tokio::test]
 async fn a_full_quota_is_told_and_over_when_there_is_room() {
     let state = state();
     let journal = Journal::start(state.path(), key(), 20_000).unwrap();
+    let mark = journal.mark();
     for number in 0..500 {
         journal.write("exit", fields(number));
     }
-    let told = journal.written().await.unwrap_err();
+    let told = journal.written(mark).await.unwrap_err();
     assert!(told.contains("its quota of 20000 bytes is used up"), "{told}");
-    assert!(journal.written().await.is_err());
-    let report = report(&state);
-    assert_eq!(report.damages, [], "{report:?}");
+    assert!(journal.written(journal.mark()).await.is_err());
+    assert_eq!(report(&state).damages, []);
+    // The next life does not know what this one could not write: so the last lines tell of it, beyond the quota.
     journal.end().await;
+    let told = report(&state);
+    let written = events(&state).iter().filter(|event| *event == "exit").count();
+    assert_eq!((told.damages, told.signed), (vec![], told.last));
+    let note = format!("{} events were not written, 0 of them refusals", 500 - written);
+    assert!(told.notes[0].starts_with(&note), "{note}: {:?}", told.notes);
     // Somebody has moved the old ones away.
     std::fs::remove_file(directory(&state).join(file_name(1))).unwrap();
     std::fs::remove_file(directory(&state).join(HEAD)).unwrap();
     let journal = Journal::start(state.path(), key(), 20_000).unwrap();
+    let mark = journal.mark();
     journal.write("exit", fields(0));
-    assert_eq!(journal.written().await, Ok(()));
+    assert_eq!(journal.written(mark).await, Ok(()));
     journal.end().await;
+}
+
+#[tokio::test]
+async fn room_is_found_without_another_file() {
+    let state = state();
+    let journal = Journal::start(state.path(), key(), 20_000).unwrap();
+    for number in 0..80 {
+        journal.write("exit", fields(number));
+    }
+    journal.end().await;
+    let journal = Journal::start(state.path(), key(), 20_000).unwrap();
+    for number in 0..100 {
+        journal.write("exit", fields(number));
+    }
+    assert!(journal.written(journal.mark()).await.is_err());
+    std::fs::remove_file(directory(&state).join(file_name(1))).unwrap();
+    while journal.written(journal.mark()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mark = journal.mark();
+    journal.write("exit", fields(100));
+    assert_eq!(journal.written(mark).await, Ok(()));
+    journal.end().await;
+    assert_eq!(files(&directory(&state)).unwrap(), [2]);
+    let report = report(&state);
+    assert_eq!((report.damages, report.signed), (vec![], report.last));
+    assert!(events(&state).contains(&GAP.to_owned()));
+}
+
+#[tokio::test]
+async fn refusals_leave_room_for_the_rest() {
+    let state = state();
+    let journal = Journal::start(state.path(), key(), 40_000).unwrap();
+    let mark = journal.mark();
+    for number in 0..1000 {
+        journal.write(REFUSALS[0], fields(number));
+    }
+    assert_eq!(journal.written(mark).await, Ok(()));
+    let length = std::fs::metadata(directory(&state).join(file_name(1))).unwrap().len();
+    assert!((15_000..25_000).contains(&length), "{length}");
+    let mark = journal.mark();
+    for number in 0..20 {
+        journal.write("session", fields(number));
+    }
+    assert_eq!(journal.written(mark).await, Ok(()));
+    journal.end().await;
+    let written = events(&state).iter().filter(|event| *event == REFUSALS[0]).count();
+    let report = report(&state);
+    let left_out = 1000 - written;
+    assert_eq!(report.damages, []);
+    let note = format!("{left_out} events were not written, {left_out} of them refusals");
+    assert!(report.notes[0].starts_with(&note), "{note}: {:?}", report.notes);
 }
 
 #[tokio::test]
@@ -140,19 +282,75 @@ async fn events_that_were_left_out_are_counted() {
     let state = state();
     std::fs::remove_dir(directory(&state)).unwrap();
     let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+    let before = journal.mark();
     journal.write("exit", fields(1));
     journal.write("exit", fields(2));
-    assert!(journal.written().await.is_err());
+    assert!(journal.written(before).await.is_err());
     std::fs::create_dir(directory(&state)).unwrap();
     // It is tried again after a while: the answer comes when it has been.
-    while journal.written().await.is_err() {
+    while journal.written(journal.mark()).await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    // Whoever needs one of those that were lost is not told that all is well.
+    let told = journal.written(before).await.unwrap_err();
+    assert!(told.contains("2 lines of the audit were not written"), "{told}");
     journal.write("exit", fields(3));
     journal.end().await;
     assert_eq!(events(&state), [BEGIN, "checkpoint", GAP, "exit", "checkpoint"]);
     let report = report(&state);
     assert_eq!(report.damages, [], "{report:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_has_no_place_in_the_queue_is_missed_by_who_waits_for_it() {
+    let (queue, orders) = sync_channel(1);
+    let journal = Journal { queue, lost: Arc::default() };
+    let mark = journal.mark();
+    journal.write("session", fields(1));
+    journal.write("session", fields(2));
+    let writing = std::thread::spawn(move || {
+        for order in orders {
+            if let Order::Answer(answer) = order {
+                answer.send(Ok(())).unwrap();
+            }
+        }
+    });
+    // Until the queue has room again it is an error anyway.
+    while journal.written(journal.mark()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(journal.written(mark).await.is_err());
+    drop(journal);
+    writing.join().unwrap();
+}
+
+#[test]
+fn a_disk_that_hangs_is_a_fault() {
+    let file = || tempfile::tempfile().unwrap();
+    let with = |patience| Durability { wanted: Arc::default(), thread: None, patience };
+    // Nobody serves it: that is what a hanging one looks like.
+    for (patience, is_fault) in [(Duration::ZERO, true), (SYNC_TIME_MAX, false)] {
+        let hung = with(patience);
+        assert_eq!(hung.fault(), Ok(()), "nothing was asked for");
+        hung.ask(1, file(), "head".to_owned());
+        assert_eq!(hung.fault().is_err(), is_fault);
+        // Done, and nothing newer asked for.
+        assert!(hung.wanted.next().is_some());
+        hung.wanted.lock().since = None;
+        assert_eq!(hung.fault(), Ok(()));
+    }
+    // However long it hangs, a file waits for it once.
+    let hung = with(SYNC_TIME_MAX);
+    for _ in 0..5 {
+        for number in [1, 2] {
+            hung.ask(number, file(), "head".to_owned());
+        }
+        let (files, head) = hung.wanted.next().unwrap();
+        hung.ask(2, file(), "newer".to_owned());
+        hung.wanted.lock().again(files, head);
+        let state = hung.wanted.lock();
+        assert_eq!((state.files.len(), state.head.as_deref()), (2, Some("newer")));
+    }
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn events(state: &Path, name: &str) -> Vec<(String, String)> {
 /// The line of the audit about a recording, once it is there.
 async fn audited(state: &Path, journal: &Journal) -> BTreeMap<String, Value> {
     loop {
-        journal.written().await.unwrap();
+        journal.written(journal.mark()).await.unwrap();
         let text =
             std::fs::read_to_string(state.join(AUDIT_DIRECTORY).join("audit-00000001.jsonl"))
                 .unwrap();
