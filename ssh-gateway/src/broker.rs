@@ -264,6 +264,10 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         () = watching => Ok(()),
     };
     drop(controls);
+    // Their last lines belong into the audit.
+    if !shared.recordings.end(END_TIME_MAX).await {
+        tracing::error!("some recordings are still written; the audit has no line about these");
+    }
     journal.end().await;
     served
 }

@@ -381,6 +381,36 @@ fn sessions_are_listed_watched_and_ended() {
     assert!(!said.stdout_text().contains("sessions"), "{said}");
 }
 
+#[test]
+fn a_degraded_session_that_is_killed_ends_for_its_client() {
+    let Some(scene) = Scene::new(|spec| spec, |setup| setup.mode("engine")) else { return };
+    let state = state(&scene);
+    let mut client = scene.command().arg("echo ready; cat").spawn().expect("starts ssh");
+    // As long as it is open, the program does not end by itself.
+    let stdin = client.stdin.take().expect("stdin is piped");
+    let mut stdout = BufReader::new(client.stdout.take().expect("stdout is piped"));
+    let mut first = String::new();
+    stdout.read_line(&mut first).expect("ssh says");
+    assert_eq!(first.trim_end(), "ready");
+    let listed = gateway(&["sessions", "ls", "--json"], &state).succeed().stdout_text();
+    let listed: Value = serde_json::from_str(listed.trim()).expect("one session");
+    let session = listed["session"].as_str().expect("a name");
+    gateway(&["sessions", "kill", session], &state).succeed();
+    let ended = client.wait().expect("ssh ends");
+    assert_eq!(ended.code(), Some(SSH_FAILED), "{ended}");
+    drop(stdin);
+    wait_until(CLEAN_UP_TIME_MAX, "its end in the audit", || {
+        let mut lines = audit(&state);
+        lines.retain(|line| line["name"] == session);
+        let events: Vec<_> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
+        if events == ["session", "administration", "exit"] {
+            Ok(())
+        } else {
+            Err(format!("{lines:#?}"))
+        }
+    });
+}
+
 fn sandbox_script(scene: &Scene, text: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     let path = scene.gateway.sandbox().file("script.py", text);

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast};
 use tokio::time::{sleep, timeout};
 
 use super::audit;
 use super::journal::Journal;
 use super::sessions::{Running, Sessions};
-use super::tap::{Live, Tap};
+use super::tap::Live;
 use crate::cast::Encoder;
 use crate::control::{self, Answer, Ask};
 
@@ -98,7 +98,11 @@ async fn answer(stream: UnixStream, sessions: &Sessions, journal: &Journal) -> i
         Ask::Watch(name) => match sessions.get(&name) {
             Some(Running { tap: Some(tap), told, .. }) => {
                 audit::administrated(journal, "watch", &told, asker);
-                show(&mut stream, &tap, || sessions.get(&name).is_none()).await
+                // Who watches keeps no recording open either.
+                match tap.upgrade().map(|tap| tap.watch()) {
+                    Some(live) => show(&mut stream, live, || sessions.get(&name).is_none()).await,
+                    None => say(&mut stream, &Answer::Done).await,
+                }
             }
             Some(_) => {
                 let reason = "the session is not recorded, so its bytes do not go through here";
@@ -112,10 +116,9 @@ async fn answer(stream: UnixStream, sessions: &Sessions, journal: &Journal) -> i
 /// Shows what goes through until it is over.
 async fn show(
     stream: &mut BufReader<UnixStream>,
-    tap: &Tap,
+    mut live: broadcast::Receiver<Live>,
     is_over: impl Fn() -> bool,
 ) -> io::Result<()> {
-    let mut live = tap.watch();
     let mut encoder = Encoder::default();
     let mut ignored = [0; 64];
     loop {

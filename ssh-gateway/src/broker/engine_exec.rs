@@ -48,6 +48,11 @@ impl EngineProgram {
         Self { exit: Ok(exit) }
     }
 
+    /// One whose end is told by the other end of `exit`.
+    pub(super) fn told_by(exit: oneshot::Receiver<Exit>) -> Self {
+        Self { exit: Err(exit) }
+    }
+
     /// Waits for its end. Safe to drop at its await.
     pub(super) async fn exit(&mut self) -> Exit {
         let exit = match &mut self.exit {
@@ -109,7 +114,7 @@ pub(super) async fn start(
             vec![stdin, stdout, stderr]
         }
     };
-    Ok((EngineProgram { exit: Err(receiver) }, descriptors))
+    Ok((EngineProgram::told_by(receiver), descriptors))
 }
 
 fn spec(

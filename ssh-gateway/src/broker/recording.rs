@@ -17,8 +17,10 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::journal::Journal;
 use crate::cast::{self, Encoder, Event, Header};
@@ -35,6 +37,10 @@ pub(crate) const DIRECTORY: &str = "recordings";
 const QUEUE_MAX: usize = 64;
 /// The disk takes a piece in this time, or the recording is lost.
 const PUT_TIME_MAX: Duration = Duration::from_secs(10);
+/// A recording begins in this time, or it does not begin.
+pub(super) const BEGIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Recordings that begin at once. More wait: a disk that hangs must not take the threads that others need.
+const BEGINS_MAX: usize = 64;
 /// What was recorded is in the file after this.
 const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 /// Quick rather than small: sessions are text.
@@ -46,23 +52,27 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// What a shell makes of a signal.
 const SIGNAL_BASE: i32 = 128;
 
-/// Where recordings go.
-#[derive(Debug)]
+/// Where recordings go. Cloning is cheap.
+#[derive(Debug, Clone)]
 pub(super) struct Recordings {
     directory: PathBuf,
     quota: u64,
     largest: u64,
     used: Arc<AtomicU64>,
     journal: Journal,
+    /// Room to begin.
+    begins: Arc<Semaphore>,
+    /// The threads that write.
+    writing: TaskTracker,
 }
 
 /// What is recorded.
 #[derive(Debug)]
-pub(super) struct Subject<'a> {
+pub(super) struct Subject {
     /// The session's own name.
-    pub(super) session: &'a str,
+    pub(super) session: String,
     /// Its container's.
-    pub(super) container: &'a str,
+    pub(super) container: String,
     /// For people.
     pub(super) title: String,
     /// Of its terminal; 80 by 24 without one.
@@ -75,11 +85,38 @@ impl Recordings {
         let directory = state.join(DIRECTORY);
         let used = Arc::new(AtomicU64::new(used(&directory)));
         let RecordConfig { quota, largest, .. } = *config;
-        Self { directory, quota, largest, used, journal }
+        let (begins, writing) = (Arc::new(Semaphore::new(BEGINS_MAX)), TaskTracker::new());
+        Self { directory, quota, largest, used, journal, begins, writing }
+    }
+
+    /// Begins a recording, within `patience`: what a slow disk begins later is left empty. The error is one sentence for the
+    /// log.
+    pub(super) async fn begin_in_time(
+        &self,
+        subject: Subject,
+        patience: Duration,
+    ) -> Result<Recording, String> {
+        let (its, begins) = (self.clone(), Arc::clone(&self.begins));
+        let begun = async {
+            let permit = begins.acquire_owned().await.map_err(|error| error.to_string())?;
+            let beginning = spawn_blocking(move || {
+                let _permit = permit;
+                its.begin(subject)
+            });
+            beginning.await.map_err(|error| error.to_string())?
+        };
+        let late = || Err("the disk is too slow to begin a recording".to_owned());
+        timeout(patience, begun).await.unwrap_or_else(|_| late())
+    }
+
+    /// Waits until nobody records any more and all is written, at most for `patience`. Whether it is so.
+    pub(super) async fn end(&self, patience: Duration) -> bool {
+        self.writing.close();
+        timeout(patience, self.writing.wait()).await.is_ok()
     }
 
     /// Begins a recording. The error is one sentence for the log. Blocks; needs a tokio runtime.
-    pub(super) fn begin(&self, subject: Subject<'_>) -> Result<Recording, String> {
+    pub(super) fn begin(&self, subject: Subject) -> Result<Recording, String> {
         if self.used.load(Ordering::Relaxed) >= self.quota {
             // Somebody may have moved some away.
             self.used.store(used(&self.directory), Ordering::Relaxed);
@@ -122,11 +159,14 @@ impl Recordings {
         let (queue, pieces) = mpsc::channel(QUEUE_MAX);
         let writer = Writer { out, encoders: Default::default(), is_dirty: false };
         let (journal, session, runtime) =
-            (self.journal.clone(), subject.session.to_owned(), Handle::current());
-        let file = name.clone();
+            (self.journal.clone(), subject.session, Handle::current());
+        let (file, token) = (name.clone(), self.writing.token());
         std::thread::Builder::new()
             .name("recording".to_owned())
-            .spawn(move || write(&runtime, pieces, writer, &journal, &session, &file))
+            .spawn(move || {
+                let _token = token;
+                write(&runtime, pieces, writer, &journal, &session, &file);
+            })
             .map_err(|error| failed(error.to_string()))?;
         Ok(Recording { queue, begun: Instant::now(), name })
     }
@@ -335,7 +375,7 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 /// `DATE/TIME-CONTAINER-SESSION.cast.zst`, in UTC.
-fn file_name(now: Timestamp, subject: &Subject<'_>) -> String {
+fn file_name(now: Timestamp, subject: &Subject) -> String {
     let now = now.to_zoned(TimeZone::UTC);
     let plain = |character: char| {
         let is_plain = character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '-');
@@ -343,7 +383,7 @@ fn file_name(now: Timestamp, subject: &Subject<'_>) -> String {
     };
     let container: String =
         subject.container.chars().take(NAME_CHARACTERS_MAX).map(plain).collect();
-    let session = subject.session;
+    let session = &subject.session;
     format!("{}-{container}-{session}.cast.zst", now.strftime("%Y-%m-%d/%H%M%S"))
 }
 

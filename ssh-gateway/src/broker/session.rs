@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +15,7 @@ use super::containers::Plan;
 use super::engine_exec::{self, EngineProgram};
 use super::environment::{Facts, of_connection};
 use super::forward::Agent;
-use super::recording::Subject;
+use super::recording::{self, Subject};
 use super::refusal::{self, failure_of};
 use super::sessions::{Listed, Running, Sessions};
 use super::tap::{self, Scope, Tap};
@@ -38,6 +37,11 @@ const READY_TIME_MAX: Duration = Duration::from_secs(60);
 const SIZE_DEFAULT: WindowSize = WindowSize { columns: 80, rows: 24, width: 0, height: 0 };
 /// Beyond its grace, a session has this long to end.
 const END_TIME_MAX: Duration = Duration::from_secs(30);
+/// The last words of a session that was killed are waited for this long: its client may not want them.
+const KILLED_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// How a program has ended that nobody has seen end.
+const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
 
 /// What a session is told; the end of the orders is the order to end.
 #[derive(Debug)]
@@ -263,7 +267,7 @@ struct Begun {
 pub(super) struct Account {
     /// Its name: never that of another session.
     pub(super) name: String,
-    /// What records it.
+    /// What records it, until its program has ended: what the session has left may take long to end.
     pub(super) tap: Option<Arc<Tap>>,
     unrecorded: Unrecorded,
     /// Ends it.
@@ -292,19 +296,15 @@ async fn account(
     if record == Record::Nothing {
         return Ok(account);
     }
-    let (its, session, container) =
-        (Arc::clone(shared), account.name.clone(), choice.container.name.clone());
+    let (session, container) = (account.name.clone(), choice.container.name.clone());
     let title = format!(
         "{}@{container}: {}",
         connection.identity.name().unwrap_or(connection.identity.fingerprint()),
         audit::told_program(program)
     );
     let size = terminal.map_or(SIZE_DEFAULT, |terminal| terminal.size);
-    let begun = spawn_blocking(move || {
-        let subject = Subject { session: &session, container: &container, title, size };
-        its.recordings.begin(subject)
-    });
-    match begun.await.map_err(|error| error.to_string()).and_then(|begun| begun) {
+    let subject = Subject { session, container, title, size };
+    match shared.recordings.begin_in_time(subject, recording::BEGIN_TIME_MAX).await {
         Ok(recording) => {
             account.tap = Some(Arc::new(Tap::new(recording, record, unrecorded, scope, end)));
         }
@@ -357,7 +357,7 @@ async fn start(
             since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         },
         end: account.end.clone(),
-        tap: account.tap.clone(),
+        tap: account.tap.as_ref().map(Arc::downgrade),
     }));
     Ok((begun, account))
 }
@@ -546,19 +546,15 @@ async fn watch(
     connection: &Connection,
     session: ItemId,
     mut way: Way,
-    account: Option<Account>,
+    mut account: Option<Account>,
     begun: Instant,
     mut orders: mpsc::Receiver<Order>,
 ) {
-    let account = account.as_ref();
-    let name = account.map(|account| account.name.as_str());
-    let killed = async {
-        match account {
-            Some(account) => account.end.cancelled().await,
-            None => std::future::pending().await,
-        }
-    };
-    let mut killed = std::pin::pin!(killed);
+    let name = account.as_ref().map(|account| account.name.clone());
+    let name = name.as_deref();
+    // Nobody kills what has no account.
+    let killed = account.as_ref().map(|account| account.end.clone()).unwrap_or_default();
+    let cutter = account.as_ref().and_then(|account| account.tap.as_ref()).map(|tap| tap.cutter());
     let mut has_exited = false;
     loop {
         let event = async {
@@ -575,9 +571,13 @@ async fn watch(
                     has_exited = true;
                     audit::exited(connection, session, name, exit, begun.elapsed());
                     tokio::select! {
-                        () = settled(account, exit) => {}
+                        () = settled(&mut account, exit) => {}
                         // Nobody waits for the rest.
                         () = closed(&mut orders) => {}
+                        () = async {
+                            killed.cancelled().await;
+                            sleep(KILLED_TIME_MAX).await;
+                        } => {}
                     }
                     connection.words.news(News::Exited { session, exit }).await;
                 }
@@ -591,28 +591,61 @@ async fn watch(
                 Some(Order::Signal(number)) => signal(&way, number).await,
                 Some(Order::Start(_)) => {}
                 None => {
-                    end(connection, session, way, account, begun, has_exited).await;
+                    if let Way::Native(task) = way {
+                        let ending = Ending { begun, has_exited, patience: END_TIME_MAX };
+                        end(connection, session, task, &mut account, ending).await;
+                    }
                     return;
                 }
             },
-            () = &mut killed => {
-                end(connection, session, way, account, begun, has_exited).await;
+            () = killed.cancelled() => {
+                match way {
+                    Way::Native(task) => {
+                        let ending = Ending { begun, has_exited, patience: KILLED_TIME_MAX };
+                        end(connection, session, task, &mut account, ending).await;
+                    }
+                    Way::Engine(program) => {
+                        // What the engine has started it alone can end; but nothing of it reaches the client any more.
+                        drop(program);
+                        if !has_exited {
+                            exited(connection, session, &mut account, KILLED, begun, KILLED_TIME_MAX)
+                                .await;
+                        }
+                    }
+                }
+                if let Some(cutter) = cutter {
+                    cutter.cancel();
+                }
                 return;
             }
         }
     }
     if !has_exited {
         // Its end was not seen: it was killed with everything else.
-        let exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
-        audit::exited(connection, session, name, exit, begun.elapsed());
-        timeout(END_TIME_MAX, settled(account, exit)).await.ok();
-        connection.words.news(News::Exited { session, exit }).await;
+        exited(connection, session, &mut account, KILLED, begun, END_TIME_MAX).await;
     }
 }
 
-/// Waits until a program that has ended has said everything to its client.
-async fn settled(account: Option<&Account>, exit: Exit) {
-    if let Some(tap) = account.and_then(|account| account.tap.as_ref()) {
+/// Tells how a program has ended, when its client has had `patience` for the rest.
+async fn exited(
+    connection: &Connection,
+    session: ItemId,
+    account: &mut Option<Account>,
+    exit: Exit,
+    begun: Instant,
+    patience: Duration,
+) {
+    let name = account.as_ref().map(|account| account.name.as_str());
+    audit::exited(connection, session, name, exit, begun.elapsed());
+    timeout(patience, settled(account, exit)).await.ok();
+    connection.words.news(News::Exited { session, exit }).await;
+}
+
+/// Waits until a program that has ended has said everything to its client, and leaves its recording to what is still on
+/// its way: its line in the audit must not wait for the end of all that the session has left.
+async fn settled(account: &mut Option<Account>, exit: Exit) {
+    let tap = account.as_mut().and_then(|account| account.tap.take());
+    if let Some(tap) = tap {
         tap.exited(exit).await;
     }
 }
@@ -629,49 +662,55 @@ async fn signal(way: &Way, number: i32) {
     }
 }
 
+/// How a session is ended.
+struct Ending {
+    /// When it began.
+    begun: Instant,
+    /// The end of its program was told.
+    has_exited: bool,
+    /// How long its client may take for the last words.
+    patience: Duration,
+}
+
 async fn end(
     connection: &Connection,
     session: ItemId,
-    way: Way,
-    account: Option<&Account>,
-    begun: Instant,
-    has_exited: bool,
+    task: Task,
+    account: &mut Option<Account>,
+    ending: Ending,
 ) {
-    let Way::Native(task) = way else { return };
     let grace = connection.shared.config.stop_grace;
     let ended = timeout(grace + END_TIME_MAX, async {
         if let Err(error) = task.end(grace).await {
             tracing::debug!(connection = connection.id, session, "cannot be told to end: {error}");
         }
-        let mut exit = None;
         loop {
             match task.next_event().await {
-                Ok(Event::Exited(how)) => exit = Some(how),
-                Ok(Event::Gone) => return exit,
+                // The client still listens when it is the gateway that ends.
+                Ok(Event::Exited(exit)) if !ending.has_exited => {
+                    exited(connection, session, account, exit, ending.begun, ending.patience).await;
+                }
+                Ok(Event::Exited(_)) => {}
+                Ok(Event::Gone) => return,
                 Err(error) => {
                     tracing::warn!(
                         connection = connection.id,
                         session,
                         "a session is lost: {error}"
                     );
-                    return exit;
+                    return;
                 }
             }
         }
     });
-    match ended.await {
-        Ok(Some(exit)) if !has_exited => {
-            let name = account.map(|account| account.name.as_str());
-            audit::exited(connection, session, name, exit, begun.elapsed());
-            timeout(END_TIME_MAX, settled(account, exit)).await.ok();
-            // The client still listens when it is the gateway that ends.
-            connection.words.news(News::Exited { session, exit }).await;
-        }
-        Ok(_) => {}
-        Err(_) => tracing::error!(
+    if ended.await.is_err() {
+        tracing::error!(
             connection = connection.id,
             session,
             "a session does not end; its task is left to itself"
-        ),
+        );
     }
 }
+
+#[cfg(test)]
+mod tests;

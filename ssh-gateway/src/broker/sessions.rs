@@ -1,7 +1,7 @@
 //! The sessions that run, for who administrates the gateway.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio_util::sync::CancellationToken;
 
@@ -22,8 +22,8 @@ pub(super) struct Running {
     pub(super) told: control::Session,
     /// Ends it.
     pub(super) end: CancellationToken,
-    /// What goes through, where that goes past us.
-    pub(super) tap: Option<Arc<Tap>>,
+    /// What goes through, where that goes past us, as long as it does: who is on the list keeps no recording open.
+    pub(super) tap: Option<Weak<Tap>>,
 }
 
 /// Takes a session off the list when it has ended.

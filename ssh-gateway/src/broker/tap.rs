@@ -75,6 +75,8 @@ pub(super) struct Tap {
     live: broadcast::Sender<Live>,
     /// Ends the session.
     end: CancellationToken,
+    /// Nothing goes through any more: the session has ended, and nobody waits for the rest.
+    cut: CancellationToken,
     /// The program has ended.
     exited: CancellationToken,
     /// All that it has put out has gone through.
@@ -101,6 +103,7 @@ impl Tap {
             is_lost: AtomicBool::new(false),
             live: broadcast::channel(LIVE_MAX).0,
             end,
+            cut: CancellationToken::new(),
             exited: CancellationToken::new(),
             settled: CancellationToken::new(),
         }
@@ -116,6 +119,11 @@ impl Tap {
         self.live.subscribe()
     }
 
+    /// What ends everything that goes through.
+    pub(super) fn cutter(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
     /// The program has ended. Waits until what it has put out has gone through.
     pub(super) async fn exited(&self, exit: Exit) {
         self.exited.cancel();
@@ -126,21 +134,25 @@ impl Tap {
 
     /// Records something, or ends the session when it must not go on without.
     async fn record(&self, what: What) -> Result<(), Lost> {
-        if self.is_lost.load(Ordering::Relaxed) {
+        if !self.is_lost.load(Ordering::Relaxed) && self.recording.put(what).await.is_err() {
+            self.is_lost.store(true, Ordering::Relaxed);
+        }
+        self.may_go_on()
+    }
+
+    /// Fails, and ends the session, when its recording is lost and it must not go on without: whoever lost it, nothing
+    /// more goes through.
+    fn may_go_on(&self) -> Result<(), Lost> {
+        let is_lost = self.is_lost.load(Ordering::Relaxed);
+        if !is_lost || self.unrecorded == Unrecorded::Allow {
             return Ok(());
         }
-        let Err(Lost) = self.recording.put(what).await else { return Ok(()) };
-        self.is_lost.store(true, Ordering::Relaxed);
-        match self.unrecorded {
-            Unrecorded::Allow => Ok(()),
-            Unrecorded::Refuse => {
-                self.end.cancel();
-                Err(Lost)
-            }
-        }
+        self.end.cancel();
+        Err(Lost)
     }
 
     async fn output(&self, bytes: Bytes, what: fn(Bytes) -> What) -> Result<(), Lost> {
+        self.may_go_on()?;
         // Nobody may watch.
         self.live.send(Live::Output(bytes.clone())).ok();
         match self.in_scope(bytes) {
@@ -177,7 +189,7 @@ impl Tap {
     /// What is typed; never what is typed blindly.
     async fn input(&self, bytes: Bytes, is_echoed: bool) -> Result<(), Lost> {
         if self.record != Record::Input || !is_echoed {
-            return Ok(());
+            return self.may_go_on();
         }
         self.record(What::Input(bytes)).await
     }
@@ -294,6 +306,7 @@ async fn carry(
         ended = into => ended,
         ended = out => ended,
         ended = sizes => ended,
+        () = tap.cut.cancelled() => Ok(()),
     }
 }
 
@@ -313,16 +326,24 @@ fn pipe(tap: &Arc<Tap>, from: OwnedFd, what: fn(Bytes) -> What) -> io::Result<Ow
     let (mut from, mut to) = (Receiver::from_owned_fd(from)?, Sender::from_owned_fd(writer)?);
     let tap = Arc::clone(tap);
     tokio::spawn(async move {
-        let mut bytes = vec![0; READ_BYTES];
-        loop {
-            let length = match from.read(&mut bytes).await {
-                Ok(0) | Err(_) => return,
-                Ok(length) => length,
-            };
-            let said = Bytes::copy_from_slice(bytes.get(..length).unwrap_or_default());
-            if tap.output(said.clone(), what).await.is_err() || to.write_all(&said).await.is_err() {
-                return;
+        let carried = async {
+            let mut bytes = vec![0; READ_BYTES];
+            loop {
+                let length = match from.read(&mut bytes).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(length) => length,
+                };
+                let said = Bytes::copy_from_slice(bytes.get(..length).unwrap_or_default());
+                if tap.output(said.clone(), what).await.is_err()
+                    || to.write_all(&said).await.is_err()
+                {
+                    return;
+                }
             }
+        };
+        tokio::select! {
+            () = carried => {}
+            () = tap.cut.cancelled() => {}
         }
     });
     Ok(reader)

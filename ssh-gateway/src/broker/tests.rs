@@ -20,7 +20,7 @@ use crate::wire::task::{Failure, FailureKind, Order, Report, Start};
 use crate::wire::{Exit, Opaque, Program};
 
 /// Everything here is quick; this is for a broken test only.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const WEB: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const DATABASE: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 const SPECIFICATION: &str = r#"{
@@ -32,7 +32,7 @@ fn private(number: u8) -> PrivateKey {
     PrivateKey::from(Ed25519Keypair::from_seed(&[number; 32]))
 }
 
-fn key(number: u8) -> PublicKey {
+pub(super) fn key(number: u8) -> PublicKey {
     private(number).public_key().clone()
 }
 
@@ -53,7 +53,7 @@ fn signed(connection: u64, user: &str, number: u8) -> Signed {
 }
 
 /// A line of authorized_keys.
-fn line(options: &str, number: u8) -> String {
+pub(super) fn line(options: &str, number: u8) -> String {
     format!("{options} {} somebody\n", key(number).to_openssh().unwrap())
 }
 
@@ -110,7 +110,7 @@ fn engine_says(path: &str) -> String {
 }
 
 /// What a broker shares, with an engine and bundles in its state directory, and the spawner's end of the socket.
-async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSocket) {
+pub(super) async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSocket) {
     let directory = config.state.clone();
     let path = directory.join("engine.sock");
     tokio::spawn(engine(UnixListener::bind(&path).unwrap()));
@@ -149,12 +149,13 @@ async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSocket) {
 
 /// A broker, and the ends of its sockets that others have.
 struct Stage {
+    shared: Arc<Shared>,
     net: AsyncSocket,
     spawner: AsyncSocket,
     serving: JoinHandle<NetEnd>,
     shutdown: Shutdown,
     number: u64,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Stage {
@@ -164,21 +165,27 @@ impl Stage {
 
     async fn with(keys: &str, mode: Mode) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (shared, its) = shared(config(directory.path(), mode), keys).await;
+        let config = config(directory.path(), mode);
+        Self::of(directory, config, keys).await
+    }
+
+    async fn of(directory: tempfile::TempDir, config: Config, keys: &str) -> Self {
+        let (shared, its) = shared(config, keys).await;
         let (net, ours) = Socket::pair().unwrap();
         let ours = ours.into_async().unwrap();
         let shutdown = Shutdown::new();
         let serving = {
-            let shutdown = shutdown.clone();
+            let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
             tokio::spawn(async move { serve_net(&shared, ours, &shutdown).await })
         };
         Self {
+            shared,
             net: net.into_async().unwrap(),
             spawner: its,
             serving,
             shutdown,
             number: 0,
-            _directory: directory,
+            directory,
         }
     }
 
@@ -224,13 +231,19 @@ impl Stage {
         Socket::from_descriptor(descriptors.pop().unwrap()).into_async().unwrap()
     }
 
+    /// What the audit has by now.
+    fn audit(&self) -> String {
+        let directory = self.directory.path().join(host_keys::AUDIT_DIRECTORY);
+        std::fs::read_to_string(directory.join(journal::file_name(1))).unwrap()
+    }
+
     /// Whether net is given up.
     async fn breaks(self) -> bool {
         matches!(timeout(PATIENCE, self.serving).await.unwrap().unwrap(), NetEnd::Gone(_))
     }
 }
 
-fn config(directory: &Path, mode: Mode) -> Config {
+pub(super) fn config(directory: &Path, mode: Mode) -> Config {
     Config {
         path: None,
         listen: Vec::new(),
@@ -501,6 +514,13 @@ async fn forwards_go_through_one_portal_and_not_to_clouds() {
     let (order, _) =
         timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
     assert_eq!(order.act, portal::Act::Connect { host: "db".to_owned(), port: 5432 });
+    // The audit has it before it begins.
+    let told = |stage: &Stage, what: &str, place: &str| {
+        let audit = stage.audit();
+        let is_it = |line: &&str| line.contains(what) && line.contains(place);
+        audit.lines().filter(is_it).filter(|line| line.contains("\"event\":\"forward\"")).count()
+    };
+    assert_eq!(told(&stage, "\"connect\"", "\"db:5432\""), 1);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let result = Ok(portal::Opened::Connected);
@@ -514,6 +534,7 @@ async fn forwards_go_through_one_portal_and_not_to_clouds() {
     let second = stage.ask(Question::Listen { connection: 1, item: 4, at }).await;
     let (order, _) =
         timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
+    assert_eq!(told(&stage, "\"listen\"", "\"localhost:0\""), 1);
     let result = Ok(portal::Opened::Listening { port: 4000 });
     let report = portal::Report { number: order.number, result };
     portal.send(&report, &[listener.as_fd()]).await.unwrap();
@@ -523,6 +544,87 @@ async fn forwards_go_through_one_portal_and_not_to_clouds() {
     let (unlisten, _) =
         timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
     assert_eq!(unlisten.act, portal::Act::Unlisten { number: order.number });
+}
+
+/// Its client does not read, so that what it has said never ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_reads_any_more_can_be_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path(), Mode::Native);
+    config.record.sessions = Record::Output;
+    let mut stage = Stage::of(directory, config, &line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    let Question::Start { connection, session, program, environment, agent, .. } =
+        start(1, 5, Program::Shell)
+    else {
+        panic!()
+    };
+    let asked = wire_terminal();
+    let size = asked.size;
+    let terminal = Some(asked);
+    stage.ask(Question::Start { connection, session, program, terminal, environment, agent }).await;
+    let task = stage.task().await;
+    enter_and_start(&task).await;
+    let (program, master) = terminal::Terminal::new(size).unwrap();
+    task.send(&Report::Started, &[master.as_fd()]).await.unwrap();
+    drop(master);
+    let (word, _unread) = stage.hear().await;
+    assert!(matches!(word, Word::Answer { answer: Answer::Started { .. }, .. }), "{word:?}");
+    let more_than_fits = vec![b'x'; 1 << 20];
+    let writing = program.write(&more_than_fits);
+    assert!(timeout(Duration::from_millis(100), writing).await.is_err());
+    let exit = Exit::Status(0);
+    task.send(&Report::Exited(exit), &[]).await.unwrap();
+    timeout(PATIENCE, async {
+        while !stage.audit().contains("\"event\":\"exit\"") {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
+    let name = stage.shared.sessions.told().pop().unwrap().session;
+    stage.shared.sessions.get(&name).unwrap().end.cancel();
+    assert_eq!(stage.hear().await.0, Word::News(News::Exited { session: 5, exit }));
+    assert_eq!(order(&task).await, Some(Order::Stop { grace_ms: 100 }));
+    task.send(&Report::Gone, &[]).await.unwrap();
+    // Its recording is whole as far as it goes, although the client still has the other end.
+    timeout(PATIENCE, async {
+        while !stage.audit().contains("\"event\":\"recording\"") {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert!(stage.shared.sessions.told().is_empty());
+}
+
+/// What a session leaves may take long to end; its recording does not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recording_ends_with_its_program() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config(directory.path(), Mode::Native);
+    config.record.sessions = Record::Output;
+    let mut stage = Stage::of(directory, config, &line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.ask(start(1, 5, command("true"))).await;
+    let task = stage.task().await;
+    enter_and_start(&task).await;
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let [output, errors] = [(); 2].map(|()| rustix::pipe::pipe().unwrap().0);
+    let descriptors = [null.as_fd(), output.as_fd(), errors.as_fd()];
+    task.send(&Report::Started, &descriptors).await.unwrap();
+    stage.hear().await;
+    let exit = Exit::Status(0);
+    task.send(&Report::Exited(exit), &[]).await.unwrap();
+    assert_eq!(stage.hear().await.0, Word::News(News::Exited { session: 5, exit }));
+    timeout(PATIENCE, async {
+        while !stage.audit().contains("\"event\":\"recording\"") {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(stage.shared.sessions.told().len(), 1, "it is not gone yet");
 }
 
 #[tokio::test]

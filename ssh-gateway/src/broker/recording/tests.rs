@@ -15,9 +15,10 @@ fn made(config: &RecordConfig) -> (tempfile::TempDir, Recordings, Journal) {
     (state, recordings, journal)
 }
 
-fn subject(session: &str) -> Subject<'_> {
+fn subject(session: &str) -> Subject {
     let size = WindowSize { columns: 80, rows: 24, width: 0, height: 0 };
-    Subject { session, container: "we/b\u{1b}", title: "a@web: shell".to_owned(), size }
+    let [session, container, title] = [session, "we/b\u{1b}", "a@web: shell"].map(str::to_owned);
+    Subject { session, container, title, size }
 }
 
 /// The events of a recording: code and data.
@@ -109,4 +110,32 @@ async fn quotas_end_a_recording_and_keep_others_from_beginning() {
     let full = Recordings { quota: 1, ..recordings };
     let refused = full.begin(subject("four")).unwrap_err();
     assert!(refused.contains("quota of 1 bytes for recordings is used up"), "{refused}");
+}
+
+/// Everything here is quick; this is for a broken test only.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_holds_up_nobody_for_ever() {
+    let (_state, recordings, _journal) = made(&RecordConfig::default());
+    // So many begin and come to no end.
+    let hung = Arc::clone(&recordings.begins).acquire_many_owned(BEGINS_MAX as u32).await.unwrap();
+    let late = recordings.begin_in_time(subject("one"), Duration::from_millis(20)).await;
+    assert_eq!(late.map(|_| ()), Err("the disk is too slow to begin a recording".to_owned()));
+    drop(hung);
+    assert!(recordings.begin_in_time(subject("two"), PATIENCE).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_waits_for_what_is_still_written() {
+    let (state, recordings, journal) = made(&RecordConfig::default());
+    let recording = recordings.begin(subject("last")).unwrap();
+    recording.put(What::Output(Bytes::from_static(b"words"))).await.unwrap();
+    assert!(!recordings.end(Duration::from_millis(20)).await, "it is not over yet");
+    drop(recording);
+    assert!(recordings.end(PATIENCE).await);
+    journal.end().await;
+    let audit = state.path().join(AUDIT_DIRECTORY).join("audit-00000001.jsonl");
+    let text = std::fs::read_to_string(audit).unwrap();
+    assert!(text.contains("\"event\":\"recording\""), "{text}");
 }

@@ -28,7 +28,8 @@ fn scene(record: Record, unrecorded: Unrecorded, scope: Scope, config: &RecordCo
     let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
     let journal = Journal::start(state.path(), key, 1 << 20).unwrap();
     let recordings = Recordings::new(state.path(), config, journal);
-    let subject = Subject { session: "s", container: "web", title: "title".to_owned(), size: SIZE };
+    let [session, container, title] = ["s", "web", "title"].map(str::to_owned);
+    let subject = Subject { session, container, title, size: SIZE };
     let recording = recordings.begin(subject).unwrap();
     let end = CancellationToken::new();
     let tap = Arc::new(Tap::new(recording, record, unrecorded, scope, end.clone()));
@@ -187,4 +188,62 @@ async fn a_recording_that_is_lost_ends_the_session_or_does_not() {
         }
         assert_eq!(scene.end.is_cancelled(), ends);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_output_has_lost_the_other_one_does_not_say_either() {
+    let config = RecordConfig { largest: 64 * 1024, ..RecordConfig::default() };
+    for (unrecorded, wanted) in [(Unrecorded::Refuse, ""), (Unrecorded::Allow, "more")] {
+        let scene = scene(Record::Output, unrecorded, Scope::Whole, &config);
+        let (from, program) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (errors_from, errors) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let given = pipes(&scene.tap, from, errors_from).unwrap();
+        let mut readers = Vec::new();
+        for end in given {
+            rustix::io::ioctl_fionbio(&end, true).unwrap();
+            readers.push(Receiver::from_owned_fd(end).unwrap());
+        }
+        let mut noise = vec![0; 512 * 1024];
+        getrandom::fill(&mut noise).unwrap();
+        let tap = Arc::clone(&scene.tap);
+        let losing = async {
+            let mut ignored = Vec::new();
+            readers[1].read_to_end(&mut ignored).await.unwrap();
+        };
+        let its = Arc::clone(&tap);
+        let writing = tokio::task::spawn_blocking(move || {
+            let mut errors = std::fs::File::from(errors);
+            // The reader may have gone meanwhile.
+            while !its.is_lost.load(Ordering::Relaxed) && errors.write_all(&noise).is_ok() {}
+        });
+        losing.await;
+        writing.await.unwrap();
+        assert!(tap.is_lost.load(Ordering::Relaxed));
+        // Nobody may read it any more.
+        rustix::io::write(&program, b"more").ok();
+        drop(program);
+        let mut said = String::new();
+        readers[0].read_to_string(&mut said).await.unwrap();
+        assert_eq!((said.as_str(), scene.end.is_cancelled()), (wanted, wanted.is_empty()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_waits_for_no_client() {
+    let scene = scene(Record::Output, Unrecorded::Refuse, Scope::Whole, &RecordConfig::default());
+    let (master, slave) = pty();
+    let client = terminal(&scene.tap, SIZE, master).unwrap();
+    let program = watched(slave).unwrap();
+    // More than all buffers hold: nobody reads it.
+    let writing = async {
+        let bytes = vec![b'x'; 1 << 20];
+        terminal::write(&program, &bytes).await.unwrap();
+    };
+    assert!(timeout(Duration::from_millis(100), writing).await.is_err());
+    let exited = scene.tap.exited(Exit::Status(0));
+    let mut exited = std::pin::pin!(exited);
+    assert!(timeout(Duration::from_millis(200), exited.as_mut()).await.is_err());
+    scene.tap.cutter().cancel();
+    exited.await;
+    drop(client);
 }
