@@ -1,5 +1,14 @@
 //! What `sessions` asks the gateway, and what it answers: one JSON line each, over a unix socket in the state directory
 //! that only root can use.
+//!
+//! ```text
+//! → "sessions"            ← {"session":{…}}, one line each, then "done"
+//! → {"kill":"NAME"}       ← "done", or {"no":"why"}
+//! → {"watch":"NAME"}      ← {"size":[80,24]}, {"output":"…"}, {"missed":3}, then "done"; or {"no":"why"}
+//! ```
+//!
+//! Another question is another version: whoever does not know it answers `{"no":…}`. (`"list"` was answered with all sessions
+//! in one line, which had no place for many.)
 
 use std::path::{Path, PathBuf};
 
@@ -22,20 +31,20 @@ pub fn socket(state: &Path) -> PathBuf {
 #[serde(rename_all = "lowercase")]
 pub enum Ask {
     /// All sessions.
-    List,
+    Sessions,
     /// End this session.
     Kill(String),
     /// Show what this session puts out, until it ends.
     Watch(String),
 }
 
-/// What is answered: one line, to [`Ask::Watch`] many.
+/// What is answered: one line, to [`Ask::Sessions`] and [`Ask::Watch`] many.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
-    /// To [`Ask::List`].
-    Sessions(Vec<Session>),
-    /// It is done; to [`Ask::Watch`] the session has ended.
+    /// One of those that run.
+    Session(Box<Session>),
+    /// It is done; to [`Ask::Sessions`] these were all, to [`Ask::Watch`] the session has ended.
     Done,
     /// It is not, and why: one sentence.
     No(String),

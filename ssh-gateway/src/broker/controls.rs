@@ -19,6 +19,9 @@ use super::tap::Live;
 use crate::cast::Encoder;
 use crate::control::{self, Answer, Ask};
 
+#[cfg(test)]
+mod tests;
+
 /// Who asks at the same time.
 const CLIENTS_MAX: usize = 16;
 /// A question comes in this time.
@@ -86,7 +89,12 @@ async fn answer(stream: UnixStream, sessions: &Sessions, journal: &Journal) -> i
         Answer::No(format!("there is no session {name}: see `ssh-gateway sessions ls`"))
     };
     match ask {
-        Ask::List => say(&mut stream, &Answer::Sessions(sessions.told())).await,
+        Ask::Sessions => {
+            for session in sessions.told() {
+                say(&mut stream, &Answer::Session(Box::new(session))).await?;
+            }
+            say(&mut stream, &Answer::Done).await
+        }
         Ask::Kill(name) => match sessions.get(&name) {
             Some(running) => {
                 audit::administrated(journal, "kill", &running.told, asker);

@@ -29,7 +29,7 @@ pub fn run(common: &CommonArgs, command: &SessionsCommand) -> Result<ExitCode, C
     let state = config::state(common)?.ok_or(SettingError::NoState)?;
     let path = control::socket(&state);
     let ask = match command {
-        SessionsCommand::Ls => Ask::List,
+        SessionsCommand::Ls => Ask::Sessions,
         SessionsCommand::Kill { session } => Ask::Kill(session.clone()),
         SessionsCommand::Watch { session } => Ask::Watch(session.clone()),
     };
@@ -41,12 +41,10 @@ pub fn run(common: &CommonArgs, command: &SessionsCommand) -> Result<ExitCode, C
     stream.write_all(&line).map_err(CommandError::failed)?;
     let mut answers = BufReader::new(stream);
     match ask {
-        Ask::List => match next(&mut answers)? {
-            Answer::Sessions(sessions) => {
-                print((if common.json { json(&sessions) } else { table(&sessions) }).as_bytes())
-            }
-            other => Err(refused(other)),
-        },
+        Ask::Sessions => {
+            let sessions = sessions(&mut answers)?;
+            print((if common.json { json(&sessions) } else { table(&sessions) }).as_bytes())
+        }
         Ask::Kill(_) => match next(&mut answers)? {
             Answer::Done => Ok(ExitCode::Done),
             other => Err(refused(other)),
@@ -68,6 +66,18 @@ fn next(answers: &mut BufReader<UnixStream>) -> Result<Answer, CommandError> {
     let mut bounded = answers.take(LINE_BYTES_MAX as u64);
     bounded.read_until(b'\n', &mut line).map_err(CommandError::failed)?;
     serde_json::from_slice(&line).map_err(|_| strange())
+}
+
+/// All of them.
+fn sessions(answers: &mut BufReader<UnixStream>) -> Result<Vec<Session>, CommandError> {
+    let mut sessions = Vec::new();
+    loop {
+        match next(answers)? {
+            Answer::Session(session) => sessions.push(*session),
+            Answer::Done => return Ok(sessions),
+            other => return Err(refused(other)),
+        }
+    }
 }
 
 /// Shows what goes through a session until it ends.
