@@ -373,12 +373,20 @@ fn sessions_are_listed_watched_and_ended() {
     assert_eq!(listed.stdout_text(), "");
     let killed = audit(&state).into_iter().find(|line| line["what"] == "kill").expect("an event");
     assert_eq!((&killed["name"], &killed["uid"]), (&session.as_str().into(), &0.into()));
-    // Nobody but root is heard.
-    let python = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ntry:\n s.connect(sys.argv[1])\n s.sendall(b'\"list\"\\n')\n print(s.recv(1000))\nexcept PermissionError:\n print('no')";
+    // Nobody but root can connect, and nobody but root would be heard.
+    let python = "import socket,sys\ns=socket.socket(socket.AF_UNIX)\ntry:\n s.connect(sys.argv[1])\n print(s.recv(1000).decode())\nexcept PermissionError:\n print('no')";
     let script = sandbox_script(&scene, python);
-    let run = Run::new("setpriv").args(["--reuid", "65534", "--clear-groups", "python3"]);
-    let said = run.arg(script).arg(state.join("control.sock")).finish();
-    assert!(!said.stdout_text().contains("sessions"), "{said}");
+    let socket = state.join("control.sock");
+    let asked = || {
+        let run = Run::new("setpriv").args(["--reuid", "65534", "--clear-groups", "python3"]);
+        run.arg(&script).arg(&socket).deadline(ANSWER_TIME_MAX).finish()
+    };
+    assert_eq!(line(&asked()), "no");
+    for (path, mode) in [(&state, 0o755), (&socket, 0o666)] {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    }
+    assert_eq!(line(&asked()), "{\"no\":\"only root may ask\"}");
 }
 
 #[test]
@@ -454,6 +462,9 @@ fn without_room_for_the_audit_rules_decide() {
             "x".repeat(50_000)
         );
         std::fs::write(directory.join("audit-00000001.jsonl"), line.repeat(30)).expect("fills it");
+        // Without the key of what is there, no gateway begins.
+        let run = Run::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]);
+        run.arg(directory.join("key")).succeed();
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700))
             .expect("a mode");
@@ -476,6 +487,3 @@ fn without_room_for_the_audit_rules_decide() {
         if said.code() == Some(0) { Ok(()) } else { Err(said.to_string()) }
     });
 }
-        // Without the key of what is there, no gateway begins.
-        let run = Run::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]);
-        run.arg(directory.join("key")).succeed();
