@@ -17,6 +17,7 @@ mod engine_exec;
 mod environment;
 mod forward;
 mod hub;
+mod inquiry;
 mod picker;
 mod portals;
 mod refusal;
@@ -47,6 +48,7 @@ use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
 use russh::keys::PrivateKey;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -160,6 +162,8 @@ struct Shared {
     recordings: Recordings,
     /// What runs.
     sessions: sessions::Sessions,
+    /// Room for those who look at events.
+    inquiries: Arc<Semaphore>,
     /// What must end before this process does.
     running: TaskTracker,
 }
@@ -234,6 +238,7 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
+        inquiries: Arc::new(Semaphore::new(inquiry::WATCHERS_MAX)),
         running: TaskTracker::new(),
         config,
     });

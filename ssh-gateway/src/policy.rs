@@ -421,6 +421,14 @@ impl Identity {
         login::is_enabled(container) && self.grants.iter().any(|grant| grant.allows(container))
     }
 
+    /// Whether it may do nothing but what its lines or rules force on it, whatever it asks for.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        let is_forced =
+            |grant: &Grant| grant.key.options.command.is_some() || grant.rule.command.is_some();
+        self.grants.iter().all(is_forced)
+    }
+
     /// Whether it may go on to a host behind the gateway, by the first line that allows it. The rules say nothing about
     /// it: behind the gateway the client proves a key again, and is asked what it may do there.
     pub fn may_go_on(&self, to: &Place, now: Timestamp) -> Result<(), Denial> {

@@ -81,6 +81,8 @@ mod ssh_forwards;
 #[cfg(test)]
 mod ssh_hostile;
 #[cfg(test)]
+mod ssh_inquiries;
+#[cfg(test)]
 mod ssh_network;
 #[cfg(test)]
 mod ssh_oracle;

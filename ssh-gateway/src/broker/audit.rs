@@ -238,6 +238,21 @@ pub(super) fn session(
     );
 }
 
+/// A client asks the gateway itself.
+pub(super) fn inquiry(connection: &Connection, session: ItemId, what: &'static str) {
+    event!(
+        connection.shared.journal,
+        info,
+        "inquiry",
+        connection = connection.id,
+        session = session,
+        identity = connection.identity.name(),
+        key = connection.identity.fingerprint(),
+        selector = shown(&connection.login.to_string()),
+        what = what,
+    );
+}
+
 /// A session could not be had.
 pub(super) fn refused(connection: &Connection, session: ItemId, refusal: &Refusal) {
     event!(

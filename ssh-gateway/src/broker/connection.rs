@@ -78,6 +78,8 @@ pub(super) enum NoChoice {
         reason: String,
         /// What it may enter.
         among: Vec<ListedContainer>,
+        /// The login name means no container and is like that of none: it may be meant for the gateway itself.
+        is_nobodys: bool,
     },
     /// The engine did not answer, or the container is gone.
     Failed(Failure),
@@ -160,7 +162,7 @@ impl Connection {
         if choice.container.id != chosen.id {
             let reason =
                 "this connection is in another container already; connect again".to_owned();
-            return Err(choose(reason, Vec::new()));
+            return Err(choose(reason, Vec::new(), false));
         }
         Ok(Arc::clone(choice))
     }
@@ -184,19 +186,22 @@ impl Connection {
         let listed = self.enterable_containers().await.map_err(NoChoice::Failed)?;
         let login = match Login::of(&self.login) {
             Ok(login) => login,
-            Err(error) => return Err(choose(error.to_string(), running(&listed))),
+            Err(error) => return Err(choose(error.to_string(), running(&listed), true)),
         };
         let resolution = login::resolve(&login.selector, &listed);
         let reason = login::explain(&login.selector, &resolution).unwrap_or_default();
         match resolution {
             Resolution::One(container) => self.enterable(container, login.user.as_ref()).await,
-            Resolution::Many(many) => Err(choose(reason, many.into_iter().cloned().collect())),
+            Resolution::Many(many) => {
+                Err(choose(reason, many.into_iter().cloned().collect(), false))
+            }
             Resolution::Projects(found) => {
                 let found: Vec<_> = found.into_iter().cloned().collect();
-                Err(choose(reason, running(&found)))
+                Err(choose(reason, running(&found), false))
             }
-            Resolution::None(_) => Err(choose(reason, running(&listed))),
-            Resolution::Stopped(_) => Err(NoChoice::Choose { reason, among: Vec::new() }),
+            // Whoever has mistyped a name must not be answered as if he had meant the gateway.
+            Resolution::None(similar) => Err(choose(reason, running(&listed), similar.is_empty())),
+            Resolution::Stopped(_) => Err(choose(reason, Vec::new(), false)),
         }
     }
 
@@ -376,8 +381,8 @@ fn running(listed: &[ListedContainer]) -> Vec<ListedContainer> {
     running
 }
 
-fn choose(reason: String, among: Vec<ListedContainer>) -> NoChoice {
-    NoChoice::Choose { reason, among }
+fn choose(reason: String, among: Vec<ListedContainer>, is_nobodys: bool) -> NoChoice {
+    NoChoice::Choose { reason, among, is_nobodys }
 }
 
 /// Descriptors of a program, in the order in which net gets them.

@@ -15,6 +15,7 @@ use super::containers::Plan;
 use super::engine_exec::{self, EngineProgram};
 use super::environment::{Facts, of_connection};
 use super::forward::Agent;
+use super::inquiry::Inquiry;
 use super::recording::{self, Subject};
 use super::refusal::{self, failure_of};
 use super::sessions::{Listed, Running, Sessions};
@@ -228,11 +229,17 @@ fn may_fall_back(mode: Mode, failure: &Failure) -> bool {
 /// Starts the program and answers; the error is the refusal that is still to be sent. The number is that of the
 /// agent's listener.
 async fn begin(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     session: ItemId,
     wanted: Wanted,
     ready: Result<Ready, Unready>,
 ) -> Result<(Way, Option<u64>, Option<Account>), Refusal> {
+    if let Err(Unready::NoChoice(NoChoice::Choose { is_nobodys: true, .. })) = &ready
+        && let Some(inquiry) = inquiry(connection, &wanted.program)
+    {
+        let way = inquire(connection, session, &wanted, inquiry).await?;
+        return Ok((way, None, None));
+    }
     match ready {
         Ok(ready) => {
             let number = wanted.number;
@@ -240,7 +247,7 @@ async fn begin(
             connection.words.answer(number, begun.answer, begun.descriptors).await;
             Ok((begun.way, begun.agent, Some(account)))
         }
-        Err(Unready::NoChoice(NoChoice::Choose { reason, among }))
+        Err(Unready::NoChoice(NoChoice::Choose { reason, among, .. }))
             if !among.is_empty()
                 && matches!(wanted.program, Program::Shell)
                 && wanted.terminal.is_some() =>
@@ -251,6 +258,32 @@ async fn begin(
         }
         Err(unready) => Err(unready.refusal()),
     }
+}
+
+/// What a client that means no container asks the gateway itself.
+fn inquiry(connection: &Connection, program: &Program) -> Option<Inquiry> {
+    let inquiry = Inquiry::parse(program)?;
+    // Behind the gateway there are only containers, and who is forced to one thing gets nothing else.
+    let is_free = connection.login.host.is_none() && !connection.identity.is_forced();
+    is_free.then_some(inquiry)
+}
+
+/// Answers it as a program would.
+async fn inquire(
+    connection: &Arc<Connection>,
+    session: ItemId,
+    wanted: &Wanted,
+    inquiry: Inquiry,
+) -> Result<Way, Refusal> {
+    let shared = &connection.shared;
+    let mark = shared.journal.mark();
+    audit::inquiry(connection, session, inquiry.name());
+    shared.accountable(mark, shared.config.record.unrecorded).await?;
+    let size = wanted.terminal.as_ref().map(|terminal| terminal.size);
+    let (end, descriptors) = inquiry.answer(connection, size)?;
+    let answer = Answer::Started { terminal: size.is_some(), agent: false, degraded: None };
+    connection.words.answer(wanted.number, answer, descriptors).await;
+    Ok(Way::Engine(EngineProgram::told_by(end)))
 }
 
 /// A program that runs, and what net is told.

@@ -142,6 +142,7 @@ pub(super) async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSoc
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
+        inquiries: Arc::new(Semaphore::new(inquiry::WATCHERS_MAX)),
         running: TaskTracker::new(),
     });
     (shared, its.into_async().unwrap())
@@ -596,6 +597,75 @@ async fn a_session_that_nobody_reads_any_more_can_be_killed() {
     .await
     .unwrap();
     assert!(stage.shared.sessions.told().is_empty());
+}
+
+/// What an open pipe gives until its end.
+async fn all_of(end: OwnedFd) -> String {
+    rustix::io::ioctl_fionbio(&end, true).unwrap();
+    let mut receiver = tokio::net::unix::pipe::Receiver::from_owned_fd(end).unwrap();
+    let mut text = String::new();
+    timeout(PATIENCE, receiver.read_to_string(&mut text)).await.unwrap().unwrap();
+    text
+}
+
+#[tokio::test]
+async fn the_gateway_itself_says_what_a_key_may_enter() {
+    let mut stage = Stage::new(&line("container=\"web\"", 1)).await;
+    stage.login(1, "somebody", 1).await;
+    for (session, text) in [(5, "ls"), (6, "ls --json")] {
+        let asked = stage.ask(start(1, session, command(text))).await;
+        let (word, mut descriptors) = stage.hear().await;
+        let answer = Answer::Started { terminal: false, agent: false, degraded: None };
+        assert_eq!(word, Word::Answer { number: asked, answer });
+        let said = all_of(descriptors.remove(1)).await;
+        assert!(said.contains("web") && !said.contains("database"), "{text}: {said}");
+        let news = News::Exited { session, exit: Exit::Status(0) };
+        assert_eq!(stage.hear().await.0, Word::News(news));
+    }
+    assert!(stage.audit().contains("\"event\":\"inquiry\""), "{}", stage.audit());
+    // Other commands are for containers, and one that is mistyped is no question to the gateway.
+    assert!(stage.refusal(start(1, 7, command("ls /"))).await.prohibited);
+    stage.login(2, "wep", 1).await;
+    let refusal = stage.refusal(start(2, 8, command("ls"))).await;
+    assert!(refusal.message.contains("did you mean web?"), "{refusal:?}");
+    // In a container it is the container's.
+    stage.login(3, "web", 1).await;
+    stage.ask(start(3, 9, command("ls"))).await;
+    assert_eq!(enter_and_start(&stage.task().await).await.program, command("ls"));
+}
+
+#[tokio::test]
+async fn who_looks_at_events_is_counted_and_ends_with_his_session() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "somebody", 1).await;
+    stage.ask(start(1, 1, command("events"))).await;
+    let (_, descriptors) = stage.hear().await;
+    assert_eq!(descriptors.len(), 3);
+    assert_eq!(stage.shared.inquiries.available_permits(), inquiry::WATCHERS_MAX - 1);
+    stage.tell(Question::Close { item: 1 }).await;
+    timeout(PATIENCE, async {
+        while stage.shared.inquiries.available_permits() < inquiry::WATCHERS_MAX {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
+    let _all = Arc::clone(&stage.shared.inquiries)
+        .acquire_many_owned(inquiry::WATCHERS_MAX as u32)
+        .await
+        .unwrap();
+    let refusal = stage.refusal(start(1, 2, command("events"))).await;
+    assert!(refusal.message.contains("too many look at events"), "{refusal:?}");
+}
+
+#[tokio::test]
+async fn who_is_forced_to_one_thing_asks_the_gateway_nothing() {
+    let mut stage = Stage::new(&line("command=\"backup\"", 1)).await;
+    stage.login(1, "somebody", 1).await;
+    for text in ["ls", "events"] {
+        let refusal = stage.refusal(start(1, text.len() as u64, command(text))).await;
+        assert!(refusal.message.contains("there is no container somebody"), "{refusal:?}");
+    }
 }
 
 /// What a session leaves may take long to end; its recording does not wait for that.
