@@ -7,6 +7,7 @@ use chores_common::telemetry::LogFormat;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::check::Percent;
+use crate::coverage::wanted::Wanted;
 use crate::database::TEXT_BYTES_MAX;
 use crate::quiesce::GUARD_VARIABLE;
 use crate::snapshot::{DumpKind, Selector};
@@ -190,6 +191,8 @@ pub enum Command {
     Copy(CopyArgs),
     /// Prove that every snapshot can be restored.
     Check(CheckArgs),
+    /// Say what of this host is protected, by which proved snapshot, how old, and what is not.
+    Status(StatusArgs),
     /// Drop snapshots that are no longer needed.
     Forget(Box<ForgetArgs>),
     /// Delete what no snapshot needs any more.
@@ -743,6 +746,27 @@ pub struct CheckArgs {
     /// Read and decode the packs too, all or this share of them.
     #[arg(long, value_name = "PERCENT", num_args = 0..=1, default_missing_value = "100", require_equals = true)]
     pub read_data: Option<Percent>,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Only these: a volume, a container with what it uses, or a path, by whole names; volume:NAME or container:NAME where
+    /// both have it.
+    #[arg(value_name = "NAME")]
+    pub names: Vec<Wanted>,
+    /// How old the newest proved snapshot may be.
+    #[arg(long, value_name = "DURATION", default_value = "26h", value_parser = chores_common::quantity::duration)]
+    pub max_age: std::time::Duration,
+    /// A host name under which this host saves [default: its own].
+    #[arg(long, env = "BACKUP_HOST", value_name = "NAME")]
+    pub host: Vec<String>,
+    /// Only this host saves into the repository, so all snapshots are its own, whatever host name they have.
+    #[arg(long)]
+    pub any_host: bool,
+    /// This is not to be saved; a container stands for what only it uses.
+    #[arg(long, value_name = "NAME")]
+    pub except: Vec<Wanted>,
 }
 
 /// Rules of `forget`, of which one must be given where no snapshot is named.

@@ -22,6 +22,7 @@ pub mod export;
 pub mod copy;
 
 pub mod check;
+pub mod status;
 
 pub mod forget;
 pub mod prune;

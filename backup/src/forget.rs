@@ -214,7 +214,7 @@ fn these(
 
 /// What snapshots are worth. One that its run may yet take back, because a prune was faster, must not count; nor one
 /// that has lost what it needs.
-fn standings(
+pub(crate) fn standings(
     repository: &Repository,
     snapshots: &[(SnapshotName, Snapshot)],
 ) -> Result<Vec<Standing>, RepositoryError> {

@@ -106,6 +106,11 @@ pub mod into;
 
 pub mod drill;
 
+// Whether all that can be lost is protected.
+pub mod labels;
+
+pub mod coverage;
+
 // What was typed, what it means, and who does it.
 pub mod cli;
 
@@ -171,6 +176,7 @@ fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, Com
         Command::Export(args) => commands::export::run(&context, args),
         Command::Copy(args) => commands::copy::run(&context, args),
         Command::Check(args) => commands::check::run(&context, args),
+        Command::Status(args) => commands::status::run(&context, args),
         Command::Forget(args) => commands::forget::run(&context, args),
         Command::Prune(args) => commands::prune::run(&context, args),
         Command::Key(command) => commands::key::run(&context, command),

@@ -34,6 +34,7 @@ use place::Places;
 use spec::{Cache, Repository, Stage};
 
 pub(crate) use leftover::{DRILL_LABEL, PARENT_LABEL};
+pub(crate) use place::mount_of;
 pub use place::{Outside, PlaceError};
 pub use source::{SOURCE_VARIABLE, SourceInfo, SourceInfoError};
 pub use spec::{CACHE_VARIABLE, PATH_STYLE_VARIABLE, WorkerKeys};

@@ -142,6 +142,25 @@ impl Engine {
         Ok(id.filter(|id| ids.iter().flatten().all(|before| before == id)))
     }
 
+    /// The host name of the engine's machine. `None` where it does not tell, or is not let through.
+    pub async fn host_name(&self) -> Result<Option<String>, EngineError> {
+        let request = Request::to_engine("ask the name of", &self.host);
+        match self.docker.info().await.map_err(|error| request.failed(&error)) {
+            Ok(info) => Ok(info.name.filter(|name| !name.is_empty())),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    EngineErrorKind::Denied
+                        | EngineErrorKind::NotFound
+                        | EngineErrorKind::Unsupported
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The same connection for requests that the engine may answer late.
     fn patient(&self, extra: Duration) -> Docker {
         self.docker.clone().with_timeout(REQUEST_TIME_MAX.saturating_add(extra))

@@ -93,6 +93,8 @@ mod ssh_record;
 #[cfg(test)]
 mod ssh_sessions;
 #[cfg(test)]
+mod status;
+#[cfg(test)]
 mod stores;
 #[cfg(test)]
 mod tidy;

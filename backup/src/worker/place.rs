@@ -147,7 +147,7 @@ impl Places<'_> {
 }
 
 /// The mount that `path` is in: the deepest, with the path's rest below it.
-fn mount_of<'a>(mounts: &'a [Mount], path: &'a Path) -> Option<(&'a Mount, &'a Path)> {
+pub(crate) fn mount_of<'a>(mounts: &'a [Mount], path: &'a Path) -> Option<(&'a Mount, &'a Path)> {
     mounts
         .iter()
         .filter_map(|mount| Some((mount, path.strip_prefix(&mount.destination).ok()?)))

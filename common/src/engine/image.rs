@@ -1,6 +1,6 @@
 //! Images.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::body_full;
@@ -53,6 +53,23 @@ impl Engine {
         match answer.map_err(|error| request.failed(&error)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The labels that the image (name or id) gives to its containers; `None` where it is not on the engine's host.
+    pub async fn image_labels(
+        &self,
+        image: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, EngineError> {
+        let request = Request::new("inspect", "image", image);
+        let answer = self.docker.inspect_image(request.checked_name()?).await;
+        match answer.map_err(|error| request.failed(&error)) {
+            Ok(found) => {
+                let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+                Ok(Some(labels.into_iter().collect()))
+            }
+            Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }

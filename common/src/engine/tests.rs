@@ -59,6 +59,7 @@ async fn what_the_engine_does_not_have_is_named() {
     let error = engine.inspect_volume("no-such-one").await.unwrap_err();
     assert_eq!(error.to_string(), "cannot inspect the volume no-such-one: there is no such volume");
     assert!(!engine.image_exists("chores.invalid/no-such:one").await.unwrap());
+    assert_eq!(engine.image_labels("chores.invalid/no-such:one").await.unwrap(), None);
     let error = engine.start("no-such-one").await.unwrap_err();
     assert_eq!(error.kind(), EngineErrorKind::NotFound);
     let error = engine.inspect_container("../images/json?x=").await.unwrap_err();

@@ -1,0 +1,150 @@
+//! Asking: the engine what there is, the host what its paths are, the repository what it has. No judgement here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chores_common::engine::{
+    Container, ContainerFilter, Engine, EngineError, EngineErrorKind, Host, MountKind,
+    own_container_id,
+};
+use chores_common::exit::chain;
+use chores_common::object::ErrorKind;
+
+use super::decide::Recorded;
+use super::inventory::{Found, Own, OwnPlace, PathKind};
+use crate::drill_record;
+use crate::forget::standings;
+use crate::repository::{Repository, RepositoryError};
+use crate::snapshot::SnapshotId;
+
+/// What a repository has.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    /// Its snapshots.
+    pub(super) recorded: Vec<Recorded>,
+    /// Those that cannot be read, and why.
+    pub(super) unreadable: Vec<(SnapshotId, String)>,
+    /// What a person should know: one sentence each.
+    pub(super) notes: Vec<String>,
+}
+
+/// What an engine says, and what its machine calls itself.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// What there is.
+    pub(super) found: Found,
+    /// Host names.
+    pub(super) names: Vec<String>,
+}
+
+/// Reads all snapshots and what drills found.
+pub(super) fn history(repository: &Repository) -> Result<History, RepositoryError> {
+    let mut history = History::default();
+    let mut snapshots = Vec::new();
+    for (name, read) in repository.snapshots()? {
+        match read {
+            Ok(snapshot) => snapshots.push((name, snapshot)),
+            // It was forgotten since the listing; a store that lists what it cannot give has not.
+            Err(RepositoryError::Store(error))
+                if error.kind() == ErrorKind::NotFound && !repository.is_listed(&name)? => {}
+            Err(RepositoryError::Store(error))
+                if !matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) =>
+            {
+                return Err(RepositoryError::Store(error));
+            }
+            Err(error) => history.unreadable.push((name.id, chain(&error))),
+        }
+    }
+    let standings = standings(repository, &snapshots)?;
+    let mut drills = drill_record::newest(repository, snapshots.iter().map(|(name, _)| name.id))?;
+    for ((name, snapshot), standing) in snapshots.into_iter().zip(standings) {
+        let drill = match drills.remove(&name.id) {
+            None => None,
+            Some(Ok(record)) => Some(record.outcome),
+            Some(Err(error)) => {
+                history.notes.push(format!(
+                    "what the drill of snapshot {} found cannot be read: {}",
+                    name.id.short(),
+                    chain(&error)
+                ));
+                None
+            }
+        };
+        history.recorded.push(Recorded { id: name.id, snapshot, standing, drill });
+    }
+    Ok(history)
+}
+
+/// Asks the engine. `own` are places of this program as it sees them.
+pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked, EngineError> {
+    let mut found = Found::default();
+    let filter = ContainerFilter { all: true, ..ContainerFilter::default() };
+    for listed in engine.list_containers(&filter).await? {
+        match engine.inspect_container(&listed.id).await {
+            Ok(container) => found.containers.push(container),
+            // It is gone since it was listed.
+            Err(error) if error.kind() == EngineErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    found.volumes = engine.list_volumes(&[]).await?;
+    let images: BTreeSet<_> = found
+        .containers
+        .iter()
+        .filter(|container| !container.labels.is_empty())
+        .map(|container| container.image_id.clone())
+        .collect();
+    for image in images {
+        if let Some(labels) = engine.image_labels(&image).await? {
+            found.image_labels.insert(image, labels);
+        }
+    }
+    let container = engine.own_container().await?;
+    found.own = container.as_ref().map(|container| container.id.clone());
+    let is_on_host = container.is_none()
+        && own_container_id().is_none()
+        && matches!(engine.host(), Host::Unix(_));
+    if is_on_host {
+        found.paths = kinds(&found.containers);
+    }
+    if is_on_host || container.is_some() {
+        found.own_places = own
+            .iter()
+            .filter_map(|(own, path)| {
+                OwnPlace::new(*own, &path.canonicalize().ok()?, container.as_ref())
+            })
+            .collect();
+    }
+    let mut names: Vec<_> = engine.host_name().await?.into_iter().collect();
+    if is_on_host {
+        names.extend(own_name());
+    }
+    Ok(Asked { found, names })
+}
+
+/// What the machine that this program is on calls itself; `None` in a container, whose name is its own.
+#[must_use]
+pub(super) fn own_name() -> Option<String> {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    own_container_id().is_none().then_some(name)
+}
+
+/// What is at the paths that containers have bound. What cannot be looked at is not in it.
+fn kinds(containers: &[Container]) -> BTreeMap<PathBuf, PathKind> {
+    let mounts = containers.iter().flat_map(|container| &container.mounts);
+    let paths: BTreeSet<_> =
+        mounts.filter(|mount| mount.kind == MountKind::Bind).map(|mount| &mount.source).collect();
+    paths.into_iter().filter_map(|path| Some((path.clone(), kind_at(path)?))).collect()
+}
+
+fn kind_at(path: &Path) -> Option<PathKind> {
+    let kind = fs::metadata(path).ok()?.file_type();
+    Some(if kind.is_dir() {
+        PathKind::Directory
+    } else if kind.is_file() {
+        PathKind::File
+    } else {
+        PathKind::Other
+    })
+}
