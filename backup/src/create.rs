@@ -241,7 +241,7 @@ pub fn create_still(
         ..assembled.stats
     };
     options.warnings.iter().for_each(|warning| assembled.warn(warning.clone()));
-    let suspicions = compared::suspicions(repository, &index, options, &stats, &added.packs);
+    let suspicions = compared::suspicions(repository, &index, options, &stats);
     suspicions.iter().for_each(|suspicion| assembled.warn(suspicion.clone()));
     let suspicious = !suspicions.is_empty();
     let dumps: Vec<_> = options.dumps.iter().map(|dump| dump.record.clone()).collect();

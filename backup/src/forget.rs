@@ -237,6 +237,7 @@ fn candidates(snapshots: &[(SnapshotName, Snapshot)], standings: &[Standing]) ->
         host: snapshot.host.clone(),
         time: snapshot.time,
         standing: *standing,
+        is_of_dumps_only: snapshot.is_of_dumps_only(),
         tags: snapshot.tags.clone(),
     };
     snapshots.iter().zip(standings).map(of).collect()

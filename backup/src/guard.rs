@@ -6,7 +6,7 @@ mod database;
 mod look;
 mod shrink;
 
-pub use brake::{Content, USUAL_RUNS, anomalies, is_much};
+pub use brake::{Content, USUAL_RUNS, anomalies};
 pub use database::{Database, Sign, Users, Verdict, judge, judge_unseen, sign};
 pub use look::{Seen, look};
 pub use shrink::{Before, suspicions};

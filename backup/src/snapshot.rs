@@ -280,6 +280,18 @@ impl Snapshot {
         if snapshot.name_time() == name.time { Ok(snapshot) } else { Err(SnapshotError::Damaged) }
     }
 
+    /// The sources that are no dumps.
+    pub fn sources_of_files(&self) -> impl Iterator<Item = &Source> {
+        let is_dump = |source: &&Source| self.dumps.iter().any(|dump| dump.path == source.path);
+        self.sources.iter().filter(move |source| !is_dump(source))
+    }
+
+    /// Whether it holds dumps and nothing else.
+    #[must_use]
+    pub fn is_of_dumps_only(&self) -> bool {
+        !self.dumps.is_empty() && self.sources_of_files().next().is_none()
+    }
+
     fn name_time(&self) -> String {
         self.time.strftime("%Y%m%dT%H%M%SZ").to_string()
     }

@@ -1,81 +1,111 @@
-//! What a new snapshot is compared with: the last good ones of its name.
+//! What a new snapshot is compared with: the last good one of its name with a source in common, and what came since.
 
 use std::collections::BTreeSet;
 
 use chores_common::exit::chain;
 
 use crate::guard::{self, Before, Content, USUAL_RUNS};
-use crate::index::{Index, KnownPack};
+use crate::index::Index;
 use crate::pack::{PackId, PackKind};
 use crate::repository::Repository;
-use crate::snapshot::{Snapshot, Source, State, Stats};
+use crate::snapshot::{Snapshot, SnapshotName, Source, State, Stats};
 
 use super::CreateOptions;
+
+#[cfg(test)]
+mod tests;
 
 /// Snapshots that are looked at for the last ones of the same name: as many jobs may share a repository.
 const COMPARED_MAX: usize = 512;
 
-/// What is gone or unusual since the last snapshot of this name that is not suspicious itself: it is told as long as it is so
-/// and that snapshot is there. A backup does not fail for what it cannot be compared with.
+/// What is gone or unusual since the last good snapshot: it is told as long as it is so. Where the last snapshot is suspicious
+/// and nothing before it can be compared, this one is as well. A backup does not fail for what it cannot be compared with.
 ///
-/// `index` is what the run began with, `packs` what its snapshot needs.
+/// `index` is what the run could refer to.
 pub(super) fn suspicions(
     repository: &Repository,
     index: &Index,
     options: &CreateOptions,
     stats: &Stats,
-    packs: &[PackId],
 ) -> Vec<String> {
     if options.allow_change {
         return Vec::new();
     }
     let names = repository.snapshot_names().unwrap_or_default();
-    let mut good =
+    let of_job =
         names.iter().rev().take(COMPARED_MAX).filter_map(|name| match repository.snapshot(name) {
-            Ok(before) => is_good(&before, options).then_some((name, before)),
+            Ok(snapshot) => {
+                is_of_job(&snapshot, &options.name, &options.sources).then_some((name, snapshot))
+            }
             Err(error) => {
                 tracing::debug!("{}", chain(&error));
                 None
             }
         });
-    let Some((name, last)) = good.next() else { return Vec::new() };
-    let id = name.id.short();
-    // Dumps come beside what is compared here.
-    let is_dump = |source: &Source| last.dumps.iter().any(|dump| dump.path == source.path);
-    let sources: Vec<_> = last.sources.iter().filter(|source| !is_dump(source)).cloned().collect();
-    let before = Before { id: &id, sources: &sources, stats: &last.stats };
-    let mut found = guard::suspicions(before, &options.sources, stats);
-    if paths(&sources) == paths(&options.sources) {
-        let kept = content(index, |pack| last.packs.binary_search(&pack.id).is_ok());
-        let since = content(index, |pack| {
-            packs.binary_search(&pack.id).is_ok() && last.packs.binary_search(&pack.id).is_err()
-        });
-        let fresh = Content {
-            bytes: since.bytes.saturating_add(stats.bytes_added),
-            stored: since.stored.saturating_add(stats.bytes_stored),
-        };
-        let mut usual = vec![last.stats];
-        if guard::is_much(fresh, stats) {
-            usual.extend(good.take(USUAL_RUNS - 1).map(|(_, before)| before.stats));
+    compare(index, of_job, &options.sources, stats)
+}
+
+/// The same with the snapshots of the job, the newest first.
+fn compare<'a>(
+    index: &Index,
+    mut of_job: impl Iterator<Item = (&'a SnapshotName, Snapshot)>,
+    sources: &[Source],
+    stats: &Stats,
+) -> Vec<String> {
+    let mut fresh = Content { bytes: stats.bytes_added, stored: stats.bytes_stored };
+    let mut doubtful = None;
+    let last = of_job.by_ref().find(|(name, snapshot)| {
+        if snapshot.suspicious {
+            doubtful.get_or_insert_with(|| name.id.short());
+            fresh.bytes = fresh.bytes.saturating_add(snapshot.stats.bytes_added);
+            fresh.stored = fresh.stored.saturating_add(snapshot.stats.bytes_stored);
         }
-        found.extend(guard::anomalies(before, kept, fresh, &usual, stats));
+        !snapshot.suspicious
+    });
+    let mut found = Vec::new();
+    let mut is_compared = false;
+    if let Some((name, last)) = last {
+        let id = name.id.short();
+        let before_sources: Vec<_> = last.sources_of_files().cloned().collect();
+        let before = Before { id: &id, sources: &before_sources, stats: &last.stats };
+        found = guard::suspicions(before, sources, stats);
+        is_compared = paths(&before_sources) == paths(sources);
+        if is_compared {
+            let kept = content(index, &last.packs);
+            // Suspicious ones before a good one were accepted with it.
+            let earlier = of_job.take(USUAL_RUNS - 1).map(|(_, snapshot)| snapshot.stats);
+            let usual = std::iter::once(last.stats).chain(earlier);
+            found.extend(guard::anomalies(before, kept, fresh, usual, stats));
+        }
+    }
+    if let Some(id) = doubtful
+        && found.is_empty()
+        && !is_compared
+    {
+        found.push(format!(
+            "the last snapshot {id} is suspicious, and no good one before it can be compared with this one"
+        ));
     }
     found
 }
 
-fn is_good(before: &Snapshot, options: &CreateOptions) -> bool {
-    before.name == options.name && before.state != State::Failed && !before.suspicious
+/// Whether it is of the same job: another one may have the same name, a dump by itself for example.
+fn is_of_job(snapshot: &Snapshot, name: &str, sources: &[Source]) -> bool {
+    snapshot.name == name
+        && snapshot.state != State::Failed
+        && !paths(snapshot.sources_of_files()).is_disjoint(&paths(sources))
 }
 
-fn paths(sources: &[Source]) -> BTreeSet<&str> {
-    sources.iter().map(|source| source.path.as_str()).collect()
+fn paths<'a>(sources: impl IntoIterator<Item = &'a Source>) -> BTreeSet<&'a str> {
+    sources.into_iter().map(|source| source.path.as_str()).collect()
 }
 
-/// What the packs that are meant hold of files.
-fn content(index: &Index, is_meant: impl Fn(&KnownPack) -> bool) -> Content {
-    let packs = index.packs().iter().filter(|pack| pack.kind == PackKind::Data && is_meant(pack));
-    let frames = packs.flat_map(|pack| pack.frames.iter());
-    frames.fold(Content::default(), |sum, frame| Content {
+/// What these packs hold of files, as far as today's key may use them.
+fn content(index: &Index, packs: &[PackId]) -> Content {
+    let is_meant = |id: &PackId| packs.binary_search(id).is_ok();
+    let packs = index.packs().iter();
+    let packs = packs.filter(|pack| pack.kind == PackKind::Data && is_meant(&pack.id));
+    packs.flat_map(|pack| pack.frames.iter()).fold(Content::default(), |sum, frame| Content {
         bytes: sum.bytes.saturating_add(u64::from(frame.content)),
         stored: sum.stored.saturating_add(u64::from(frame.stored)),
     })

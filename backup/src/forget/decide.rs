@@ -1,7 +1,7 @@
 //! Which snapshots stay, and why: a function of values alone.
 //!
 //! Only proved snapshots count. The newest proved one of a source stays whatever the rules say, and a source whose
-//! last backup has lost much loses nothing more until a person has looked.
+//! last backup has lost much, or is unlike those before, loses nothing more until a person has looked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,7 +33,7 @@ const YEAR_MONTHS: i64 = 12;
 pub enum Standing {
     /// A backup: the only one that counts.
     Proved,
-    /// So much was gone that it may be no mistake of this program.
+    /// So much was gone, or unlike what was before, that a person should look.
     Suspicious,
     /// Packs that it needs are not there, or were marked for removal before it was committed.
     Incomplete,
@@ -83,6 +83,8 @@ pub struct Candidate {
     pub time: Timestamp,
     /// What it is worth.
     pub standing: Standing,
+    /// Nothing is compared with it: it says nothing of what a suspicious one has lost.
+    pub is_of_dumps_only: bool,
     /// Its labels.
     pub tags: BTreeMap<String, String>,
 }
@@ -289,8 +291,12 @@ fn freeze(
     if seconds(newest.time) - seconds(now) > duration_seconds(AHEAD_MAX) {
         return Some(Freeze::Future(newest.id));
     }
-    if newest.standing == Standing::Suspicious {
-        return Some(Freeze::Suspicious(newest.id));
+    let compared = members().find(|member| {
+        !member.is_of_dumps_only
+            && matches!(member.standing, Standing::Proved | Standing::Suspicious)
+    });
+    if let Some(doubtful) = compared.filter(|member| member.standing == Standing::Suspicious) {
+        return Some(Freeze::Suspicious(doubtful.id));
     }
     if group_by != GroupBy::Unsaid {
         return None;

@@ -22,6 +22,7 @@ fn candidate(number: usize, time: &str) -> Candidate {
         host: "web1".to_owned(),
         time: at(time),
         standing: Standing::Proved,
+        is_of_dumps_only: false,
         tags: BTreeMap::new(),
     }
 }
@@ -107,9 +108,13 @@ fn a_source_whose_newest_snapshot_is_suspicious_is_frozen_until_a_good_one_follo
     // A failed one behind it changes nothing.
     nights.push(Candidate { standing: Standing::Failed, ..candidate(10, "2026-11-30T03:00:00Z") });
     assert_eq!(kept(&nights, &policy).len(), 11);
-    nights.push(candidate(11, "2026-11-30T04:00:00Z"));
+    // Nor does a dump of the same name.
+    let dump = candidate(11, "2026-11-30T03:30:00Z");
+    nights.push(Candidate { is_of_dumps_only: true, ..dump });
+    assert_eq!(kept(&nights, &policy).len(), 12);
+    nights.push(candidate(12, "2026-11-30T04:00:00Z"));
     // The new one, and for inspection the suspicious and the failed one.
-    assert_eq!(kept(&nights, &policy), BTreeSet::from([9, 10, 11]));
+    assert_eq!(kept(&nights, &policy), BTreeSet::from([9, 10, 12]));
 }
 
 #[test]
@@ -227,6 +232,7 @@ fn some_candidates() -> impl Strategy<Value = Vec<Candidate>> {
                 host: format!("host{host}"),
                 time: Timestamp::from_second(newest - back).unwrap(),
                 standing,
+                is_of_dumps_only: tag == 7,
                 tags: BTreeMap::from([("tag".to_owned(), tag.to_string())]),
             })
             .collect()
@@ -358,7 +364,9 @@ proptest! {
             let first = source
                 .verdicts
                 .iter()
-                .map(|v| candidates[v.candidate].standing)
+                .map(|v| &candidates[v.candidate])
+                .filter(|candidate| !candidate.is_of_dumps_only)
+                .map(|candidate| candidate.standing)
                 .find(|s| matches!(s, Standing::Proved | Standing::Suspicious));
             prop_assert!(first != Some(Standing::Suspicious) || source.frozen.is_some());
         }

@@ -5,67 +5,52 @@ const GB: u64 = 1 << 30;
 /// Text of the last snapshot, as it lies in the store.
 const KEPT: Content = Content { bytes: GB, stored: GB / 3 };
 
-const NOTHING: Content = Content { bytes: 0, stored: 0 };
-
-/// A run that found a gigabyte, and so much of it new.
-fn run(added: u64) -> Stats {
-    Stats {
-        files: 5000,
-        bytes: GB,
-        bytes_added: added,
-        bytes_stored: added / 3,
-        ..Stats::default()
-    }
+/// A run that found so much.
+fn run(bytes: u64) -> Stats {
+    Stats { files: 5000, bytes, ..Stats::default() }
 }
 
-fn text_of(bytes: u64) -> Content {
-    Content { bytes, stored: bytes / 3 }
+/// One that stored so much noise.
+fn noisy(bytes: u64) -> Stats {
+    Stats { bytes_added: bytes, bytes_stored: bytes, ..run(GB) }
 }
 
 fn noise_of(bytes: u64) -> Content {
     Content { bytes, stored: bytes }
 }
 
-fn count(kept: Content, fresh: Content, usual: &[Stats]) -> usize {
-    let was = run(0);
+fn found(kept: Content, fresh: Content, usual: &[Stats], stats: &Stats) -> usize {
+    let was = run(GB);
     let before = Before { id: "abcd1234", sources: &[], stats: &was };
-    anomalies(before, kept, fresh, usual, &run(fresh.bytes)).len()
+    anomalies(before, kept, fresh, usual.iter().copied(), stats).len()
 }
 
 #[test]
-fn an_ordinary_night_is_like_the_last_ones() {
-    let usual = [run(GB / 100); USUAL_RUNS];
-    for fresh in [0, GB / 10, GB / 3, GB / 2 - 1] {
-        assert_eq!(count(KEPT, text_of(fresh), &usual), 0, "{fresh}");
+fn text_that_becomes_noise_is_told() {
+    assert_eq!(found(KEPT, noise_of(GB / 4), &[], &run(GB)), 1);
+    assert_eq!(found(KEPT, noise_of(GB), &[run(GB), noisy(GB / 5)], &run(GB)), 1);
+    // A little longer than it was, as encrypted files are.
+    assert_eq!(found(KEPT, noise_of(GB), &[], &run(GB + GB / 100)), 1);
+}
+
+#[test]
+fn what_happens_every_day_is_not() {
+    let text = |bytes: u64| Content { bytes, stored: bytes / 3 };
+    for fresh in [0, GB / 10, GB / 2, GB] {
+        assert_eq!(found(KEPT, text(fresh), &[], &run(GB)), 0, "text, {fresh}");
     }
-}
-
-#[test]
-fn noise_where_was_text_is_told() {
-    assert_eq!(count(KEPT, noise_of(GB / 4), &[]), 1);
-    // New photographs among many files are no more than that.
-    assert_eq!(count(KEPT, noise_of(GB / 5), &[]), 0);
-    assert_eq!(count(KEPT, Content { bytes: GB / 4, stored: GB / 4 / 10 * 9 }, &[]), 0);
-    // Of a store of photographs nothing else is to be expected.
-    assert_eq!(count(Content { bytes: GB, stored: GB / 10 * 9 }, noise_of(GB / 4), &[]), 0);
-    // A new key has everything stored again.
-    assert_eq!(count(NOTHING, noise_of(GB), &[]), 0);
-    // Little of anything tells nothing.
-    let little = Stats { bytes: 1 << 20, ..run(1 << 20) };
-    let before = Before { id: "abcd1234", sources: &[], stats: &little };
-    assert!(anomalies(before, KEPT, noise_of(1 << 20), &[], &little).is_empty());
-}
-
-#[test]
-fn all_new_at_once_is_told_where_it_is_unusual() {
-    let quiet = [run(GB / 100); USUAL_RUNS];
-    assert_eq!(count(KEPT, text_of(GB / 2), &quiet), 1);
-    assert_eq!(count(KEPT, text_of(GB / 2), &quiet[1..]), 0, "too few to know");
-    let mut rotated = quiet;
-    rotated[1] = run(GB / 3);
-    assert_eq!(count(KEPT, text_of(GB / 2), &rotated), 0, "it happens here");
-    assert_eq!(count(NOTHING, text_of(GB), &quiet), 0, "a new key");
-    assert_eq!(count(KEPT, noise_of(GB), &quiet), 2);
+    assert_eq!(found(KEPT, noise_of(GB / 5), &[], &run(GB)), 0, "little");
+    assert_eq!(found(KEPT, noise_of(GB / 2), &[], &run(GB + GB / 2)), 0, "it came beside the rest");
+    assert_eq!(
+        found(KEPT, noise_of(GB), &[run(GB), noisy(GB / 2)], &run(GB)),
+        0,
+        "it happens here"
+    );
+    let photographs = Content { bytes: GB, stored: GB / 10 * 9 };
+    assert_eq!(found(photographs, noise_of(GB), &[], &run(GB)), 0, "photographs");
+    assert_eq!(found(Content::default(), noise_of(GB), &[], &run(GB)), 0, "a new key");
+    let little = Content { bytes: 15 << 20, stored: 5 << 20 };
+    assert_eq!(found(little, noise_of(15 << 20), &[], &run(15 << 20)), 0, "too little to tell");
 }
 
 #[test]
@@ -73,23 +58,17 @@ fn far_more_files_are_told() {
     let found = |was, is| {
         let (was, is) = (Stats { files: was, ..run(0) }, Stats { files: is, ..run(0) });
         let before = Before { id: "abcd1234", sources: &[], stats: &was };
-        anomalies(before, KEPT, NOTHING, &[], &is).len()
+        anomalies(before, KEPT, Content::default(), std::iter::empty(), &is).len()
     };
     assert_eq!((found(5000, 14_999), found(5000, 15_000)), (0, 1));
-    assert_eq!((found(100, 1099), found(100, 1100)), (0, 1));
-    assert_eq!(found(0, 1_000_000), 0, "nothing was there");
+    assert_eq!((found(999, 1_000_000), found(1000, 3000)), (0, 1));
 }
 
 #[test]
-fn the_largest_numbers_do_no_harm() {
-    let huge = Stats {
-        files: u64::MAX,
-        bytes: u64::MAX,
-        bytes_added: u64::MAX,
-        bytes_stored: u64::MAX,
-        ..Stats::default()
-    };
-    let before = Before { id: "abcd1234", sources: &[], stats: &huge };
+fn the_largest_numbers_are_compared_as_all_others() {
     let all = noise_of(u64::MAX);
-    assert!(anomalies(before, all, all, &[huge; USUAL_RUNS], &huge).is_empty());
+    let text = Content { bytes: u64::MAX, stored: u64::MAX / 2 };
+    assert_eq!(found(text, all, &[noisy(u64::MAX / 5)], &run(GB)), 1);
+    assert_eq!(found(text, all, &[noisy(u64::MAX)], &run(GB)), 0);
+    assert_eq!(found(text, all, &[], &run(u64::MAX)), 0);
 }

@@ -1,0 +1,78 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::chunk::ChunkId;
+use crate::index::IndexedPack;
+use crate::pack::{FramePlace, PackIndex};
+use crate::repository::tests::snapshot;
+use crate::snapshot::SnapshotId;
+
+const GB: u64 = 1 << 30;
+
+fn sources(paths: &[&str]) -> Vec<Source> {
+    paths.iter().map(|path| Source { path: (*path).to_owned(), volume: None }).collect()
+}
+
+fn name(number: u8) -> SnapshotName {
+    let id = SnapshotId(ChunkId([number; 16]));
+    SnapshotName { id, time: format!("20261122T0000{number:02}Z"), sealed: false }
+}
+
+/// A gigabyte of text in the packs of every snapshot here.
+fn index() -> Index {
+    let frame = FramePlace { start: 0, stored: 1 << 29, content: 1 << 30 };
+    let index = PackIndex { kind: PackKind::Data, frames: vec![frame], chunks: Vec::new() };
+    let pack = IndexedPack { id: PackId(ChunkId([1; 16])), bytes: 1 << 29, index, sealed_by: None };
+    Index::new([pack], &HashSet::new())
+}
+
+fn run(added: u64) -> Stats {
+    Stats { files: 5000, bytes: GB, bytes_added: added, bytes_stored: added, ..Stats::default() }
+}
+
+fn made(paths: &[&str], suspicious: bool, stats: Stats) -> Snapshot {
+    let sources = sources(paths);
+    Snapshot { sources, suspicious, stats, ..snapshot("shop", "2026-11-22T00:00:00Z") }
+}
+
+/// What is said of a run after these snapshots of its job, the newest first.
+fn said(before: &[Snapshot], paths: &[&str], stats: Stats) -> usize {
+    let names: Vec<_> = (0..).map(name).take(before.len()).collect();
+    let of_job = names.iter().zip(before.iter().cloned());
+    compare(&index(), of_job, &sources(paths), &stats).len()
+}
+
+#[test]
+fn what_was_encrypted_stays_suspicious_when_nothing_is_new() {
+    let good = made(&["/data"], false, run(0));
+    let first = made(&["/data"], true, run(GB / 2));
+    assert_eq!(said(std::slice::from_ref(&good), &["/data"], run(0)), 0);
+    assert_eq!(said(std::slice::from_ref(&good), &["/data"], run(GB / 2)), 1);
+    let night_after = [made(&["/data"], true, run(0)), first.clone(), good.clone()];
+    assert_eq!(said(&night_after, &["/data"], run(0)), 1);
+    // Once it was accepted it is what others are compared with, and usual.
+    let accepted = [made(&["/data"], false, run(0)), first, good];
+    assert_eq!(said(&accepted, &["/data"], run(GB / 2)), 0);
+}
+
+#[test]
+fn what_cannot_be_compared_stays_suspicious_too() {
+    let good = made(&["/data"], false, run(0));
+    let doubtful = made(&["/data"], true, run(GB / 2));
+    let one_more = ["/data", "/new"];
+    assert_eq!(said(&[doubtful.clone(), good.clone()], &one_more, run(0)), 1);
+    assert_eq!(said(&[doubtful], &["/data"], run(0)), 1, "the good one is too far back");
+    assert_eq!(said(&[good], &one_more, run(GB / 2)), 0);
+    assert_eq!(said(&[], &["/data"], run(GB)), 0);
+}
+
+#[test]
+fn a_dump_and_another_directory_of_the_same_name_are_other_jobs() {
+    let is = |snapshot: &Snapshot| is_of_job(snapshot, "shop", &sources(&["/data"]));
+    let data = made(&["/data"], false, run(0));
+    assert!(is(&data));
+    assert!(!is(&Snapshot { name: "other".to_owned(), ..data.clone() }));
+    assert!(!is(&Snapshot { state: State::Failed, ..data }));
+    assert!(!is(&made(&["/home"], false, run(0))));
+    assert!(!is(&made(&[], false, run(0))));
+}
