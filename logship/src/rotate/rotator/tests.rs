@@ -75,7 +75,7 @@ impl Scene {
         thread::scope(|scope| {
             let reader = scope.spawn(|| files::run(files, intake, &stop, Mode::Follow).unwrap());
             let rotator = scope.spawn(|| {
-                crate::rotate::run(settings, &log, self.runtime.handle(), &stop).unwrap()
+                crate::rotate::run(settings, &log, self.runtime.handle(), &stop).unwrap();
             });
             let began = Instant::now();
             let mut has_come = false;

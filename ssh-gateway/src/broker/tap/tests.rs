@@ -214,7 +214,9 @@ async fn what_one_output_has_lost_the_other_one_does_not_say_either() {
         let writing = tokio::task::spawn_blocking(move || {
             let mut errors = std::fs::File::from(errors);
             // The reader may have gone meanwhile.
-            while !its.is_lost.load(Ordering::Relaxed) && errors.write_all(&noise).is_ok() {}
+            while !its.is_lost.load(Ordering::Relaxed) && errors.write_all(&noise).is_ok() {
+                std::thread::yield_now();
+            }
         });
         losing.await;
         writing.await.unwrap();
