@@ -366,13 +366,13 @@ fn hits<'a>(source: &DataSource, question: &Question<'a>, origins: &[Origin]) ->
     for (known, origin) in question.history.iter().zip(origins) {
         let links = links(source, question.inventory, &known.snapshot);
         for link in links {
-            // A name of 64 random digits is of this host where that has it.
-            let origin = if is_random(source) && link == Link::Sure(By::Engine) {
-                &Origin::This
+            // A name of 64 random digits tells where the host's name tells nothing.
+            if is_random(source) && link == Link::Sure(By::Engine) {
+                let origin = question.judge.origin_by_id(&known.snapshot, "the anonymous volume");
+                hits.add(known, link, &origin);
             } else {
-                origin
-            };
-            hits.add(known, link, origin);
+                hits.add(known, link, origin);
+            }
         }
     }
     hits

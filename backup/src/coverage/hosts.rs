@@ -2,7 +2,8 @@
 //!
 //! A repository may have those of many hosts, and a snapshot tells only the name of the machine or container that made it.
 //! A throw-away container is called by its id, and two machines may have one name. So a name counts only where it is one
-//! that this host goes by; ids of containers and of anonymous volumes are random, and prove more than names.
+//! that this host goes by. Ids of containers and of anonymous volumes are random, and tell where a name tells nothing; a
+//! machine that was cloned has them too, so they do not make another machine's name ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,8 +134,8 @@ impl<'a> Judge<'a> {
     #[must_use]
     pub fn origin(&self, snapshot: &Snapshot) -> Origin {
         let host = &snapshot.host;
-        if recorded(snapshot).any(|container| self.is_here(container)) {
-            return Origin::This;
+        if let Some(container) = recorded(snapshot).find(|container| self.is_here(container)) {
+            return self.origin_by_id(snapshot, &format!("the container {}", container.name));
         }
         let is_contradicted = snapshot.time <= self.now
             && recorded(snapshot).any(|container| self.contradicts(container, snapshot.time));
@@ -158,6 +159,20 @@ impl<'a> Judge<'a> {
         Origin::Unknown(format!(
             "its host name {host:?} is no machine's: give the backups `--host`, or say `--any-host` if only this host \
              saves there"
+        ))
+    }
+
+    /// Whose it is where it has something of this host, `what`, by a random id. A clone of another machine has that
+    /// machine's ids.
+    #[must_use]
+    pub fn origin_by_id(&self, snapshot: &Snapshot, what: &str) -> Origin {
+        let host = &snapshot.host;
+        if self.hosts.any || self.hosts.names.contains(host) || !is_telling(host) {
+            return Origin::This;
+        }
+        Origin::Unknown(format!(
+            "{what} of it is here, but it was saved under the host name {host}, as on a machine that this one is a clone \
+             of: say `--host {host}` if that is this machine"
         ))
     }
 

@@ -247,7 +247,12 @@ fn snapshots_of_other_hosts_protect_nothing_here() {
     let saved = with(from("0123456789ab"), |snapshot| {
         snapshot.sources = vec![source("/x", Some(("volume", &name)))];
     });
-    assert_eq!(one(anonymous, &[saved]).state, State::Protected);
+    assert_eq!(one(anonymous.clone(), std::slice::from_ref(&saved)).state, State::Protected);
+    // A machine that was cloned has it too.
+    let cloned = with(saved, |snapshot| "web2".clone_into(&mut snapshot.host));
+    let row = one(anonymous, &[cloned]);
+    assert_eq!(row.state, State::Unknown);
+    assert!(row.reasons[0].contains("`--host web2`"), "{row:?}");
 }
 
 #[test]

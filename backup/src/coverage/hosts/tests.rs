@@ -75,6 +75,17 @@ fn an_id_that_is_here_proves_more_than_a_name() {
 }
 
 #[test]
+fn a_clone_is_not_the_machine_it_was_cloned_from() {
+    let here = [known("db", "1", "2026-11-01T00:00:00Z")];
+    let all = [with(of("prod", "2026-11-30T02:00:00Z"), "db", "1")];
+    let Origin::Unknown(reason) = origin(&hosts(&["staging"]), &here, &all, 0) else { panic!() };
+    assert!(reason.contains("`--host prod`"), "{reason}");
+    assert_eq!(origin(&hosts(&["staging", "prod"]), &here, &all, 0), Origin::This);
+    let any = Hosts { any: true, ..hosts(&["staging"]) };
+    assert_eq!(origin(&any, &here, &all, 0), Origin::This);
+}
+
+#[test]
 fn another_container_of_a_name_that_was_taken_here_is_another_hosts() {
     let here = [known("db", "1", "2026-11-20T00:00:00Z")];
     let all = [
