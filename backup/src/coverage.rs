@@ -71,6 +71,8 @@ pub struct Report {
     pub engine_problem: Option<String>,
     /// Everything that can be lost, the worst first.
     pub rows: Vec<Row>,
+    /// What could not be looked at, so that nobody can say whether it is protected: one sentence each.
+    pub gaps: Vec<String>,
     /// Snapshots that cannot be read, and why.
     pub unreadable: Vec<(SnapshotId, String)>,
     /// What a person should know: one sentence each.
@@ -93,6 +95,7 @@ impl Report {
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.engine_problem.is_none()
+            && self.gaps.is_empty()
             && self.unreadable.is_empty()
             && self.rows.iter().all(|row| row.state.is_well())
     }
@@ -169,6 +172,7 @@ pub fn status(
         hosts: hosts.clone(),
         engine_problem,
         rows,
+        gaps: seen.gaps,
         unreadable,
         notes,
     })

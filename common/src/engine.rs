@@ -36,7 +36,7 @@ pub use logs::{LogFrame, LogSource, LogStream};
 pub use own::own_container_id;
 pub use raw_logs::{LogTail, RawLogs};
 pub use spec::{ContainerSpec, MountSource, MountSpec, PutFile, VolumesFrom};
-pub use volume::{NewVolume, Volume};
+pub use volume::{NewVolume, Volume, VolumeListing};
 
 use error::Request;
 

@@ -121,6 +121,8 @@ pub struct Found {
     pub containers: Vec<Container>,
     /// All volumes.
     pub volumes: Vec<Volume>,
+    /// What the engine says about drivers whose volumes it cannot list.
+    pub volume_warnings: Vec<String>,
     /// Labels of images by their id, where they can be had.
     pub image_labels: BTreeMap<String, BTreeMap<String, String>>,
     /// Id of the container that this program is in.
@@ -237,6 +239,8 @@ pub struct Inventory {
     pub sources: Vec<DataSource>,
     /// All containers.
     pub containers: Vec<Known>,
+    /// What could not be looked at, so that nobody can say whether it is protected: one sentence each.
+    pub gaps: Vec<String>,
     /// What a person should know: one sentence each.
     pub notes: Vec<String>,
 }
@@ -274,7 +278,7 @@ pub fn inventory(found: &Found) -> Inventory {
         notes.extend(job.notes());
         for mount in &job.container.mounts {
             match key_of(mount, found) {
-                Some(key) => take(&mut sources, key, mount, job),
+                Some(key) => take(&mut sources, key, mount, job, found),
                 None => notes.extend(note_of(mount, job)),
             }
         }
@@ -299,6 +303,11 @@ pub fn inventory(found: &Found) -> Inventory {
     Inventory {
         sources: databases.chain(sources.into_values()).collect(),
         containers: found.containers.iter().map(known).collect(),
+        gaps: found
+            .volume_warnings
+            .iter()
+            .map(|warning| format!("the engine cannot list all of its volumes: {warning}"))
+            .collect(),
         notes,
     }
 }
@@ -405,12 +414,13 @@ fn recognised(container: &Container, orders: &Orders) -> Database {
     }
 }
 
+fn is_in_memory(volume: &Volume) -> bool {
+    volume.driver == "local" && volume.options.get("type").is_some_and(|kind| kind == "tmpfs")
+}
+
 /// The engine's volumes, without those in memory.
 fn volumes(found: &Found) -> BTreeMap<Key, DataSource> {
-    let in_memory = |volume: &Volume| {
-        volume.driver == "local" && volume.options.get("type").is_some_and(|kind| kind == "tmpfs")
-    };
-    let volumes = found.volumes.iter().filter(|volume| !in_memory(volume));
+    let volumes = found.volumes.iter().filter(|volume| !is_in_memory(volume));
     let source = |volume: &Volume| {
         let what = What::Volume {
             name: volume.name.clone(),
@@ -432,16 +442,32 @@ fn plain(what: What) -> DataSource {
     }
 }
 
-/// Notes that a job uses a source. A volume that is not listed is one in memory, or was made since.
-fn take(sources: &mut BTreeMap<Key, DataSource>, key: Key, mount: &Mount, job: &Job<'_>) {
-    let source = match &key {
-        Key::Volume(_) => sources.get_mut(&key),
-        Key::Path(path) => {
-            let what = What::Bind { path: path.clone() };
-            Some(sources.entry(key).or_insert_with(|| plain(what)))
+/// Notes that a job uses a source. A volume that the engine does not list, since its driver does not answer, is there all
+/// the same.
+fn take(
+    sources: &mut BTreeMap<Key, DataSource>,
+    key: Key,
+    mount: &Mount,
+    job: &Job<'_>,
+    found: &Found,
+) {
+    let what = match &key {
+        Key::Volume(name) => {
+            let mut listed = found.volumes.iter().filter(|volume| volume.name == *name);
+            if listed.any(is_in_memory) {
+                return;
+            }
+            What::Volume { name: name.clone(), mountpoint: mount.source.display().to_string() }
         }
+        Key::Path(path) => What::Bind { path: path.clone() },
     };
-    let Some(source) = source else { return };
+    let is_volume = matches!(key, Key::Volume(_));
+    let source = sources.entry(key).or_insert_with(|| {
+        let remarks = is_volume.then(|| {
+            "the engine does not list it, though a container has it mounted: does its driver answer?".to_owned()
+        });
+        DataSource { remarks: remarks.into_iter().collect(), ..plain(what) }
+    });
     let name = &job.container.name;
     if let Err(at) = source.users.binary_search(name) {
         source.users.insert(at, name.clone());

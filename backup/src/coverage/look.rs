@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chores_common::engine::{
     Container, ContainerFilter, Engine, EngineError, EngineErrorKind, Host, MountKind,
-    own_container_id,
+    VolumeListing, own_container_id,
 };
 use chores_common::exit::chain;
 use chores_common::object::ErrorKind;
@@ -88,7 +88,8 @@ pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked
             Err(error) => return Err(error),
         }
     }
-    found.volumes = engine.list_volumes(&[]).await?;
+    let VolumeListing { volumes, warnings } = engine.volume_listing(&[]).await?;
+    (found.volumes, found.volume_warnings) = (volumes, warnings);
     let images: BTreeSet<_> = found
         .containers
         .iter()

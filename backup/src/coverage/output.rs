@@ -143,7 +143,8 @@ impl Report {
         let unreadable = self.unreadable.iter().map(|(id, problem)| {
             format!("snapshot {} cannot be read and protects nothing: {problem}", id.short())
         });
-        engine.chain(unreadable).chain(self.notes.iter().cloned())
+        let sentences = self.gaps.iter().chain(&self.notes).cloned();
+        engine.chain(unreadable).chain(sentences)
     }
 
     fn sum(&self) -> String {
@@ -191,6 +192,7 @@ struct Document<'a> {
     well: bool,
     counts: Counts,
     sources: Vec<RowView<'a>>,
+    gaps: &'a [String],
     unreadable: Vec<UnreadableView<'a>>,
     notes: &'a [String],
 }
@@ -263,6 +265,7 @@ pub fn write_json(report: &Report, out: &mut impl Write) -> io::Result<()> {
             left_out: report.count(State::LeftOut),
         },
         sources: report.rows.iter().map(view).collect(),
+        gaps: &report.gaps,
         unreadable: report
             .unreadable
             .iter()

@@ -24,6 +24,15 @@ pub struct Volume {
     pub mountpoint: PathBuf,
 }
 
+/// Volumes, and what is missing of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VolumeListing {
+    /// Those of the drivers that answered.
+    pub volumes: Vec<Volume>,
+    /// What the engine says about the others.
+    pub warnings: Vec<String>,
+}
+
 /// A volume to be created.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewVolume {
@@ -63,12 +72,20 @@ impl Engine {
 
     /// Volumes that have all of `labels` (`name` or `name=value`).
     pub async fn list_volumes(&self, labels: &[String]) -> Result<Vec<Volume>, EngineError> {
+        Ok(self.volume_listing(labels).await?.volumes)
+    }
+
+    /// The same, with what the engine says about drivers that did not answer: their volumes are not listed.
+    pub async fn volume_listing(&self, labels: &[String]) -> Result<VolumeListing, EngineError> {
         let filters =
             (!labels.is_empty()).then(|| HashMap::from([("label".to_owned(), labels.to_vec())]));
         let answer = self.docker.list_volumes(Some(ListVolumesOptions { filters })).await;
         let request = Request::to_engine("list the volumes of", &self.host);
         let listed = answer.map_err(|error| request.failed(&error))?;
-        Ok(listed.volumes.unwrap_or_default().into_iter().map(volume).collect())
+        Ok(VolumeListing {
+            volumes: listed.volumes.unwrap_or_default().into_iter().map(volume).collect(),
+            warnings: listed.warnings.unwrap_or_default(),
+        })
     }
 
     /// Removes a volume with its data. One that is not there is no error; one that a container

@@ -163,6 +163,21 @@ fn memory_is_no_volume() {
 }
 
 #[test]
+fn a_volume_that_the_engine_does_not_list_is_there_all_the_same() {
+    let web = container("web", vec![of_volume("nas", "/data"), of_volume("memory", "/scratch")]);
+    let mut found = found(vec![web], &["memory"]);
+    found.volumes[0].options.insert("type".to_owned(), "tmpfs".to_owned());
+    found.volume_warnings = vec!["list nas-driver: timeout".to_owned()];
+    let inventory = inventory(&found);
+    assert_eq!(names(&inventory), ["nas"]);
+    let nas = source(&inventory, "nas");
+    assert_eq!(nas.users, ["web"]);
+    assert!(nas.remarks[0].contains("does its driver answer"), "{nas:?}");
+    assert_eq!(inventory.gaps.len(), 1);
+    assert!(inventory.gaps[0].contains("nas-driver"), "{:?}", inventory.gaps);
+}
+
+#[test]
 fn only_an_operator_leaves_out() {
     let order = [("chores.backup.enable", "false")];
     let web = |labels| labelled(container("web", vec![of_volume("data", "/data")]), labels);

@@ -48,6 +48,7 @@ fn report() -> Report {
             ),
             row(What::Bind { path: "/srv/www".to_owned() }, State::Protected, Some(proof(10)), &[]),
         ],
+        gaps: Vec::new(),
         unreadable: Vec::new(),
         notes: vec!["shop/db runs as a and as b: each of them is looked at by itself".to_owned()],
     }
