@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use chores_common::durable::is_temporary;
 use chores_common::engine::{Container, Mount, MountKind, Volume};
 
 use crate::database::{Unrecognised, recognise};
@@ -112,7 +113,16 @@ pub struct OwnPlace {
     pub volume: Option<(String, bool)>,
     /// Its path on the host.
     pub path: PathBuf,
+    /// Whether other things lie in it too.
+    pub is_shared: bool,
 }
+
+/// What a repository in a directory has (`docs/backup-format.md`).
+const REPOSITORY_NAMES: [&str; 9] =
+    ["repo.json", "packs", "index", "snapshots", "marks", "runs", "drills", "doctor", "cache"];
+
+/// What file systems have at their root.
+const NOBODYS_NAMES: [&str; 1] = ["lost+found"];
 
 /// What an engine tells of its host.
 #[derive(Clone, Debug, Default)]
@@ -613,26 +623,38 @@ fn by_label(whose: &str) -> String {
 }
 
 impl OwnPlace {
-    /// Where something is that this process sees at `path`, absolute and without symbolic links; `own` is the container
-    /// it is in.
+    /// Where something is that this process sees at `path`, absolute and without symbolic links; `container` is the one
+    /// it is in, and `names` are those in that directory.
     #[must_use]
-    pub fn new(own: Own, path: &Path, container: Option<&Container>) -> Option<Self> {
+    pub fn new(
+        own: Own,
+        path: &Path,
+        container: Option<&Container>,
+        names: &[String],
+    ) -> Option<Self> {
+        let is_its = |name: &String| {
+            REPOSITORY_NAMES.contains(&name.as_str())
+                || NOBODYS_NAMES.contains(&name.as_str())
+                || is_temporary(name)
+        };
+        let is_shared = own == Own::Repository && !names.iter().all(is_its);
         let Some(container) = container else {
-            return Some(Self { own, volume: None, path: path.to_owned() });
+            return Some(Self { own, volume: None, path: path.to_owned(), is_shared });
         };
         let (mount, rest) = mount_of(&container.mounts, path)?;
         let is_all = rest.as_os_str().is_empty();
         let on_host = if is_all { mount.source.clone() } else { mount.source.join(rest) };
         let volume = mount.name.clone().filter(|_| mount.kind == MountKind::Volume);
-        Some(Self { own, volume: volume.map(|name| (name, is_all)), path: on_host })
+        Some(Self { own, volume: volume.map(|name| (name, is_all)), path: on_host, is_shared })
     }
 
-    /// Whether it is in a source, and if so, whether it is all of that.
+    /// Whether it is in a source, and if so, whether it is all of that. What lies beside a repository in one directory is
+    /// no part of it.
     fn held_by(&self, key: &Key, source: &DataSource) -> Option<bool> {
         if let (Key::Volume(name), Some((volume, is_all))) = (key, &self.volume)
             && name == volume
         {
-            return Some(*is_all);
+            return Some(*is_all && !self.is_shared);
         }
         let place = match &source.what {
             What::Volume { mountpoint, .. } => mountpoint,
@@ -643,10 +665,13 @@ impl OwnPlace {
             return None;
         }
         let place = Path::new(place);
-        if place.starts_with(&self.path) {
-            return Some(true);
+        if self.path.starts_with(place) {
+            return Some(self.path == place && !self.is_shared);
         }
-        self.path.starts_with(place).then_some(false)
+        let below = place.strip_prefix(&self.path).ok()?.components().next()?;
+        let is_its = self.own == Own::Repository
+            && REPOSITORY_NAMES.iter().any(|name| below.as_os_str() == *name);
+        is_its.then_some(true)
     }
 }
 

@@ -113,7 +113,8 @@ pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked
         found.own_places = own
             .iter()
             .filter_map(|(own, path)| {
-                OwnPlace::new(*own, &path.canonicalize().ok()?, container.as_ref())
+                let path = path.canonicalize().ok()?;
+                OwnPlace::new(*own, &path, container.as_ref(), &names_in(&path))
             })
             .collect();
     }
@@ -129,6 +130,12 @@ pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked
 pub(super) fn own_name() -> Option<String> {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     own_container_id().is_none().then_some(name)
+}
+
+/// Names in a directory; none of what cannot be read.
+fn names_in(path: &Path) -> Vec<String> {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
 /// What is at the paths that containers have bound. What cannot be looked at is not in it.

@@ -254,7 +254,7 @@ fn this_program_is_no_job() {
         container("worker", vec![bind("/srv/y", "/y")]),
         &[(PARENT_LABEL, "{}"), ("chores.backup.worker", "1")],
     );
-    let place = OwnPlace::new(Own::Repository, Path::new("/repo"), Some(&own)).unwrap();
+    let place = OwnPlace::new(Own::Repository, Path::new("/repo"), Some(&own), &[]).unwrap();
     let found = Found {
         own: Some(own.id.clone()),
         own_places: vec![place],
@@ -270,7 +270,7 @@ fn a_repository_inside_a_shared_volume_is_told_and_the_rest_counts() {
     let own = container("me", vec![of_volume("shared", "/mnt"), bind("/srv", "/host")]);
     let web = container("web", vec![of_volume("shared", "/data"), bind("/srv", "/srv")]);
     let of = |path: &str| {
-        let place = OwnPlace::new(Own::Repository, Path::new(path), Some(&own)).unwrap();
+        let place = OwnPlace::new(Own::Repository, Path::new(path), Some(&own), &[]).unwrap();
         let containers = vec![own.clone(), web.clone()];
         inventory(&Found {
             own: Some(own.id.clone()),
@@ -286,18 +286,38 @@ fn a_repository_inside_a_shared_volume_is_told_and_the_rest_counts() {
         assert!(holder.remarks.iter().any(|remark| remark.contains("repository")), "{holder:?}");
         assert_eq!((&other.left_out, other.remarks.len()), (&None, 0), "{other:?}");
     }
-    assert!(source(&of("/host"), "/srv").left_out.is_some());
-    assert!(OwnPlace::new(Own::Repository, Path::new("/elsewhere"), Some(&own)).is_none());
+    let all = of("/host");
+    assert!(source(&all, "/srv").left_out.is_some());
+    assert!(OwnPlace::new(Own::Repository, Path::new("/elsewhere"), Some(&own), &[]).is_none());
 }
 
 #[test]
 fn on_a_host_the_repository_is_known_by_its_path() {
     let web = container("web", vec![bind("/srv", "/srv"), bind("/srv/repo", "/repo")]);
-    let place = OwnPlace::new(Own::Repository, Path::new("/srv/repo"), None).unwrap();
+    let place = OwnPlace::new(Own::Repository, Path::new("/srv/repo"), None, &[]).unwrap();
     let found = Found { own_places: vec![place], ..found(vec![web], &[]) };
     let inventory = inventory(&found);
     assert_eq!(source(&inventory, "/srv").left_out, None);
     assert!(source(&inventory, "/srv/repo").left_out.is_some());
+}
+
+#[test]
+fn what_lies_beside_the_repository_is_no_part_of_it() {
+    let left_out = |own, names: &[&str], path: &str| {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let place = OwnPlace::new(own, Path::new("/mnt/nas"), None, &names).unwrap();
+        let web = container("jellyfin", vec![bind(path, "/media")]);
+        let found = Found { own_places: vec![place], ..found(vec![web], &[]) };
+        source(&inventory(&found), path).left_out.is_some()
+    };
+    let alone = ["repo.json", "packs", "snapshots", "lost+found"];
+    assert!(left_out(Own::Repository, &alone, "/mnt/nas"));
+    assert!(left_out(Own::Repository, &alone, "/mnt/nas/packs/ab"));
+    assert!(!left_out(Own::Repository, &alone, "/mnt/nas/media"));
+    assert!(!left_out(Own::Repository, &["repo.json", "media"], "/mnt/nas"));
+    assert!(left_out(Own::Cache, &[], "/mnt/nas"));
+    assert!(!left_out(Own::Cache, &[], "/mnt/nas/media"));
+    assert!(!left_out(Own::State, &[], "/mnt/nas/packs"));
 }
 
 #[test]
