@@ -15,19 +15,20 @@ mod output;
 mod remembered;
 pub mod wanted;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chores_common::engine::{Engine, EngineError};
+use chores_common::shutdown::Shutdown;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 
 use crate::repository::{Repository, RepositoryError};
 use crate::snapshot::SnapshotId;
-use decide::{Question, Row, State, decide};
+use decide::{Question, Recorded, Row, State, decide, is_random};
 use hosts::{Hosts, Judge, is_telling};
-use inventory::{Own, inventory};
+use inventory::{Own, What, inventory};
 use look::{Asked, History, ask, history, own_name};
 use remembered::remembered;
 use wanted::{Wanted, WantedError};
@@ -88,13 +89,18 @@ pub enum StatusError {
     /// A name means nothing, or too much.
     #[error(transparent)]
     Wanted(#[from] WantedError),
+    /// By a signal, before the engine had answered.
+    #[error("interrupted before the engine had answered")]
+    Interrupted,
 }
 
 impl Report {
-    /// Whether everything was looked at and is protected, or is not to be.
+    /// Whether everything was looked at and is protected, or is not to be. Where there is nothing to be looked at,
+    /// something is wrong.
     #[must_use]
     pub fn is_well(&self) -> bool {
         self.engine_problem.is_none()
+            && !self.rows.is_empty()
             && self.gaps.is_empty()
             && self.unreadable.is_empty()
             && self.rows.iter().all(|row| row.state.is_well())
@@ -107,12 +113,32 @@ pub fn status(
     options: &StatusOptions,
     engine_host: Option<&str>,
     runtime: &Handle,
+    shutdown: &Shutdown,
 ) -> Result<Report, StatusError> {
-    let History { recorded, unreadable, mut notes } = history(repository)?;
-    let asked: Result<Asked, EngineError> = runtime.block_on(async {
+    let mut history = history(repository)?;
+    if repository.is_encrypted() && !repository.can_read() {
+        history.notes.push(
+            "without an identity nobody can say here whether the content can be decrypted: `backup check --read-data` and \
+             `backup drill` say so where the identity is"
+                .to_owned(),
+        );
+    }
+    let asked = runtime.block_on(shutdown.or(async {
         let engine = Engine::connect(engine_host).await?;
         ask(&engine, &options.own).await
-    });
+    }));
+    let asked = asked.ok_or(StatusError::Interrupted)?;
+    Ok(report(history, asked, repository.place(), options)?)
+}
+
+/// Judges what was found.
+fn report(
+    history: History,
+    asked: Result<Asked, EngineError>,
+    place: String,
+    options: &StatusOptions,
+) -> Result<Report, WantedError> {
+    let History { recorded, unreadable, mut notes } = history;
     let (seen, names, engine_problem) = match asked {
         Ok(Asked { found, names }) => (Some(inventory(&found)), names, None),
         Err(error) => (None, own_name().into_iter().collect(), Some(error.to_string())),
@@ -121,20 +147,14 @@ pub fn status(
     let containers = seen.as_ref().map(|seen| seen.containers.clone()).unwrap_or_default();
     let snapshots = recorded.iter().map(|known| &known.snapshot);
     let judge = Judge::new(&hosts, &containers, snapshots, options.now);
-    let seen = seen.unwrap_or_else(|| remembered(&recorded, &judge));
+    let seen = seen.unwrap_or_else(|| remembered(recorded.iter(), &judge));
+    let mut gaps = seen.gaps.clone();
     notes.extend(seen.notes.iter().cloned());
     notes.extend(notes_of_hosts(
         &hosts,
         &judge,
         recorded.iter().map(|known| known.snapshot.host.as_str()),
     ));
-    if repository.is_encrypted() && !repository.can_read() {
-        notes.push(
-            "without an identity nobody can say here whether the content can be decrypted: `backup check --read-data` and \
-             `backup drill` say so where the identity is"
-                .to_owned(),
-        );
-    }
     let question = Question {
         inventory: &seen,
         history: &recorded,
@@ -143,6 +163,14 @@ pub fn status(
         age_max: options.age_max,
     };
     let mut rows = decide(&question);
+    if engine_problem.is_none() {
+        notes.extend(note_of_lost(&question));
+        if rows.is_empty() {
+            gaps.push(
+                "the engine has nothing that can be lost: is it the one that is meant, and is its data there?".to_owned(),
+            );
+        }
+    }
     for wanted in &options.except {
         let wanted = match wanted.resolve(&rows, &seen.containers) {
             Ok(wanted) => wanted,
@@ -151,7 +179,7 @@ pub fn status(
                 notes.push(format!("--except: {error}"));
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         for row in rows.iter_mut().filter(|row| wanted.is_alone(row)) {
             row.state = State::LeftOut;
@@ -162,19 +190,62 @@ pub fn status(
         let wanted: Result<Vec<_>, _> =
             options.wanted.iter().map(|wanted| wanted.resolve(&rows, &seen.containers)).collect();
         let wanted = wanted?;
+        let is_empty = |wanted: &&Wanted| !rows.iter().any(|row| wanted.is(row));
+        gaps.extend(wanted.iter().filter(is_empty).map(|wanted| {
+            format!("{wanted} has nothing that can be lost, as far as can be seen: all it has mounted was taken for no data")
+        }));
         rows.retain(|row| wanted.iter().any(|wanted| wanted.is(row)));
     }
     rows.sort_by_key(|row| row.state);
     Ok(Report {
         time: options.now,
-        place: repository.place(),
+        place,
         age_max: options.age_max,
         hosts: hosts.clone(),
         engine_problem,
         rows,
-        gaps: seen.gaps,
+        gaps,
         unreadable,
         notes,
+    })
+}
+
+/// What the newest snapshots of this host have and its engine has not. Anonymous volumes come and go.
+fn note_of_lost(question: &Question<'_>) -> Option<String> {
+    let mut newest = BTreeMap::new();
+    for known in question.history.iter().filter(|known| known.is_young(question)) {
+        let name = known.snapshot.name.as_str();
+        let is_newer = |last: &&Recorded| last.snapshot.time < known.snapshot.time;
+        if newest.get(name).is_none_or(is_newer) {
+            newest.insert(name, known);
+        }
+    }
+    let is_there = |what: &What| match what {
+        What::Volume { name, .. } => is_random(name)
+            || question.inventory.sources.iter().any(
+                |source| matches!(&source.what, What::Volume { name: other, .. } if other == name),
+            ),
+        What::Database { container, .. } => {
+            let mut containers = question.inventory.containers.iter();
+            containers.any(|known| known.identity.is_named(&container.name))
+        }
+        // Paths are saved without containers too.
+        What::Bind { .. } => true,
+    };
+    let remembered = remembered(newest.into_values(), question.judge);
+    let lost = remembered.sources.iter().map(|source| &source.what).filter(|what| !is_there(what));
+    let lost: Vec<_> = lost
+        .map(|what| match what {
+            What::Volume { name, .. } => format!("the volume {name}"),
+            What::Bind { path } => path.clone(),
+            What::Database { container, .. } => format!("the container {}", container.name),
+        })
+        .collect();
+    (!lost.is_empty()).then(|| {
+        format!(
+            "the newest snapshots of this host have what its engine has not: {}",
+            lost.join(", ")
+        )
     })
 }
 

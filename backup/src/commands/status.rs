@@ -31,9 +31,10 @@ pub fn run(context: &Context<'_>, args: &StatusArgs) -> Result<ExitCode, Command
         now: jiff::Timestamp::now(),
     };
     let engine = context.args.engine.as_deref();
-    let report = status(&repository, &options, engine, &context.runtime);
+    let report = status(&repository, &options, engine, &context.runtime, &context.shutdown);
     let report = report.map_err(|error| match error {
         StatusError::Repository(error) => error.into(),
+        error @ StatusError::Interrupted => CommandError::interrupted(error),
         error @ StatusError::Wanted(_) => CommandError::usage(error),
     })?;
     let mut out = io::stdout().lock();

@@ -367,7 +367,7 @@ fn hits<'a>(source: &DataSource, question: &Question<'a>, origins: &[Origin]) ->
         let links = links(source, question.inventory, &known.snapshot);
         for link in links {
             // A name of 64 random digits tells where the host's name tells nothing.
-            if is_random(source) && link == Link::Sure(By::Engine) {
+            if is_anonymous(source) && link == Link::Sure(By::Engine) {
                 let origin = question.judge.origin_by_id(&known.snapshot, "the anonymous volume");
                 hits.add(known, link, &origin);
             } else {
@@ -415,9 +415,13 @@ impl<'a> Hits<'a> {
 /// Digits of the name of an anonymous volume.
 const RANDOM_DIGITS: usize = 64;
 
-fn is_random(source: &DataSource) -> bool {
-    matches!(&source.what, What::Volume { name, .. }
-        if name.len() == RANDOM_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+/// Whether a volume of this name is anonymous.
+pub(super) fn is_random(name: &str) -> bool {
+    name.len() == RANDOM_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_anonymous(source: &DataSource) -> bool {
+    matches!(&source.what, What::Volume { name, .. } if is_random(name))
 }
 
 /// The ways in which a snapshot has a source.
@@ -492,6 +496,12 @@ impl Recorded {
     #[must_use]
     pub fn counts(&self) -> bool {
         self.standing == Standing::Proved && self.drill != Some(Outcome::Failed)
+    }
+
+    /// Whether it is of the time for which a snapshot is taken to be young enough.
+    pub(super) fn is_young(&self, question: &Question<'_>) -> bool {
+        let time = self.snapshot.time;
+        !is_ahead(time, question.now) && age(time, question.now) <= question.age_max
     }
 
     /// Why it is not: the end of a sentence.

@@ -8,9 +8,12 @@ use super::inventory::{DataSource, Identity, Inventory, What};
 
 /// What this host had when it was saved. What was never saved is not in it.
 #[must_use]
-pub(super) fn remembered(history: &[Recorded], judge: &Judge<'_>) -> Inventory {
+pub(super) fn remembered<'r>(
+    history: impl Iterator<Item = &'r Recorded>,
+    judge: &Judge<'_>,
+) -> Inventory {
     let mut inventory = Inventory::default();
-    let ours = history.iter().filter(|known| judge.origin(&known.snapshot) == Origin::This);
+    let ours = history.filter(|known| judge.origin(&known.snapshot) == Origin::This);
     for known in ours {
         let snapshot = &known.snapshot;
         for dump in &snapshot.dumps {

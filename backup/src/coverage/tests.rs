@@ -1,3 +1,6 @@
+use chores_common::engine::{Container, Volume};
+
+use super::inventory::Found;
 use super::*;
 use crate::drill_record::{self, DrillRecord, Outcome};
 use crate::forget::decide::Standing;
@@ -16,8 +19,8 @@ fn of_volume(name: &str, time: &str) -> Snapshot {
         kind: "volume".to_owned(),
         name: name.to_owned(),
         driver: "local".to_owned(),
-        labels: std::collections::BTreeMap::new(),
-        options: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
     };
     let source = Source { path: format!("/volumes/{name}"), volume: Some(volume) };
     Snapshot { sources: vec![source], host: "web1".to_owned(), ..snapshot(name, time) }
@@ -44,7 +47,17 @@ fn options() -> StatusOptions {
 
 fn asked(test: &TestRepository, options: &StatusOptions) -> Result<Report, StatusError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    status(&test.repository, options, Some(NOWHERE), runtime.handle())
+    status(&test.repository, options, Some(NOWHERE), runtime.handle(), &Shutdown::new())
+}
+
+fn volume(name: &str) -> Volume {
+    Volume { name: name.to_owned(), driver: "local".to_owned(), ..Volume::default() }
+}
+
+/// A report where the engine answers.
+fn answered(test: &TestRepository, options: &StatusOptions, found: Found) -> Report {
+    let asked = Asked { found, names: vec!["web1".to_owned()] };
+    report(history(&test.repository).unwrap(), Ok(asked), "/repo".to_owned(), options).unwrap()
 }
 
 fn states(report: &Report) -> Vec<(&str, State)> {
@@ -119,6 +132,39 @@ fn names_choose_and_exceptions_are_left_out() {
     assert!(report.notes.iter().any(|note| note.contains("gone")), "{:?}", report.notes);
     let error = asked(&test, &StatusOptions { wanted: named("gone"), ..options() }).unwrap_err();
     assert!(matches!(error, StatusError::Wanted(WantedError::Nothing(_))), "{error}");
+}
+
+#[test]
+fn an_engine_without_anything_is_not_well() {
+    let test = TestRepository::new();
+    put(&test, &of_volume("data", "2026-11-30T02:00:00Z"));
+    put(&test, &of_volume("old", "2026-11-01T02:00:00Z"));
+    let report = answered(&test, &options(), Found::default());
+    assert!(report.rows.is_empty() && !report.is_well());
+    assert!(report.gaps[0].contains("nothing that can be lost"), "{:?}", report.gaps);
+    let lost = "the newest snapshots of this host have what its engine has not: the volume data";
+    assert_eq!(report.notes, [lost]);
+    let found = Found { volumes: vec![volume("data")], ..Found::default() };
+    let report = answered(&test, &options(), found);
+    assert_eq!(states(&report), [("data", State::Protected)]);
+    assert!(report.is_well() && report.notes.is_empty(), "{report:?}");
+}
+
+#[test]
+fn a_container_without_data_that_was_asked_for_is_not_well() {
+    let test = TestRepository::new();
+    put(&test, &of_volume("data", "2026-11-30T02:00:00Z"));
+    let web = Container { name: "web".to_owned(), id: "1".to_owned(), ..Container::default() };
+    let found = Found { containers: vec![web], volumes: vec![volume("data")], ..Found::default() };
+    let of = |names: &[&str]| {
+        let wanted = names.iter().map(|name| name.parse().unwrap()).collect();
+        answered(&test, &StatusOptions { wanted, ..options() }, found.clone())
+    };
+    for names in [&["web"][..], &["web", "data"]] {
+        let report = of(names);
+        assert!(!report.is_well() && report.gaps[0].contains("web has nothing"), "{report:?}");
+    }
+    assert!(of(&["data"]).is_well());
 }
 
 #[test]
