@@ -13,17 +13,22 @@ mod tests;
 /// How all of them begin.
 pub const PREFIX: &str = "chores.backup.";
 
-/// What may be ordered. Not all of it concerns every command.
-const KEYS: [&str; 10] =
-    ["enable", "schedule", "dump", "pause", "stop", "pre", "post", "exclude", "retain", "drill"];
+/// What may be ordered.
+const KEYS: [&str; 2] = ["enable", "dump"];
 
 /// What this program writes on what it makes itself.
 const OWN_KEYS: [&str; 6] =
     ["parent", "worker", "run", "guard", "worker-image", "worker-image.build"];
 
-/// What a label may call a database. A command has no name by which a label could order it.
-const SERVERS: [DumpKind; 5] =
-    [DumpKind::Mysql, DumpKind::Postgres, DumpKind::Redis, DumpKind::Mongo, DumpKind::Sqlite];
+/// What a label may call a database: that its dump is what a command gives, too.
+const KINDS: [DumpKind; 6] = [
+    DumpKind::Mysql,
+    DumpKind::Postgres,
+    DumpKind::Redis,
+    DumpKind::Mongo,
+    DumpKind::Sqlite,
+    DumpKind::Command,
+];
 
 /// What becomes of the database in a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +83,10 @@ pub fn read(given: &BTreeMap<&str, &str>) -> Orders {
                 None => orders.problems.push(not_one_of(
                     label,
                     value,
-                    "false, auto, mysql, postgres, redis, mongo or sqlite",
+                    "false, auto, mysql, postgres, redis, mongo, sqlite or command",
                 )),
             },
-            key if KEYS.contains(&key) || OWN_KEYS.contains(&key) => {}
+            key if OWN_KEYS.contains(&key) => {}
             _ => orders.problems.push(format!(
                 "the label {label} orders nothing: there are {}",
                 KEYS.map(|key| format!("{PREFIX}{key}")).join(", ")
@@ -103,7 +108,7 @@ fn dump_order(value: &str) -> Option<DumpOrder> {
     match value {
         "false" => Some(DumpOrder::No),
         "true" | "auto" => Some(DumpOrder::Recognised),
-        _ => SERVERS.into_iter().find(|kind| kind.to_string() == value).map(DumpOrder::Kind),
+        _ => KINDS.into_iter().find(|kind| kind.to_string() == value).map(DumpOrder::Kind),
     }
 }
 

@@ -155,10 +155,49 @@ pub struct Question<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Link {
     Sure(By),
+    /// It may be, and why that is not certain.
+    Doubt(Doubt),
+}
+
+/// Why it is not certain that a snapshot has a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
     /// In what was saved, unless it was left out.
     Inside,
     /// A dump that does not say of which container.
     Nameless,
+    /// A dump by a command, which may have given anything.
+    Command,
+    /// A dump of one of the databases that the container looks like.
+    OneOfSeveral,
+    /// A path of a container, or of the host under the container's name.
+    Named,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inside => {
+                "it has a path above, and does not say what was left out: save the path itself too, or leave it out here \
+                 with --except"
+            }
+            Self::Nameless => {
+                "the dump was made without the engine, and does not say of which container: `backup dump --container` does"
+            }
+            Self::Command => {
+                "it has what a command has given, and does not say whether that is all: the label \
+                 chores.backup.dump=command does"
+            }
+            Self::OneOfSeveral => {
+                "the container looks like several databases, and it has one of them: the label chores.backup.dump says \
+                 which it is"
+            }
+            Self::Named => {
+                "it is called as the container and has that path, but may have been made on the host, whose name it has: \
+                 save through the engine, or under a `--host` of its own that is said here too"
+            }
+        })
+    }
 }
 
 /// What snapshots say about one source.
@@ -274,7 +313,7 @@ fn row(source: &DataSource, question: &Question<'_>, origins: &[Origin]) -> Row 
     let (state, shown) = if let Some(found) = counted {
         let age = age(found.0.snapshot.time, question.now);
         let state = if age <= question.age_max { State::Protected } else { State::Overdue };
-        reasons.extend(how(found, source));
+        reasons.extend(how(found.1, source));
         reasons.extend(match found.0.snapshot.warning_count {
             0 => None,
             1 => Some("it was saved with a warning".to_owned()),
@@ -320,28 +359,10 @@ fn row(source: &DataSource, question: &Question<'_>, origins: &[Origin]) -> Row 
 }
 
 /// What is odd about the way in which a snapshot has a source, if anything is.
-fn how((known, by): &(&Recorded, By), source: &DataSource) -> Option<String> {
-    let is_database = matches!(source.what, What::Database { .. });
+fn how(by: By, source: &DataSource) -> Option<String> {
     match by {
-        By::Dump if !is_database => {
-            source.database.as_ref().map(|database| format!("by the dump of {}", database.name))
-        }
         By::Dump => {
-            let by_command = |container: &Identity| {
-                known
-                    .snapshot
-                    .dumps
-                    .iter()
-                    .any(|dump| dump.kind == DumpKind::Command && is_of(dump, container))
-            };
-            match &source.what {
-                What::Database { kind: Some(kind), container }
-                    if *kind != DumpKind::Command && by_command(container) =>
-                {
-                    Some("by a command of the operator's own".to_owned())
-                }
-                _ => None,
-            }
+            source.database.as_ref().map(|database| format!("by the dump of {}", database.name))
         }
         By::Path => Some("by its path on the host".to_owned()),
         By::Name => Some("by the name of the snapshot and its path in the container".to_owned()),
@@ -366,6 +387,12 @@ fn hits<'a>(source: &DataSource, question: &Question<'a>, origins: &[Origin]) ->
     for (known, origin) in question.history.iter().zip(origins) {
         let links = links(source, question.inventory, &known.snapshot);
         for link in links {
+            // On the host, a path under the name of a container looks like one in that container.
+            let is_by_host = || question.judge.is_machine(&known.snapshot.host);
+            let link = match link {
+                Link::Sure(By::Name) if is_by_host() => Link::Doubt(Doubt::Named),
+                link => link,
+            };
             // A name of 64 random digits tells where the host's name tells nothing.
             if is_anonymous(source) && link == Link::Sure(By::Engine) {
                 let origin = question.judge.origin_by_id(&known.snapshot, "the anonymous volume");
@@ -383,21 +410,15 @@ impl<'a> Hits<'a> {
         match (link, origin) {
             (Link::Sure(by), Origin::This) => self.ours.push((known, by)),
             // A path of another machine says nothing.
-            (Link::Sure(By::Path) | Link::Inside, Origin::Unknown(_) | Origin::Other(_)) => {}
+            (
+                Link::Sure(By::Path) | Link::Doubt(Doubt::Inside),
+                Origin::Unknown(_) | Origin::Other(_),
+            ) => {}
             (_, Origin::Other(host)) => {
                 self.others.insert(host.clone());
             }
             (_, Origin::Unknown(reason)) => self.doubt(known, reason.clone()),
-            (Link::Inside, Origin::This) => {
-                let text = "it has a path above, and does not say what was left out".to_owned();
-                self.doubt(known, text);
-            }
-            (Link::Nameless, Origin::This) => {
-                let text =
-                    "the dump was made without the engine, and does not say of which container"
-                        .to_owned();
-                self.doubt(known, text);
-            }
+            (Link::Doubt(doubt), Origin::This) => self.doubt(known, doubt.to_string()),
         }
     }
 
@@ -432,28 +453,33 @@ fn links(source: &DataSource, inventory: &Inventory, snapshot: &Snapshot) -> Vec
     let is_dump = |path: &str| snapshot.dumps.iter().any(|dump| dump.path == path);
     let copies = snapshot.sources.iter().filter(|saved| !is_dump(&saved.path));
     let mut links: Vec<_> = copies.filter_map(|saved| copy_link(source, snapshot, saved)).collect();
-    // Its files are in the dump of the database they belong to.
+    // Its files are in the dump of the database they belong to, unless that is what a command has given.
     if let Some(database) = &source.database {
         let kind = inventory.sources.iter().find_map(|other| match &other.what {
             What::Database { kind, container } if container == database => Some(*kind),
             _ => None,
         });
-        links.extend(kind.into_iter().flat_map(|kind| dump_links(kind, database, snapshot)));
+        let all = kind.into_iter().flat_map(|kind| dump_links(kind, database, snapshot));
+        links.extend(all.filter(|link| *link != Link::Doubt(Doubt::Command)));
     }
     links
 }
 
 fn dump_links(kind: Option<DumpKind>, container: &Identity, snapshot: &Snapshot) -> Vec<Link> {
-    let is_kind = |dump: &&DumpRecord| {
-        dump.kind == DumpKind::Command || kind.is_none_or(|kind| dump.kind == kind)
+    let link = |dump: &DumpRecord| match kind {
+        Some(kind) if dump.kind == kind => Some(Link::Sure(By::Dump)),
+        _ if dump.kind == DumpKind::Command => Some(Link::Doubt(Doubt::Command)),
+        None => Some(Link::Doubt(Doubt::OneOfSeveral)),
+        Some(_) => None,
     };
-    let dumps = snapshot.dumps.iter().filter(is_kind);
-    dumps
-        .filter_map(|dump| match &dump.container {
-            Some(_) => is_of(dump, container).then_some(Link::Sure(By::Dump)),
-            None => (snapshot.name == container.name).then_some(Link::Nameless),
-        })
-        .collect()
+    let links = snapshot.dumps.iter().filter_map(|dump| {
+        let link = link(dump)?;
+        match &dump.container {
+            Some(_) => is_of(dump, container).then_some(link),
+            None => (snapshot.name == container.name).then_some(Link::Doubt(Doubt::Nameless)),
+        }
+    });
+    links.collect()
 }
 
 /// How a source of a snapshot is this one. Volumes and paths are compared whole, by the names that the engine knows them by.
@@ -467,7 +493,8 @@ fn copy_link(source: &DataSource, snapshot: &Snapshot, saved: &Source) -> Option
         if volume.kind == kind && volume.name == *name {
             return Some(Link::Sure(By::Engine));
         }
-        return (volume.kind == "bind" && is_inside(place, &volume.name)).then_some(Link::Inside);
+        return (volume.kind == "bind" && is_inside(place, &volume.name))
+            .then_some(Link::Doubt(Doubt::Inside));
     }
     if snapshot.container.is_none() && saved.path == *place {
         return Some(Link::Sure(By::Path));
@@ -475,7 +502,7 @@ fn copy_link(source: &DataSource, snapshot: &Snapshot, saved: &Source) -> Option
     if source.places.contains(&(snapshot.name.clone(), saved.path.clone())) {
         return Some(Link::Sure(By::Name));
     }
-    is_inside(place, &saved.path).then_some(Link::Inside)
+    is_inside(place, &saved.path).then_some(Link::Doubt(Doubt::Inside))
 }
 
 fn is_inside(place: &str, above: &str) -> bool {

@@ -34,6 +34,8 @@ pub enum Origin {
 pub struct Hosts {
     /// They.
     pub names: BTreeSet<String>,
+    /// What the machine calls itself.
+    pub machine: BTreeSet<String>,
     /// All snapshots are this host's, whatever they say.
     pub any: bool,
 }
@@ -61,14 +63,11 @@ impl Hosts {
     /// Those that were `named`; without any, those of `found` that tell one machine from another.
     #[must_use]
     pub fn new(named: &[String], found: impl IntoIterator<Item = String>, any: bool) -> Self {
+        let machine: BTreeSet<_> = found.into_iter().filter(|name| is_telling(name)).collect();
         // A variable that is set to nothing names none.
         let named: BTreeSet<_> = named.iter().filter(|name| !name.is_empty()).cloned().collect();
-        let names = if named.is_empty() {
-            found.into_iter().filter(|name| is_telling(name)).collect()
-        } else {
-            named
-        };
-        Self { names, any }
+        let names = if named.is_empty() { machine.clone() } else { named };
+        Self { names, machine, any }
     }
 }
 
@@ -128,6 +127,12 @@ impl<'a> Judge<'a> {
 
     fn is_here(&self, container: &SourceContainer) -> bool {
         self.containers.iter().any(|known| known.identity.id == container.id)
+    }
+
+    /// Whether a host name is the one that this machine has itself.
+    #[must_use]
+    pub fn is_machine(&self, host: &str) -> bool {
+        self.hosts.machine.contains(host)
     }
 
     /// Whose it is.

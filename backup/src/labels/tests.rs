@@ -18,6 +18,7 @@ fn orders_are_read() {
     assert_eq!(dump("true"), Some(DumpOrder::Recognised));
     assert_eq!(dump("auto"), Some(DumpOrder::Recognised));
     assert_eq!(dump("sqlite"), Some(DumpOrder::Kind(DumpKind::Sqlite)));
+    assert_eq!(dump("command"), Some(DumpOrder::Kind(DumpKind::Command)));
     assert_eq!(orders(&[("com.example.enable", "false")]), Orders::default());
 }
 
@@ -27,7 +28,7 @@ fn what_orders_nothing_is_told() {
         ("chores.backup.enabel", "false"),
         ("chores.backup.enable", "no"),
         ("chores.backup.enable", ""),
-        ("chores.backup.dump", "command"),
+        ("chores.backup.exclude", "*.log"),
         ("chores.backup.dump", "oracle"),
         ("chores.backup.", "x"),
     ] {
@@ -36,7 +37,6 @@ fn what_orders_nothing_is_told() {
         assert_eq!(orders.problems.len(), 1, "{key}={value}");
         assert!(orders.problems[0].contains(key), "{orders:?}");
     }
-    assert!(orders(&[("chores.backup.schedule", "@daily")]).problems.is_empty());
     assert!(orders(&[("chores.backup.parent", "{}")]).problems.is_empty());
 }
 

@@ -103,13 +103,23 @@ fn database() -> DataSource {
     plain(What::Database { kind: Some(DumpKind::Mysql), container: db() })
 }
 
+/// A machine that calls itself `box`, and saves as `web1`.
+fn hosts() -> Hosts {
+    let set = |name: &str| BTreeSet::from([name.to_owned()]);
+    Hosts {
+        names: BTreeSet::from(["web1".to_owned(), "box".to_owned()]),
+        machine: set("box"),
+        any: false,
+    }
+}
+
 fn decided(sources: Vec<DataSource>, history: &[Recorded]) -> Vec<Row> {
     let inventory = Inventory { sources, ..Inventory::default() };
     decided_of(&inventory, history)
 }
 
 fn decided_of(inventory: &Inventory, history: &[Recorded]) -> Vec<Row> {
-    let hosts = Hosts { names: BTreeSet::from(["web1".to_owned()]), any: false };
+    let hosts = hosts();
     let snapshots = history.iter().map(|known| &known.snapshot);
     let judge = Judge::new(&hosts, &inventory.containers, snapshots, now());
     decide(&Question { inventory, history, judge: &judge, now: now(), age_max: DAY })
@@ -222,6 +232,10 @@ fn a_path_in_a_container_counts_under_the_containers_name_only() {
     assert_eq!(state(saved("web", "/data/sub", "web1")), State::Unprotected);
     assert_eq!(state(saved("web2", "/data", "web1")), State::Unprotected);
     assert_eq!(state(saved("web", "/data", "web2")), State::Unprotected);
+    // On the host, anything may be called so.
+    let row = one(used(), &[saved("web", "/data", "box")]);
+    assert_eq!(row.state, State::Unknown);
+    assert!(row.reasons[0].contains("through the engine"), "{row:?}");
     // A throw-away container.
     let row = one(used(), &[saved("web", "/data", "0123456789ab")]);
     assert_eq!(row.state, State::Unknown);
@@ -261,7 +275,6 @@ fn only_a_dump_of_that_very_database_protects_it() {
     let state = |kind, container| one(database(), &[dump(1, time, kind, container)]).state;
     let ours = || Some(in_container("db", "db-id"));
     assert_eq!(state(DumpKind::Mysql, ours()), State::Protected);
-    assert_eq!(state(DumpKind::Command, ours()), State::Protected);
     // The container before it, or before it was renamed.
     assert_eq!(state(DumpKind::Mysql, Some(in_container("db", "old-id"))), State::Protected);
     assert_eq!(state(DumpKind::Mysql, Some(in_container("base", "db-id"))), State::Protected);
@@ -269,6 +282,17 @@ fn only_a_dump_of_that_very_database_protects_it() {
     assert_eq!(state(DumpKind::Redis, ours()), State::Unprotected);
     // It is called as the container, which anything may be.
     assert_eq!(state(DumpKind::Mysql, None), State::Unknown);
+    // A command gives anything; an operator may say that it is all.
+    let given = [dump(1, time, DumpKind::Command, ours())];
+    let row = one(database(), &given);
+    assert_eq!(row.state, State::Unknown);
+    assert!(row.reasons[0].contains("chores.backup.dump=command"), "{row:?}");
+    let of = |kind| plain(What::Database { kind, container: db() });
+    assert_eq!(one(of(Some(DumpKind::Command)), &given).state, State::Protected);
+    // Of two databases in it, each has a dump of its own.
+    let row = one(of(None), &[dump(1, time, DumpKind::Redis, ours())]);
+    assert_eq!(row.state, State::Unknown);
+    assert!(row.reasons[0].contains("chores.backup.dump"), "{row:?}");
     // Files are no dump.
     let files = with(copy(1, time), |snapshot| snapshot.container = ours());
     let used = DataSource { users: vec!["db".to_owned()], ..volume() };
@@ -293,6 +317,9 @@ fn the_files_of_a_database_are_protected_by_its_dump() {
         state(vec![database(), volume()], std::slice::from_ref(&good)).0,
         State::Unprotected
     );
+    let ours = Some(in_container("db", "db-id"));
+    let given = dump(1, "2026-11-30T02:00:00Z", DumpKind::Command, ours);
+    assert_eq!(state(vec![database(), its()], &[given]).0, State::Unprotected);
     let failed = Recorded { standing: Standing::Failed, ..good };
     assert_eq!(state(vec![database(), its()], &[failed]).0, State::Unproved);
 }
@@ -401,7 +428,7 @@ proptest! {
     #[test]
     fn a_longer_age_never_makes_it_worse(history in history(), hours in 0u64..200) {
         let inventory = Inventory { sources: vec![volume()], ..Inventory::default() };
-        let hosts = Hosts { names: BTreeSet::from(["web1".to_owned()]), any: false };
+        let hosts = hosts();
         let snapshots = history.iter().map(|known| &known.snapshot);
         let judge = Judge::new(&hosts, &[], snapshots, now());
         let state = |hours: u64| {

@@ -29,7 +29,7 @@ fn with(snapshot: Snapshot, name: &str, id: &str) -> Snapshot {
 }
 
 fn hosts(names: &[&str]) -> Hosts {
-    Hosts { names: names.iter().map(|name| (*name).to_owned()).collect(), any: false }
+    Hosts { names: names.iter().map(|name| (*name).to_owned()).collect(), ..Hosts::default() }
 }
 
 fn origin(hosts: &Hosts, containers: &[Known], all: &[Snapshot], at: usize) -> Origin {
@@ -45,11 +45,12 @@ fn names_of_containers_and_of_everybody_tell_nothing() {
         assert!(is_telling(name), "{name}");
     }
     let found = ["web1", "0123456789ab"].map(str::to_owned);
-    assert_eq!(Hosts::new(&[], found.clone(), false), hosts(&["web1"]));
+    let with_names = |names| Hosts { machine: hosts(&["web1"]).names, ..hosts(names) };
+    assert_eq!(Hosts::new(&[], found.clone(), false), with_names(&["web1"]));
     // What an operator says is so, and nothing else is.
     let named = ["0123456789ab".to_owned()];
-    assert_eq!(Hosts::new(&named, found.clone(), false), hosts(&["0123456789ab"]));
-    assert_eq!(Hosts::new(&[String::new()], found, false), hosts(&["web1"]));
+    assert_eq!(Hosts::new(&named, found.clone(), false), with_names(&["0123456789ab"]));
+    assert_eq!(Hosts::new(&[String::new()], found, false), with_names(&["web1"]));
 }
 
 #[test]

@@ -33,7 +33,7 @@ fn report() -> Report {
         time: "2026-11-30T12:00:00Z".parse().unwrap(),
         place: "/srv/repo".to_owned(),
         age_max: Duration::from_secs(26 * 3600),
-        hosts: Hosts { names: ["web1".to_owned()].into(), any: false },
+        hosts: Hosts { names: ["web1".to_owned()].into(), ..Hosts::default() },
         engine_problem: None,
         rows: vec![
             row(volume(&"5f".repeat(32)), State::Unprotected, None, &["no snapshot has it"]),
