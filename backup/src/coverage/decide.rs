@@ -119,6 +119,8 @@ pub struct Proof {
     pub drill: Option<Outcome>,
     /// By what it is known.
     pub by: By,
+    /// With how many warnings it was saved.
+    pub warning_count: u64,
 }
 
 /// How one source is protected.
@@ -270,6 +272,7 @@ fn dumped(question: &Question<'_>, origins: &[Origin]) -> Vec<DataSource> {
             what: What::Database { kind: Some(kind), container: known.identity.clone() },
             users: vec![known.identity.name.clone()],
             places: BTreeSet::new(),
+            real: None,
             database: None,
             left_out: None,
             remarks: Vec::new(),
@@ -312,12 +315,19 @@ fn row(source: &DataSource, question: &Question<'_>, origins: &[Origin]) -> Row 
     });
     let (state, shown) = if let Some(found) = counted {
         let age = age(found.0.snapshot.time, question.now);
-        let state = if age <= question.age_max { State::Protected } else { State::Overdue };
+        let trouble = trouble(found.0, source);
+        let state = match &trouble {
+            _ if age > question.age_max => State::Overdue,
+            Some(_) => State::Unknown,
+            None => State::Protected,
+        };
         reasons.extend(how(found.1, source));
+        let warnings = &found.0.snapshot.warnings;
+        let shown = trouble.or(warnings.first()).map_or("not kept", String::as_str);
         reasons.extend(match found.0.snapshot.warning_count {
             0 => None,
-            1 => Some("it was saved with a warning".to_owned()),
-            count => Some(format!("it was saved with {count} warnings")),
+            1 => Some(format!("it was saved with a warning: {shown}")),
+            count => Some(format!("it was saved with {count} warnings, such as: {shown}")),
         });
         if let Some((known, _)) = newest.filter(|(known, _)| known.id != found.0.id) {
             reasons.push(format!(
@@ -368,6 +378,23 @@ fn how(by: By, source: &DataSource) -> Option<String> {
         By::Name => Some("by the name of the snapshot and its path in the container".to_owned()),
         By::Engine => None,
     }
+}
+
+/// A warning about all of a source: it was empty, or could not be read. Then nobody can say whether the snapshot has it.
+fn trouble<'a>(known: &'a Recorded, source: &DataSource) -> Option<&'a String> {
+    let snapshot = &known.snapshot;
+    let is_its = |saved: &&Source| {
+        matches!(copy_link(source, snapshot, saved), Some(Link::Sure(_)))
+            && snapshot.dumps.iter().all(|dump| dump.path != saved.path)
+    };
+    let paths: Vec<_> =
+        snapshot.sources.iter().filter(is_its).map(|saved| saved.path.as_str()).collect();
+    let is_about_all = |warning: &&String| {
+        paths
+            .iter()
+            .any(|path| warning.strip_prefix(path).is_some_and(|rest| rest.starts_with(' ')))
+    };
+    snapshot.warnings.iter().find(is_about_all)
 }
 
 fn missing(source: &DataSource, others: &BTreeSet<String>) -> String {
@@ -489,20 +516,25 @@ fn copy_link(source: &DataSource, snapshot: &Snapshot, saved: &Source) -> Option
         What::Bind { path } => ("bind", path, path),
         What::Database { .. } => return None,
     };
+    // A path is saved without the links in it.
+    let is_place = |path: &str| path == place || source.real.as_deref() == Some(path);
+    let is_below = |above: &str| {
+        is_inside(place, above) || source.real.as_deref().is_some_and(|real| is_inside(real, above))
+    };
     if let Some(volume) = &saved.volume {
         if volume.kind == kind && volume.name == *name {
             return Some(Link::Sure(By::Engine));
         }
-        return (volume.kind == "bind" && is_inside(place, &volume.name))
+        return (volume.kind == "bind" && is_below(&volume.name))
             .then_some(Link::Doubt(Doubt::Inside));
     }
-    if snapshot.container.is_none() && saved.path == *place {
+    if snapshot.container.is_none() && is_place(&saved.path) {
         return Some(Link::Sure(By::Path));
     }
     if source.places.contains(&(snapshot.name.clone(), saved.path.clone())) {
         return Some(Link::Sure(By::Name));
     }
-    is_inside(place, &saved.path).then_some(Link::Doubt(Doubt::Inside))
+    is_below(&saved.path).then_some(Link::Doubt(Doubt::Inside))
 }
 
 fn is_inside(place: &str, above: &str) -> bool {
@@ -550,6 +582,7 @@ impl Recorded {
             standing: self.standing,
             drill: self.drill,
             by,
+            warning_count: self.snapshot.warning_count,
         }
     }
 }

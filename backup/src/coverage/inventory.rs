@@ -93,6 +93,15 @@ pub enum PathKind {
     Other,
 }
 
+/// What is seen at a path of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What it is.
+    pub kind: PathKind,
+    /// The path without symbolic links.
+    pub real: PathBuf,
+}
+
 /// What this program keeps itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
@@ -138,7 +147,9 @@ pub struct Found {
     /// Id of the container that this program is in.
     pub own: Option<String>,
     /// What bound paths are, where this program sees them.
-    pub paths: BTreeMap<PathBuf, PathKind>,
+    pub paths: BTreeMap<PathBuf, Seen>,
+    /// Bound paths that give no answer.
+    pub silent_paths: Vec<PathBuf>,
     /// What is not to be saved with the rest.
     pub own_places: Vec<OwnPlace>,
 }
@@ -223,6 +234,8 @@ pub struct DataSource {
     pub users: Vec<String>,
     /// Where these have it mounted: name, path.
     pub places: BTreeSet<(String, String)>,
+    /// The path without symbolic links, where this program sees it.
+    pub real: Option<String>,
     /// The container of the database whose files it holds, and nobody else's.
     pub database: Option<Identity>,
     /// Why it is not to be saved.
@@ -282,7 +295,13 @@ enum Key {
 pub fn inventory(found: &Found) -> Inventory {
     let jobs: Vec<_> =
         found.containers.iter().filter_map(|container| Job::of(container, found)).collect();
-    let mut notes = Vec::new();
+    let silent = found.silent_paths.iter().map(|path| {
+        format!(
+            "{} gives no answer, so nobody can see what it is: is its disk there?",
+            path.display()
+        )
+    });
+    let mut notes: Vec<_> = silent.collect();
     let mut sources = volumes(found);
     for job in &jobs {
         notes.extend(job.notes());
@@ -372,6 +391,7 @@ impl<'f> Job<'f> {
             what: What::Database { kind, container: Identity::of(self.container) },
             users: vec![self.container.name.clone()],
             places: BTreeSet::new(),
+            real: None,
             database: None,
             left_out,
             remarks: Vec::new(),
@@ -446,6 +466,7 @@ fn plain(what: What) -> DataSource {
         what,
         users: Vec::new(),
         places: BTreeSet::new(),
+        real: None,
         database: None,
         left_out: None,
         remarks: Vec::new(),
@@ -476,7 +497,9 @@ fn take(
         let remarks = is_volume.then(|| {
             "the engine does not list it, though a container has it mounted: does its driver answer?".to_owned()
         });
-        DataSource { remarks: remarks.into_iter().collect(), ..plain(what) }
+        let seen = found.paths.get(&mount.source).filter(|_| !is_volume);
+        let real = seen.map(|seen| seen.real.display().to_string());
+        DataSource { real, remarks: remarks.into_iter().collect(), ..plain(what) }
     });
     let name = &job.container.name;
     if let Err(at) = source.users.binary_search(name) {
@@ -489,7 +512,7 @@ fn take(
 fn key_of(mount: &Mount, found: &Found) -> Option<Key> {
     match mount.kind {
         MountKind::Volume => mount.name.clone().map(Key::Volume),
-        MountKind::Bind => is_data(mount, found.paths.get(&mount.source).copied())
+        MountKind::Bind => is_data(mount, found.paths.get(&mount.source).map(|seen| seen.kind))
             .then(|| Key::Path(mount.source.display().to_string())),
         MountKind::Tmpfs | MountKind::Other => None,
     }

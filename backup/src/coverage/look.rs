@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use chores_common::engine::{
     Container, ContainerFilter, Engine, EngineError, EngineErrorKind, Host, MountKind,
@@ -12,11 +15,20 @@ use chores_common::exit::chain;
 use chores_common::object::ErrorKind;
 
 use super::decide::Recorded;
-use super::inventory::{Found, Own, OwnPlace, PathKind};
+use super::inventory::{Found, Own, OwnPlace, PathKind, Seen};
 use crate::drill_record;
 use crate::forget::standings;
 use crate::repository::{Repository, RepositoryError};
 use crate::snapshot::SnapshotId;
+
+#[cfg(test)]
+mod tests;
+
+/// How long one bound path is waited for.
+const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// How long all of them are.
+const LOOKS_TIME: Duration = Duration::from_secs(10);
 
 /// What a repository has.
 #[derive(Debug, Default)]
@@ -107,7 +119,7 @@ pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked
         && own_container_id().is_none()
         && matches!(engine.host(), Host::Unix(_));
     if is_on_host {
-        found.paths = kinds(&found.containers);
+        (found.paths, found.silent_paths) = paths(&found.containers);
     }
     if is_on_host || container.is_some() {
         found.own_places = own
@@ -138,21 +150,47 @@ fn names_in(path: &Path) -> Vec<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// What is at the paths that containers have bound. What cannot be looked at is not in it.
-fn kinds(containers: &[Container]) -> BTreeMap<PathBuf, PathKind> {
+/// What is at the paths that containers have bound, and those that give no answer: a network disk that is gone keeps whoever
+/// asks. What cannot be looked at is in neither.
+fn paths(containers: &[Container]) -> (BTreeMap<PathBuf, Seen>, Vec<PathBuf>) {
     let mounts = containers.iter().flat_map(|container| &container.mounts);
     let paths: BTreeSet<_> =
         mounts.filter(|mount| mount.kind == MountKind::Bind).map(|mount| &mount.source).collect();
-    paths.into_iter().filter_map(|path| Some((path.clone(), kind_at(path)?))).collect()
+    let deadline = Instant::now() + LOOKS_TIME;
+    let mut seen = BTreeMap::new();
+    let mut silent = Vec::new();
+    for path in paths {
+        let time = deadline.saturating_duration_since(Instant::now()).min(LOOK_TIME);
+        let wanted = path.clone();
+        match within(time, move || look_at(&wanted)) {
+            Some(Some(found)) => drop(seen.insert(path.clone(), found)),
+            Some(None) => {}
+            None => silent.push(path.clone()),
+        }
+    }
+    (seen, silent)
 }
 
-fn kind_at(path: &Path) -> Option<PathKind> {
+/// What `work` gives, if it does within `time`; otherwise its thread is left to itself.
+fn within<T: Send + 'static>(
+    time: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name("look".to_owned());
+    // Nobody may be listening any more.
+    let started = thread.spawn(move || drop(sender.send(work())));
+    started.ok().and_then(|_| receiver.recv_timeout(time).ok())
+}
+
+fn look_at(path: &Path) -> Option<Seen> {
     let kind = fs::metadata(path).ok()?.file_type();
-    Some(if kind.is_dir() {
+    let kind = if kind.is_dir() {
         PathKind::Directory
     } else if kind.is_file() {
         PathKind::File
     } else {
         PathKind::Other
-    })
+    };
+    Some(Seen { kind, real: path.canonicalize().ok()? })
 }

@@ -234,6 +234,7 @@ struct ProofView<'a> {
     standing: String,
     drill: Option<Outcome>,
     by: By,
+    warning_count: u64,
 }
 
 #[derive(Serialize)]
@@ -297,6 +298,7 @@ fn view(row: &Row) -> RowView<'_> {
             standing: proof.standing.to_string(),
             drill: proof.drill,
             by: proof.by,
+            warning_count: proof.warning_count,
         }),
     }
 }

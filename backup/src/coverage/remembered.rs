@@ -44,6 +44,7 @@ fn take(inventory: &mut Inventory, what: What) {
             what,
             users: Vec::new(),
             places: BTreeSet::new(),
+            real: None,
             database: None,
             left_out: None,
             remarks: Vec::new(),

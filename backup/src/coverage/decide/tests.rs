@@ -82,6 +82,7 @@ fn plain(what: What) -> DataSource {
         what,
         users: Vec::new(),
         places: BTreeSet::new(),
+        real: None,
         database: None,
         left_out: None,
         remarks: Vec::new(),
@@ -212,6 +213,45 @@ fn volumes_and_paths_are_known_by_what_the_engine_calls_them() {
         assert_eq!(of(bind(), source(above, None)), State::Unknown, "{above}");
         assert_eq!(of(bind(), source("/x", Some(("bind", above)))), State::Unknown, "{above}");
     }
+}
+
+#[test]
+fn a_link_is_the_path_it_leads_to() {
+    let current = || DataSource {
+        real: Some("/srv/releases/7".to_owned()),
+        ..plain(What::Bind { path: "/srv/current".to_owned() })
+    };
+    let state = |path: &str| {
+        let saved = with(recorded(1, "2026-11-30T02:00:00Z"), |snapshot| {
+            snapshot.sources = vec![source(path, None)];
+        });
+        one(current(), &[saved]).state
+    };
+    assert_eq!(state("/srv/releases/7"), State::Protected);
+    assert_eq!(state("/srv/releases"), State::Unknown);
+    assert_eq!(state("/srv/releases/6"), State::Unprotected);
+}
+
+#[test]
+fn what_was_saved_with_a_warning_about_all_of_it_may_not_be_there() {
+    let of = |warnings: &[&str]| {
+        let known = with(copy(1, "2026-11-30T02:00:00Z"), |snapshot| {
+            snapshot.warning_count = warnings.len() as u64;
+            snapshot.warnings = warnings.iter().map(|warning| (*warning).to_owned()).collect();
+        });
+        let row = one(volume(), &[known]);
+        assert_eq!(row.proof.unwrap().warning_count, warnings.len() as u64);
+        (row.state, row.reasons)
+    };
+    let small = "/volumes/data/log disappeared while the tree was read";
+    let empty = "/volumes/data is empty: is its volume mounted?";
+    let (state, reasons) = of(&[small]);
+    assert_eq!(state, State::Protected);
+    assert_eq!(reasons, [format!("it was saved with a warning: {small}")]);
+    let (state, reasons) = of(&[small, empty]);
+    assert_eq!(state, State::Unknown);
+    assert_eq!(reasons, [format!("it was saved with 2 warnings, such as: {empty}")]);
+    assert_eq!(of(&["/volumes/data2 is empty: is its volume mounted?"]).0, State::Protected);
 }
 
 #[test]

@@ -122,7 +122,8 @@ fn what_is_no_data_is_not_there_and_what_is_data_is() {
 fn what_is_seen_at_a_path_is_surer_than_its_name() {
     let of = |mount: Mount, kind| {
         let mut found = found(vec![container("web", vec![mount.clone()])], &[]);
-        found.paths.insert(mount.source, kind);
+        let real = mount.source.clone();
+        found.paths.insert(mount.source, Seen { kind, real });
         names(&inventory(&found)).len()
     };
     assert_eq!(of(bind("/srv/app.d/talk", "/talk"), PathKind::Other), 0);

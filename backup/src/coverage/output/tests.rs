@@ -18,6 +18,7 @@ fn proof(hours: u64) -> Proof {
         standing: Standing::Proved,
         drill: Some(Outcome::Good),
         by: By::Dump,
+        warning_count: 3,
     }
 }
 
@@ -98,6 +99,7 @@ fn the_document_is_whole() {
     assert_eq!(overdue["snapshot"]["age_seconds"], 80 * 3600);
     assert_eq!(overdue["snapshot"]["standing"], "proved");
     assert_eq!(overdue["snapshot"]["drill"], "good");
+    assert_eq!(overdue["snapshot"]["warning_count"], 3);
     assert_eq!(json["sources"][0]["snapshot"], serde_json::Value::Null);
 }
 
