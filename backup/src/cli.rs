@@ -764,7 +764,8 @@ pub struct StatusArgs {
     /// Only this host saves into the repository, so all snapshots are its own, whatever host name they have.
     #[arg(long)]
     pub any_host: bool,
-    /// This is not to be saved; a container stands for what only it uses.
+    /// This is not to be saved; a container stands for what only it uses, anonymous:unused for the anonymous volumes that no
+    /// container uses.
     #[arg(long, value_name = "NAME")]
     pub except: Vec<Wanted>,
 }

@@ -230,14 +230,14 @@ fn note_of_lost(question: &Question<'_>) -> Option<String> {
             containers.any(|known| known.identity.is_named(&container.name))
         }
         // Paths are saved without containers too.
-        What::Bind { .. } => true,
+        What::Bind { .. } | What::Mount { .. } => true,
     };
     let remembered = remembered(newest.into_values(), question.judge);
     let lost = remembered.sources.iter().map(|source| &source.what).filter(|what| !is_there(what));
     let lost: Vec<_> = lost
         .map(|what| match what {
             What::Volume { name, .. } => format!("the volume {name}"),
-            What::Bind { path } => path.clone(),
+            What::Bind { path: name } | What::Mount { name } => name.clone(),
             What::Database { container, .. } => format!("the container {}", container.name),
         })
         .collect();

@@ -349,6 +349,13 @@ fn row(source: &DataSource, question: &Question<'_>, origins: &[Origin]) -> Row 
         reasons.push(format!("no snapshot of it counts, and the newest is {}", found.0.fault()));
         reasons.extend(doubt_text);
         (State::Unproved, Some(proof(found)))
+    } else if matches!(source.what, What::Mount { .. }) {
+        reasons.push(
+            "this program does not know this kind of mount, nor a snapshot of it: save it in your own way, and leave it out \
+             here with --except"
+                .to_owned(),
+        );
+        (State::Unknown, None)
     } else if is_doubt_old {
         reasons.push(missing(source, &others));
         reasons.extend(doubt_text);
@@ -400,7 +407,7 @@ fn trouble<'a>(known: &'a Recorded, source: &DataSource) -> Option<&'a String> {
 fn missing(source: &DataSource, others: &BTreeSet<String>) -> String {
     let what = match &source.what {
         What::Database { .. } => "there is no dump of it",
-        What::Volume { .. } | What::Bind { .. } => "no snapshot has it",
+        What::Volume { .. } | What::Bind { .. } | What::Mount { .. } => "no snapshot has it",
     };
     if others.is_empty() {
         return what.to_owned();
@@ -514,7 +521,7 @@ fn copy_link(source: &DataSource, snapshot: &Snapshot, saved: &Source) -> Option
     let (kind, name, place) = match &source.what {
         What::Volume { name, mountpoint } => ("volume", name, mountpoint),
         What::Bind { path } => ("bind", path, path),
-        What::Database { .. } => return None,
+        What::Mount { .. } | What::Database { .. } => return None,
     };
     // A path is saved without the links in it.
     let is_place = |path: &str| path == place || source.real.as_deref() == Some(path);
@@ -594,16 +601,18 @@ impl Row {
         match &self.what {
             What::Volume { name, .. } => name,
             What::Bind { path } => path,
+            What::Mount { name } => name,
             What::Database { container, .. } => &container.name,
         }
     }
 
-    /// `volume`, `bind` or `database`.
+    /// `volume`, `bind`, `mount` or `database`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match &self.what {
             What::Volume { .. } => "volume",
             What::Bind { .. } => "bind",
+            What::Mount { .. } => "mount",
             What::Database { .. } => "database",
         }
     }

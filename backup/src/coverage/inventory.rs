@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use chores_common::durable::is_temporary;
 use chores_common::engine::{Container, Mount, MountKind, Volume};
 
+use super::decide::is_random;
 use crate::database::{Unrecognised, recognise};
 use crate::dump::evidence_of;
 use crate::labels::{self, DumpOrder, Orders};
@@ -54,6 +55,32 @@ const HOST_TREES: [&str; 20] = [
 
 /// Below `/run`, but disks that people have plugged in.
 const PLUGGED_IN: &str = "/run/media";
+
+/// How names of files end that are mounted read-only as settings, keys or scripts.
+const SETTINGS_ENDINGS: [&str; 22] = [
+    "conf",
+    "cnf",
+    "cfg",
+    "ini",
+    "env",
+    "properties",
+    "toml",
+    "yml",
+    "yaml",
+    "json",
+    "xml",
+    "hcl",
+    "rules",
+    "sql",
+    "sh",
+    "js",
+    "pem",
+    "crt",
+    "cer",
+    "key",
+    "pub",
+    "sock",
+];
 
 /// Where images of these databases keep their data.
 const DATA_PLACES: [(DumpKind, &str); 15] = [
@@ -216,6 +243,11 @@ pub enum What {
         /// It.
         path: String,
     },
+    /// Something that a container has mounted and by which nobody can know a snapshot of it.
+    Mount {
+        /// Name of the container and path in it: `web:/data`.
+        name: String,
+    },
     /// A database in a container.
     Database {
         /// Which; `None` where it looks like several.
@@ -288,6 +320,7 @@ enum Database {
 enum Key {
     Volume(String),
     Path(String),
+    Mount(String),
 }
 
 /// Finds what can be lost.
@@ -306,7 +339,7 @@ pub fn inventory(found: &Found) -> Inventory {
     for job in &jobs {
         notes.extend(job.notes());
         for mount in &job.container.mounts {
-            match key_of(mount, found) {
+            match key_of(mount, found, job) {
                 Some(key) => take(&mut sources, key, mount, job, found),
                 None => notes.extend(note_of(mount, job)),
             }
@@ -491,6 +524,7 @@ fn take(
             What::Volume { name: name.clone(), mountpoint: mount.source.display().to_string() }
         }
         Key::Path(path) => What::Bind { path: path.clone() },
+        Key::Mount(name) => What::Mount { name: name.clone() },
     };
     let is_volume = matches!(key, Key::Volume(_));
     let source = sources.entry(key).or_insert_with(|| {
@@ -509,27 +543,24 @@ fn take(
 }
 
 /// By what the data in a mount is known, if there is any.
-fn key_of(mount: &Mount, found: &Found) -> Option<Key> {
+fn key_of(mount: &Mount, found: &Found, job: &Job<'_>) -> Option<Key> {
+    let unknown = || Key::Mount(format!("{}:{}", job.container.name, mount.destination.display()));
     match mount.kind {
-        MountKind::Volume => mount.name.clone().map(Key::Volume),
+        MountKind::Volume => Some(mount.name.clone().map_or_else(unknown, Key::Volume)),
         MountKind::Bind => is_data(mount, found.paths.get(&mount.source).map(|seen| seen.kind))
             .then(|| Key::Path(mount.source.display().to_string())),
-        MountKind::Tmpfs | MountKind::Other => None,
+        MountKind::Other => Some(unknown()),
+        MountKind::Tmpfs | MountKind::Image => None,
     }
 }
 
 /// What is left out and may be missed.
 fn note_of(mount: &Mount, job: &Job<'_>) -> Option<String> {
     let (name, place) = (&job.container.name, mount.destination.display());
-    match mount.kind {
-        MountKind::Other => Some(format!(
-            "what {name} has at {place} is of a kind that this program does not know: it is not looked after"
-        )),
-        MountKind::Bind if mount.source == Path::new("/") && mount.read_write => Some(format!(
-            "{name} has the root of the host at {place}: what it writes there is not looked after, but by paths"
-        )),
-        MountKind::Bind | MountKind::Volume | MountKind::Tmpfs => None,
-    }
+    let is_root = mount.kind == MountKind::Bind && mount.source == Path::new("/");
+    (is_root && mount.read_write).then(|| {
+        format!("{name} has the root of the host at {place}: what it writes there is not looked after, but by paths")
+    })
 }
 
 /// Whether a bound path is data: no socket or device, no place of the kernel, the engine or the system, and no file or
@@ -549,7 +580,8 @@ fn is_data(mount: &Mount, kind: Option<PathKind>) -> bool {
         Some(PathKind::Directory) => mount.read_write || !mount.destination.starts_with("/etc"),
         None => {
             mount.read_write
-                || !(mount.destination.starts_with("/etc") || looks_like_file(&mount.destination))
+                || !(mount.destination.starts_with("/etc")
+                    || looks_like_settings(&mount.destination))
         }
     }
 }
@@ -559,9 +591,9 @@ fn is_of_host(path: &Path) -> bool {
     !path.starts_with(PLUGGED_IN) && HOST_TREES.iter().any(|tree| below.starts_with(tree))
 }
 
-/// `nginx.conf`, but not `.config` or `html`.
-fn looks_like_file(path: &Path) -> bool {
-    path.extension().is_some()
+/// `nginx.conf`, but not `example.org`, which may be a directory of pages.
+fn looks_like_settings(path: &Path) -> bool {
+    path.extension().is_some_and(|end| SETTINGS_ENDINGS.iter().any(|settings| end == *settings))
 }
 
 /// Finds the database whose files these are: one container has them where such a server keeps its data, and no other
@@ -590,6 +622,7 @@ fn is_of(mount: &Mount, key: &Key) -> bool {
     match key {
         Key::Volume(name) => mount.kind == MountKind::Volume && mount.name.as_ref() == Some(name),
         Key::Path(path) => mount.kind == MountKind::Bind && mount.source == Path::new(path),
+        Key::Mount(_) => false,
     }
 }
 
@@ -634,6 +667,9 @@ fn judge(key: &Key, source: &mut DataSource, found: &Found, jobs: &[Job<'_>]) {
         let mut all = found.containers.iter().flat_map(|container| &container.mounts);
         let text = if all.any(|mount| is_of(mount, key)) {
             "only containers that are not meant to last use it"
+        } else if matches!(key, Key::Volume(name) if is_random(name)) {
+            "no container uses it, and it is anonymous: `docker volume prune` removes such ones, and \
+             `--except anonymous:unused` leaves them out here"
         } else {
             "no container uses it"
         };
@@ -682,7 +718,7 @@ impl OwnPlace {
         let place = match &source.what {
             What::Volume { mountpoint, .. } => mountpoint,
             What::Bind { path } => path,
-            What::Database { .. } => return None,
+            What::Mount { .. } | What::Database { .. } => return None,
         };
         if place.is_empty() {
             return None;

@@ -77,7 +77,7 @@ fn kind(row: &Row) -> String {
     match &row.what {
         What::Database { kind: Some(kind), .. } => kind.to_string(),
         What::Database { kind: None, .. } => "database".to_owned(),
-        What::Volume { .. } | What::Bind { .. } => row.kind().to_owned(),
+        What::Volume { .. } | What::Bind { .. } | What::Mount { .. } => row.kind().to_owned(),
     }
 }
 
@@ -284,7 +284,7 @@ fn view(row: &Row) -> RowView<'_> {
         name: row.name(),
         database: match &row.what {
             What::Database { kind, .. } => *kind,
-            What::Volume { .. } | What::Bind { .. } => None,
+            What::Volume { .. } | What::Bind { .. } | What::Mount { .. } => None,
         },
         users: &row.users,
         state: row.state,

@@ -1,10 +1,13 @@
 //! Which rows a name on the command line means (pure): those of exactly that name, never those of an id that begins so.
 
-use super::decide::Row;
+use super::decide::{Row, is_random};
 use super::inventory::{Known, What};
 
 #[cfg(test)]
 mod tests;
+
+/// What means the anonymous volumes that no container uses; no name has a colon in it.
+const UNUSED_ANONYMOUS: &str = "anonymous:unused";
 
 /// What was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +18,10 @@ pub enum Wanted {
     Container(String),
     /// `/PATH`: a path of the host.
     Path(String),
-    /// The volume or container of this name.
+    /// The volume or container of this name; `CONTAINER:/PATH`: a mount of no known kind.
     Name(String),
+    /// `anonymous:unused`: the anonymous volumes that no container uses.
+    UnusedAnonymous,
 }
 
 /// A name that does not say what is meant.
@@ -36,7 +41,9 @@ impl std::str::FromStr for Wanted {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if let Some(name) = text.strip_prefix("volume:") {
+        Ok(if text == UNUSED_ANONYMOUS {
+            Self::UnusedAnonymous
+        } else if let Some(name) = text.strip_prefix("volume:") {
             Self::Volume(name.to_owned())
         } else if let Some(name) = text.strip_prefix("container:") {
             Self::Container(name.to_owned())
@@ -53,6 +60,7 @@ impl std::fmt::Display for Wanted {
         match self {
             Self::Volume(name) => write!(f, "volume:{name}"),
             Self::Container(name) => write!(f, "container:{name}"),
+            Self::UnusedAnonymous => f.write_str(UNUSED_ANONYMOUS),
             Self::Path(name) | Self::Name(name) => f.write_str(name),
         }
     }
@@ -73,10 +81,12 @@ impl Wanted {
                     (true, true) => return Err(WantedError::Ambiguous(name.clone())),
                     (true, false) => Some(volume),
                     (false, true) => Some(Self::Container(name.clone())),
-                    (false, false) => None,
+                    (false, false) => is_row(self).then(|| self.clone()),
                 }
             }
             Self::Container(name) => is_container(name).then(|| self.clone()),
+            // There need not be any.
+            Self::UnusedAnonymous => Some(Self::UnusedAnonymous),
             Self::Volume(_) | Self::Path(_) => is_row(self).then(|| self.clone()),
         };
         found.ok_or_else(|| WantedError::Nothing(self.to_string()))
@@ -91,7 +101,11 @@ impl Wanted {
             (Self::Container(wanted), _) => {
                 row.users.contains(wanted) || row.is_database_of(wanted)
             }
-            (Self::Volume(_) | Self::Path(_) | Self::Name(_), _) => false,
+            (Self::Name(wanted), What::Mount { name }) => wanted == name,
+            (Self::UnusedAnonymous, What::Volume { name, .. }) => {
+                is_random(name) && row.users.is_empty()
+            }
+            (Self::Volume(_) | Self::Path(_) | Self::Name(_) | Self::UnusedAnonymous, _) => false,
         }
     }
 }

@@ -141,7 +141,9 @@ impl Places<'_> {
                 rest: PathBuf::new(),
             }),
             (MountKind::Tmpfs, _) => Err(outside(Outside::Memory)),
-            (MountKind::Volume | MountKind::Other, _) => Err(outside(Outside::UnknownKind)),
+            (MountKind::Volume | MountKind::Image | MountKind::Other, _) => {
+                Err(outside(Outside::UnknownKind))
+            }
         }
     }
 }

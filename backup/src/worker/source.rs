@@ -214,7 +214,7 @@ pub(super) fn users(
                                 && (mount.source.starts_with(path)
                                     || path.starts_with(&mount.source))
                         }
-                        MountKind::Tmpfs | MountKind::Other => false,
+                        MountKind::Tmpfs | MountKind::Image | MountKind::Other => false,
                     }
             })
     };
@@ -245,7 +245,7 @@ fn refusal(mount: &Mount) -> Option<&'static str> {
                 .then_some("it is a socket, or a view into the host's kernel or engine")
         }
         MountKind::Tmpfs => Some("it is memory of that container, which nobody else can read"),
-        MountKind::Other => Some("this kind of mount cannot be taken over"),
+        MountKind::Image | MountKind::Other => Some("this kind of mount cannot be taken over"),
     }
 }
 

@@ -136,7 +136,9 @@ pub enum MountKind {
     Bind,
     /// Memory.
     Tmpfs,
-    /// Another kind, such as an image or a cluster volume.
+    /// An image.
+    Image,
+    /// Another kind, such as a cluster volume.
     Other,
 }
 
@@ -403,6 +405,7 @@ fn mount(point: MountPoint) -> Mount {
         Some("volume") => MountKind::Volume,
         Some("bind") => MountKind::Bind,
         Some("tmpfs") => MountKind::Tmpfs,
+        Some("image") => MountKind::Image,
         _ => MountKind::Other,
     };
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());

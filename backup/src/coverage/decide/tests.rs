@@ -216,6 +216,13 @@ fn volumes_and_paths_are_known_by_what_the_engine_calls_them() {
 }
 
 #[test]
+fn a_mount_of_no_known_kind_is_unknown() {
+    let row = one(plain(What::Mount { name: "web:/data".to_owned() }), &[]);
+    assert_eq!((row.kind(), row.name(), row.state), ("mount", "web:/data", State::Unknown));
+    assert!(row.reasons[0].contains("--except"), "{row:?}");
+}
+
+#[test]
 fn a_link_is_the_path_it_leads_to() {
     let current = || DataSource {
         real: Some("/srv/releases/7".to_owned()),

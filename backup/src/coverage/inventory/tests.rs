@@ -69,6 +69,7 @@ fn name(source: &DataSource) -> &str {
     match &source.what {
         What::Volume { name, .. } => name,
         What::Bind { path } => path,
+        What::Mount { name } => name,
         What::Database { container, .. } => &container.name,
     }
 }
@@ -98,6 +99,7 @@ fn what_is_no_data_is_not_there_and_what_is_data_is() {
         read_only(bind("/lib/modules", "/lib/modules")),
         read_only(bind("/var/lib/docker/containers", "/var/lib/docker/containers")),
         Mount { kind: MountKind::Tmpfs, ..bind("", "/scratch") },
+        Mount { kind: MountKind::Image, ..bind("", "/model") },
     ];
     for mount in no_data {
         let found = found(vec![container("web", vec![mount.clone()])], &[]);
@@ -111,6 +113,8 @@ fn what_is_no_data_is_not_there_and_what_is_data_is() {
         bind("/run/media/anna/disk", "/disk"),
         bind("/runner/work", "/work"),
         bind("/tmp/upload", "/upload"),
+        // A directory of pages, as far as can be seen.
+        read_only(bind("/srv/example.org", "/srv/www/example.org")),
     ];
     for mount in data {
         let found = found(vec![container("web", vec![mount.clone()])], &[]);
@@ -161,6 +165,17 @@ fn memory_is_no_volume() {
     let mut found = found(Vec::new(), &["a", "b"]);
     found.volumes[0].options.insert("type".to_owned(), "tmpfs".to_owned());
     assert_eq!(names(&inventory(&found)), ["b"]);
+}
+
+#[test]
+fn mounts_of_no_known_kind_are_there() {
+    let cluster = Mount { kind: MountKind::Other, ..bind("", "/data") };
+    let unnamed = Mount { name: None, ..of_volume("x", "/cache") };
+    let found = found(vec![container("web", vec![cluster, unnamed])], &[]);
+    assert_eq!(names(&inventory(&found)), ["web:/cache", "web:/data"]);
+    let ordered = labelled(found.containers[0].clone(), &[("chores.backup.enable", "false")]);
+    let found = Found { containers: vec![ordered], ..found };
+    assert!(inventory(&found).sources.iter().all(|source| source.left_out.is_some()));
 }
 
 #[test]

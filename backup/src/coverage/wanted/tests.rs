@@ -28,6 +28,16 @@ fn found(text: &str, rows: &[Row], containers: &[Known]) -> Result<Vec<usize>, W
 }
 
 #[test]
+fn anonymous_volumes_that_nobody_uses_are_meant_together() {
+    let (used, unused) = ("ab".repeat(32), "cd".repeat(32));
+    let rows = [volume(&used, &["web"]), volume(&unused, &[]), volume("named", &[])];
+    assert_eq!(found("anonymous:unused", &rows, &[]), Ok(vec![1]));
+    assert_eq!(found("anonymous:unused", &[], &[]), Ok(Vec::new()));
+    let mount = row(What::Mount { name: "web:/data".to_owned() }, &["web"]);
+    assert_eq!(found("web:/data", &[mount], &[]), Ok(vec![0]));
+}
+
+#[test]
 fn names_are_compared_whole() {
     let rows = [
         volume("data", &["web"]),
