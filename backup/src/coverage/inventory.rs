@@ -53,8 +53,8 @@ const HOST_TREES: [&str; 20] = [
     "var/lib/containerd",
 ];
 
-/// Below `/run`, but disks that people have plugged in.
-const PLUGGED_IN: &str = "/run/media";
+/// Below `/run`, but disks that people have plugged in, and those of the machine that Docker Desktop runs on.
+const DISKS_IN_RUN: [&str; 2] = ["/run/media", "/run/desktop/mnt/host"];
 
 /// How names of files end that are mounted read-only as settings, keys or scripts.
 const SETTINGS_ENDINGS: [&str; 22] = [
@@ -390,10 +390,11 @@ impl<'f> Job<'f> {
         let mut orders = labels::read(&given);
         let has_orders = container.labels.keys().any(|label| label.starts_with(labels::PREFIX));
         if image.is_none() && has_orders {
-            orders.problems.push(format!(
-                "the image of {} is gone, so nobody can say which of its labels are an operator's: none of them counts",
-                container.name
-            ));
+            orders.problems.push(
+                "its image is gone or may not be asked, so nobody can say which of its labels are an operator's: none of \
+                 them counts"
+                    .to_owned(),
+            );
         }
         let database = recognised(container, &orders);
         Some(Self { container, orders, database })
@@ -588,7 +589,8 @@ fn is_data(mount: &Mount, kind: Option<PathKind>) -> bool {
 
 fn is_of_host(path: &Path) -> bool {
     let below = path.strip_prefix("/").unwrap_or(path);
-    !path.starts_with(PLUGGED_IN) && HOST_TREES.iter().any(|tree| below.starts_with(tree))
+    !DISKS_IN_RUN.iter().any(|disk| path.starts_with(disk))
+        && HOST_TREES.iter().any(|tree| below.starts_with(tree))
 }
 
 /// `nginx.conf`, but not `example.org`, which may be a directory of pages.
@@ -628,6 +630,7 @@ fn is_of(mount: &Mount, key: &Key) -> bool {
 
 /// Why a source is not to be saved, if it is not, and what else there is to say.
 fn judge(key: &Key, source: &mut DataSource, found: &Found, jobs: &[Job<'_>]) {
+    let mut is_ordered = false;
     if let Key::Volume(name) = key {
         let labels = found.volumes.iter().find(|volume| volume.name == *name);
         let labels = labels.map(|volume| &volume.labels);
@@ -636,6 +639,13 @@ fn judge(key: &Key, source: &mut DataSource, found: &Found, jobs: &[Job<'_>]) {
         let given = given.map(|(key, value)| (key.as_str(), value.as_str())).collect();
         let orders = labels::read(&given);
         source.remarks.extend(orders.problems);
+        if orders.dump.is_some() {
+            source.remarks.push(format!(
+                "the label {}dump of a volume orders nothing: give it to the container of the database",
+                labels::PREFIX
+            ));
+        }
+        is_ordered = orders.enable == Some(true);
         if given.contains_key(PARENT_LABEL) {
             source.left_out = Some("a drill of this program has made it for itself".to_owned());
         } else if orders.enable == Some(false) {
@@ -643,7 +653,7 @@ fn judge(key: &Key, source: &mut DataSource, found: &Found, jobs: &[Job<'_>]) {
         }
     }
     let mut users = jobs.iter().filter(|job| source.users.contains(&job.container.name)).peekable();
-    if users.peek().is_some() && users.all(|job| job.orders.enable == Some(false)) {
+    if !is_ordered && users.peek().is_some() && users.all(|job| job.orders.enable == Some(false)) {
         source.left_out = Some(by_label(&source.users.join(", ")));
     }
     for place in &found.own_places {

@@ -111,6 +111,7 @@ fn what_is_no_data_is_not_there_and_what_is_data_is() {
         bind("/srv/gitea", "/etc/gitea"),
         read_only(bind("/srv/photos", "/photos")),
         bind("/run/media/anna/disk", "/disk"),
+        bind("/run/desktop/mnt/host/c/www", "/www"),
         bind("/runner/work", "/work"),
         bind("/tmp/upload", "/upload"),
         // A directory of pages, as far as can be seen.
@@ -215,6 +216,13 @@ fn only_an_operator_leaves_out() {
     let mut volume = found(vec![web(&[])], &["data"]);
     volume.volumes[0].labels = labels.into();
     assert!(left_out(&volume));
+    // What is said of the volume is surer than what is said of who uses it.
+    let mut volume = found(vec![web(&order)], &["data"]);
+    let labels = [("chores.backup.enable", "true"), ("chores.backup.dump", "mysql")];
+    volume.volumes[0].labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    assert!(!left_out(&volume));
+    let remarks = source(&inventory(&volume), "data").remarks.clone();
+    assert!(remarks[0].contains("dump of a volume orders nothing"), "{remarks:?}");
 }
 
 #[test]
