@@ -169,6 +169,24 @@ fn a_database_is_protected_by_its_own_dump_alone() {
     let document = scene.status(&[other.container().name()], WARNINGS);
     assert_eq!(document["counts"]["unprotected"], 2, "{document}");
     assert_eq!(document["counts"]["protected"], 0, "{document}");
+
+    // What a command has given may be anything, and is nobody's files.
+    let (name, volume) = (other.container().name(), other.data().name());
+    let words = ["dump", "--host", HOST, "--container", name, "--", "seq", "1", "10"];
+    scene.repo.run(words).succeed();
+    let document = scene.status(&[name], WARNINGS);
+    assert_eq!(state(&document, "database", name), "unknown");
+    assert_eq!(state(&document, "volume", volume), "unprotected");
+}
+
+#[test]
+fn a_container_without_data_is_not_well() {
+    let Some(scene) = Scene::new() else { return };
+    let web = scene.container(&[], &[]);
+    let document = scene.status(&[web.name()], WARNINGS);
+    assert_eq!(document["sources"].as_array().unwrap().len(), 0, "{document}");
+    let gaps = document["gaps"].as_array().unwrap();
+    assert!(gaps.iter().any(|gap| gap.as_str().unwrap().contains(web.name())), "{document}");
 }
 
 #[test]

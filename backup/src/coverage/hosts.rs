@@ -106,7 +106,10 @@ impl<'a> Judge<'a> {
         for ((host, name), _) in foreign.into_iter().filter(|(_, is_foreign)| *is_foreign) {
             judge.doubt(
                 host,
-                format!("its newest container called {name} is not the one that ran here then"),
+                format!(
+                    "its newest container called {name} is not the one that ran here then (if ours got that name later, its \
+                     next snapshot settles it)"
+                ),
             );
         }
         judge

@@ -175,7 +175,7 @@ pub struct Found {
     pub own: Option<String>,
     /// What bound paths are, where this program sees them.
     pub paths: BTreeMap<PathBuf, Seen>,
-    /// Bound paths that give no answer.
+    /// Bound paths that gave no answer in time.
     pub silent_paths: Vec<PathBuf>,
     /// What is not to be saved with the rest.
     pub own_places: Vec<OwnPlace>,
@@ -330,7 +330,7 @@ pub fn inventory(found: &Found) -> Inventory {
         found.containers.iter().filter_map(|container| Job::of(container, found)).collect();
     let silent = found.silent_paths.iter().map(|path| {
         format!(
-            "{} gives no answer, so nobody can see what it is: is its disk there?",
+            "{} gave no answer in time, so nobody can see what it is: is its disk there?",
             path.display()
         )
     });
