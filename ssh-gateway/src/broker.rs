@@ -46,7 +46,6 @@ use std::time::Duration;
 use chores_common::engine::{Engine, EngineError};
 use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
-use russh::keys::PrivateKey;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -56,7 +55,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::config::{Config, PolicySource};
 use crate::container::bundle::Bundles;
 use crate::hop::Spawner;
-use crate::host_keys::{HostKeyError, HostKeys};
+use crate::host_keys::{AuditKey, HostKeyError, HostKeys};
 use crate::policy::{self, Access, Policy, PolicyError, Record, Unrecorded};
 use crate::proof::Sessions;
 use crate::revoked::Revoked;
@@ -99,7 +98,7 @@ pub struct Parts {
     /// Our own keys.
     pub host_keys: HostKeys,
     /// The key that signs the audit.
-    pub audit_key: PrivateKey,
+    pub audit_key: AuditKey,
     /// Sockets that listen already.
     pub listeners: Vec<TcpListener>,
     /// Where containers are described.

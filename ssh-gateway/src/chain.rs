@@ -138,6 +138,9 @@ pub struct Link {
     /// Of the first line of a file: there were lines, and no head.
     #[serde(default)]
     headless: bool,
+    /// Of the first line of a file: what was beside the key as its public half was another one.
+    #[serde(default)]
+    doubtful_key: bool,
     /// Of the first line of a file: lines before it that nothing had signed.
     #[serde(default)]
     unsigned: Option<(u64, u64)>,
@@ -463,6 +466,12 @@ impl<'k> Verifier<'k> {
         if link.headless {
             found.push(
                 "there was no head when the gateway started here: lines before may be anybody's, or gone"
+                    .to_owned(),
+            );
+        }
+        if link.doubtful_key {
+            found.push(
+                "key.pub was not the public half of the key when the gateway started here: one of the two was exchanged"
                     .to_owned(),
             );
         }

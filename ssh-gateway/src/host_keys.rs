@@ -341,9 +341,25 @@ fn make(kind: Kind) -> Result<PrivateKey, ssh_key::Error> {
     Ok(key)
 }
 
+/// The key that signs the audit.
+#[derive(Debug, Clone)]
+pub struct AuditKey {
+    /// It.
+    pub key: PrivateKey,
+    /// What is beside it as its public half is not: somebody has exchanged one of the two, or a version before this one
+    /// that made a new key where there was none.
+    pub is_doubtful: bool,
+}
+
+impl From<PrivateKey> for AuditKey {
+    fn from(key: PrivateKey) -> Self {
+        Self { key, is_doubtful: false }
+    }
+}
+
 /// The key that signs the audit; made, with its public half beside it, when there is neither it nor anything that it has
 /// signed. Blocks.
-pub fn audit_key(state: &Path) -> Result<PrivateKey, HostKeyError> {
+pub fn audit_key(state: &Path) -> Result<AuditKey, HostKeyError> {
     let directory = state.join(AUDIT_DIRECTORY);
     durable::create_directories(&directory, DIRECTORY_MODE)?;
     let path = directory.join(AUDIT_KEY);
@@ -363,8 +379,8 @@ pub fn audit_key(state: &Path) -> Result<PrivateKey, HostKeyError> {
     };
     let data = std::fs::metadata(&directory).map_err(system(&directory))?;
     check_owner(&directory, &data).map_err(unusable)?;
-    let known = match std::fs::read_to_string(&public) {
-        Ok(text) => Some(text),
+    let known = match std::fs::read(&public) {
+        Ok(bytes) => Some(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(system(&public)(error)),
     };
@@ -380,20 +396,25 @@ pub fn audit_key(state: &Path) -> Result<PrivateKey, HostKeyError> {
             key
         }
     };
-    match known {
-        None => {
-            let text = format!("{}\n", key.public_key().to_openssh()?);
-            durable::write(&public, text.as_bytes(), KEY_MODE)?;
-        }
-        Some(text) => {
-            let known = PublicKey::from_openssh(text.trim()).ok();
-            if known.is_none_or(|known| known.key_data() != key.public_key().key_data()) {
-                let fault = format!("{} is not its public half", public.display());
-                return Err(wrong(&path, fault));
-            }
-        }
+    let Some(known) = known else {
+        let text = format!("{}\n", key.public_key().to_openssh()?);
+        durable::write(&public, text.as_bytes(), KEY_MODE)?;
+        return Ok(key.into());
+    };
+    let known =
+        std::str::from_utf8(&known).ok().and_then(|text| PublicKey::from_openssh(text.trim()).ok());
+    let is_doubtful = known.is_none_or(|known| known.key_data() != key.public_key().key_data());
+    if is_doubtful {
+        // Nobody could come in to mend it if this were a reason not to start.
+        tracing::error!(
+            "{} is not the public half of {}: the audit goes on with the private key, and says so; find out who has \
+             exchanged which, and put the right public half there (ssh-keygen -y -f {})",
+            public.display(),
+            path.display(),
+            path.display()
+        );
     }
-    Ok(key)
+    Ok(AuditKey { key, is_doubtful })
 }
 
 /// Whether a directory has anything that a key of an audit has signed.

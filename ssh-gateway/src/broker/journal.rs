@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::chain::{
     self, BEGIN, CHECKPOINT_LINES_MAX, FORMAT, GAP, LINE_BYTES_MAX, Link, NAMESPACE, Tip, Torn,
 };
-use crate::host_keys::AUDIT_DIRECTORY;
+use crate::host_keys::{AUDIT_DIRECTORY, AuditKey};
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +38,8 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 const SYNC_TIME_MAX: Duration = Duration::from_secs(30);
 /// A file that is larger is followed by another one, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// And so is one that has this part of the quota: there must be older files that can be moved away.
+const FILES_OF_QUOTA: u64 = 8;
 /// Beyond the quota, for what signs lines that are there and tells of those that are not, in bytes.
 const RESERVE_BYTES: u64 = 64 * 1024;
 /// Of the quota, in hundredths: from here on it is warned of.
@@ -47,6 +49,14 @@ const WARN_PERCENT: u64 = 80;
 const REFUSALS_PERCENT: u64 = 50;
 /// These.
 const REFUSALS: [&str; 3] = ["login denied", "session refused", "forward refused"];
+/// Begins a connection; from there on it waits for something that is no refusal.
+const LOGIN: &str = "login";
+/// Ends a connection.
+const LOGOUT: &str = "logout";
+/// The field of events that says of which connection they are.
+const CONNECTION: &str = "connection";
+/// Logins that wait. What is beyond is counted as refused, and the log has it.
+const WAITING_MAX: usize = 4096;
 
 /// The last checkpoint, kept beside the files.
 pub(crate) const HEAD: &str = "head";
@@ -85,7 +95,8 @@ impl Journal {
     /// it is mended.
     ///
     /// [`written`]: Self::written
-    pub(crate) fn start(state: &Path, key: PrivateKey, quota: u64) -> io::Result<Self> {
+    pub(crate) fn start(state: &Path, key: impl Into<AuditKey>, quota: u64) -> io::Result<Self> {
+        let AuditKey { key, is_doubtful } = key.into();
         let (queue, orders) = sync_channel(QUEUE_MAX);
         let lost = Arc::<AtomicU64>::default();
         let directory = state.join(AUDIT_DIRECTORY);
@@ -94,10 +105,14 @@ impl Journal {
             durability,
             directory,
             key,
+            is_doubtful,
             quota,
+            file_bytes_max: (quota / FILES_OF_QUOTA).clamp(LINE_BYTES_MAX as u64, FILE_BYTES_MAX),
             lost: Arc::clone(&lost),
             told: 0,
             refusals: 0,
+            gap_at: None,
+            waiting: BTreeMap::new(),
             open: None,
             last: None,
             has_head: false,
@@ -198,12 +213,21 @@ struct Writer {
     durability: Durability,
     directory: PathBuf,
     key: PrivateKey,
+    /// See [`AuditKey`].
+    is_doubtful: bool,
     quota: u64,
+    /// A file that is larger is followed by another one.
+    file_bytes_max: u64,
     lost: Arc<AtomicU64>,
     /// How many of the lost events were told in the audit.
     told: u64,
     /// Refusals that were not written for want of room, and not told yet.
     refusals: u64,
+    /// When that was told last.
+    gap_at: Option<Instant>,
+    /// Logins of connections that have got nothing yet, where refusals are only counted: whoever only is refused writes
+    /// nothing.
+    waiting: BTreeMap<u64, (Timestamp, Map<String, Value>)>,
     open: Option<Open>,
     /// The last line that was written in this life.
     last: Option<Tip>,
@@ -260,11 +284,7 @@ impl Writer {
             });
             match orders.recv_timeout(wait) {
                 Ok(Order::Event { time, event, fields }) => {
-                    if REFUSALS.contains(&event) && self.has_no_room_for_refusals() {
-                        self.refusals += 1;
-                    } else if !self.tend(|writer| writer.event(time, event, fields)) {
-                        self.lost.fetch_add(1, Ordering::Release);
-                    }
+                    self.take(time, event, fields);
                     if self.is_due() {
                         self.tend(Self::sign);
                     }
@@ -290,6 +310,43 @@ impl Writer {
                     return;
                 }
             }
+        }
+    }
+
+    /// Takes an event: it is written, waits, or is counted.
+    fn take(&mut self, time: Timestamp, event: &'static str, fields: Map<String, Value>) {
+        let connection = fields.get(CONNECTION).and_then(Value::as_u64);
+        let is_refusal = REFUSALS.contains(&event);
+        if (is_refusal || event == LOGIN || event == LOGOUT) && self.has_no_room_for_refusals() {
+            match (event, connection) {
+                (LOGIN, Some(connection)) if self.waiting.len() < WAITING_MAX => {
+                    // Numbers begin again; the one before has got nothing.
+                    let before = self.waiting.insert(connection, (time, fields));
+                    self.refusals += u64::from(before.is_some());
+                    return;
+                }
+                (LOGOUT, Some(connection)) => {
+                    if self.waiting.remove(&connection).is_some() {
+                        self.refusals += 2;
+                        return;
+                    }
+                }
+                _ => {
+                    self.refusals += 1;
+                    return;
+                }
+            }
+        }
+        if let Some((time, fields)) = connection.and_then(|number| self.waiting.remove(&number)) {
+            self.keep(time, LOGIN, fields);
+        }
+        self.keep(time, event, fields);
+    }
+
+    /// Writes an event, or counts it as lost.
+    fn keep(&mut self, time: Timestamp, event: &'static str, fields: Map<String, Value>) {
+        if !self.tend(|writer| writer.event(time, event, fields)) {
+            self.lost.fetch_add(1, Ordering::Release);
         }
     }
 
@@ -331,7 +388,10 @@ impl Writer {
     fn tell_gap(&mut self, room: Room) -> Result<(), Fault> {
         let lost = self.lost.load(Ordering::Acquire);
         let left_out = (lost - self.told).saturating_add(self.refusals);
-        if left_out == 0 {
+        // A line of its own for each of them would take the room that leaving them out is to save.
+        let is_told = self.gap_at.is_some_and(|told| told.elapsed() < CHECKPOINT_PERIOD);
+        let can_wait = room == Room::Quota && lost == self.told && is_told;
+        if left_out == 0 || can_wait {
             return Ok(());
         }
         let refusals = (self.refusals > 0).then_some(self.refusals);
@@ -341,11 +401,13 @@ impl Writer {
         ]);
         self.append(&Timestamp::now(), GAP, fields, room)?;
         (self.told, self.refusals) = (lost, 0);
+        self.gap_at = Some(Instant::now());
         Ok(())
     }
 
     /// The last lines: what was not written is told beyond the quota if need be, since the next life does not know of it.
     fn end(&mut self) -> Result<(), Fault> {
+        self.refusals += std::mem::take(&mut self.waiting).len() as u64;
         if self.lost.load(Ordering::Acquire) > self.told || self.refusals > 0 {
             self.tried = None;
             self.open_file(Room::Reserve)?;
@@ -371,7 +433,7 @@ impl Writer {
     }
 
     fn open_file(&mut self, room: Room) -> Result<(), Fault> {
-        if self.open.as_ref().is_some_and(|open| open.bytes >= FILE_BYTES_MAX) {
+        if self.open.as_ref().is_some_and(|open| open.bytes >= self.file_bytes_max) {
             self.sign()?;
             self.open = None;
             self.tried = None;
@@ -401,7 +463,7 @@ impl Writer {
 
     fn full(&self) -> Fault {
         format!(
-            "{}: its quota of {} bytes is used up: move old files away",
+            "{}: its quota of {} bytes is used up: move old files away, or raise audit_quota",
             self.directory.display(),
             self.quota
         )
@@ -515,6 +577,7 @@ impl Writer {
             ("lost".to_owned(), value(serde_json::to_value(lost))),
             ("changed".to_owned(), told(is_changed)),
             ("headless".to_owned(), told(is_headless)),
+            ("doubtful_key".to_owned(), told(self.is_doubtful)),
             ("unsigned".to_owned(), value(serde_json::to_value(unsigned))),
         ]);
         self.append(&Timestamp::now(), BEGIN, fields, room)?;

@@ -189,6 +189,7 @@ fn what_the_gateway_found_at_its_start_is_told() {
         ("lost", serde_json::json!([1, 9]), Some("lines 1 to 9 were gone")),
         ("changed", true.into(), Some("the last checkpoint before was another one")),
         ("headless", true.into(), Some("there was no head")),
+        ("doubtful_key", true.into(), Some("key.pub was not the public half")),
         ("changed", false.into(), None),
     ] {
         let mut tip = Tip::start();

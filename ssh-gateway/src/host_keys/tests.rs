@@ -136,11 +136,11 @@ fn the_key_of_the_audit_is_made_once_and_never_replaced() {
     let first = audit_key(state.path()).unwrap();
     let directory = state.path().join(AUDIT_DIRECTORY);
     let public = std::fs::read_to_string(directory.join("key.pub")).unwrap();
-    assert_eq!(public.trim_end(), first.public_key().to_openssh().unwrap());
+    assert_eq!(public.trim_end(), first.key.public_key().to_openssh().unwrap());
     std::fs::remove_file(directory.join("key.pub")).unwrap();
     let again = audit_key(state.path()).unwrap();
-    assert_eq!(again.public_key(), first.public_key());
-    assert!(directory.join("key.pub").exists());
+    assert_eq!(again.key.public_key(), first.key.public_key());
+    assert!(directory.join("key.pub").exists() && !first.is_doubtful && !again.is_doubtful);
     for path in [directory.join("key"), directory] {
         let fault = |state: &tempfile::TempDir| chain(&audit_key(state.path()).unwrap_err());
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
@@ -151,9 +151,16 @@ fn the_key_of_the_audit_is_made_once_and_never_replaced() {
     std::fs::write(directory.join("key"), "no key").unwrap();
     let fault = || chain(&audit_key(state.path()).unwrap_err());
     assert!(fault().contains("it is damaged"), "{}", fault());
-    // One of somebody else.
-    std::fs::write(directory.join("key"), text(Kind::Ed25519).as_bytes()).unwrap();
-    assert!(fault().contains("key.pub is not its public half"), "{}", fault());
+    // A public half that is somebody else's, or nothing: it is told, and no reason not to start.
+    let private = text(Kind::Ed25519);
+    std::fs::write(directory.join("key"), private.as_bytes()).unwrap();
+    for public in [&b"ssh-ed25519 AAAA"[..], b"", b"\xff", public.as_bytes()] {
+        std::fs::write(directory.join("key.pub"), public).unwrap();
+        let doubtful = audit_key(state.path()).unwrap();
+        assert!(doubtful.is_doubtful, "{public:?}");
+        assert_eq!(doubtful.key.to_openssh(LineEnding::LF).unwrap(), private);
+        assert_eq!(std::fs::read(directory.join("key.pub")).unwrap(), public, "it stays");
+    }
     // None at all, while there is what it has signed.
     std::fs::remove_file(directory.join("key")).unwrap();
     assert!(fault().contains("it is gone, and there is what it has signed"), "{}", fault());

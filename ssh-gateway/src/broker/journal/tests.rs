@@ -277,6 +277,91 @@ async fn refusals_leave_room_for_the_rest() {
     assert!(report.notes[0].starts_with(&note), "{note}: {:?}", report.notes);
 }
 
+/// What somebody does who comes in and only is refused, again and again, between others.
+#[tokio::test]
+async fn who_only_is_refused_leaves_room_for_the_rest() {
+    let state = state();
+    let journal = Journal::start(state.path(), key(), 40_000).unwrap();
+    let of = |connection: u64| {
+        Map::from_iter([
+            (CONNECTION.to_owned(), connection.into()),
+            ("client".to_owned(), "x".repeat(200).into()),
+        ])
+    };
+    let mark = journal.mark();
+    for connection in 0..1000 {
+        for event in [LOGIN, "session refused", LOGOUT] {
+            journal.write(event, of(connection));
+        }
+        if connection % 50 == 0 {
+            journal.write("exit", of(2000));
+            // The queue has room for all.
+            assert_eq!(journal.written(mark).await, Ok(()));
+        }
+    }
+    assert_eq!(journal.written(mark).await, Ok(()));
+    // Who gets something has his login before it, and his logout behind it.
+    for event in [LOGIN, "session refused", "session", LOGOUT] {
+        journal.write(event, of(3000));
+    }
+    assert_eq!(journal.written(mark).await, Ok(()));
+    let length = length_of(&directory(&state), &files(&directory(&state)).unwrap()).unwrap();
+    assert!((20_000..35_000).contains(&length), "{length}");
+    let all = events(&state);
+    let at = all.iter().position(|event| event == "session").unwrap();
+    assert_eq!((all[at - 1].as_str(), all[at + 1].as_str()), (LOGIN, LOGOUT));
+    let count = |event: &str| all.iter().filter(|its| *its == event).count();
+    assert!(count(GAP) <= 2, "{all:?}");
+    assert_eq!((count("exit"), count("session")), (20, 1));
+    // One that waits is told of at the end.
+    journal.write(LOGIN, of(4000));
+    journal.end().await;
+    let written = events(&state);
+    let kept = |event: &str| written.iter().filter(|its| *its == event).count();
+    let left_out = 3000 + 3 + 1 - kept(LOGIN) - kept("session refused") - kept(LOGOUT);
+    let report = report(&state);
+    assert_eq!((report.damages, report.signed), (vec![], report.last));
+    let note = format!("{left_out} events were not written, {left_out} of them refusals");
+    assert!(report.notes[0].starts_with(&note), "{note}: {:?}", report.notes);
+}
+
+#[tokio::test]
+async fn files_are_small_enough_that_old_ones_can_be_moved_away() {
+    let state = state();
+    let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+    let mut number = 0;
+    while journal.written(journal.mark()).await.is_ok() {
+        for _ in 0..500 {
+            journal.write("exit", fields(number));
+            number += 1;
+        }
+    }
+    let told = journal.written(journal.mark()).await.unwrap_err();
+    assert!(told.ends_with("move old files away, or raise audit_quota"), "{told}");
+    let numbers = files(&directory(&state)).unwrap();
+    assert!(numbers.len() as u64 >= FILES_OF_QUOTA - 1, "{numbers:?}");
+    std::fs::remove_file(directory(&state).join(file_name(1))).unwrap();
+    while journal.written(journal.mark()).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    journal.end().await;
+    assert_eq!(report(&state).damages, []);
+}
+
+#[tokio::test]
+async fn a_key_whose_public_half_is_another_one_is_told_for_ever() {
+    let state = state();
+    for is_doubtful in [true, false] {
+        let key = AuditKey { key: key(), is_doubtful };
+        let journal = Journal::start(state.path(), key, QUOTA).unwrap();
+        assert_eq!(journal.written(journal.mark()).await, Ok(()));
+        journal.end().await;
+    }
+    let damages = report(&state).damages;
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert!(damages[0].what.contains("key.pub was not the public half"), "{damages:?}");
+}
+
 #[tokio::test]
 async fn events_that_were_left_out_are_counted() {
     let state = state();
