@@ -104,8 +104,11 @@ pub(super) async fn start(
             tokio::spawn(async move {
                 tokio::select! {
                     () = carry(collect(from), output, errors) => {}
-                    // What the program does now is nobody's business any more.
-                    () = sender.closed() => {}
+                    // What the program does now is nobody's business any more, and it is told nothing more.
+                    () = sender.closed() => {
+                        feeding.abort();
+                        return;
+                    }
                 }
                 let exit = exit(&engine, &id).await;
                 feeding.abort();

@@ -585,6 +585,7 @@ async fn watch(
 ) {
     let name = account.as_ref().map(|account| account.name.clone());
     let name = name.as_deref();
+    let tap = account.as_ref().and_then(|account| account.tap.as_ref()).map(Arc::downgrade);
     // Nobody kills what has no account.
     let killed = account.as_ref().map(|account| account.end.clone()).unwrap_or_default();
     let cutter = account.as_ref().and_then(|account| account.tap.as_ref()).map(|tap| tap.cutter());
@@ -624,28 +625,23 @@ async fn watch(
                 Some(Order::Signal(number)) => signal(&way, number).await,
                 Some(Order::Start(_)) => {}
                 None => {
-                    if let Way::Native(task) = way {
-                        let ending = Ending { begun, has_exited, patience: END_TIME_MAX };
-                        end(connection, session, task, &mut account, ending).await;
-                    }
+                    let ending = Ending { begun, has_exited, patience: END_TIME_MAX };
+                    leave(connection, session, way, &mut account, ending).await;
                     return;
                 }
             },
             () = killed.cancelled() => {
-                match way {
-                    Way::Native(task) => {
-                        let ending = Ending { begun, has_exited, patience: KILLED_TIME_MAX };
-                        end(connection, session, task, &mut account, ending).await;
+                let is_lost = tap.and_then(|tap| tap.upgrade()).is_some_and(|tap| tap.is_lost());
+                // Who is ended does nothing more, however long his programs take. Who is not recorded any more is told so
+                // first, and nothing of it goes through.
+                if !is_lost {
+                    if let Some(cutter) = &cutter {
+                        cutter.cancel();
                     }
-                    Way::Engine(program) => {
-                        // What the engine has started it alone can end; but nothing of it reaches the client any more.
-                        drop(program);
-                        if !has_exited {
-                            exited(connection, session, &mut account, KILLED, begun, KILLED_TIME_MAX)
-                                .await;
-                        }
-                    }
+                    connection.words.news(News::Cut { session, exit: KILLED }).await;
                 }
+                let ending = Ending { begun, has_exited, patience: KILLED_TIME_MAX };
+                leave(connection, session, way, &mut account, ending).await;
                 if let Some(cutter) = cutter {
                     cutter.cancel();
                 }
@@ -703,6 +699,26 @@ struct Ending {
     has_exited: bool,
     /// How long its client may take for the last words.
     patience: Duration,
+}
+
+/// Ends what is left of a session, and tells how it has ended.
+async fn leave(
+    connection: &Connection,
+    session: ItemId,
+    way: Way,
+    account: &mut Option<Account>,
+    ending: Ending,
+) {
+    match way {
+        Way::Native(task) => end(connection, session, task, account, ending).await,
+        Way::Engine(program) => {
+            // What the engine has started it alone can end; but nothing of it reaches the client any more.
+            drop(program);
+            if !ending.has_exited {
+                exited(connection, session, account, KILLED, ending.begun, ending.patience).await;
+            }
+        }
+    }
 }
 
 async fn end(

@@ -119,6 +119,11 @@ impl Tap {
         self.live.subscribe()
     }
 
+    /// Whether its recording is lost: then nothing goes through any more, and its client is told why.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed) && self.unrecorded == Unrecorded::Refuse
+    }
+
     /// What ends everything that goes through.
     pub(super) fn cutter(&self) -> CancellationToken {
         self.cut.clone()
@@ -143,8 +148,7 @@ impl Tap {
     /// Fails, and ends the session, when its recording is lost and it must not go on without: whoever lost it, nothing
     /// more goes through.
     fn may_go_on(&self) -> Result<(), Lost> {
-        let is_lost = self.is_lost.load(Ordering::Relaxed);
-        if !is_lost || self.unrecorded == Unrecorded::Allow {
+        if !self.is_lost() {
             return Ok(());
         }
         self.end.cancel();

@@ -43,6 +43,7 @@ pub(super) struct Broker {
     items: AtomicU64,
     pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     exits: Mutex<HashMap<ItemId, oneshot::Sender<Exit>>>,
+    cuts: Mutex<HashMap<ItemId, oneshot::Sender<Exit>>>,
     connections: Mutex<HashMap<ConnectionId, mpsc::Sender<String>>>,
     guests: mpsc::Sender<Through>,
     drain: CancellationToken,
@@ -66,6 +67,7 @@ impl Broker {
             items: AtomicU64::new(1),
             pending: Mutex::default(),
             exits: Mutex::default(),
+            cuts: Mutex::default(),
             connections: Mutex::default(),
             guests,
             drain: CancellationToken::new(),
@@ -146,6 +148,13 @@ impl Broker {
         exit
     }
 
+    /// That the broker ends this session, and how; to be called before it is started.
+    pub(super) fn cut_of(&self, session: ItemId) -> oneshot::Receiver<Exit> {
+        let (sender, cut) = oneshot::channel();
+        lock(&self.cuts).insert(session, sender);
+        cut
+    }
+
     /// Reasons to close this connection.
     pub(super) fn orders_for(&self, connection: ConnectionId) -> mpsc::Receiver<String> {
         let (sender, orders) = mpsc::channel(1);
@@ -171,6 +180,11 @@ impl Broker {
             }
             Word::News(News::Exited { session, exit }) => {
                 if let Some(sender) = lock(&self.exits).remove(&session) {
+                    sender.send(exit).ok();
+                }
+            }
+            Word::News(News::Cut { session, exit }) => {
+                if let Some(sender) = lock(&self.cuts).remove(&session) {
                     sender.send(exit).ok();
                 }
             }
@@ -209,6 +223,7 @@ impl Item {
 impl Drop for Item {
     fn drop(&mut self) {
         lock(&self.broker.exits).remove(&self.id);
+        lock(&self.broker.cuts).remove(&self.id);
         self.broker.finish(Question::Close { item: self.id });
     }
 }

@@ -83,6 +83,7 @@ impl Session {
 
     async fn serve(&self, program: Program, wishes: Wishes) {
         let exit = self.connection.broker.exit_of(self.item.id());
+        let cut = self.connection.broker.cut_of(self.item.id());
         let question = Question::Start {
             connection: self.connection.id,
             session: self.item.id(),
@@ -94,7 +95,15 @@ impl Session {
         let reply = self.connection.broker.ask(question, START_TIME).await;
         // A client that is gone cannot be told.
         let told = match started(reply) {
-            Ok(started) => self.attend(started, exit).await,
+            Ok(started) => tokio::select! {
+                biased;
+                // Its streams are closed with what would have gone on.
+                Ok(exit) = cut => {
+                    self.screen.detach();
+                    self.finish(Ok(exit)).await
+                }
+                told = self.attend(started, exit) => told,
+            },
             Err(refusal) => self.refuse(&refusal).await,
         };
         told.ok();

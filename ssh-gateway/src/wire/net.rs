@@ -302,6 +302,13 @@ pub enum News {
         /// How.
         exit: Exit,
     },
+    /// A session is ended from here: nothing of it goes either way any more, and its client is told this end.
+    Cut {
+        /// Which.
+        session: ItemId,
+        /// How.
+        exit: Exit,
+    },
     /// Close this connection.
     Disconnect {
         /// Which.

@@ -38,7 +38,9 @@ async fn a_degraded_session_that_is_killed_ends_for_its_client() {
     assert!(timeout(Duration::from_millis(20), watching.as_mut()).await.is_err(), "it runs");
     end.cancel();
     timeout(PATIENCE, watching).await.unwrap();
-    let (word, _) = timeout(PATIENCE, said.recv()).await.unwrap().unwrap();
     let exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
-    assert_eq!(word, Word::News(News::Exited { session: 5, exit }));
+    for news in [News::Cut { session: 5, exit }, News::Exited { session: 5, exit }] {
+        let (word, _) = timeout(PATIENCE, said.recv()).await.unwrap().unwrap();
+        assert_eq!(word, Word::News(news));
+    }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::Exit;
 use crate::wire::net::{News, Question};
 
 #[test]
@@ -121,6 +122,31 @@ fn a_client_that_goes_away_closes_what_it_had() {
         matches!(question, Question::Close { item } if *item == session).then_some(())
     });
     gateway.double.wait(|question| matches!(question, Question::Disconnected { .. }).then_some(()));
+}
+
+#[test]
+fn a_session_that_is_cut_ends_at_once_for_its_client() {
+    if !have("ssh") {
+        return;
+    }
+    for options in [&[][..], &["-tt"]] {
+        let gateway = Gateway::start();
+        let words =
+            "trap '' HUP TERM; echo ready; while :; do read word; echo more; sleep 0.01; done";
+        let mut client = gateway.ssh(options, &[words]).stdin(Stdio::piped()).spawn().unwrap();
+        // As long as it is open, the client has something to say.
+        let _input = client.stdin.take();
+        let session = gateway.double.wait(|question| match question {
+            Question::Start { session, .. } => Some(*session),
+            _ => None,
+        });
+        let exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
+        gateway.double.say(News::Cut { session, exit });
+        assert_eq!(ended(client).status.code(), Some(255), "{options:?}");
+        gateway.double.wait(|question| {
+            matches!(question, Question::Close { item } if *item == session).then_some(())
+        });
+    }
 }
 
 #[test]
