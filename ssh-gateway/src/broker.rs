@@ -47,7 +47,6 @@ use chores_common::engine::{Engine, EngineError};
 use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -161,8 +160,8 @@ struct Shared {
     recordings: Recordings,
     /// What runs.
     sessions: sessions::Sessions,
-    /// Room for those who look at events.
-    inquiries: Arc<Semaphore>,
+    /// Who looks at events.
+    watchers: inquiry::Watchers,
     /// What must end before this process does.
     running: TaskTracker,
 }
@@ -237,7 +236,7 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
-        inquiries: Arc::new(Semaphore::new(inquiry::WATCHERS_MAX)),
+        watchers: inquiry::Watchers::default(),
         running: TaskTracker::new(),
         config,
     });

@@ -213,8 +213,8 @@ pub struct SshConfigArgs {
     /// What the gateway is called in the configuration.
     #[arg(long, value_name = "NAME", default_value = "chores")]
     pub alias: String,
-    /// A login name that means no container.
-    #[arg(long, value_name = "NAME", default_value = "operator")]
+    /// A login name that means no container; only _ can also ask the gateway itself (ls, events).
+    #[arg(long, value_name = "NAME", default_value = crate::login::GATEWAY)]
     pub operator: String,
     /// Print the lines for known_hosts instead: the keys of the state directory.
     #[arg(long)]

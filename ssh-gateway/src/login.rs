@@ -6,6 +6,7 @@
 //! shop~web  shop~web~2 service of a Compose project, with the number of its container
 //! tier=db,env=prod     labels, all of them
 //! …+www-data  …+33  …+33.33   as this user of the container; UID.GID for a group too
+//! _                    no container: the gateway itself
 //! ```
 //!
 //! No `:`, `/`, `%` or `@` can be in it: scp, rsync and ssh_config(5) have other plans with them.
@@ -19,6 +20,9 @@ use crate::wire::net::LoginName;
 
 #[cfg(test)]
 mod tests;
+
+/// The login name of who means the gateway itself: the names of containers begin with letters and digits.
+pub const GATEWAY: &str = "_";
 
 /// Longest login name, in bytes.
 pub const LOGIN_BYTES_MAX: usize = 512;

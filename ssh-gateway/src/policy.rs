@@ -107,6 +107,9 @@ pub enum Denial {
     /// The rule does not.
     #[error("the policy does not allow {}", shown(.0))]
     Policy(String),
+    /// Nothing of the gateway itself.
+    #[error("this key may ask the gateway itself nothing")]
+    Inquiry,
     /// Something that no forward may reach.
     #[error("forwards to {0} are not allowed: {1}")]
     Reserved(IpAddr, &'static str),
@@ -214,6 +217,22 @@ impl Grant {
         let names = &self.key.options.containers;
         names.as_ref().is_none_or(|list| list.matches(&container.name))
             && self.rule.targets.matches(container)
+    }
+
+    /// Whether the gateway itself answers by it: to whoever may run what he likes, and so could look by himself.
+    fn inquires(&self) -> bool {
+        let is_forced = self.key.options.command.is_some() || self.rule.command.is_some();
+        !is_forced && (self.rule.allow.shell || self.rule.allow.exec)
+    }
+
+    fn has_terminal(&self) -> Result<(), Denial> {
+        if !self.key.options.pty {
+            return Err(Denial::Terminal);
+        }
+        if !self.rule.allow.terminal {
+            return Err(Denial::Policy("a terminal".to_owned()));
+        }
+        Ok(())
     }
 
     /// As whom; `None` is the container's own user.
@@ -421,12 +440,10 @@ impl Identity {
         login::is_enabled(container) && self.grants.iter().any(|grant| grant.allows(container))
     }
 
-    /// Whether it may do nothing but what its lines or rules force on it, whatever it asks for.
-    #[must_use]
-    pub fn is_forced(&self) -> bool {
-        let is_forced =
-            |grant: &Grant| grant.key.options.command.is_some() || grant.rule.command.is_some();
-        self.grants.iter().all(is_forced)
+    /// What it may ask the gateway itself.
+    pub fn inquirer(&self) -> Result<Inquirer<'_>, Denial> {
+        let grants: Vec<_> = self.grants.iter().filter(|grant| grant.inquires()).collect();
+        if grants.is_empty() { Err(Denial::Inquiry) } else { Ok(Inquirer { grants }) }
     }
 
     /// Whether it may go on to a host behind the gateway, by the first line that allows it. The rules say nothing about
@@ -460,6 +477,48 @@ impl Identity {
             }
         }
         Err(denial)
+    }
+}
+
+/// Those grants of an identity by which the gateway itself answers it.
+#[derive(Debug)]
+pub struct Inquirer<'a> {
+    /// Never empty.
+    grants: Vec<&'a Grant>,
+}
+
+impl Inquirer<'_> {
+    /// Whether it is told of a container.
+    #[must_use]
+    pub fn sees(&self, container: &ListedContainer) -> bool {
+        login::is_enabled(container) && self.grants.iter().any(|grant| grant.allows(container))
+    }
+
+    /// A terminal for the answer.
+    pub fn terminal(&self) -> Result<(), Denial> {
+        let mut denial = Denial::Terminal;
+        for grant in &self.grants {
+            match grant.has_terminal() {
+                Ok(()) => return Ok(()),
+                Err(reason) => denial = reason,
+            }
+        }
+        Err(denial)
+    }
+
+    /// The name of the first rule by which it is answered.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        self.grants.first().map_or("", |grant| &grant.rule.name)
+    }
+
+    /// What it may be told that cannot be recorded: what the strictest of the rules says, where one without a word stands
+    /// for `otherwise`.
+    #[must_use]
+    pub fn unrecorded(&self, otherwise: Unrecorded) -> Unrecorded {
+        let allows =
+            |grant: &&Grant| grant.rule.unrecorded.unwrap_or(otherwise) == Unrecorded::Allow;
+        if self.grants.iter().all(allows) { Unrecorded::Allow } else { Unrecorded::Refuse }
     }
 }
 
@@ -506,13 +565,7 @@ impl Access {
 
     /// A terminal.
     pub fn terminal(&self) -> Result<(), Denial> {
-        if !self.grant.key.options.pty {
-            return Err(Denial::Terminal);
-        }
-        if !self.grant.rule.allow.terminal {
-            return Err(Denial::Policy("a terminal".to_owned()));
-        }
-        Ok(())
+        self.grant.has_terminal()
     }
 
     /// An agent.

@@ -18,7 +18,7 @@ pub struct Reached {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// A login name that means no container.
+    /// A login name that means no container: the gateway itself, by which it can be asked too.
     pub operator: String,
 }
 

@@ -160,7 +160,7 @@ fn containers_are_hosts_behind_the_gateway() {
     let scene = Scene::new(|spec| spec, |setup| setup.key("elsewhere", "permitopen=\"db:22\""));
     let Some(scene) = scene else { return };
     let name = scene.container.name();
-    let said = jump(&scene, MAIN_KEY, "operator", &format!("root@{name}"), "id -u; hostname");
+    let said = jump(&scene, MAIN_KEY, "_", &format!("root@{name}"), "id -u; hostname");
     let inside = line(&scene.sh("hostname"));
     assert_eq!(said.stdout_text(), format!("0\n{inside}\n"), "{said}");
     let said = jump(&scene, MAIN_KEY, "operator", &format!("12@{name}"), "id -u; exit 7");

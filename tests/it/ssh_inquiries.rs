@@ -1,4 +1,4 @@
-//! What the gateway itself tells its clients: `ssh gateway ls`, `ssh gateway events`.
+//! What the gateway itself tells its clients: `ssh _@gateway ls`, `ssh _@gateway events`.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -10,6 +10,9 @@ use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, MAIN_KEY, source_address};
 use serde_json::Value;
 
 use crate::ssh::{ANSWER_TIME_MAX, Scene};
+
+/// The login name of who means the gateway itself.
+const GATEWAY: &str = "_";
 
 /// A login name that is like that of no container.
 const NOBODY: &str = "operator";
@@ -72,7 +75,7 @@ fn a_key_is_told_what_it_may_enter_and_nothing_else() {
     let other = started(&scene, |spec| spec);
     let name = scene.container.name();
     for words in [&["ls"][..], &["-tt", "ls"], &["ls --json"]] {
-        let said = finish(scene.gateway.ssh(NOBODY).args(words.iter().copied()));
+        let said = finish(scene.gateway.ssh(GATEWAY).args(words.iter().copied()));
         assert_eq!(said.code(), Some(0), "{words:?}: {said}");
         let text = said.stdout_text();
         assert!(text.contains(name) && !text.contains(other.name()), "{words:?}: {said}");
@@ -81,7 +84,7 @@ fn a_key_is_told_what_it_may_enter_and_nothing_else() {
         };
         assert!(!text.contains(is_obeyed) && !text.contains("\\u"), "{words:?}: {said}");
     }
-    let said = finish(scene.gateway.ssh(NOBODY).arg("ls --json"));
+    let said = finish(scene.gateway.ssh(GATEWAY).arg("ls --json"));
     let told: Value = serde_json::from_slice(&said.stdout).expect("one container");
     assert_eq!((&told["name"], &told["id"]), (&name.into(), &scene.container.id().into()));
     assert_eq!((&told["state"], &told["project"]), (&"running".into(), &"shop".into()));
@@ -89,9 +92,12 @@ fn a_key_is_told_what_it_may_enter_and_nothing_else() {
     let said = scene.sh("ls");
     assert_eq!(said.code(), Some(0), "{said}");
     assert!(!said.stdout_text().contains(name), "{said}");
-    // Other words are for a container, and who is forced to one thing gets nothing else.
-    let refused =
-        [scene.gateway.ssh(NOBODY).arg("ls /"), scene.gateway.ssh_as("forced", NOBODY).arg("ls")];
+    // Other words and other names are for a container, and who is forced to one thing gets nothing else.
+    let refused = [
+        scene.gateway.ssh(GATEWAY).arg("ls /"),
+        scene.gateway.ssh(NOBODY).arg("ls"),
+        scene.gateway.ssh_as("forced", GATEWAY).arg("ls"),
+    ];
     for run in refused {
         let said = finish(run);
         assert_eq!(said.code(), Some(SSH_FAILED), "{said}");
@@ -108,7 +114,7 @@ fn what_happens_to_containers_is_told_to_who_may_enter_them() {
         .arg("-F")
         .arg(scene.gateway.config(MAIN_KEY))
         .args(["-b", &source_address()])
-        .arg(format!("{NOBODY}@gateway"))
+        .arg(format!("{GATEWAY}@gateway"))
         .arg("events --json")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

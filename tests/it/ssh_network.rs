@@ -91,6 +91,11 @@ fn the_written_configuration_makes_containers_hosts() {
         let file = scene.gateway.sandbox().file("written", format!("{config}\n{common}"));
         let run = Run::new("ssh").arg("-F").arg(&file).arg(format!("www@{name}")).arg("id -un");
         assert_eq!(line(&run.deadline(ANSWER_TIME_MAX).finish()), "www", "{config}");
+        // Its own name leads to the gateway itself.
+        let run = Run::new("ssh").arg("-F").arg(&file).args(["chores", "ls"]);
+        let said = run.deadline(ANSWER_TIME_MAX).finish();
+        assert_eq!(said.code(), Some(0), "{said}");
+        assert!(said.stdout_text().contains(name), "{said}");
     }
     let refused = Run::new(BINARY).args(["ssh-config", "--host", "a b"]).finish();
     assert_eq!(refused.code(), Some(2), "{refused}");

@@ -239,15 +239,23 @@ pub(super) fn session(
 }
 
 /// A client asks the gateway itself.
-pub(super) fn inquiry(connection: &Connection, session: ItemId, what: &'static str) {
+pub(super) fn inquiry(
+    connection: &Connection,
+    session: ItemId,
+    name: &str,
+    rule: &str,
+    what: &'static str,
+) {
     event!(
         connection.shared.journal,
         info,
         "inquiry",
         connection = connection.id,
         session = session,
+        name = name,
         identity = connection.identity.name(),
         key = connection.identity.fingerprint(),
+        rule = rule,
         selector = shown(&connection.login.to_string()),
         what = what,
     );

@@ -28,6 +28,10 @@ use crate::wire::{Opaque, Program};
 /// A container that was inspected longer ago is looked at again before it is entered.
 const CHOICE_AGE_MAX: Duration = Duration::from_secs(2);
 
+/// What who has named the gateway itself is told when he wants what only a container has.
+const FOR_GATEWAY: &str =
+    "_ is the gateway itself, which answers ls and events; name a container for everything else";
+
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -78,8 +82,6 @@ pub(super) enum NoChoice {
         reason: String,
         /// What it may enter.
         among: Vec<ListedContainer>,
-        /// The login name means no container and is like that of none: it may be meant for the gateway itself.
-        is_nobodys: bool,
     },
     /// The engine did not answer, or the container is gone.
     Failed(Failure),
@@ -143,6 +145,11 @@ impl Connection {
         if is_as_before { Ok(()) } else { Err(Denial::Withdrawn) }
     }
 
+    /// Whether the client has named the gateway itself, and not a container.
+    pub(super) fn is_for_gateway(&self) -> bool {
+        self.login.host.is_none() && self.login.user == login::GATEWAY
+    }
+
     /// The container, if it was found already.
     pub(super) fn chosen(&self) -> Option<&Arc<Choice>> {
         self.choice.get()
@@ -162,7 +169,7 @@ impl Connection {
         if choice.container.id != chosen.id {
             let reason =
                 "this connection is in another container already; connect again".to_owned();
-            return Err(choose(reason, Vec::new(), false));
+            return Err(choose(reason, Vec::new()));
         }
         Ok(Arc::clone(choice))
     }
@@ -184,24 +191,24 @@ impl Connection {
 
     async fn find(&self) -> Result<Arc<Choice>, NoChoice> {
         let listed = self.enterable_containers().await.map_err(NoChoice::Failed)?;
+        if self.is_for_gateway() {
+            return Err(choose(FOR_GATEWAY.to_owned(), running(&listed)));
+        }
         let login = match Login::of(&self.login) {
             Ok(login) => login,
-            Err(error) => return Err(choose(error.to_string(), running(&listed), true)),
+            Err(error) => return Err(choose(error.to_string(), running(&listed))),
         };
         let resolution = login::resolve(&login.selector, &listed);
         let reason = login::explain(&login.selector, &resolution).unwrap_or_default();
         match resolution {
             Resolution::One(container) => self.enterable(container, login.user.as_ref()).await,
-            Resolution::Many(many) => {
-                Err(choose(reason, many.into_iter().cloned().collect(), false))
-            }
+            Resolution::Many(many) => Err(choose(reason, many.into_iter().cloned().collect())),
             Resolution::Projects(found) => {
                 let found: Vec<_> = found.into_iter().cloned().collect();
-                Err(choose(reason, running(&found), false))
+                Err(choose(reason, running(&found)))
             }
-            // Whoever has mistyped a name must not be answered as if he had meant the gateway.
-            Resolution::None(similar) => Err(choose(reason, running(&listed), similar.is_empty())),
-            Resolution::Stopped(_) => Err(choose(reason, Vec::new(), false)),
+            Resolution::None(_) => Err(choose(reason, running(&listed))),
+            Resolution::Stopped(_) => Err(choose(reason, Vec::new())),
         }
     }
 
@@ -381,8 +388,8 @@ fn running(listed: &[ListedContainer]) -> Vec<ListedContainer> {
     running
 }
 
-fn choose(reason: String, among: Vec<ListedContainer>, is_nobodys: bool) -> NoChoice {
-    NoChoice::Choose { reason, among, is_nobodys }
+fn choose(reason: String, among: Vec<ListedContainer>) -> NoChoice {
+    NoChoice::Choose { reason, among }
 }
 
 /// Descriptors of a program, in the order in which net gets them.

@@ -1,10 +1,10 @@
-//! What a client may ask the gateway itself: `ssh gateway ls`, `ssh gateway events`. In an answer is only what its key may
-//! enter, and nothing that a terminal obeys.
+//! What a client may ask the gateway itself: `ssh _@gateway ls`, `ssh _@gateway events`. In an answer is only what its key
+//! may enter and run what it likes in, and nothing that a terminal obeys.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chores_common::engine::{ContainerState, ListedContainer};
@@ -20,7 +20,9 @@ use super::refusal::{self, STATUS_GATEWAY};
 use super::terminal::{self, Terminal};
 use crate::descriptor::watched;
 use crate::login::{self, shown};
+use crate::policy::Denial;
 use crate::wire::net::Refusal;
+use crate::wire::task::Failure;
 use crate::wire::{Exit, Program, WindowSize};
 
 #[cfg(test)]
@@ -31,7 +33,11 @@ const LISTED_MAX: usize = 1000;
 /// How often it is looked what has changed.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
 /// Who looks at the same time: each asks the engine by itself.
-pub(super) const WATCHERS_MAX: usize = 16;
+const WATCHERS_MAX: usize = 16;
+/// How many of these are of one identity.
+const WATCHERS_OF_ONE_MAX: usize = 2;
+/// Looks one after the other that the engine may leave unanswered: it may be started again meanwhile.
+const FAILED_LOOKS_MAX: u32 = 15;
 /// A client takes a piece of an answer in this time, or gets no more.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 /// Control-C and Control-D.
@@ -84,12 +90,10 @@ impl Inquiry {
         connection: &Arc<Connection>,
         terminal: Option<WindowSize>,
     ) -> Result<(oneshot::Receiver<Exit>, Vec<OwnedFd>), Refusal> {
-        let inquiries = Arc::clone(&connection.shared.inquiries);
+        let who = connection.identity.name().unwrap_or(connection.identity.fingerprint());
         let watching = match self.about {
             About::Containers => None,
-            About::Events => Some(inquiries.try_acquire_owned().map_err(|_| {
-                refusal::failed("too many look at events already; try again later")
-            })?),
+            About::Events => Some(connection.shared.watchers.begin(who)?),
         };
         let (out, descriptors) = Out::new(terminal)
             .map_err(|_| refusal::failed("the gateway has nothing to answer on"))?;
@@ -105,6 +109,11 @@ impl Inquiry {
             let status = match answered {
                 Ok(()) | Err(End::GivenUp) => 0,
                 Err(End::Unread) => STATUS_GATEWAY,
+                Err(End::Failed(failure)) => {
+                    let refusal = refusal::of_failure(&failure);
+                    out.complain(&refusal.message).await;
+                    refusal.status
+                }
                 Err(End::Refused(refusal)) => {
                     out.complain(&refusal.message).await;
                     refusal.status
@@ -118,15 +127,23 @@ impl Inquiry {
     }
 
     async fn say(self, connection: &Connection, out: &Out) -> Result<(), End> {
-        let listed = enterable(connection).await?;
+        let listed = visible(connection).await?;
         match self.about {
             About::Containers if self.is_json => out.say(&json(&listed)).await,
             About::Containers => out.say(&table(&listed)).await,
             About::Events => {
                 let mut before = known(&listed);
+                let mut failed = 0;
                 loop {
                     sleep(LOOK_PERIOD).await;
-                    let now = known(&enterable(connection).await?);
+                    let now = match visible(connection).await {
+                        Err(End::Failed(_)) if failed < FAILED_LOOKS_MAX => {
+                            failed += 1;
+                            continue;
+                        }
+                        listed => known(&listed?),
+                    };
+                    failed = 0;
                     let time = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
                     let events = changes(&before, &now, &time);
                     let lines = events.iter().map(|event| event.line(self.is_json));
@@ -145,18 +162,61 @@ enum End {
     GivenUp,
     /// It does not take it.
     Unread,
+    /// The engine does not answer.
+    Failed(Failure),
     /// There is nothing to say.
     Refused(Refusal),
 }
 
-/// What the key of a connection may enter now, by name: asked again for every look.
-async fn enterable(connection: &Connection) -> Result<Vec<ListedContainer>, End> {
-    let identity = connection
-        .identity_now()
-        .map_err(|denial| End::Refused(refusal::prohibited(denial.to_string())))?;
+/// Who looks at events: how many of each identity.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Watchers(Arc<Mutex<BTreeMap<String, usize>>>);
+
+/// Somebody looks at events.
+#[derive(Debug)]
+struct Watching {
+    watchers: Watchers,
+    who: String,
+}
+
+impl Watchers {
+    /// Counts one more of this identity, as long as he looks.
+    fn begin(&self, who: &str) -> Result<Watching, Refusal> {
+        let mut counts = self.lock();
+        if counts.get(who).is_some_and(|count| *count >= WATCHERS_OF_ONE_MAX) {
+            return Err(refusal::failed("you look at events already; end that first"));
+        }
+        if counts.values().sum::<usize>() >= WATCHERS_MAX {
+            return Err(refusal::failed("too many look at events already; try again later"));
+        }
+        *counts.entry(who.to_owned()).or_default() += 1;
+        Ok(Watching { watchers: self.clone(), who: who.to_owned() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut counts = self.watchers.lock();
+        if let Some(count) = counts.get_mut(&self.who) {
+            *count -= 1;
+        }
+        counts.retain(|_, count| *count > 0);
+    }
+}
+
+/// What the key of a connection is told of now, by name: asked again for every look.
+async fn visible(connection: &Connection) -> Result<Vec<ListedContainer>, End> {
+    let refused = |denial: Denial| End::Refused(refusal::prohibited(denial.to_string()));
     let listed = connection.shared.containers.list().await;
-    let mut listed = listed.map_err(|failure| End::Refused(refusal::of_failure(&failure)))?;
-    listed.retain(|container| identity.may_enter(container));
+    let mut listed = listed.map_err(End::Failed)?;
+    // By what counts when the answer is given.
+    let identity = connection.identity_now().map_err(refused)?;
+    let inquirer = identity.inquirer().map_err(refused)?;
+    listed.retain(|container| inquirer.sees(container));
     listed.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
     Ok(listed)
 }
@@ -248,9 +308,9 @@ struct Known {
 
 /// By their ids.
 fn known(listed: &[ListedContainer]) -> BTreeMap<String, Known> {
-    let known = listed.iter().take(LISTED_MAX).map(|container| {
+    let known = listed.iter().map(|container| {
         let (name, image) = (shown(&container.name), shown(&container.image_ref));
-        (container.id.clone(), Known { name, image, state: container.state })
+        (shown(&container.id), Known { name, image, state: container.state })
     });
     known.collect()
 }

@@ -41,6 +41,9 @@ const END_TIME_MAX: Duration = Duration::from_secs(30);
 /// The last words of a session that was killed are waited for this long: its client may not want them.
 const KILLED_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// In place of a container's name, where there is none.
+const NO_CONTAINER: &str = "-";
+
 /// How a program has ended that nobody has seen end.
 const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
 
@@ -234,11 +237,9 @@ async fn begin(
     wanted: Wanted,
     ready: Result<Ready, Unready>,
 ) -> Result<(Way, Option<u64>, Option<Account>), Refusal> {
-    if let Err(Unready::NoChoice(NoChoice::Choose { is_nobodys: true, .. })) = &ready
-        && let Some(inquiry) = inquiry(connection, &wanted.program)
-    {
-        let way = inquire(connection, session, &wanted, inquiry).await?;
-        return Ok((way, None, None));
+    if let Some(inquiry) = inquiry(connection, &wanted.program) {
+        let (way, account) = inquire(connection, session, &wanted, inquiry).await?;
+        return Ok((way, None, Some(account)));
     }
     match ready {
         Ok(ready) => {
@@ -247,7 +248,7 @@ async fn begin(
             connection.words.answer(number, begun.answer, begun.descriptors).await;
             Ok((begun.way, begun.agent, Some(account)))
         }
-        Err(Unready::NoChoice(NoChoice::Choose { reason, among, .. }))
+        Err(Unready::NoChoice(NoChoice::Choose { reason, among }))
             if !among.is_empty()
                 && matches!(wanted.program, Program::Shell)
                 && wanted.terminal.is_some() =>
@@ -260,12 +261,9 @@ async fn begin(
     }
 }
 
-/// What a client that means no container asks the gateway itself.
+/// What a client asks the gateway itself.
 fn inquiry(connection: &Connection, program: &Program) -> Option<Inquiry> {
-    let inquiry = Inquiry::parse(program)?;
-    // Behind the gateway there are only containers, and who is forced to one thing gets nothing else.
-    let is_free = connection.login.host.is_none() && !connection.identity.is_forced();
-    is_free.then_some(inquiry)
+    connection.is_for_gateway().then(|| Inquiry::parse(program)).flatten()
 }
 
 /// Answers it as a program would.
@@ -274,16 +272,34 @@ async fn inquire(
     session: ItemId,
     wanted: &Wanted,
     inquiry: Inquiry,
-) -> Result<Way, Refusal> {
+) -> Result<(Way, Account), Refusal> {
     let shared = &connection.shared;
-    let mark = shared.journal.mark();
-    audit::inquiry(connection, session, inquiry.name());
-    shared.accountable(mark, shared.config.record.unrecorded).await?;
+    let denied = |denial: Denial| refusal::prohibited(denial.to_string());
+    // What the key may ask may have changed since it came in.
+    let identity = connection.identity_now().map_err(denied)?;
+    let inquirer = identity.inquirer().map_err(denied)?;
     let size = wanted.terminal.as_ref().map(|terminal| terminal.size);
+    if size.is_some() {
+        inquirer.terminal().map_err(denied)?;
+    }
+    let mut account = Account::new(inquirer.unrecorded(shared.config.record.unrecorded))?;
+    let mark = shared.journal.mark();
+    audit::inquiry(connection, session, &account.name, inquirer.rule(), inquiry.name());
+    shared.accountable(mark, account.unrecorded).await?;
     let (end, descriptors) = inquiry.answer(connection, size)?;
+    account.list(
+        connection,
+        &Run {
+            container: NO_CONTAINER,
+            user: None,
+            rule: inquirer.rule(),
+            program: audit::told_program(&wanted.program),
+            terminal: size.is_some(),
+        },
+    );
     let answer = Answer::Started { terminal: size.is_some(), agent: false, degraded: None };
     connection.words.answer(wanted.number, answer, descriptors).await;
-    Ok(Way::Engine(EngineProgram::told_by(end)))
+    Ok((Way::Engine(EngineProgram::told_by(end)), account))
 }
 
 /// A program that runs, and what net is told.
@@ -308,6 +324,46 @@ pub(super) struct Account {
     _listed: Option<Listed>,
 }
 
+/// What a session is on the list of those that run.
+struct Run<'a> {
+    container: &'a str,
+    user: Option<&'a str>,
+    rule: &'a str,
+    program: String,
+    terminal: bool,
+}
+
+impl Account {
+    /// Of a session that is not recorded, or not yet.
+    fn new(unrecorded: Unrecorded) -> Result<Self, Refusal> {
+        let name = Sessions::name();
+        let name = name.map_err(|_| refusal::failed("there is no chance for a name"))?;
+        Ok(Self { name, tap: None, unrecorded, end: CancellationToken::new(), _listed: None })
+    }
+
+    /// Puts it on the list, for as long as it is there.
+    fn list(&mut self, connection: &Connection, run: &Run<'_>) {
+        self._listed = Some(connection.shared.sessions.add(Running {
+            told: control::Session {
+                session: self.name.clone(),
+                connection: connection.id,
+                identity: connection.identity.name().map(str::to_owned),
+                key: connection.identity.fingerprint().to_owned(),
+                peer: connection.peer.to_string(),
+                container: run.container.to_owned(),
+                user: run.user.map(str::to_owned),
+                program: run.program.clone(),
+                terminal: run.terminal,
+                rule: run.rule.to_owned(),
+                recording: self.tap.as_ref().map(|tap| tap.name().to_owned()),
+                since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            },
+            end: self.end.clone(),
+            tap: self.tap.as_ref().map(Arc::downgrade),
+        }));
+    }
+}
+
 /// Begins to record a session where that is to be done.
 async fn account(
     connection: &Connection,
@@ -317,9 +373,7 @@ async fn account(
 ) -> Result<Account, Refusal> {
     let shared = &connection.shared;
     let (record, unrecorded) = shared.record(&choice.access);
-    let name = Sessions::name().map_err(|_| refusal::failed("there is no chance for a name"))?;
-    let end = CancellationToken::new();
-    let mut account = Account { name, tap: None, unrecorded, end: end.clone(), _listed: None };
+    let mut account = Account::new(unrecorded)?;
     let scope = match (program, terminal) {
         (_, Some(_)) | (Program::Shell, None) => Scope::Whole,
         (Program::Command(_) | Program::Words(_), None) => Scope::Text,
@@ -339,6 +393,7 @@ async fn account(
     let subject = Subject { session, container, title, size };
     match shared.recordings.begin_in_time(subject, recording::BEGIN_TIME_MAX).await {
         Ok(recording) => {
+            let end = account.end.clone();
             account.tap = Some(Arc::new(Tap::new(recording, record, unrecorded, scope, end)));
         }
         Err(reason) => shared.unrecorded(unrecorded, &reason)?,
@@ -374,24 +429,16 @@ async fn start(
             refusal::failed("the session cannot be connected")
         })?;
     }
-    account._listed = Some(connection.shared.sessions.add(Running {
-        told: control::Session {
-            session: account.name.clone(),
-            connection: connection.id,
-            identity: connection.identity.name().map(str::to_owned),
-            key: connection.identity.fingerprint().to_owned(),
-            peer: connection.peer.to_string(),
-            container: choice.container.name.clone(),
-            user: access.user().map(str::to_owned),
+    account.list(
+        connection,
+        &Run {
+            container: &choice.container.name,
+            user: access.user(),
+            rule: &access.rule().name,
             program,
             terminal: terminal.is_some(),
-            rule: access.rule().name.clone(),
-            recording: account.tap.as_ref().map(|tap| tap.name().to_owned()),
-            since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         },
-        end: account.end.clone(),
-        tap: account.tap.as_ref().map(Arc::downgrade),
-    }));
+    );
     Ok((begun, account))
 }
 

@@ -142,7 +142,7 @@ pub(super) async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSoc
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
-        inquiries: Arc::new(Semaphore::new(inquiry::WATCHERS_MAX)),
+        watchers: inquiry::Watchers::default(),
         running: TaskTracker::new(),
     });
     (shared, its.into_async().unwrap())
@@ -345,6 +345,41 @@ async fn a_session_goes_its_way() {
     assert_eq!(order(&task).await, Some(Order::Stop { grace_ms: 100 }));
     task.send(&Report::Gone, &[]).await.unwrap();
     assert_eq!(order(&task).await, None);
+}
+
+#[tokio::test]
+async fn who_is_killed_is_cut_off_before_his_program_has_its_grace() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    stage.ask(start(1, 5, command("trap '' TERM; sleep 9"))).await;
+    let task = stage.task().await;
+    enter_and_start(&task).await;
+    say_started(&task).await;
+    stage.hear().await;
+    let name = timeout(PATIENCE, async {
+        loop {
+            if let Some(told) = stage.shared.sessions.told().pop() {
+                return told.session;
+            }
+            sleep(LOOK_PERIOD).await;
+        }
+    });
+    let name = name.await.unwrap();
+    stage.shared.sessions.get(&name).unwrap().end.cancel();
+    let exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
+    assert_eq!(stage.hear().await.0, Word::News(News::Cut { session: 5, exit }));
+    assert_eq!(order(&task).await, Some(Order::Stop { grace_ms: 100 }));
+    // How it has really ended is in the audit.
+    stage.tell(Question::Close { item: 5 }).await;
+    task.send(&Report::Exited(Exit::Status(7)), &[]).await.unwrap();
+    task.send(&Report::Gone, &[]).await.unwrap();
+    timeout(PATIENCE, async {
+        while !stage.audit().contains("\"status\":7") {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test]
@@ -611,7 +646,7 @@ async fn all_of(end: OwnedFd) -> String {
 #[tokio::test]
 async fn the_gateway_itself_says_what_a_key_may_enter() {
     let mut stage = Stage::new(&line("container=\"web\"", 1)).await;
-    stage.login(1, "somebody", 1).await;
+    stage.login(1, "_", 1).await;
     for (session, text) in [(5, "ls"), (6, "ls --json")] {
         let asked = stage.ask(start(1, session, command(text))).await;
         let (word, mut descriptors) = stage.hear().await;
@@ -623,11 +658,24 @@ async fn the_gateway_itself_says_what_a_key_may_enter() {
         assert_eq!(stage.hear().await.0, Word::News(news));
     }
     assert!(stage.audit().contains("\"event\":\"inquiry\""), "{}", stage.audit());
-    // Other commands are for containers, and one that is mistyped is no question to the gateway.
-    assert!(stage.refusal(start(1, 7, command("ls /"))).await.prohibited);
-    stage.login(2, "wep", 1).await;
-    let refusal = stage.refusal(start(2, 8, command("ls"))).await;
-    assert!(refusal.message.contains("did you mean web?"), "{refusal:?}");
+    // Other commands are for containers.
+    for program in [command("ls /"), Program::Shell, Program::Sftp] {
+        let refusal = stage.refusal(start(1, 7, program)).await;
+        assert!(refusal.prohibited && refusal.message.contains("_ is the gateway"), "{refusal:?}");
+        stage.tell(Question::Close { item: 7 }).await;
+    }
+    // Containers behind it are reached as by any name that means none.
+    stage.tell(reach(1, 8, "web")).await;
+    assert!(matches!(stage.hear().await.0, Word::Guest(_)));
+    stage.hear().await;
+    // Whatever else names no container does not mean the gateway.
+    let names =
+        ["somebody", "wep", "shop~web", "tier=db", "fedcba987654", "web:root", "web/1", "_+root"];
+    for (number, name) in (20..).zip(names) {
+        stage.login(number, name, 1).await;
+        let refusal = stage.refusal(start(number, number, command("ls"))).await;
+        assert!(refusal.prohibited, "{name}: {refusal:?}");
+    }
     // In a container it is the container's.
     stage.login(3, "web", 1).await;
     stage.ask(start(3, 9, command("ls"))).await;
@@ -635,36 +683,84 @@ async fn the_gateway_itself_says_what_a_key_may_enter() {
 }
 
 #[tokio::test]
-async fn who_looks_at_events_is_counted_and_ends_with_his_session() {
+async fn who_looks_at_events_is_counted_listed_and_killed() {
     let mut stage = Stage::new(&line("", 1)).await;
-    stage.login(1, "somebody", 1).await;
-    stage.ask(start(1, 1, command("events"))).await;
-    let (_, descriptors) = stage.hear().await;
-    assert_eq!(descriptors.len(), 3);
-    assert_eq!(stage.shared.inquiries.available_permits(), inquiry::WATCHERS_MAX - 1);
+    stage.login(1, "_", 1).await;
+    for session in [1, 2] {
+        stage.ask(start(1, session, command("events"))).await;
+        assert_eq!(stage.hear().await.1.len(), 3);
+    }
+    // A third one is one too many for one key, on another connection too.
+    stage.login(2, "_", 1).await;
+    let refusal = stage.refusal(start(2, 3, command("events"))).await;
+    assert!(refusal.message.contains("you look at events already"), "{refusal:?}");
+    let listed = stage.shared.sessions.told();
+    let told: Vec<_> =
+        listed.iter().map(|its| (its.container.as_str(), its.program.as_str())).collect();
+    assert_eq!(told, [("-", "command events"); 2]);
+    // Whether the client ends it or the administrator, the audit says when.
     stage.tell(Question::Close { item: 1 }).await;
-    timeout(PATIENCE, async {
-        while stage.shared.inquiries.available_permits() < inquiry::WATCHERS_MAX {
+    let exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
+    assert_eq!(stage.hear().await.0, Word::News(News::Exited { session: 1, exit }));
+    let name = timeout(PATIENCE, async {
+        loop {
+            if let [only] = stage.shared.sessions.told().as_slice() {
+                return only.session.clone();
+            }
             sleep(LOOK_PERIOD).await;
         }
-    })
-    .await
-    .unwrap();
-    let _all = Arc::clone(&stage.shared.inquiries)
-        .acquire_many_owned(inquiry::WATCHERS_MAX as u32)
+    });
+    let name = name.await.unwrap();
+    stage.shared.sessions.get(&name).unwrap().end.cancel();
+    assert_eq!(stage.hear().await.0, Word::News(News::Cut { session: 2, exit }));
+    assert_eq!(stage.hear().await.0, Word::News(News::Exited { session: 2, exit }));
+    for session in listed {
+        let told = format!("\"name\":\"{}\"", session.session);
+        timeout(PATIENCE, async {
+            while stage.audit().lines().filter(|line| line.contains(&told)).count() < 2 {
+                sleep(LOOK_PERIOD).await;
+            }
+        })
         .await
         .unwrap();
-    let refusal = stage.refusal(start(1, 2, command("events"))).await;
-    assert!(refusal.message.contains("too many look at events"), "{refusal:?}");
+    }
+    // There is room again.
+    let asked = stage.ask(start(2, 4, command("events"))).await;
+    let answer = Answer::Started { terminal: false, agent: false, degraded: None };
+    assert_eq!(stage.hear().await.0, Word::Answer { number: asked, answer });
 }
 
 #[tokio::test]
-async fn who_is_forced_to_one_thing_asks_the_gateway_nothing() {
-    let mut stage = Stage::new(&line("command=\"backup\"", 1)).await;
-    stage.login(1, "somebody", 1).await;
+async fn the_gateway_itself_answers_by_what_counts_now() {
+    let mut stage = Stage::new(&line("no-pty", 1)).await;
+    stage.login(1, "_", 1).await;
+    let with_terminal = |session| {
+        let Question::Start { connection, program, environment, agent, .. } =
+            start(1, session, command("ls"))
+        else {
+            panic!()
+        };
+        let terminal = Some(wire_terminal());
+        Question::Start { connection, session, program, terminal, environment, agent }
+    };
+    let refusal = stage.refusal(with_terminal(1)).await;
+    assert!(refusal.message.contains("no terminal"), "{refusal:?}");
+    stage.ask(start(1, 2, command("ls"))).await;
+    assert_eq!(stage.hear().await.1.len(), 3);
+    assert!(matches!(stage.hear().await.0, Word::News(News::Exited { session: 2, .. })));
+    // Who looks on is refused at the next look when his key is forced to one thing meanwhile.
+    stage.ask(start(1, 3, command("events"))).await;
+    let (_, mut descriptors) = stage.hear().await;
+    let text = line("command=\"backup\"", 1);
+    let source = KeySource::Text { variable: "KEYS", text };
+    let (_, policy) = policy::file::load(&PolicySource::Keys(vec![source]), &[], &|_| true);
+    stage.shared.set_policy(policy.unwrap());
+    let said = all_of(descriptors.remove(2)).await;
+    assert!(said.contains("may ask the gateway itself nothing"), "{said}");
+    assert!(matches!(stage.hear().await.0, Word::News(News::Exited { session: 3, .. })));
     for text in ["ls", "events"] {
-        let refusal = stage.refusal(start(1, text.len() as u64, command(text))).await;
-        assert!(refusal.message.contains("there is no container somebody"), "{refusal:?}");
+        let refusal = stage.refusal(start(1, 10 + text.len() as u64, command(text))).await;
+        assert!(refusal.message.contains("may ask the gateway itself nothing"), "{refusal:?}");
     }
 }
 

@@ -433,6 +433,51 @@ fn a_command_that_is_forced_is_no_permission_to_run_commands() {
     assert_eq!(may(&policy(rules), "alice", HERE, "web").unwrap(), ["enter", "@container"]);
 }
 
+/// Whom the gateway itself answers, of which containers, and how.
+#[test]
+fn the_gateway_itself_answers_by_what_allows_programs_and_forces_none() {
+    let rule = |name: &str, containers: &str, more: &str| {
+        format!(
+            "[[rule]]\nname = '{name}'\nwho = ['alice']\ncontainers = ['{containers}']\nusers = ['*']\n{more}\n"
+        )
+    };
+    let identity = |rules: &str| {
+        let policy = policy(rules);
+        admit(&policy, &blob_of(&policy, "alice"), SIGNED, HERE.parse().unwrap(), at(NOW)).unwrap()
+    };
+    for more in ["allow = ['sftp', 'agent']", "allow = []\nforward = ['*']", "command = 'id'"] {
+        let identity = identity(&rule("r", "*", more));
+        assert_eq!(identity.inquirer().unwrap_err(), Denial::Inquiry, "{more}");
+    }
+    // A grant opens what it is about, and not what another one is about.
+    let both = rule("forced", "prod-*", "command = 'id'")
+        + &rule("files", "data-*", "allow = ['sftp', 'terminal']")
+        + &rule("free", "scratch", "allow = ['exec']\nunrecorded = 'allow'");
+    let one = identity(&both);
+    let inquirer = one.inquirer().unwrap();
+    let seen = ["prod-web", "data-1", "scratch"].map(|name| inquirer.sees(&container(name)));
+    assert_eq!((seen, inquirer.rule()), ([false, false, true], "free"));
+    assert_eq!(inquirer.terminal(), Err(Denial::Policy("a terminal".to_owned())));
+    assert_eq!(inquirer.unrecorded(Unrecorded::Refuse), Unrecorded::Allow);
+    // The strictest of them says what may be told that is not recorded.
+    let strict = rule("strict", "web", "allow = ['shell', 'terminal']\nunrecorded = 'refuse'");
+    let two = identity(&(both + &strict));
+    let inquirer = two.inquirer().unwrap();
+    assert_eq!(inquirer.terminal(), Ok(()));
+    assert_eq!(inquirer.unrecorded(Unrecorded::Allow), Unrecorded::Refuse);
+    // What is not enabled does not exist.
+    let mut closed = container("scratch");
+    closed.labels.insert(login::ENABLE_LABEL.to_owned(), "false".to_owned());
+    assert!(!inquirer.sees(&closed));
+    // Lines of keys force and take away too.
+    let forced =
+        admitted("command=\"id\",container=\"prod-*\" ED\nno-pty,container=\"scratch\" ED\n");
+    let forced = forced.unwrap();
+    let inquirer = forced.inquirer().unwrap();
+    assert!(inquirer.sees(&container("scratch")) && !inquirer.sees(&container("prod-web")));
+    assert_eq!(inquirer.terminal(), Err(Denial::Terminal));
+}
+
 #[test]
 fn a_rule_that_lets_listen_at_a_port_means_the_loopback() {
     let rules = "[[rule]]\nname = 'r'\nwho = ['alice']\ncontainers = ['*']\nusers = ['*']\nallow = ['shell']\n\

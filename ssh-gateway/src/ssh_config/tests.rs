@@ -5,7 +5,7 @@ fn reached() -> Reached {
         alias: "chores".to_owned(),
         host: "gateway.example".to_owned(),
         port: 2222,
-        operator: "operator".to_owned(),
+        operator: "_".to_owned(),
     }
 }
 
@@ -14,7 +14,7 @@ fn containers_are_hosts_behind_the_gateway() {
     let names = ["db", "shop~web"].map(str::to_owned);
     assert_eq!(
         config(&reached(), &names),
-        "Host chores\n    HostName gateway.example\n    Port 2222\n    User operator\n    HostKeyAlias chores\n    ProxyJump none\n\n\
+        "Host chores\n    HostName gateway.example\n    Port 2222\n    User _\n    HostKeyAlias chores\n    ProxyJump none\n\n\
          Host db shop~web\n    Port 22\n    ProxyJump chores\n    HostKeyAlias chores\n"
     );
     let many: Vec<String> = (0..40).map(|number| format!("c{number}")).collect();
