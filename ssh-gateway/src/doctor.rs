@@ -11,14 +11,18 @@ mod decide;
 mod facts;
 mod hop;
 
+use std::path::Path;
+
 use chores_common::engine::{
     Container, ContainerFilter, ContainerState, Engine, EngineError, EngineErrorKind, EngineVersion,
 };
-use chores_common::finding::Finding;
+use chores_common::exit::chain;
+use chores_common::finding::{Finding, Status};
 use tokio::time::timeout;
 
 use crate::config::EnterConfig;
 use crate::container::bundle::Bundles;
+use crate::host_keys::{self, HostKeyError};
 
 pub use hop::Helper;
 
@@ -54,6 +58,19 @@ pub async fn examine(
         findings.extend(hop::compare(config, name, engine, bundles, helper).await);
     }
     findings
+}
+
+/// What is wrong with the key of the audit in a state directory. Blocks.
+#[must_use]
+pub fn audit_key(state: &Path) -> Option<Finding> {
+    let (status, found) = match host_keys::audit_key_fault(state) {
+        Ok(fault) => (Status::Warn, fault?),
+        // It may be another user's.
+        Err(error @ HostKeyError::System { .. }) => (Status::Warn, chain(&error)),
+        Err(error) => (Status::Fail, chain(&error)),
+    };
+    let advice = "see docs/ssh-gateway-recording.md, \"audit verify\"";
+    Some(Finding::new("audit key", status, found, advice))
 }
 
 async fn ask(

@@ -362,11 +362,52 @@ impl From<PrivateKey> for AuditKey {
 pub fn audit_key(state: &Path) -> Result<AuditKey, HostKeyError> {
     let directory = state.join(AUDIT_DIRECTORY);
     durable::create_directories(&directory, DIRECTORY_MODE)?;
+    let FoundAuditKey { key, public, is_doubtful } = find_audit_key(&directory)?;
+    let key = match key {
+        Some(key) => key,
+        None => {
+            let key = make(Kind::Ed25519)?;
+            let text = key.to_openssh(LineEnding::LF)?;
+            durable::write(&directory.join(AUDIT_KEY), text.as_bytes(), KEY_MODE)?;
+            key
+        }
+    };
+    if is_doubtful {
+        // Nobody could come in to mend it if this were a reason not to start.
+        tracing::error!("{}", doubt(&directory));
+    } else if public.is_none() {
+        let text = format!("{}\n", key.public_key().to_openssh()?);
+        durable::write(&public_audit_key(&directory), text.as_bytes(), KEY_MODE)?;
+    }
+    Ok(AuditKey { key, is_doubtful })
+}
+
+/// What is wrong with the key of an audit, as one sentence; the error is why no gateway would start with it. Changes
+/// nothing. Blocks.
+pub fn audit_key_fault(state: &Path) -> Result<Option<String>, HostKeyError> {
+    let directory = state.join(AUDIT_DIRECTORY);
+    if !directory.exists() {
+        return Ok(None);
+    }
+    Ok(find_audit_key(&directory)?.is_doubtful.then(|| doubt(&directory)))
+}
+
+/// What is there of the key of an audit.
+struct FoundAuditKey {
+    /// `None` when there is nothing that one has signed either.
+    key: Option<PrivateKey>,
+    /// The bytes of what should be its public half.
+    public: Option<Vec<u8>>,
+    /// They are not.
+    is_doubtful: bool,
+}
+
+fn find_audit_key(directory: &Path) -> Result<FoundAuditKey, HostKeyError> {
     let path = directory.join(AUDIT_KEY);
-    let public = directory.join(format!("{AUDIT_KEY}.pub"));
+    let public = public_audit_key(directory);
     let wrong = |path: &Path, fault: String| HostKeyError::UnusableAuditKey {
         path: path.to_owned(),
-        directory: directory.clone(),
+        directory: directory.to_owned(),
         fault,
     };
     let unusable = |error| match error {
@@ -377,44 +418,42 @@ pub fn audit_key(state: &Path) -> Result<AuditKey, HostKeyError> {
         let path = path.to_owned();
         move |source| HostKeyError::System { act: "look at", path, source }
     };
-    let data = std::fs::metadata(&directory).map_err(system(&directory))?;
-    check_owner(&directory, &data).map_err(unusable)?;
+    let data = std::fs::metadata(directory).map_err(system(directory))?;
+    check_owner(directory, &data).map_err(unusable)?;
     let known = match std::fs::read(&public) {
         Ok(bytes) => Some(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(system(&public)(error)),
     };
-    let key = match read(&path).map_err(unusable)? {
-        Some(bytes) => parse(Kind::Ed25519, &bytes).map_err(|fault| wrong(&path, fault))?,
-        None => {
-            // Another key would make everything before it look forged, or the other way round.
-            if known.is_some() || has_signed(&directory).map_err(system(&directory))? {
-                return Err(wrong(&path, "it is gone, and there is what it has signed".to_owned()));
-            }
-            let key = make(Kind::Ed25519)?;
-            durable::write(&path, key.to_openssh(LineEnding::LF)?.as_bytes(), KEY_MODE)?;
-            key
+    let Some(bytes) = read(&path).map_err(unusable)? else {
+        // Another key would make everything before it look forged, or the other way round.
+        if known.is_some() || has_signed(directory).map_err(system(directory))? {
+            return Err(wrong(&path, "it is gone, and there is what it has signed".to_owned()));
         }
+        return Ok(FoundAuditKey { key: None, public: None, is_doubtful: false });
     };
-    let Some(known) = known else {
-        let text = format!("{}\n", key.public_key().to_openssh()?);
-        durable::write(&public, text.as_bytes(), KEY_MODE)?;
-        return Ok(key.into());
-    };
-    let known =
-        std::str::from_utf8(&known).ok().and_then(|text| PublicKey::from_openssh(text.trim()).ok());
-    let is_doubtful = known.is_none_or(|known| known.key_data() != key.public_key().key_data());
-    if is_doubtful {
-        // Nobody could come in to mend it if this were a reason not to start.
-        tracing::error!(
-            "{} is not the public half of {}: the audit goes on with the private key, and says so; find out who has \
-             exchanged which, and put the right public half there (ssh-keygen -y -f {})",
-            public.display(),
-            path.display(),
-            path.display()
-        );
-    }
-    Ok(AuditKey { key, is_doubtful })
+    let key = parse(Kind::Ed25519, &bytes).map_err(|fault| wrong(&path, fault))?;
+    let is_doubtful = known.as_ref().is_some_and(|known| {
+        let known = std::str::from_utf8(known).ok();
+        let known = known.and_then(|text| PublicKey::from_openssh(text.trim()).ok());
+        known.is_none_or(|known| known.key_data() != key.public_key().key_data())
+    });
+    Ok(FoundAuditKey { key: Some(key), public: known, is_doubtful })
+}
+
+fn public_audit_key(directory: &Path) -> PathBuf {
+    directory.join(format!("{AUDIT_KEY}.pub"))
+}
+
+fn doubt(directory: &Path) -> String {
+    let (public, path) = (public_audit_key(directory), directory.join(AUDIT_KEY));
+    format!(
+        "{} is not the public half of {}: the audit goes on with the private key, and says so; find out who has exchanged which, \
+         and put the right public half there (ssh-keygen -y -f {})",
+        public.display(),
+        path.display(),
+        path.display()
+    )
 }
 
 /// Whether a directory has anything that a key of an audit has signed.

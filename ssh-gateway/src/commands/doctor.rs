@@ -8,7 +8,7 @@ use tokio::runtime::Builder;
 
 use super::CommandError;
 use crate::cli::{CommonArgs, DoctorArgs};
-use crate::config::EnterConfig;
+use crate::config::{self, EnterConfig};
 use crate::doctor::{self, Helper};
 
 /// Looks and answers.
@@ -22,9 +22,12 @@ pub fn run(common: &CommonArgs, args: &DoctorArgs) -> Result<ExitCode, CommandEr
     let runtime =
         Builder::new_current_thread().enable_all().build().map_err(CommandError::failed)?;
     let container = args.container.as_deref();
-    let findings = runtime.block_on(doctor::examine(&config, container, helper));
+    let mut findings = runtime.block_on(doctor::examine(&config, container, helper));
     // What hangs must not hold up the answer.
     runtime.shutdown_background();
+    if let Some(state) = config::state(common)? {
+        findings.extend(doctor::audit_key(&state));
+    }
     let mut out = io::stdout().lock();
     let worst = finding::write(&findings, common.json, &mut out)
         .and_then(|worst| out.flush().map(|()| worst))

@@ -158,6 +158,8 @@ fn the_key_of_the_audit_is_made_once_and_never_replaced() {
         std::fs::write(directory.join("key.pub"), public).unwrap();
         let doubtful = audit_key(state.path()).unwrap();
         assert!(doubtful.is_doubtful, "{public:?}");
+        let told = audit_key_fault(state.path()).unwrap().unwrap();
+        assert!(told.contains("key.pub is not the public half of"), "{told}");
         assert_eq!(doubtful.key.to_openssh(LineEnding::LF).unwrap(), private);
         assert_eq!(std::fs::read(directory.join("key.pub")).unwrap(), public, "it stays");
     }
@@ -171,5 +173,10 @@ fn the_key_of_the_audit_is_made_once_and_never_replaced() {
         assert!(!directory.join("key").exists());
         std::fs::remove_file(directory.join(name)).unwrap();
     }
+    assert_eq!(audit_key_fault(state.path()).unwrap(), None);
     audit_key(state.path()).unwrap();
+    assert_eq!(audit_key_fault(state.path()).unwrap(), None);
+    std::fs::remove_file(directory.join("key")).unwrap();
+    assert!(audit_key_fault(state.path()).is_err());
+    assert!(!directory.join("key").exists(), "nothing is changed");
 }
