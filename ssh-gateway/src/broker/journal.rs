@@ -325,12 +325,13 @@ impl Writer {
                     self.refusals += u64::from(before.is_some());
                     return;
                 }
-                (LOGOUT, Some(connection)) => {
-                    if self.waiting.remove(&connection).is_some() {
-                        self.refusals += 2;
-                        return;
-                    }
+                (LOGOUT, Some(connection)) if self.waiting.remove(&connection).is_some() => {
+                    // Its login, and this.
+                    self.refusals += 2;
+                    return;
                 }
+                // Its login is there.
+                (LOGOUT, _) => {}
                 _ => {
                     self.refusals += 1;
                     return;

@@ -631,7 +631,13 @@ async fn a_session_that_nobody_reads_any_more_can_be_killed() {
     })
     .await
     .unwrap();
-    assert!(stage.shared.sessions.told().is_empty());
+    timeout(PATIENCE, async {
+        while !stage.shared.sessions.told().is_empty() {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 /// What an open pipe gives until its end.
