@@ -107,7 +107,8 @@ pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked
     let images: BTreeSet<_> = found
         .containers
         .iter()
-        .filter(|container| !container.labels.is_empty())
+        // One that is just being made or removed may have no image.
+        .filter(|container| !container.labels.is_empty() && !container.image_id.is_empty())
         .map(|container| container.image_id.clone())
         .collect();
     for image in images {
