@@ -1,5 +1,6 @@
 //! What a new snapshot is compared with: the last good one of its name with a source in common, and what came since.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use chores_common::exit::chain;
@@ -32,16 +33,22 @@ pub(super) fn suspicions(
         return Vec::new();
     }
     let names = repository.snapshot_names().unwrap_or_default();
-    let of_job =
-        names.iter().rev().take(COMPARED_MAX).filter_map(|name| match repository.snapshot(name) {
-            Ok(snapshot) => {
-                is_of_job(&snapshot, &options.name, &options.sources).then_some((name, snapshot))
-            }
-            Err(error) => {
-                tracing::debug!("{}", chain(&error));
-                None
-            }
-        });
+    let names = names.get(names.len().saturating_sub(COMPARED_MAX)..).unwrap_or_default();
+    let read = |name| match repository.snapshot(name) {
+        Ok(snapshot) => Some((name, snapshot)),
+        Err(error) => {
+            tracing::debug!("{}", chain(&error));
+            None
+        }
+    };
+    // Names tell the second, and sort by nothing within it.
+    let seconds = names.chunk_by(|one, other| one.time == other.time);
+    let of_job = seconds.rev().flat_map(|second| {
+        let mut read: Vec<_> = second.iter().filter_map(read).collect();
+        read.sort_by_key(|(_, snapshot)| Reverse(snapshot.time));
+        read.into_iter()
+            .filter(|(_, snapshot)| is_of_job(snapshot, &options.name, &options.sources))
+    });
     compare(index, of_job, &options.sources, stats)
 }
 
