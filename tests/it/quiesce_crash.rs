@@ -306,7 +306,10 @@ fn a_run_that_falls_silent_is_taken_for_dead_and_its_snapshot_says_so() {
     args.push("--json");
     let running = stack.scene.repo.run(args).start();
     let holds = || state(&stack.paused) == "paused" && state(&stack.stopped) == "exited";
-    until("both hold still", || holds() || running.ended_within(Duration::ZERO));
+    // Before that a run that fell silent has read nothing, and fails.
+    let packs = stack.scene.repo.path().join("packs");
+    let is_read = || std::fs::read_dir(&packs).is_ok_and(|mut folders| folders.next().is_some());
+    until("content arrives", || is_read() || running.ended_within(Duration::ZERO));
     running.signal(rustix::process::Signal::STOP);
     assert!(holds(), "it was over too soon: the test proves nothing");
     until("both go on", || stack.all_run() && stack.guards() == 0);

@@ -395,6 +395,8 @@ impl Gateway {
             let left: Vec<_> = known
                 .iter()
                 .filter(|(pid, start)| start_time(*pid) == Some(*start))
+                // The gateway has ended: a zombie is a child of the first process of a container, which reaps nobody.
+                .filter(|(pid, _)| !is_zombie(*pid))
                 .map(|(pid, _)| describe(*pid))
                 .collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:#?}")) }
@@ -602,11 +604,21 @@ fn start_time(pid: u32) -> Option<u64> {
     stat_field(pid, 22)
 }
 
-/// A field of `/proc/PID/stat` (proc(5)), from the fourth on.
+/// Whether it has ended, and its parent has not asked how.
+fn is_zombie(pid: u32) -> bool {
+    stat_word(pid, 3).is_some_and(|state| state == "Z")
+}
+
+/// A number in `/proc/PID/stat` (proc(5)), from the fourth field on.
 fn stat_field(pid: u32, number: usize) -> Option<u64> {
+    stat_word(pid, number)?.parse().ok()
+}
+
+/// A field of `/proc/PID/stat`, from the third on.
+fn stat_word(pid: u32, number: usize) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+    fields.split_ascii_whitespace().nth(number.checked_sub(3)?).map(str::to_owned)
 }
 
 /// Makes a key pair and returns the public half.
