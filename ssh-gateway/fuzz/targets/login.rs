@@ -3,10 +3,10 @@
 
 use libfuzzer_sys::fuzz_target;
 use ssh_gateway::login::{Login, shown};
+use ssh_gateway::wire::net::LoginName;
 
-fuzz_target!(|input: (&str, &str)| {
-    let (name, user) = input;
-    drop(Login::parse(name));
-    drop(Login::of_host(name, user));
-    assert!(!shown(name).contains(char::is_control));
+fuzz_target!(|input: (String, Option<String>)| {
+    let (user, host) = input;
+    assert!(!shown(&user).contains(char::is_control));
+    drop(Login::of(&LoginName { user, host }));
 });
