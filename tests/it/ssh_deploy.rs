@@ -11,6 +11,7 @@ use e2e::sandbox::Sandbox;
 use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, wait_until};
 
 use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE};
+use crate::tool::WARNINGS;
 
 /// What `/sys/fs/cgroup` of the host is called in the gateway's container.
 const CGROUPS: &str = "/sys/fs/cgroup:/host/cgroup";
@@ -160,6 +161,16 @@ fn the_documented_flags_are_enough() {
     });
 }
 
+/// Whether a doctor finds no fault but with containers of others: those of other tests come and go, and may have more
+/// capabilities than the gateway.
+fn is_content(code: i64, said: &str, own: &str) -> bool {
+    let is_fault = |line: &str| {
+        let is_others = line.starts_with("warn  container ") && !line.contains(own);
+        !line.is_empty() && !line.starts_with("ok ") && !line.starts_with(' ') && !is_others
+    };
+    code == 0 || (code == i64::from(WARNINGS) && !said.lines().any(is_fault))
+}
+
 #[test]
 fn doctor_is_content_with_the_documented_flags_and_names_what_is_missing() {
     let Some(engine) = connect() else { return };
@@ -173,7 +184,7 @@ fn doctor_is_content_with_the_documented_flags_and_names_what_is_missing() {
     };
     let whole = || gateway(image.name(), &["doctor", target.name()]);
     let (code, said) = doctor(whole());
-    assert_eq!(code, 0, "{said}");
+    assert!(is_content(code, &said, target.name()), "{said}");
     let without_capability = |name: &str| {
         let mut spec = whole();
         spec.capabilities.retain(|capability| capability != name);
@@ -186,7 +197,7 @@ fn doctor_is_content_with_the_documented_flags_and_names_what_is_missing() {
     };
     // They are found through the engine's own root directory, where that may be looked at.
     let (code, said) = doctor(without_bind("/run/docker/"));
-    assert_eq!(code, 0, "{said}");
+    assert!(is_content(code, &said, target.name()), "{said}");
     let mut without_bundles_and_tracing = without_bind("/run/docker/");
     without_bundles_and_tracing.capabilities.retain(|capability| capability != "SYS_PTRACE");
     let mut without_pid = whole();
