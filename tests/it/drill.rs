@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions};
 use e2e::databases::{Database, Kind, SQLITE_FILE};
-use e2e::engine::{self, Engine, Spec};
+use e2e::engine::{self, Container, Engine, Spec, Volume};
 use e2e::images::{self, Image};
 use e2e::process::Finished;
 use e2e::runtime::wait;
@@ -38,6 +38,19 @@ impl Scene {
         let sandbox = Sandbox::new();
         let repo = Repo::directory(&sandbox);
         Some(Self { engine, repo, _worker: worker, _sandbox: sandbox })
+    }
+
+    /// A container with a volume that holds an answer, saved; in the order in which they must not go.
+    fn saved_answer(&self) -> Option<(Volume, Container)> {
+        let busybox = images::busybox(&self.engine)?;
+        let volume = self.engine.volume();
+        let service = self.engine.start(Spec {
+            binds: vec![format!("{}:/srv/data", volume.name())],
+            ..Spec::new(busybox.name(), ["sh", "-c", "echo 42 > /srv/data/answer; sleep 1000"])
+        });
+        service.sh("until [ -s /srv/data/answer ]; do :; done");
+        self.repo.run(["create", "--volumes-from", service.name()]).succeed();
+        Some((volume, service))
     }
 
     /// A database with a table of [`ROWS`] rows.
@@ -212,14 +225,7 @@ fn a_dump_with_a_damaged_page_is_no_good() {
 #[test]
 fn a_command_judges_copies_of_plain_volumes() {
     let Some(scene) = Scene::new() else { return };
-    let Some(busybox) = images::busybox(&scene.engine) else { return };
-    let volume = scene.engine.volume();
-    let service = scene.engine.start(Spec {
-        binds: vec![format!("{}:/srv/data", volume.name())],
-        ..Spec::new(busybox.name(), ["sh", "-c", "echo 42 > /srv/data/answer; sleep 1000"])
-    });
-    service.sh("until [ -s /srv/data/answer ]; do :; done");
-    scene.repo.run(["create", "--volumes-from", service.name()]).succeed();
+    let Some((_volume, _service)) = scene.saved_answer() else { return };
 
     let finished =
         scene.drill(&["latest", "--check", "grep -qx 42 /srv/data/answer"]).expect_code(0);
@@ -259,14 +265,7 @@ fn a_server_that_does_not_get_ready_is_no_good_backup() {
 #[test]
 fn what_a_killed_drill_left_goes_with_the_next() {
     let Some(scene) = Scene::new() else { return };
-    let Some(busybox) = images::busybox(&scene.engine) else { return };
-    let volume = scene.engine.volume();
-    let service = scene.engine.start(Spec {
-        binds: vec![format!("{}:/srv/data", volume.name())],
-        ..Spec::new(busybox.name(), ["sh", "-c", "echo 42 > /srv/data/answer; sleep 1000"])
-    });
-    service.sh("until [ -s /srv/data/answer ]; do :; done");
-    scene.repo.run(["create", "--volumes-from", service.name()]).succeed();
+    let Some((_volume, _service)) = scene.saved_answer() else { return };
     let wait_for_container = |id: u32| {
         e2e::ssh_gateway::wait_until(DRILL_TIME_MAX, "the container of a drill", || {
             let left = scene.left_by(id);
