@@ -8,9 +8,12 @@ demo: ## plays the chores for real with throw-away containers
 	@deploy/ensure.sh build demo engine
 	@deploy/demo.sh
 
+# Most tests wait for containers, so half as many more at once than there are cores.
+THREADS = $$(( ($$(nproc) * 3 + 1) / 2 ))
+
 test: ## everything that can be tested on this machine, the engine included
 	@deploy/ensure.sh build tests engine
-	cargo test --workspace
+	RUST_TEST_THREADS="$${RUST_TEST_THREADS:-$(THREADS)}" cargo test --workspace
 
 lint: ## rustfmt, clippy, cargo-deny, shellcheck
 	@deploy/ensure.sh build lint
@@ -30,7 +33,7 @@ fuzz: ## every decoder of logship and ssh-gateway for half a minute each, with c
 	deploy/fuzz.sh
 
 images: ## release binaries, static and stripped, and their images
-	@deploy/ensure.sh build engine
+	@deploy/ensure.sh build engine images
 	@deploy/images.sh
 
 soak: ## the randomised tests, twenty times as long

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that what a make target needs is on this machine.
 #
-#   deploy/ensure.sh build|tests|demo|engine|lint|bench|fuzz …
+#   deploy/ensure.sh build|tests|demo|engine|images|lint|bench|fuzz …
 #
 # As root on Debian or Ubuntu, missing packages are installed and an engine is started, and each act is
 # announced. Otherwise, or with CHORES_NO_INSTALL=1, what is missing is named with the way to get it.
@@ -54,8 +54,17 @@ has_rsyslog_elasticsearch() {
     has_rsyslog_plugin omelasticsearch
 }
 
+has_lighttpd_module() {
+    [ -e "/usr/lib/lighttpd/$1.so" ]
+}
+
 has_python_venv() {
     has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null
+}
+
+# Debian's own Python has Debian's packages.
+has_aiosmtpd() {
+    /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null
 }
 
 # The Debian packages a group of needs lacks, one per line.
@@ -90,7 +99,12 @@ missing_of() {
             has socat || echo socat
             has strace || echo strace
             has ssh ssh-keygen ssh-agent sftp scp || echo openssh-client
+            has sshd || echo openssh-server
+            has lighttpd || echo lighttpd
+            has_lighttpd_module mod_webdav || echo lighttpd-mod-webdav
+            has_lighttpd_module mod_openssl || echo lighttpd-mod-openssl
             has dbclient || echo dropbear-bin
+            has oathtool || echo oathtool
             has plink psftp puttygen || echo putty-tools
             has rsync || echo rsync
             has git || echo git
@@ -99,6 +113,7 @@ missing_of() {
             has tmux || echo tmux
             has chromium || echo chromium
             has_python_venv || echo python3-venv
+            has_aiosmtpd || echo python3-aiosmtpd
             ;;
         demo)
             has_static_busybox || echo busybox-static
@@ -109,9 +124,16 @@ missing_of() {
             has docker || echo docker.io
             if ! has dockerd && ! engine_answers; then echo docker.io; fi
             ;;
+        images)
+            has readelf || echo binutils
+            has_static_busybox || echo busybox-static
+            has rsync || echo rsync
+            has strace || echo strace
+            ;;
         lint) has shellcheck || echo shellcheck ;;
         fuzz) has c++ || echo g++ ;;
         bench)
+            has age-keygen || echo age
             has restic || echo restic
             has borg || echo borgbackup
             has zstd || echo zstd
@@ -122,7 +144,7 @@ missing_of() {
             has ssh sftp ssh-keygen || echo openssh-client
             has sshd || echo openssh-server
             ;;
-        *) fail "unknown need: $1 (one of build, tests, demo, engine, lint, bench, fuzz)" ;;
+        *) fail "unknown need: $1 (one of build, tests, demo, engine, images, lint, bench, fuzz)" ;;
     esac
 }
 

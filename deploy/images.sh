@@ -39,6 +39,11 @@ build_image() {
     cp "$binary" "$context/$name"
     strip --strip-all "$context/$name"
     cp "deploy/$program.Dockerfile" "$context/Dockerfile"
+    if [ "$program" = ssh-gateway ]; then
+        deploy/toolbox.sh "$scratch/toolbox"
+        tar --create --file "$context/toolbox.tar" --directory "$scratch/toolbox" \
+            --owner=0 --group=0 --numeric-owner --sort=name .
+    fi
     former=$(docker image inspect --format '{{.Id}}' "chores/$program:latest" 2>/dev/null || true)
     # Its words only matter when it fails: engines differ in what they print on the way.
     words=$(docker build --quiet --build-arg "VERSION=$version" \

@@ -12,9 +12,8 @@ n=$(printf '\n.') n=${n%.} code=0 id='' name='' doc='' found=0 end='' keys='' ro
 say() { printf 'salvage: %s\n' "$*" >&2; } && die() { say "$*" && exit 1; } && fail() { say "$*" && code=1; }
 w() { [ "$code" = 1 ] || code=3; } # after a tool has said what it could not do
 case $# in 2) set -- "$1" latest "$2" ;; 3) ;; *) printf '%s\n' "$usage" >&2 && exit 2 ;; esac
-for tool in zstd tar jq mktemp tac truncate; do command -v "$tool" >/dev/null || die "$tool is missing"; done
-repo=$(cd -- "$1" && pwd) || die "there is no repository $1"
-read=$(jq -r 'select(.format == "chores-backup" and .version == 1).features.read | join(" ") + "."' "$repo/repo.json")
+for tool in zstd tar jq mktemp tac truncate; do command -v "$tool" >/dev/null || die "$tool is missing"; done; repo=$(cd -- "$1" && pwd) || die "there is no repository $1"
+read=$(jq -r 'select(.format == "chores-backup" and .version == 1).features.read - ["moved", "lock"] | join(" ") + "."' "$repo/repo.json")
 case $read in .) ;; encryption.) end=.age ;; *) die "$repo is no repository of format 1 that this script reads" ;; esac
 if [ "$end" ]; then # the key slot that the private key opens has the keys of the documents
   { identity=$(realpath -e -- "${SALVAGE_IDENTITY-}") && command -v age && command -v openssl; } >/dev/null ||
@@ -29,16 +28,19 @@ document() { # a sealed one has 16 bytes of header, 12 of nonce, ChaCha20 from b
     else cat -- "$1"; fi | jq -ce 'select(type == "object")' 2>/dev/null && return; done; }
 case $2 in latest) ;; latest:*) name=${2#latest:} ;; *[!0-9a-f]*) die "$2 is no snapshot" ;; *) id=$2 ;; esac
 for file in "$repo/snapshots/"*-"$id"*.json"${end:+.enc}"; do
-  document "$file" | jq -e --arg id "$id" --arg name "$name" '(.version == 1 or .version == 2) and
-    ($id != "" or .state != "failed") and ($name == "" or .name == $name)' >/dev/null && doc=$file && found=$((found + 1))
-done
+  [ -f "$file" ] || continue; text=$(document "$file"); [ "$text" ] || { say "$file cannot be read" && continue; }
+  printf '%s\n' "$text" | jq -e --arg id "$id" --arg name "$name" '.version >= 1 and .version <= 3 and
+    ($id != "" or .state != "failed") and ($name == "" or .name == $name)' >/dev/null && doc=$file && found=$((found + 1)); done
 { [ "$doc" ] || die "$repo has no snapshot $2"; } && { [ -z "$id" ] || [ "$found" = 1 ] || die "$id fits $found snapshots: give more digits"; }
-say "restoring ${doc##*/} to $3"
-{ mkdir -p -- "$3" && cd -- "$3" && [ -z "$(ls -A)" ]; } || die "$3 is not an empty directory"
-{ work=$(mktemp -d "${TMPDIR:-$PWD}/.salvage-XXXXXX") && mkdir "$work/chunks"; } || die "cannot make a directory"
+id=${doc##*-} && id=${id%%.*} && say "restoring ${doc##*/} to $3"
+{ mkdir -p -- "$3" && cd -- "$3" && [ -z "$(ls -A)" ]; } || die "$3 is not an empty directory"; { work=$(mktemp -d "${TMPDIR:-$PWD}/.salvage-XXXXXX") && mkdir "$work/chunks"; } || die "cannot make a directory"
 trap 'rm -rf -- "$work"' EXIT && trap 'exit 130' HUP INT TERM && document "$doc" >"$work/doc" && doc=$work/doc
-# Packs to files named by chunk id. Only whole packs: half a chunk would be taken for a chunk.
-jq -r '.packs[]' "$doc" >"$work/packs" || die "the snapshot is damaged"
+# Packs, or those that are there of what their content was moved to, to files named by chunk id. Only whole packs: half a chunk would be taken for a chunk.
+for file in "$repo/moved/"*.json"${end:+.enc}"; do [ ! -f "$file" ] || document "$file"; done | jq -c --arg id "$id" '.moves[] | select(.snapshots | index($id)).packs' >"$work/moved"
+find "$repo/packs" -type f | sed 's,.*/,,; s,[.].*,,' | jq -nR '[inputs | {key: ., value: true}] | from_entries' >"$work/there"
+jq -r --slurpfile moved "$work/moved" --slurpfile there "$work/there" 'def ways: . as $p | $moved[][$p] // empty; def had($n): $there[0][.] or ($n > 0 and any(ways; all(.[]; had($n - 1))));
+  def at($n): [if $n > 0 then ways else empty end | select(all(.[]; had($n - 1)))][0] as $to | if $to == null then . else $to[] | at($n - 1) end;
+  [.packs[] | at(1000)] | unique[]' "$doc" >"$work/packs" || die "the snapshot is damaged"
 while read -r id; do
   pack=$repo/packs/$(printf %.2s "$id")/$id.tar.zst$end
   [ ! "$end" ] || { age -d -i "$identity" "$pack" >"$work/pack" || : >"$work/pack"; pack=$work/pack; }
@@ -78,8 +80,7 @@ h() { [ ! "$f" ] || truncate -s "+$1" "$f" || lose; } && d() { (umask 022 && exe
 f() { { f=$1 && set -C && printf '' >"$f"; } || lose; set +C; } # -C: never write to what is there
 c() { [ $# = 0 ] || [ ! "$f" ] || (cd "$work/chunks" && exec cat -- "$@") >>"$f" || lose; }
 lose() { printf 'salvage: left out, a part is missing: %s\n' "$f" >>"$work/lost" && rm -f "$f" && f='' code=1; }
-l() { { { ! "$symlinks" || [ -L "$1" ]; } && ln -PT "$1" "$2"; } || fail "the link $2 is missing"; }
-x() { setfattr -h -n "$1" -v "$2" "$3"; } && { [ "$(id -u)" != 0 ] || root=true; }
+l() { { { ! "$symlinks" || [ -L "$1" ]; } && ln -PT "$1" "$2"; } || fail "the link $2 is missing"; } && x() { setfattr -h -n "$1" -v "$2" "$3"; } && { [ "$(id -u)" != 0 ] || root=true; }
 command -v setfattr >/dev/null || { say "no setfattr: extended attributes are not restored" && x() { false; }; }
 step() { # `step tac` does the generated commands in reverse
   jq -nr --argjson root $root --argjson symlinks $symlinks "$words $2" "$work/tree" >"$work/step" || die "the tree is damaged"
@@ -95,5 +96,4 @@ for symlinks in false true; do
   step cat 'inputs | select(.type and $symlinks == (.type == "symlink")) | if linked then "l \(at(.hardlink_of; .hardlink_of_b64)) \(here)"
     elif $symlinks then "ln -sT -- \(word(""; .target; .target_b64)) \(here) || w" else empty end'
 done
-step cat 'metadata(false)' && step tac 'metadata(true)'
-{ [ ! -e "$work/lost" ] || cat "$work/lost" >&2; } && say "done, exit code $code" && exit "$code"
+step cat 'metadata(false)' && step tac 'metadata(true)'; { [ ! -e "$work/lost" ] || cat "$work/lost" >&2; } && say "done, exit code $code" && exit "$code"

@@ -71,6 +71,10 @@ impl Identity {
     }
 }
 
+/// In the place of the kind: a path that no stat is equal to, since it may have changed unseen, or could not be read well. The next
+/// run reads it again; the record tells which chunks it had, and for how long they had stayed.
+const READ_AGAIN: u8 = 0xFF;
+
 /// Where an [`Identity`] has the seconds of its times.
 const MTIME_AT: usize = 1 + 8;
 const CTIME_AT: usize = MTIME_AT + 12;
@@ -135,6 +139,12 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether the path is read again in any case: what it is now is not known.
+    #[must_use]
+    pub fn is_read_again(&self) -> bool {
+        self.identity.first() == Some(&READ_AGAIN)
+    }
+
     /// Whether it changed at or after this second.
     fn is_racy(&self, from: i64) -> bool {
         let seconds = |at: usize| {
@@ -142,6 +152,13 @@ impl<'a> Record<'a> {
             bytes.map_or(i64::MAX, |seconds| i64::from_le_bytes(*seconds))
         };
         seconds(MTIME_AT) >= from || seconds(CTIME_AT) >= from
+    }
+
+    /// When its content was last changed, in seconds.
+    #[must_use]
+    pub fn modified(&self) -> i64 {
+        let seconds = self.identity.get(MTIME_AT..).and_then(|bytes| bytes.first_chunk());
+        seconds.map_or(i64::MIN, |seconds| i64::from_le_bytes(*seconds))
     }
 
     /// Length of the file in bytes.
@@ -211,6 +228,22 @@ impl CacheReader {
         Record::split(self.block.get(self.at..).unwrap_or_default()).map(|(record, _)| record)
     }
 
+    /// Passes every record that is left to `take`.
+    pub fn each(&mut self, mut take: impl FnMut(&Record<'_>)) {
+        loop {
+            let mut rest = self.block.get(self.at..).unwrap_or_default();
+            while let Some((record, after)) = Record::split(rest) {
+                take(&record);
+                rest = after;
+            }
+            // A block that is no row of records ends it, as everywhere.
+            if !rest.is_empty() || !self.next_block() {
+                self.ended = true;
+                return;
+            }
+        }
+    }
+
     fn next_block(&mut self) -> bool {
         self.at = 0;
         self.block.clear();
@@ -276,16 +309,19 @@ impl CacheWriter {
         Ok(Self { file, key, temporary, path, block: Vec::new(), racy_from, finished: false })
     }
 
-    /// Takes a record over from the last run; not where its times are too near to this one.
+    /// Takes a record over from the last run; where its times are too near to this one, as [`Self::add_changing`].
     pub fn copy(&mut self, record: &Record<'_>) -> io::Result<()> {
-        if record.is_racy(self.racy_from) {
-            return Ok(());
-        }
+        let start = self.block.len();
         self.block.extend_from_slice(record.raw);
+        if record.is_racy(self.racy_from)
+            && let Some(kind) = self.block.get_mut(start)
+        {
+            *kind = READ_AGAIN;
+        }
         self.end_record()
     }
 
-    /// Records a path and its tree lines; nothing where its times are too near to the run.
+    /// Records a path and its tree lines; where its times are too near to the run, as [`Self::add_changing`].
     pub fn add(
         &mut self,
         path: &[u8],
@@ -293,17 +329,33 @@ impl CacheWriter {
         ids: &[ChunkId],
         lines: &[u8],
     ) -> io::Result<()> {
+        if stat.mtime.seconds >= self.racy_from || stat.ctime.seconds >= self.racy_from {
+            return self.add_changing(path, stat, ids);
+        }
+        self.add_record(path, stat, Identity::of(stat).kind, ids, lines)
+    }
+
+    /// Records the chunks of a path that the next run has to read again.
+    pub fn add_changing(&mut self, path: &[u8], stat: &Stat, ids: &[ChunkId]) -> io::Result<()> {
+        self.add_record(path, stat, READ_AGAIN, ids, &[])
+    }
+
+    fn add_record(
+        &mut self,
+        path: &[u8],
+        stat: &Stat,
+        kind: u8,
+        ids: &[ChunkId],
+        lines: &[u8],
+    ) -> io::Result<()> {
         let length = IDENTITY_BYTES + 12 + path.len() + ids.len() * ID_BYTES + lines.len();
-        if stat.mtime.seconds >= self.racy_from
-            || stat.ctime.seconds >= self.racy_from
-            || length > BLOCK_BYTES_MAX
-        {
+        if length > BLOCK_BYTES_MAX {
             return Ok(());
         }
         if self.block.len() + length > BLOCK_BYTES_MAX {
             self.write_block()?;
         }
-        Identity::of(stat).write(&mut self.block);
+        Identity { kind, ..Identity::of(stat) }.write(&mut self.block);
         for length in [path.len(), ids.len(), lines.len()] {
             self.block.extend_from_slice(&u32_of(length).to_le_bytes());
         }

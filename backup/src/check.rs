@@ -19,8 +19,10 @@ use chores_common::progress::Progress;
 use chores_common::shutdown::Shutdown;
 
 use crate::index::{Index, IndexedPack, KnownPack};
+use crate::keys::content::ContentError;
 use crate::mark::MarkError;
-use crate::pack::{Decompressor, PACK_BYTES_MAX, PackId};
+use crate::moved::MoveError;
+use crate::pack::{Decompressor, PACK_BYTES_MAX, PackId, PackKind};
 use crate::reader::ReadError;
 use crate::repository::{Operation, Repository, RepositoryError};
 use crate::snapshot::{Snapshot, SnapshotId, SnapshotName};
@@ -102,8 +104,13 @@ pub struct CheckReport {
     pub marked_packs: u64,
     /// Their length in bytes.
     pub marked_bytes: u64,
-    /// No private key was given: trees and content were not read.
+    /// No private key was given: trees and content were not looked at, and of packs that were read only whether they are what
+    /// was stored.
     pub keyless: bool,
+    /// Snapshots that are encrypted for others than the private key that was given: their trees were not looked at.
+    pub closed_snapshots: u64,
+    /// Packs that were read and are encrypted for others than it: looked at as without a private key.
+    pub closed_packs: u64,
 }
 
 impl CheckReport {
@@ -111,6 +118,12 @@ impl CheckReport {
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.problem_count == 0
+    }
+
+    /// Whether something stayed closed to the private key that was given.
+    #[must_use]
+    pub fn has_closed(&self) -> bool {
+        self.closed_snapshots > 0 || self.closed_packs > 0
     }
 
     fn object(&mut self, object: &str, problem: String) {
@@ -157,9 +170,6 @@ pub fn check(
     shutdown: &Shutdown,
 ) -> Result<CheckReport, CheckError> {
     repository.permit(Operation::Read)?;
-    if options.read_data.is_some() {
-        repository.require_identity()?;
-    }
     let mut report = CheckReport { keyless: !repository.can_read(), ..CheckReport::default() };
     // Runs write packs, then the index, then the snapshot: read the other way round, all that a document
     // names must be there already.
@@ -169,6 +179,9 @@ pub fn check(
         report.object(key, chain(error));
     }
     let trailers = trailers(&objects.packs, &mut report);
+    let for_us = objects.packs.iter().filter(|pack| repository.is_for_us(pack));
+    let for_us: HashSet<_> = for_us.map(|pack| pack.id).collect();
+    let others = Others { reads_now: repository.reads_what_is_saved(), for_us: &for_us };
     let (index, unreadable) =
         repository.complete_index(objects, snapshots.iter().map(|(_, snapshot)| snapshot));
     let stored = repository.stored_packs()?;
@@ -176,9 +189,18 @@ pub fn check(
     report.temporary_files = temporaries.len() as u64;
     report.temporary_bytes = temporaries.iter().map(|file| file.size).sum();
     let marked = marked_packs(repository, &mut report)?;
+    for (key, read) in repository.move_objects()? {
+        match read {
+            Ok(_) => {}
+            Err(error @ RepositoryError::Move(_, MoveError::Version(_))) => {
+                return Err(error.into());
+            }
+            Err(error) => report.object(&key, damage_of(error)?),
+        }
+    }
 
     count_packs(&index, &snapshots, &stored, &marked, &mut report);
-    let mut bad = unreadable_packs(unreadable, &mut report)?;
+    let (mut bad, closed) = unreadable_packs(unreadable, &mut report)?;
     let needed: HashSet<_> = snapshots.iter().flat_map(|(_, snapshot)| &snapshot.packs).collect();
     for (pack, misfit) in misfits(&index, &stored) {
         if needed.contains(&pack) || stored.contains_key(&pack) {
@@ -198,19 +220,30 @@ pub fn check(
         let reads = PackReads {
             repository,
             trailers: &trailers,
+            others,
             stored: &stored,
             options,
             progress,
             shutdown,
         };
-        reads.run(&index, percent, &mut bad, &mut report)?;
+        // Where packs can be decrypted, their own indexes were read.
+        let unindexed: Vec<_> = closed
+            .iter()
+            .filter_map(|id| {
+                let bytes = *stored.get(id)?;
+                Some(KnownPack { id: *id, bytes, kind: PackKind::Data, frames: Box::default() })
+            })
+            .collect();
+        let packs = index.packs().iter().chain(&unindexed);
+        reads.run(packs, percent, &mut bad, &mut report)?;
     }
     for (pack, bad) in &bad {
         report.object(&pack.key(), bad.problem.clone());
     }
     warn_of_marks(&snapshots, &marked, &mut report);
     if !report.keyless {
-        trees::check_all(repository, &index, &snapshots, &bad, options, shutdown, &mut report)?;
+        let known = trees::Known { index: &index, bad: &bad, others };
+        trees::check_all(repository, known, &snapshots, options, shutdown, &mut report)?;
     } else {
         blame_snapshots(&snapshots, &bad, &mut report);
     }
@@ -319,26 +352,47 @@ fn count_packs(
     }
 }
 
-/// Packs of snapshots that no index object names and that cannot be read either.
+/// Packs of snapshots that no index object names and that cannot be read either; and those of them that nobody without another
+/// private key can judge.
 fn unreadable_packs(
     unreadable: HashMap<PackId, RepositoryError>,
     report: &mut CheckReport,
-) -> Result<BadPacks, CheckError> {
-    let mut bad = BadPacks::new();
+) -> Result<(BadPacks, Vec<PackId>), CheckError> {
+    let (mut bad, mut closed) = (BadPacks::new(), Vec::new());
     for (id, error) in unreadable {
-        if let RepositoryError::NoIdentity(_) = error {
-            report.warn(CheckProblem {
-                object: id.key(),
-                snapshot: None,
-                path: None,
-                problem: "no index names it, and its own can only be read with the private key"
-                    .to_owned(),
-            });
-        } else {
-            bad.insert(id, BadPack::whole(damage_of(error)?));
-        }
+        let whose = match error {
+            RepositoryError::NoIdentity(_) => "the private key",
+            RepositoryError::Content(_, ContentError::Identity) => "another private key",
+            error => {
+                bad.insert(id, BadPack::whole(damage_of(error)?));
+                continue;
+            }
+        };
+        closed.push(id);
+        report.warn(CheckProblem {
+            object: id.key(),
+            snapshot: None,
+            path: None,
+            problem: format!("no index names it, and its own can only be read with {whose}"),
+        });
     }
-    Ok(bad)
+    Ok((bad, closed))
+}
+
+/// Who tells packs for others from packs that somebody spoiled.
+#[derive(Clone, Copy, Debug)]
+struct Others<'a> {
+    /// The private key that was given is that of a recipient of today.
+    reads_now: bool,
+    /// Packs that are encrypted for the recipients of today.
+    for_us: &'a HashSet<PackId>,
+}
+
+impl Others<'_> {
+    /// Whether a pack that the private key does not open need not be one that it opens.
+    fn may_have(&self, pack: &PackId) -> bool {
+        !self.reads_now || !self.for_us.contains(pack)
+    }
 }
 
 /// Tells which snapshots name bad packs, where their trees cannot be read.
@@ -396,6 +450,7 @@ fn warn_of_marks(
 struct PackReads<'a> {
     repository: &'a Repository,
     trailers: &'a HashMap<PackId, blake3::Hash>,
+    others: Others<'a>,
     stored: &'a BTreeMap<PackId, u64>,
     options: &'a CheckOptions,
     progress: &'a Progress,
@@ -403,9 +458,9 @@ struct PackReads<'a> {
 }
 
 impl PackReads<'_> {
-    fn run(
+    fn run<'p>(
         &self,
-        index: &Index,
+        packs: impl Iterator<Item = &'p KnownPack>,
         percent: Percent,
         bad: &mut BadPacks,
         report: &mut CheckReport,
@@ -413,57 +468,82 @@ impl PackReads<'_> {
         let chosen = |pack: &&KnownPack| {
             percent.takes(&pack.id, self.options.rotation) && self.stored.contains_key(&pack.id)
         };
-        let packs: Vec<_> = index.packs().iter().filter(chosen).collect();
+        let packs: Vec<_> = packs.filter(chosen).collect();
         let bytes_total = packs.iter().map(|pack| pack.bytes).sum();
         self.progress.set_totals(packs.len() as u64, bytes_total);
-        let found = Mutex::new((BadPacks::new(), 0_u64));
+        let found = Mutex::new((BadPacks::new(), 0_u64, 0_u64));
         in_threads(self.options.threads, &packs, self.shutdown, || {
             let decompressor = Decompressor::new().map_err(ReadError::Decompress)?;
             let mut verifier = Verifier::new(self.repository.key(), decompressor);
             let found = &found;
             Ok(move |_, pack: &&KnownPack| {
-                let (bytes, verdict) = self.read(pack, &mut verifier)?;
+                let Judged { bytes, verdict, is_closed } = self.read(pack, &mut verifier)?;
                 self.progress.add_files(1);
                 self.progress.add_bytes(pack.bytes);
                 let mut found = lock(found);
                 found.1 += bytes;
+                found.2 += u64::from(is_closed);
                 found.0.extend(verdict.map(|verdict| (pack.id, verdict)));
                 Ok(())
             })
         })?;
-        let (verdicts, bytes_read) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (verdicts, bytes_read, closed) =
+            found.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.packs_read = packs.len() as u64;
         report.bytes_read = bytes_read;
+        report.closed_packs = closed;
         bad.extend(verdicts);
         Ok(())
     }
 
-    fn read(
-        &self,
-        pack: &KnownPack,
-        verifier: &mut Verifier<'_>,
-    ) -> Result<(u64, Option<BadPack>), CheckError> {
+    fn read(&self, pack: &KnownPack, verifier: &mut Verifier<'_>) -> Result<Judged, CheckError> {
         let key = self.repository.pack_key(&pack.id);
         let bytes = match self.repository.store().get(&key, PACK_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if is_damage(&error) => {
-                return Ok((0, Some(BadPack::whole(error.to_string()))));
+                let verdict = Some(BadPack::whole(error.to_string()));
+                return Ok(Judged { bytes: 0, verdict, is_closed: false });
             }
             Err(error) => return Err(error.into()),
         };
         let stored = Stored::of(&bytes, self.repository.key());
+        let judged = |verdict, is_closed| Judged { bytes: stored.bytes, verdict, is_closed };
+        if !self.repository.can_read() {
+            return Ok(judged(self.judge_closed(&bytes, stored, pack), false));
+        }
         let expected = Expected { pack, trailer: self.trailers.get(&pack.id) };
-        match self.repository.open_content_leniently(&pack.id, bytes) {
+        match self.repository.open_content_leniently(&pack.id, bytes.clone()) {
             Ok((content, is_damaged)) => {
-                let verdict = verifier.verify(&content, stored, is_damaged, &expected);
-                Ok((stored.bytes, verdict))
+                Ok(judged(verifier.verify(&content, stored, is_damaged, &expected), false))
+            }
+            Err(RepositoryError::Content(_, ContentError::Identity))
+                if self.others.may_have(&pack.id) =>
+            {
+                Ok(judged(self.judge_closed(&bytes, stored, pack), true))
             }
             Err(error @ RepositoryError::Content(..)) => {
-                Ok((stored.bytes, Some(BadPack::whole(chain(&error)))))
+                Ok(judged(Some(BadPack::whole(chain(&error))), false))
             }
             Err(error) => Err(error.into()),
         }
     }
+
+    /// What can be told of a pack that cannot be decrypted here.
+    fn judge_closed(&self, bytes: &[u8], stored: Stored, pack: &KnownPack) -> Option<BadPack> {
+        let count = self.repository.recipient_count();
+        let count = count.filter(|_| self.others.for_us.contains(&pack.id));
+        verify::sealed(bytes, stored, pack, count)
+    }
+}
+
+/// What came of reading a pack.
+struct Judged {
+    /// Its length.
+    bytes: u64,
+    /// What is wrong with it.
+    verdict: Option<BadPack>,
+    /// It is encrypted for others.
+    is_closed: bool,
 }
 
 /// Hands `items` to `threads` threads, each with a worker of its own, until one fails.

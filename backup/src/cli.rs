@@ -1,6 +1,7 @@
 //! What was typed: flags, arguments and their environment variables. What it means is [`crate::config`].
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use chores_common::telemetry::LogFormat;
@@ -9,7 +10,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use crate::check::Percent;
 use crate::coverage::wanted::Wanted;
 use crate::database::TEXT_BYTES_MAX;
+use crate::lock::{Lock, LockError};
+use crate::prune::choose::Unused;
 use crate::quiesce::GUARD_VARIABLE;
+use crate::serve::parent;
 use crate::snapshot::{DumpKind, Selector};
 use crate::worker::SOURCE_VARIABLE;
 
@@ -20,7 +24,9 @@ use crate::worker::SOURCE_VARIABLE;
     3 done with warnings, 130 interrupted.\n\
     S3 credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE, \
     AWS_SESSION_TOKEN or AWS_SESSION_TOKEN_FILE. Passphrase of an encrypted repository: \
-    BACKUP_PASSPHRASE or BACKUP_PASSPHRASE_FILE.")]
+    BACKUP_PASSPHRASE or BACKUP_PASSPHRASE_FILE. Where notices go: BACKUP_NOTIFY_URL or BACKUP_NOTIFY_URL_FILE. \
+    SFTP: BACKUP_SFTP_KEY_FILE, BACKUP_SFTP_KNOWN_HOSTS. WebDAV: BACKUP_WEBDAV_USER, BACKUP_WEBDAV_PASSWORD or \
+    BACKUP_WEBDAV_PASSWORD_FILE.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -34,7 +40,7 @@ pub struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Common options")]
 pub struct CommonArgs {
-    /// Where the repository is: a directory or s3://bucket/prefix.
+    /// Where the repository is: a directory, s3://bucket/prefix, sftp://user@host/path or webdavs://host/path.
     #[arg(long, global = true, env = "BACKUP_REPO", value_name = "PLACE")]
     pub repo: Option<String>,
     /// The S3 service; AWS when absent.
@@ -92,11 +98,33 @@ pub struct CommonArgs {
     pub log_format: LogFormat,
 }
 
+/// What stores beside S3 are reached with.
+const REMOTE_VARIABLES: [&str; 5] = [
+    "BACKUP_SFTP_KEY_FILE",
+    "BACKUP_SFTP_KNOWN_HOSTS",
+    "BACKUP_WEBDAV_USER",
+    "BACKUP_WEBDAV_PASSWORD",
+    "BACKUP_WEBDAV_PASSWORD_FILE",
+];
+
 /// The passphrase of an encrypted repository.
 const PASSPHRASE: &str = "BACKUP_PASSPHRASE";
 
 /// The file that has it.
 const PASSPHRASE_FILE: &str = "BACKUP_PASSPHRASE_FILE";
+
+/// URLs of channels for notices, which are as good as passwords.
+const NOTIFY_URL: &str = "BACKUP_NOTIFY_URL";
+
+/// The file that has them.
+const NOTIFY_URL_FILE: &str = "BACKUP_NOTIFY_URL_FILE";
+
+/// Channels for notices, as the environment of this process has them: the value, and the file that has it.
+#[must_use]
+pub fn notify_urls() -> (Option<String>, Option<PathBuf>) {
+    let value = std::env::var_os(NOTIFY_URL).map(|value| value.to_string_lossy().into_owned());
+    (value, std::env::var_os(NOTIFY_URL_FILE).map(PathBuf::from))
+}
 
 /// Credentials come from the environment only: arguments are visible to every user of the host.
 pub struct Credentials {
@@ -108,6 +136,31 @@ pub struct Credentials {
     pub session_token: (Option<String>, Option<PathBuf>),
     /// `BACKUP_PASSPHRASE` and the file that `BACKUP_PASSPHRASE_FILE` names.
     pub passphrase: (Option<String>, Option<PathBuf>),
+    /// Those of other stores.
+    pub remote: RemoteCredentials,
+}
+
+/// Credentials of stores that are neither a directory nor S3: texts, files, and secrets in both forms.
+#[derive(Default)]
+pub struct RemoteCredentials {
+    /// `BACKUP_SFTP_KEY_FILE`.
+    pub sftp_key_file: Option<PathBuf>,
+    /// `BACKUP_SFTP_KNOWN_HOSTS`.
+    pub sftp_known_hosts: Option<PathBuf>,
+    /// `BACKUP_WEBDAV_USER`.
+    pub webdav_user: Option<String>,
+    /// `BACKUP_WEBDAV_PASSWORD` and its file.
+    pub webdav_password: (Option<String>, Option<PathBuf>),
+    /// `AZURE_STORAGE_ACCOUNT`.
+    pub azure_account: Option<String>,
+    /// `AZURE_STORAGE_KEY` and its file.
+    pub azure_key: (Option<String>, Option<PathBuf>),
+}
+
+impl std::fmt::Debug for RemoteCredentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RemoteCredentials(…)")
+    }
 }
 
 impl Credentials {
@@ -122,6 +175,17 @@ impl Credentials {
             secret_key: (text("AWS_SECRET_ACCESS_KEY"), file("AWS_SECRET_ACCESS_KEY_FILE")),
             session_token: (text("AWS_SESSION_TOKEN"), file("AWS_SESSION_TOKEN_FILE")),
             passphrase: (text(PASSPHRASE), file(PASSPHRASE_FILE)),
+            remote: RemoteCredentials {
+                sftp_key_file: file("BACKUP_SFTP_KEY_FILE"),
+                sftp_known_hosts: file("BACKUP_SFTP_KNOWN_HOSTS"),
+                webdav_user: text("BACKUP_WEBDAV_USER"),
+                webdav_password: (
+                    text("BACKUP_WEBDAV_PASSWORD"),
+                    file("BACKUP_WEBDAV_PASSWORD_FILE"),
+                ),
+                azure_account: text("AZURE_STORAGE_ACCOUNT"),
+                azure_key: (text("AZURE_STORAGE_KEY"), file("AZURE_STORAGE_KEY_FILE")),
+            },
         }
     }
 }
@@ -142,13 +206,7 @@ pub fn source_description() -> Option<String> {
 /// misspelt. What container engines and clusters set for a neighbour called `backup` is left out.
 #[must_use]
 pub fn unknown_variables() -> Vec<String> {
-    let command = <Cli as clap::CommandFactory>::command();
-    let mut known =
-        [SOURCE_VARIABLE, GUARD_VARIABLE, PASSPHRASE, PASSPHRASE_FILE].map(str::to_owned).to_vec();
-    for command in std::iter::once(&command).chain(command.get_subcommands()) {
-        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
-        known.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
-    }
+    let known = known_variables();
     let from_neighbours = |name: &str| {
         ["_PORT", "_SERVICE_", "_NAME_", "_ENV_"].iter().any(|part| name.contains(part))
     };
@@ -158,6 +216,30 @@ pub fn unknown_variables() -> Vec<String> {
             name.starts_with("BACKUP_") && !known.contains(name) && !from_neighbours(name)
         })
         .collect()
+}
+
+/// Names of all environment variables of this program that begin with its name.
+pub(crate) fn known_variables() -> Vec<String> {
+    let command = <Cli as clap::CommandFactory>::command();
+    let mut known = [
+        SOURCE_VARIABLE,
+        GUARD_VARIABLE,
+        PASSPHRASE,
+        PASSPHRASE_FILE,
+        NOTIFY_URL,
+        NOTIFY_URL_FILE,
+        parent::VARIABLE,
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    known.extend(REMOTE_VARIABLES.map(str::to_owned));
+    let mut commands = vec![&command];
+    while let Some(command) = commands.pop() {
+        commands.extend(command.get_subcommands());
+        let variables = command.get_arguments().filter_map(|argument| argument.get_env());
+        known.extend(variables.map(|variable| variable.to_string_lossy().into_owned()));
+    }
+    known
 }
 
 /// The commands, in the order of a backup's life.
@@ -179,6 +261,8 @@ pub enum Command {
     Cat(CatArgs),
     /// Search the snapshots for a path.
     Find(FindArgs),
+    /// Mount the snapshots as a read-only directory, in builds with the feature `mount`.
+    Mount(MountArgs),
     /// Compare two snapshots.
     Diff(DiffArgs),
     /// Bring a snapshot back.
@@ -193,13 +277,24 @@ pub enum Command {
     Check(CheckArgs),
     /// Say what of this host is protected, by which proved snapshot, how old, and what is not.
     Status(StatusArgs),
+    /// Save all that is to be saved on this host, each by its schedule, for as long as it runs.
+    Serve(ServeArgs),
+    /// Ask a running `serve` whether it lives, or whether all is well, for HEALTHCHECK.
+    Healthcheck(HealthcheckArgs),
     /// Drop snapshots that are no longer needed.
     Forget(Box<ForgetArgs>),
     /// Delete what no snapshot needs any more.
     Prune(PruneArgs),
+    /// Bring back what was deleted or written over in a bucket with versions.
+    Undelete(UndeleteArgs),
     /// Say who reads an encrypted repository, and change it.
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Say how long what is saved is locked in its bucket, or change it.
+    Lock(LockArgs),
+    /// Say whether notices arrive.
+    #[command(subcommand)]
+    Notify(NotifyCommand),
     /// Show what the repository holds and saves.
     Stats,
     /// Test the surroundings: repository, permissions, engine, cache.
@@ -209,6 +304,9 @@ pub enum Command {
     /// What a guard container runs; never started by hand.
     #[command(hide = true)]
     Guard,
+    /// What `serve` asks about the repository; never started by hand.
+    #[command(hide = true)]
+    Learn(LearnArgs),
     /// Print a completion script for a shell.
     Completions {
         /// bash, elvish, fish, powershell or zsh.
@@ -221,15 +319,30 @@ pub enum Command {
     },
 }
 
-/// Who reads what is saved.
+/// Whose private halves read what is encrypted.
 #[derive(Debug, Args)]
-pub struct RecipientArgs {
+pub struct NamedArgs {
     /// The public half of a key, age1…: its private half restores what is saved.
     #[arg(long, value_name = "RECIPIENT")]
     pub recipient: Vec<String>,
     /// A file with recipients, one a line.
     #[arg(long, value_name = "FILE")]
     pub recipients_file: Vec<PathBuf>,
+}
+
+impl NamedArgs {
+    /// Whether nobody is named.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.recipient.is_empty() && self.recipients_file.is_empty()
+    }
+}
+
+/// Who reads what is saved.
+#[derive(Debug, Args)]
+pub struct RecipientArgs {
+    #[command(flatten)]
+    pub named: NamedArgs,
     /// Whoever knows the passphrase of BACKUP_PASSPHRASE_FILE or BACKUP_PASSPHRASE.
     #[arg(long)]
     pub passphrase: bool,
@@ -240,6 +353,43 @@ pub struct RecipientArgs {
 pub struct InitArgs {
     #[command(flatten)]
     pub readers: RecipientArgs,
+    /// Lock each snapshot and all it needs for so long in a bucket with Object Lock: days, such as `30d`, or `30d=governance`
+    /// for locks that who has the right to may lift. Otherwise nobody lifts them, its owner included.
+    #[arg(long, value_name = "DAYS[=MODE]")]
+    pub lock: Option<Lock>,
+}
+
+/// `lock`.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// What is to hold from now on: days, such as `30d`, or `30d=governance`, or `off`. What is locked stays so.
+    #[arg(value_name = "DAYS[=MODE]|off")]
+    pub change: Option<LockChange>,
+}
+
+impl Command {
+    /// Whether a mistake about keys may end it. What lets containers go on, or tells how a service is, neither saves nor reads.
+    #[must_use]
+    pub fn uses_keys(&self) -> bool {
+        !matches!(self, Self::Resume | Self::Guard | Self::Healthcheck(_))
+    }
+}
+
+/// What is to hold from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockChange {
+    /// No locks.
+    Off,
+    /// These.
+    To(Lock),
+}
+
+impl std::str::FromStr for LockChange {
+    type Err = LockError;
+
+    fn from_str(text: &str) -> Result<Self, LockError> {
+        if text == "off" { Ok(Self::Off) } else { text.parse().map(Self::To) }
+    }
 }
 
 /// `key`.
@@ -255,6 +405,21 @@ pub enum KeyCommand {
     Rotate(NewKeyFileArgs),
     /// Write a lost key file anew; needs --identity.
     Recover(NewKeyFileArgs),
+}
+
+/// `notify`.
+#[derive(Debug, Subcommand)]
+pub enum NotifyCommand {
+    /// Send a test over every channel at once, and say of each whether it was taken.
+    Test(NotifyTestArgs),
+}
+
+/// `notify test`.
+#[derive(Debug, Args)]
+pub struct NotifyTestArgs {
+    /// A configuration file with channels, `[[notify]]`; those of BACKUP_NOTIFY_URL come beside them.
+    #[arg(long, env = "BACKUP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Where a new key file goes.
@@ -555,6 +720,8 @@ pub struct StreamArgs {
     #[arg(long, value_name = "PLACE", default_value = "-")]
     pub to: OsString,
     #[command(flatten)]
+    pub recipients: NamedArgs,
+    #[command(flatten)]
     pub walk: WalkArgs,
     #[command(flatten)]
     pub compression: CompressionArgs,
@@ -592,6 +759,20 @@ pub struct CatArgs {
     pub snapshot: Selector,
     /// The file.
     pub path: OsString,
+}
+
+/// `mount`.
+#[derive(Debug, Args)]
+pub struct MountArgs {
+    /// An empty directory.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// A snapshot: `latest`, `latest:NAME` or the start of its id; without one, all of them are shown.
+    #[arg(value_name = "SNAP")]
+    pub snapshot: Option<Selector>,
+    /// Let other users look too, as far as the modes of the files let them.
+    #[arg(long)]
+    pub allow_other: bool,
 }
 
 /// `find`.
@@ -636,10 +817,10 @@ pub struct SelectionArgs {
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
     /// A snapshot: `latest`, `latest:NAME` or the start of its id.
-    #[arg(value_name = "SNAP")]
-    pub snapshot: Selector,
+    #[arg(value_name = "SNAP", required_unless_present = "project")]
+    pub snapshot: Option<Selector>,
     /// Restore below this directory: each source at its own absolute path in it.
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["volume", "into"], conflicts_with = "volume")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["volume", "into", "project"], conflicts_with = "volume")]
     pub target: Option<PathBuf>,
     /// Restore into this volume, through the engine; it is made when it is missing.
     #[arg(long, value_name = "NAME")]
@@ -647,6 +828,26 @@ pub struct RestoreArgs {
     /// Restore a database dump into this container, through its own client.
     #[arg(long, value_name = "CONTAINER", conflicts_with_all = ["target", "volume", "delta"])]
     pub into: Option<String>,
+    /// Restore the volumes of this Compose project, each from the newest proved snapshot.
+    #[arg(
+        long,
+        value_name = "PROJECT",
+        conflicts_with_all = ["snapshot", "target", "volume", "into", "path", "source", "delta", "command"]
+    )]
+    pub project: Option<String>,
+    /// With --project: as it was at this time, such as 2026-11-30T12:00:00Z, 2026-11-30 (the end of that day in UTC) or 2h (ago)
+    /// [default: now].
+    #[arg(long, value_name = "TIME", requires = "project")]
+    pub as_of: Option<String>,
+    /// With --project: the dumps into the databases of the project that run now, instead of the volumes.
+    #[arg(long, requires = "project", conflicts_with = "volume_prefix")]
+    pub dumps: bool,
+    /// With --project: restore into new volumes whose names have this in front.
+    #[arg(long, value_name = "PREFIX", requires = "project")]
+    pub volume_prefix: Option<String>,
+    /// With --project: only what was saved under this host name.
+    #[arg(long = "host", value_name = "NAME", requires = "project")]
+    pub from_host: Option<String>,
     /// With --target: put the source at DIR itself.
     #[arg(long, requires = "target")]
     pub strip: bool,
@@ -721,7 +922,7 @@ pub struct CopyArgs {
     /// Snapshots: `latest`, `latest:NAME` or the start of an id; without any, all.
     #[arg(value_name = "SNAP")]
     pub snapshots: Vec<Selector>,
-    /// The repository to copy from: a directory or s3://bucket/prefix. --identity reads it where it is encrypted.
+    /// The repository to copy from, as --repo. --identity reads it where it is encrypted.
     #[arg(long, value_name = "PLACE")]
     pub from: String,
     /// The repository to copy into [default: --repo]. --key-file saves to it where it is encrypted.
@@ -768,6 +969,92 @@ pub struct StatusArgs {
     /// container uses.
     #[arg(long, value_name = "NAME")]
     pub except: Vec<Wanted>,
+}
+
+/// `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// A file in TOML: what is to be saved beside what labels of containers say, and how.
+    #[arg(long, env = "BACKUP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// When jobs run that have no schedule of their own, such as `30 3 * * *` or @hourly [default: 0 3 * * *].
+    #[arg(long, env = "BACKUP_SCHEDULE", value_name = "CRON")]
+    pub schedule: Option<String>,
+    /// Where the hours of schedules are meant, such as Europe/Berlin [default: UTC].
+    #[arg(long, env = "TZ", value_name = "ZONE")]
+    pub time_zone: Option<String>,
+    /// How far runs of one time are spread [default: 5m].
+    #[arg(long, value_name = "DURATION", value_parser = chores_common::quantity::duration)]
+    pub jitter: Option<std::time::Duration>,
+    /// Runs at once [default: 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: Option<u16>,
+    /// Only containers that have this label are jobs, so that several of these may run beside each other.
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub containers_with: Option<String>,
+    /// Serve /metrics and /healthz here, such as 0.0.0.0:9465.
+    #[arg(long, env = "BACKUP_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+    /// Run everything that is due now, and end: 0 only when all that is to be saved is.
+    #[arg(long)]
+    pub once: bool,
+    /// Only say what would be done, and when.
+    #[arg(long, conflicts_with = "once")]
+    pub dry_run: bool,
+    /// Host name to record [default: that of the engine's machine].
+    #[arg(long, env = "BACKUP_HOST", value_name = "NAME")]
+    pub host: Option<String>,
+}
+
+/// What is asked about a resident run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum HealthAspect {
+    /// Its loop goes round: else it is to be started anew.
+    Alive,
+    /// And nothing is overdue or broken: else a person is needed.
+    #[default]
+    Ready,
+}
+
+/// `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// What is asked.
+    #[arg(value_enum, default_value_t)]
+    pub aspect: HealthAspect,
+}
+
+/// `learn`.
+#[derive(Debug, Args)]
+pub struct LearnArgs {
+    /// Whose snapshots.
+    #[arg(long, value_name = "NAME")]
+    pub host: String,
+    /// What the engine of that host calls itself.
+    #[arg(long, value_name = "ID")]
+    pub engine_id: Option<String>,
+    /// Which machine that is.
+    #[command(flatten)]
+    pub own: OwnArgs,
+}
+
+/// By which `serve` tells the snapshots of its machine from those of another one of the same name.
+#[derive(Debug, Args)]
+pub struct OwnArgs {
+    /// The node of a Swarm that the engine is; empty where it is none.
+    #[arg(long, value_name = "ID", hide = true)]
+    pub own_node: Option<String>,
+    /// The boot of this machine.
+    #[arg(long, value_name = "ID", hide = true)]
+    pub own_boot: Option<String>,
+}
+
+impl OwnArgs {
+    /// The node, where it is one.
+    #[must_use]
+    pub fn node(&self) -> Option<String> {
+        self.own_node.clone().filter(|node| !node.is_empty())
+    }
 }
 
 /// Rules of `forget`, of which one must be given where no snapshot is named.
@@ -826,12 +1113,21 @@ pub struct ForgetArgs {
     /// With rules: only sources of this name.
     #[arg(long, conflicts_with = "snapshots")]
     pub name: Option<String>,
+    /// With rules: only snapshots of this host.
+    #[arg(long, value_name = "NAME", conflicts_with = "snapshots")]
+    pub host: Option<String>,
+    /// With rules: only snapshots with this label.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "snapshots")]
+    pub tag: Vec<String>,
+    /// Whose snapshots are not looked at, or freeze their source.
+    #[command(flatten)]
+    pub own: OwnArgs,
     /// What a source is: all snapshots of one `name`, or of one name and `host`. Without it those of one name, unless
     /// hosts take turns in making them: nothing of these goes then.
     #[arg(long, value_name = "WHAT")]
     pub group_by: Option<GroupArg>,
     /// Drop the named snapshots even where one is the newest proved one of its source.
-    #[arg(long, requires = "snapshots")]
+    #[arg(long, requires = "snapshots", conflicts_with = "rules")]
     pub even_newest: bool,
     /// Only say what would go, and why the others stay.
     #[arg(long)]
@@ -853,6 +1149,13 @@ pub struct PruneArgs {
     /// Delete at most so much in this run, such as 50GB; the rest is for the next.
     #[arg(long, value_name = "SIZE", value_parser = chores_common::quantity::size)]
     pub max_bytes: Option<u64>,
+    /// How much of what is stored may be of no use before packs are stored anew without it: a share of what is needed,
+    /// a size, or `unlimited`. An encrypted repository needs --identity for that.
+    #[arg(long, value_name = "LIMIT", default_value = PruneArgs::MAX_UNUSED)]
+    pub max_unused: Unused,
+    /// Store packs of at most so much anew in this run, such as 50GB; the rest is for the next.
+    #[arg(long, value_name = "SIZE", value_parser = chores_common::quantity::size)]
+    pub max_repack_size: Option<u64>,
     /// Go on even where there is no snapshot, so that everything goes.
     #[arg(long)]
     pub even_all: bool,
@@ -865,17 +1168,42 @@ impl PruneArgs {
     /// The usual grace.
     const GRACE: &str = "24h";
 
+    /// So much may usually be of no use.
+    const MAX_UNUSED: &str = "5%";
+
     /// As when nothing is said.
     #[must_use]
     pub fn usual() -> Self {
         let grace = std::time::Duration::from_secs(24 * 60 * 60);
-        Self { grace, max_bytes: None, even_all: false, dry_run: false }
+        Self {
+            grace,
+            max_bytes: None,
+            max_unused: Unused::Percent(5),
+            max_repack_size: None,
+            even_all: false,
+            dry_run: false,
+        }
     }
 }
 
 fn grace(text: &str) -> Result<std::time::Duration, String> {
     let grace = chores_common::quantity::duration(text).map_err(|error| error.to_string())?;
     if grace < GRACE_MIN { Err("give at least 1h".to_owned()) } else { Ok(grace) }
+}
+
+/// `undelete`.
+#[derive(Debug, Args)]
+pub struct UndeleteArgs {
+    /// As it was at this time by the store's clock: the last good moment, such as 2026-11-30T12:00:00Z, 2026-11-30 (the end
+    /// of that day in UTC) or 2h (ago).
+    #[arg(long, value_name = "TIME")]
+    pub as_of: String,
+    /// Bring back repo.json too, whatever is there now: changes of keys since then are undone.
+    #[arg(long)]
+    pub repo_json: bool,
+    /// Only say what would come back.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `doctor`.

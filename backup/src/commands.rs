@@ -1,6 +1,7 @@
 //! One function a command: settings in, work done by the modules, an answer out.
 
 pub mod key;
+pub mod lock;
 
 pub mod create;
 pub mod quiesce;
@@ -11,9 +12,11 @@ pub mod dump;
 pub mod stream;
 
 pub mod browse;
+pub mod mount;
 
 pub mod into;
 pub mod restore;
+pub mod stack;
 
 pub mod drill;
 
@@ -26,6 +29,11 @@ pub mod status;
 
 pub mod forget;
 pub mod prune;
+pub mod undelete;
+
+pub mod notify;
+
+pub mod serve;
 
 use std::io::{self, Write};
 
@@ -118,7 +126,11 @@ impl CommandError {
                 | RepositoryError::Encrypted(_)
                 | RepositoryError::Clear(_)
                 | RepositoryError::NoKeyFile(_)
-                | RepositoryError::NoIdentity(_),
+                | RepositoryError::NoIdentity(_)
+                | RepositoryError::OtherIdentity(_)
+                | RepositoryError::NoBucket(_)
+                | RepositoryError::NoLocks(_)
+                | RepositoryError::Softer(_),
             ) => ExitCode::Usage,
             Self::Interrupted(_) => ExitCode::Interrupted,
             Self::Repository(_) | Self::Store(_) | Self::Failed(_) | Self::Answer(_) => {
@@ -136,7 +148,13 @@ impl Context<'_> {
 
     /// The repository's store.
     pub fn store(&self) -> Result<Store, CommandError> {
-        let objects = ObjectStore::open(&self.location()?, &self.settings.s3)?;
+        self.store_at(&self.location()?)
+    }
+
+    /// The store of any place.
+    pub fn store_at(&self, place: &Location) -> Result<Store, CommandError> {
+        let settings = &self.settings;
+        let objects = ObjectStore::open_with(place, &settings.s3, &settings.remote)?;
         Ok(Store::new(objects, self.runtime.clone(), self.shutdown.clone()))
     }
 

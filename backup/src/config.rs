@@ -6,15 +6,19 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use chores_common::config::{ConfigError, secret_from};
-use chores_common::object::{Location, LocationError, S3Settings};
+use chores_common::config::{ConfigError, secret_from, secret_in_bytes};
+use chores_common::object::{
+    Location, LocationError, RemoteSettings, S3Settings, without_password,
+};
 use chores_common::secret::Secret;
 
-use crate::cli::{CommonArgs, CompressionArgs, Credentials, RecipientArgs, SpoolArgs};
+use crate::cli::{
+    CommonArgs, CompressionArgs, Credentials, NamedArgs, RemoteCredentials, SpoolArgs,
+};
 use crate::dump::{SPOOL_MEMORY_BYTES_MAX, SpoolLimits};
 use crate::keys::KeyRing;
-use crate::keys::identity::{Identities, IdentityError};
-use crate::keys::key_file::{KeyFile, KeyFileError};
+use crate::keys::identity::{self, Identities, IdentityError};
+use crate::keys::key_file::{self, KeyFile, KeyFileError};
 use crate::keys::private_file::{self, PrivateFileError};
 use crate::keys::recipient::{self, RecipientError};
 
@@ -29,7 +33,10 @@ const MEMORY_MIN: u64 = 64 << 20;
 const MEMORY_BASE: u64 = 40 << 20;
 const MEMORY_PER_THREAD: u64 = 6 << 20;
 
-/// A pack, in bytes: one is being filled, the others are on their way.
+/// The packs that are being filled, in bytes: see `create/packer`.
+const MEMORY_OF_OPEN_PACKS: u64 = 22 << 20;
+
+/// A pack that is on its way, in bytes.
 const MEMORY_PER_PACK: u64 = 18 << 20;
 
 /// Packs on their way at once at the most.
@@ -64,6 +71,8 @@ const REPOSITORY_CACHE: &str = "cache";
 pub struct Settings {
     /// How to reach S3.
     pub s3: S3Settings,
+    /// How to reach what is neither a directory nor S3.
+    pub remote: RemoteSettings,
     /// Threads that work on data.
     pub threads: usize,
     /// Packs on their way at once.
@@ -96,6 +105,8 @@ impl KeySettings {
 
     /// The keys themselves.
     pub fn ring(&self) -> Result<KeyRing, SettingError> {
+        refuse_secrets("--key-file", self.key_file.as_deref())?;
+        refuse_secrets("--identity", self.identity.as_deref())?;
         let key_file = self.key_file.as_ref().map(|path| {
             KeyFile::parse(&private_file::read("key file", path)?)
                 .map_err(|error| SettingError::KeyFile(path.clone(), error))
@@ -117,10 +128,71 @@ impl KeySettings {
     }
 }
 
+/// Refuses a secret where the name of the file it is in should be: what fails later would repeat it.
+fn refuse_secrets(option: &'static str, path: Option<&Path>) -> Result<(), SettingError> {
+    let is_secret = |text: &str| identity::is_in(text) || key_file::is_in(text);
+    match path {
+        Some(path) if is_secret(&path.to_string_lossy()) => Err(SettingError::NoName(option)),
+        _ => Ok(()),
+    }
+}
+
+/// The passphrase in its two forms; a file has to be closed to others as those of all keys.
+fn passphrase(
+    (value, file): (Option<String>, Option<PathBuf>),
+) -> Result<Option<Secret>, SettingError> {
+    let path = match (value, file) {
+        (None, Some(path)) => path,
+        (value, file) => return Ok(secret_from("BACKUP_PASSPHRASE", value, file)?),
+    };
+    let name = "BACKUP_PASSPHRASE_FILE".to_owned();
+    match private_file::read("passphrase file", &path) {
+        Ok(text) => Ok(Some(secret_in_bytes(name, path, text.as_bytes())?)),
+        // In words that do not repeat what may be the passphrase itself.
+        Err(PrivateFileError::Unreadable { path, source, .. }) => {
+            Err(ConfigError::Unreadable { name, path, source }.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an unknown variable would have something encrypted or decrypted, by its name. To go on without it would save in clear
+/// what somebody wants to have encrypted.
+#[must_use]
+pub fn tells_of_keys(variable: &str) -> bool {
+    const WORDS: [&str; 13] = [
+        "RECIPIENT",
+        "IDENTIT",
+        "PASSPHRASE",
+        "PASSWORD",
+        "SECRET",
+        "KEY_FILE",
+        "KEYFILE",
+        "PUBLIC_KEY",
+        "PRIVATE_KEY",
+        "ENCRYPT",
+        "CIPHER",
+        "GPG",
+        "PGP",
+    ];
+    WORDS.iter().any(|word| variable.contains(word))
+        || variable.strip_prefix("BACKUP_").is_some_and(|rest| rest.starts_with("AGE_"))
+        || variable.ends_with("_KEY")
+}
+
+/// Whether a passphrase can be typed by who has to give it to `age` one day. Bytes that are no UTF-8 are replaced when the
+/// environment is read, so that any others would do as well.
+#[must_use]
+pub fn is_typed(passphrase: &Secret) -> bool {
+    let is_odd = |character: char| character.is_control() || "\u{feff}\u{fffd}".contains(character);
+    !passphrase.expose().chars().any(is_odd)
+}
+
 /// The recipients of files and texts, as they were given.
-pub fn recipients(args: &RecipientArgs) -> Result<Vec<String>, SettingError> {
+pub fn recipients(args: &NamedArgs) -> Result<Vec<String>, SettingError> {
     let mut texts = args.recipient.clone();
     for path in &args.recipients_file {
+        refuse_secrets("--recipients-file", Some(path))?;
         let unreadable = |error| SettingError::RecipientsFile(path.clone(), error);
         let mut text = String::new();
         let file = File::open(path).map_err(unreadable)?;
@@ -186,6 +258,24 @@ pub enum SettingError {
         "the passphrase is shorter than {PASSPHRASE_CHARS_MIN} characters, which a machine guesses in no time"
     )]
     ShortPassphrase,
+    /// A passphrase that the way out without this program could not be given.
+    #[error(
+        "the passphrase has a character that nobody can type: a line break or another control character, a byte order mark, or \
+         bytes that are no UTF-8"
+    )]
+    OddPassphrase,
+    /// A variable that is meant to encrypt something, and would not.
+    #[error(
+        "{0} is set, but is no setting of this program, and what it is meant to protect would not be: see `backup --help` for the \
+         right name, or unset it (recipients are named by `backup init --recipient`)"
+    )]
+    UnknownKey(String),
+    /// A secret where a name should be. It is not repeated.
+    #[error(
+        "{0} takes the name of a file, and the secret itself is given: put it into a file that is closed to others, and hold it \
+         for known to who sees the arguments or the environment of this process"
+    )]
+    NoName(&'static str),
     /// An encrypted repository without a key file could not be written to.
     #[error(
         "an encrypted repository needs a key file, which is what saves: name a new file with --key-file FILE"
@@ -237,12 +327,13 @@ impl Settings {
         let memory = memory
             .filter(|memory| *memory >= MEMORY_MIN)
             .ok_or_else(|| SettingError::Memory(args.memory.clone().unwrap_or_default()))?;
-        let others = MEMORY_BASE + MEMORY_PER_THREAD * threads as u64 + MEMORY_PER_PACK;
+        let others = MEMORY_BASE + MEMORY_PER_THREAD * threads as u64 + MEMORY_OF_OPEN_PACKS;
         let uploads = (memory.saturating_sub(others) / MEMORY_PER_PACK).clamp(1, UPLOADS_MAX);
         let (secret, secret_file) = credentials.secret_key;
         let (token, token_file) = credentials.session_token;
-        let (passphrase, passphrase_file) = credentials.passphrase;
+        let remote = remote(credentials.remote)?;
         Ok(Self {
+            remote,
             s3: S3Settings {
                 endpoint: args.s3_endpoint.clone(),
                 region: args.s3_region.clone(),
@@ -254,7 +345,7 @@ impl Settings {
             keys: KeySettings {
                 key_file: args.key_file.clone(),
                 identity: args.identity.clone(),
-                passphrase: secret_from("BACKUP_PASSPHRASE", passphrase, passphrase_file)?,
+                passphrase: passphrase(credentials.passphrase)?,
             },
             threads,
             uploads: usize::try_from(uploads).unwrap_or(1),
@@ -264,10 +355,25 @@ impl Settings {
     }
 }
 
+/// What stores beside S3 want.
+fn remote(credentials: RemoteCredentials) -> Result<RemoteSettings, SettingError> {
+    let secret = |name: &str, (value, file): (Option<String>, Option<PathBuf>)| {
+        secret_from(name, value, file)
+    };
+    Ok(RemoteSettings {
+        sftp_key_file: credentials.sftp_key_file,
+        sftp_known_hosts: credentials.sftp_known_hosts,
+        webdav_user: credentials.webdav_user,
+        webdav_password: secret("BACKUP_WEBDAV_PASSWORD", credentials.webdav_password)?,
+        azure_account: credentials.azure_account,
+        azure_key: secret("AZURE_STORAGE_KEY", credentials.azure_key)?,
+    })
+}
+
 /// The repository that was named.
 pub fn repository(args: &CommonArgs) -> Result<Location, SettingError> {
     let text = args.repo.as_deref().ok_or(SettingError::NoRepository)?;
-    Location::parse(text).map_err(|error| SettingError::Repository(text.to_owned(), error))
+    Location::parse(text).map_err(|error| SettingError::Repository(without_password(text), error))
 }
 
 /// Where caches go. `None`: nowhere, every run reads everything.

@@ -29,10 +29,11 @@ use crate::snapshot::SnapshotId;
 use decide::{Question, Recorded, Row, State, decide, is_random};
 use hosts::{Hosts, Judge, is_telling};
 use inventory::{Own, What, inventory};
-use look::{Asked, History, ask, history, own_name};
+use look::{Asked, ask, own_name};
 use remembered::remembered;
 use wanted::{Wanted, WantedError};
 
+pub(crate) use look::{History, history};
 pub use output::{write_json, write_text};
 
 #[cfg(test)]
@@ -139,14 +140,16 @@ fn report(
     options: &StatusOptions,
 ) -> Result<Report, WantedError> {
     let History { recorded, unreadable, mut notes } = history;
-    let (seen, names, engine_problem) = match asked {
-        Ok(Asked { found, names }) => (Some(inventory(&found)), names, None),
-        Err(error) => (None, own_name().into_iter().collect(), Some(error.to_string())),
+    let (seen, names, boot, engine_problem) = match asked {
+        Ok(Asked { found, names, boot }) => (Some(inventory(&found)), names, boot, None),
+        Err(error) => (None, own_name().into_iter().collect(), None, Some(error.to_string())),
     };
     let hosts = Hosts::new(&options.hosts, names, options.any_host);
     let containers = seen.as_ref().map(|seen| seen.containers.clone()).unwrap_or_default();
     let snapshots = recorded.iter().map(|known| &known.snapshot);
-    let judge = Judge::new(&hosts, &containers, snapshots, options.now);
+    // Who names this host has said which snapshots are its own, wherever this program and what made them find their boots.
+    let boot = boot.filter(|_| options.hosts.iter().all(String::is_empty));
+    let judge = Judge::new(&hosts, &containers, snapshots, options.now).during(boot);
     let seen = seen.unwrap_or_else(|| remembered(recorded.iter(), &judge));
     let mut gaps = seen.gaps.clone();
     notes.extend(seen.notes.iter().cloned());

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use chores_common::finding::Status;
-use chores_common::object::{Location, S3Settings};
+use chores_common::object::{Location, RemoteSettings, S3Settings};
 use chores_common::shutdown::Shutdown;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -22,6 +22,8 @@ pub struct DoctorOptions<'a> {
     pub location: Option<&'a Location>,
     /// How to reach it.
     pub settings: &'a S3Settings,
+    /// How to reach it where it is none of S3.
+    pub remote: &'a RemoteSettings,
     /// What opens it, where it is encrypted.
     pub keys: &'a KeyRing,
     /// The engine in the forms of `DOCKER_HOST`; its default socket when absent.
@@ -81,7 +83,7 @@ pub fn doctor(
     if let Some(location) = options.location {
         tell(probe::repository(
             location,
-            options.settings,
+            (options.settings, options.remote),
             options.keys,
             runtime,
             options.shutdown,

@@ -36,7 +36,7 @@ use crate::database::{
 };
 use crate::repository::Repository;
 use crate::snapshot::{
-    self, DumpFile, DumpKind, DumpProof, DumpRecord, DumpRole, Snapshot, SnapshotName,
+    self, DumpFile, DumpKind, DumpProof, DumpRecord, DumpRole, Provenance, Snapshot, SnapshotName,
     SourceContainer, State, Stats, StoredDump,
 };
 
@@ -558,6 +558,8 @@ pub struct SnapshotOptions {
     pub tags: BTreeMap<String, String>,
     /// Name of this machine or container.
     pub host: String,
+    /// What the container of the database is of.
+    pub provenance: Provenance,
     /// Start of the run.
     pub time: jiff::Timestamp,
     /// When that was, by a clock that only goes forward.
@@ -583,7 +585,7 @@ pub fn commit(
     let dumps = vec![dumped.stored.record.clone()];
     let elapsed = options.begun.elapsed().as_millis();
     let snapshot = Snapshot {
-        version: snapshot::version_with(&dumps, false),
+        version: snapshot::version_with(&dumps, false, &options.provenance),
         name: options.name.clone(),
         time: options.time,
         host: options.host.clone(),
@@ -593,6 +595,7 @@ pub fn commit(
         sources: create::sources_with(&[], &dumps),
         container: dumped.stored.record.container.clone(),
         dumps,
+        provenance: options.provenance.clone(),
         tree: dumped.tree.tree.clone(),
         stats: Stats {
             duration_ms: u64::try_from(elapsed).unwrap_or(u64::MAX),

@@ -6,12 +6,13 @@
 pub mod decide;
 mod output;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chores_common::object::ErrorKind;
 use chores_common::shutdown::Shutdown;
 
 use crate::drill_record;
+use crate::machine::NODE_TAG;
 use crate::pack::PackId;
 use crate::repository::{Operation, Repository, RepositoryError};
 use crate::snapshot::{Selector, Snapshot, SnapshotId, SnapshotName};
@@ -21,6 +22,9 @@ pub use output::{write_json, write_text};
 
 #[cfg(test)]
 mod tests;
+
+/// How often it is looked what snapshots need because a prune moves it meanwhile.
+const LOOKS_MAX: u32 = 4;
 
 /// Which snapshots are to go.
 #[derive(Clone, Debug)]
@@ -45,6 +49,12 @@ pub struct ForgetOptions {
     pub wanted: Wanted,
     /// With rules: only those of this name.
     pub name: Option<String>,
+    /// With rules: only those of this host.
+    pub host: Option<String>,
+    /// With rules: only those with all these labels.
+    pub tags: BTreeMap<String, String>,
+    /// With rules: none of another node of a Swarm than this one; none of any node where it is empty.
+    pub node: Option<String>,
     /// Only say what would go.
     pub dry_run: bool,
 }
@@ -85,6 +95,15 @@ pub enum ForgetError {
         short = .0.short()
     )]
     Unreadable(SnapshotId, #[source] RepositoryError),
+    /// It may be a snapshot under another name.
+    #[error(
+        "{0} is no name of a snapshot, so nothing is forgotten by rules, it might be the newest: move it away, or give it \
+         its name back"
+    )]
+    Stranger(String),
+    /// Rules that keep nothing but the newest are none.
+    #[error("no rule says what to keep, and nothing was forgotten")]
+    NoRule,
     /// What was asked for would leave a source without its last backup.
     #[error(
         "snapshot {short} is the newest proved one of {name:?}: nothing was forgotten; say --even-newest if it is to go",
@@ -113,7 +132,7 @@ pub fn forget(
 ) -> Result<ForgetReport, ForgetError> {
     repository.permit(Operation::Delete)?;
     let mut report = match &options.wanted {
-        Wanted::ByRules(policy) => by_rules(repository, policy, options.name.as_deref(), now)?,
+        Wanted::ByRules(policy) => by_rules(repository, policy, options, now)?,
         Wanted::These { snapshots, even_newest, group_by } => {
             these(repository, snapshots, *even_newest, *group_by)?
         }
@@ -136,11 +155,18 @@ pub fn forget(
 fn by_rules(
     repository: &Repository,
     policy: &Policy,
-    name: Option<&str>,
+    options: &ForgetOptions,
     now: jiff::Timestamp,
 ) -> Result<ForgetReport, ForgetError> {
+    if policy.is_empty() {
+        return Err(ForgetError::NoRule);
+    }
+    let (names, strangers) = repository.snapshot_keys()?;
+    if let Some(key) = strangers.into_iter().next() {
+        return Err(ForgetError::Stranger(key));
+    }
     let mut snapshots = Vec::new();
-    for (name, read) in repository.snapshots()? {
+    for (name, read) in repository.documents_of(&names) {
         match read {
             Ok(snapshot) => snapshots.push((name, snapshot)),
             // It was forgotten since the listing; a store that lists what it cannot give has not.
@@ -154,7 +180,16 @@ fn by_rules(
             Err(error) => return Err(ForgetError::Unreadable(name.id, error)),
         }
     }
-    snapshots.retain(|(_, snapshot)| name.is_none_or(|name| snapshot.name == name));
+    let ForgetOptions { name, host, tags, node, .. } = options;
+    let is_own = |theirs: Option<&String>| {
+        theirs.is_none_or(|theirs| node.as_ref().is_none_or(|node| theirs == node))
+    };
+    snapshots.retain(|(_, snapshot)| {
+        is_own(snapshot.tags.get(NODE_TAG))
+            && name.as_ref().is_none_or(|name| snapshot.name == *name)
+            && host.as_ref().is_none_or(|host| snapshot.host == *host)
+            && tags.iter().all(|(key, value)| snapshot.tags.get(key) == Some(value))
+    });
     let standings = standings(repository, &snapshots)?;
     let candidates = candidates(&snapshots, &standings);
     let sources = decide(&candidates, policy, now);
@@ -189,7 +224,7 @@ fn these(
     }
     gone.sort_by(|left, right| (&left.time, left.id).cmp(&(&right.time, right.id)));
     let mut snapshots = Vec::new();
-    for (name, read) in repository.snapshots()? {
+    for (name, read) in repository.documents()? {
         match read {
             Ok(snapshot) => snapshots.push((name, snapshot)),
             Err(RepositoryError::Store(error))
@@ -218,16 +253,27 @@ pub(crate) fn standings(
     repository: &Repository,
     snapshots: &[(SnapshotName, Snapshot)],
 ) -> Result<Vec<Standing>, RepositoryError> {
-    // Behind the snapshots and in this order, as whoever commits looks.
-    let marked = repository.marked_packs()?;
-    let stored = repository.stored_packs()?;
-    let stays = |pack: &PackId| stored.contains_key(pack) && !marked.contains(pack);
-    let of = |(_, snapshot): &(SnapshotName, Snapshot)| match Standing::of(snapshot) {
-        Standing::Failed => Standing::Failed,
-        standing if snapshot.packs.iter().all(stays) => standing,
-        _ => Standing::Incomplete,
-    };
-    Ok(snapshots.iter().map(of).collect())
+    let mut before: Option<Vec<String>> = None;
+    for _ in 0..LOOKS_MAX {
+        let moves = repository.moves()?;
+        // Behind the snapshots and in this order, as whoever commits looks.
+        let marked = repository.marked_packs()?;
+        let stored = repository.stored_packs()?;
+        let stays = |pack: &PackId| stored.contains_key(pack) && !marked.contains(pack);
+        let of = |(name, snapshot): &(SnapshotName, Snapshot)| match Standing::of(snapshot) {
+            Standing::Failed => Standing::Failed,
+            standing if moves.is_whole(name.id, &snapshot.packs, &stays) => standing,
+            _ => Standing::Incomplete,
+        };
+        let standings: Vec<_> = snapshots.iter().map(of).collect();
+        let keys: Vec<_> = moves.objects().iter().map(|object| object.key.clone()).collect();
+        // What seems to be lost may have been moved while this looked.
+        if !standings.contains(&Standing::Incomplete) || before.as_ref() == Some(&keys) {
+            return Ok(standings);
+        }
+        before = Some(keys);
+    }
+    Err(RepositoryError::Moving(repository.place()))
 }
 
 fn candidates(snapshots: &[(SnapshotName, Snapshot)], standings: &[Standing]) -> Vec<Candidate> {

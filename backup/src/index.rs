@@ -9,7 +9,8 @@ use std::collections::HashSet;
 use crate::chunk::{ChunkId, ID_BYTES};
 use crate::keys::index_key::IndexKeyId;
 use crate::pack::{
-    FramePlace, PACK_BYTES_MAX, PackError, PackId, PackIndex, PackKind, take_u32, u32_of,
+    CHUNK_ITEM_BYTES, FramePlace, PACK_BYTES_MAX, PackError, PackId, PackIndex, PackKind, take_u32,
+    u32_of,
 };
 
 /// Longest index object in bytes; a run that writes more packs writes several.
@@ -140,19 +141,31 @@ pub struct Index {
     copies: Vec<(ChunkId, Place)>,
 }
 
-impl Index {
-    /// Joins index objects. Packs named in `absent` (marked for removal, or gone) are left out; a pack
-    /// that several index objects name counts once.
-    #[must_use]
-    pub fn new(indexed: impl IntoIterator<Item = IndexedPack>, absent: &HashSet<PackId>) -> Self {
-        let mut index = Self::default();
-        let mut seen = HashSet::new();
-        for pack in indexed {
-            if absent.contains(&pack.id) || !seen.insert(pack.id) {
+/// Joins index objects as they are read, each of which may be forgotten then: together they are nearly as large as the [`Index`].
+#[derive(Debug, Default)]
+pub struct IndexBuilder {
+    /// Each with the number of the object that told of it first.
+    packs: Vec<(usize, KnownPack)>,
+    entries: Vec<(ChunkId, Place)>,
+    known: HashSet<PackId>,
+}
+
+impl IndexBuilder {
+    /// Makes room for what index objects of `bytes` bytes may have: what grows by doubling has twice the memory for a while.
+    pub fn expect(&mut self, bytes: u64) {
+        let chunks = usize::try_from(bytes).unwrap_or(usize::MAX) / CHUNK_ITEM_BYTES;
+        // Without that room it grows as it goes.
+        self.entries.try_reserve_exact(chunks.saturating_sub(self.entries.len())).ok();
+    }
+
+    /// Adds the packs of the object with this number. A pack that several objects name counts once.
+    pub fn add(&mut self, object: usize, packs: impl IntoIterator<Item = IndexedPack>) {
+        for pack in packs {
+            if !self.known.insert(pack.id) {
                 continue;
             }
-            let number = PackNumber(u32_of(index.packs.len()));
-            index.entries.extend(pack.index.chunks.iter().map(|chunk| {
+            let number = PackNumber(u32_of(self.packs.len()));
+            self.entries.extend(pack.index.chunks.iter().map(|chunk| {
                 let place = Place {
                     pack: number,
                     frame: chunk.frame,
@@ -161,13 +174,44 @@ impl Index {
                 };
                 (chunk.id, place)
             }));
-            index.packs.push(KnownPack {
+            let known = KnownPack {
                 id: pack.id,
                 bytes: pack.bytes,
                 kind: pack.index.kind,
                 frames: pack.index.frames.into(),
-            });
+            };
+            self.packs.push((object, known));
         }
+    }
+
+    /// The packs so far.
+    #[must_use]
+    pub fn known(&self) -> &HashSet<PackId> {
+        &self.known
+    }
+
+    /// The index, without the packs for which `rank` gives nothing. Of several places of a chunk the one counts whose pack has
+    /// the lowest rank; packs of one rank are in the order of their objects.
+    #[must_use]
+    pub fn finish(mut self, rank: impl Fn(&KnownPack) -> Option<u8>) -> Index {
+        let packs = self.packs.iter().enumerate();
+        let ranked = packs.filter_map(|(at, (object, pack))| Some((rank(pack)?, *object, at)));
+        let mut order: Vec<_> = ranked.collect();
+        order.sort_unstable();
+        let mut numbers = vec![None; self.packs.len()];
+        for (number, (.., at)) in order.iter().enumerate() {
+            if let Some(place) = numbers.get_mut(*at) {
+                *place = Some(PackNumber(u32_of(number)));
+            }
+        }
+        self.entries.retain_mut(|(_, place)| {
+            let number = numbers.get(place.pack.as_usize()).copied().flatten();
+            place.pack = number.unwrap_or(place.pack);
+            number.is_some()
+        });
+        let mut packs: Vec<_> = self.packs.into_iter().map(|(_, pack)| Some(pack)).collect();
+        let packs = order.iter().filter_map(|(.., at)| packs.get_mut(*at)?.take()).collect();
+        let mut index = Index { packs, entries: self.entries, copies: Vec::new() };
         index.entries.sort_unstable();
         let copies = &mut index.copies;
         index.entries.dedup_by(|(later, place), (id, _)| {
@@ -179,12 +223,41 @@ impl Index {
         });
         index
     }
+}
+
+impl Index {
+    /// Joins packs of index objects. Those named in `absent` (marked for removal, or gone) are left out.
+    #[must_use]
+    pub fn new(indexed: impl IntoIterator<Item = IndexedPack>, absent: &HashSet<PackId>) -> Self {
+        let mut builder = IndexBuilder::default();
+        builder.add(0, indexed);
+        builder.finish(|pack| (!absent.contains(&pack.id)).then_some(0))
+    }
 
     /// Where `id` is, if anywhere.
     #[must_use]
     pub fn find(&self, id: &ChunkId) -> Option<Place> {
-        let at = self.entries.binary_search_by(|(entry, _)| entry.cmp(id)).ok()?;
-        self.entries.get(at).map(|(_, place)| *place)
+        self.entries.get(self.position(id)?).map(|(_, place)| *place)
+    }
+
+    /// The number of `id` in [`Self::chunks`], if it is there.
+    #[must_use]
+    pub fn position(&self, id: &ChunkId) -> Option<usize> {
+        self.entries.binary_search_by(|(entry, _)| entry.cmp(id)).ok()
+    }
+
+    /// Every place of every chunk, with the number of the chunk in [`Self::chunks`].
+    pub fn places(&self) -> impl Iterator<Item = (usize, &ChunkId, &Place)> {
+        let first =
+            self.entries.iter().enumerate().map(|(number, (id, place))| (number, id, place));
+        // Copies are in the order of ids too.
+        let mut number = 0;
+        let copies = self.copies.iter().map(move |(id, place)| {
+            let rest = self.entries.get(number..).unwrap_or_default();
+            number += rest.partition_point(|(entry, _)| entry < id);
+            (number, id, place)
+        });
+        first.chain(copies)
     }
 
     /// Where `id` is beside the place that [`Self::find`] gives.
@@ -206,6 +279,11 @@ impl Index {
         &self.packs
     }
 
+    /// All packs with their numbers.
+    pub fn numbered_packs(&self) -> impl Iterator<Item = (PackNumber, &KnownPack)> {
+        self.packs.iter().enumerate().map(|(number, pack)| (PackNumber(u32_of(number)), pack))
+    }
+
     /// All chunks, sorted by id.
     #[must_use]
     pub fn chunks(&self) -> &[(ChunkId, Place)] {
@@ -216,6 +294,33 @@ impl Index {
     #[must_use]
     pub fn chunk_count(&self) -> usize {
         self.entries.len()
+    }
+}
+
+/// A set of chunks of an index, by their numbers in [`Index::chunks`]: a bit for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChunkSet(Vec<u64>);
+
+const WORD_BITS: usize = u64::BITS as usize;
+
+impl ChunkSet {
+    /// None of `chunks` chunks.
+    #[must_use]
+    pub fn none_of(chunks: usize) -> Self {
+        Self(vec![0; chunks.div_ceil(WORD_BITS)])
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, chunk: usize) {
+        if let Some(word) = self.0.get_mut(chunk / WORD_BITS) {
+            *word |= 1 << (chunk % WORD_BITS);
+        }
+    }
+
+    /// Whether it is in it.
+    #[must_use]
+    pub fn has(&self, chunk: usize) -> bool {
+        self.0.get(chunk / WORD_BITS).is_some_and(|word| word >> (chunk % WORD_BITS) & 1 == 1)
     }
 }
 

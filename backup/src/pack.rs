@@ -22,9 +22,34 @@ pub const FRAME_BYTES_MAX: usize = FRAME_TARGET_BYTES + CHUNK_BYTES_MAX + 2 * BL
 /// to be on their way within the memory budget.
 pub const PACK_TARGET_BYTES: usize = 16 << 20;
 
+/// In a small repository it is sealed before: a pack goes as a whole, so one of them should be a small part of all.
+const PACK_TARGET_BYTES_MIN: usize = 256 << 10;
+
+/// Packs grow with the square of the repository, and have [`PACK_TARGET_BYTES`] where it has so many bytes: below, a first backup
+/// makes no more than about a thousand of them. What is left over at the end of each run is shorter.
+const FULL_PACKS_FROM_BYTES: u64 = 1 << 30;
+
+/// What part of all that a run has stored one pack is at the least: how much will come a first backup does not know.
+const PACK_PART_OF_RUN: u64 = 64;
+
+/// A pack that has fewer pieces of content is not sealed while there are more: its length would tell theirs.
+const PACK_PIECES_MIN: usize = 4;
+
+/// So many frames at the least make a pack: one that is a little shorter than the target would double it.
+const PACK_FRAMES: usize = 2;
+
+/// At how many bytes a pack is sealed in a repository whose packs have `stored` bytes, `of_run` of which this run has stored.
+#[must_use]
+pub fn target_bytes(stored: u64, of_run: u64) -> usize {
+    const DIVISOR: u64 = FULL_PACKS_FROM_BYTES / PACK_TARGET_BYTES as u64 * FULL_PACKS_FROM_BYTES;
+    let by_all = stored.min(FULL_PACKS_FROM_BYTES).pow(2) / DIVISOR;
+    let target = usize::try_from(by_all.max(of_run / PACK_PART_OF_RUN));
+    target.unwrap_or(PACK_TARGET_BYTES).clamp(PACK_TARGET_BYTES_MIN, PACK_TARGET_BYTES)
+}
+
 /// A pack is sealed when it has this many chunks: tiny files must not make its index longer than its
 /// content, nor exceed what a reader accepts.
-const PACK_CHUNKS_TARGET: usize = 1 << 18;
+const PACK_CHUNKS_TARGET: usize = 1 << 15;
 
 /// What a sealed pack is longer than the target at the most, nearly always: the frame that filled it, and
 /// the index.
@@ -32,6 +57,12 @@ const PACK_SLACK_BYTES: usize = 2 << 20;
 
 /// Random bytes in a pack that make its name its own.
 pub const SALT_BYTES: usize = 16;
+
+/// Whether a chunk of this length may be one that nobody refers to, which makes the name of a pack its own.
+#[must_use]
+pub fn is_salt(length: u32) -> bool {
+    length as usize <= SALT_BYTES
+}
 
 /// Longest pack a reader accepts, in bytes.
 pub const PACK_BYTES_MAX: u64 = 64 << 20;
@@ -44,7 +75,7 @@ const INDEX_VERSION: u8 = 1;
 /// Magic, version, kind, two zero bytes, frame count, chunk count.
 const INDEX_HEADER_BYTES: usize = 8 + 4 + 4 + 4;
 const FRAME_ITEM_BYTES: usize = 8;
-const CHUNK_ITEM_BYTES: usize = 28;
+pub(crate) const CHUNK_ITEM_BYTES: usize = 28;
 
 /// One of the sixteen magic numbers of skippable frames (RFC 8878, 3.1.2) for the index.
 const SKIPPABLE_INDEX: u32 = 0x184D_2A5C;
@@ -173,6 +204,17 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// One as it is stored in another pack, and its chunks there.
+    #[must_use]
+    pub fn taken<'a>(
+        stored: &[u8],
+        place: &FramePlace,
+        chunks: impl IntoIterator<Item = (&'a ChunkId, u32, u32)>,
+    ) -> Self {
+        let chunks = chunks.into_iter().map(|(id, offset, length)| (*id, offset, length));
+        Self { stored: stored.to_vec(), content_bytes: place.content, chunks: chunks.collect() }
+    }
+
     /// The frames of a whole pack as they are stored, in order.
     pub fn all_of(index: &PackIndex, pack: &[u8]) -> Result<Vec<Self>, PackError> {
         let mut frames = Vec::with_capacity(index.frames.len());
@@ -197,10 +239,20 @@ impl Frame {
 }
 
 impl FrameBuilder {
-    /// Whether a chunk of `length` bytes still belongs into this frame.
+    /// Whether a chunk of `length` bytes still belongs into this frame, where packs are sealed at `target` bytes.
     #[must_use]
-    pub fn has_room(&self, length: usize) -> bool {
-        self.chunks.is_empty() || self.content.len() + BLOCK_BYTES + length <= FRAME_TARGET_BYTES
+    pub fn has_room(&self, length: usize, target: usize) -> bool {
+        self.chunks.is_empty()
+            || self.content.len() + BLOCK_BYTES + length <= self.content_bytes_max(target)
+    }
+
+    /// How long the content of this frame may get. The longer the better it compresses, as long as it does not become more than its
+    /// part of a pack; how well it will is told by the frame before.
+    fn content_bytes_max(&self, target: usize) -> usize {
+        let part = target / PACK_FRAMES;
+        let (content, stored) = (self.sealed.content_bytes as usize, self.sealed.stored.len());
+        let like_before = part.saturating_mul(content) / stored.max(1);
+        like_before.max(part).min(FRAME_TARGET_BYTES)
     }
 
     /// Whether nothing was pushed since the last seal.
@@ -301,6 +353,8 @@ pub struct PackBuilder {
     bytes: Vec<u8>,
     frames: Vec<FramePlace>,
     chunks: Vec<ChunkPlace>,
+    /// Chunks that somebody may refer to.
+    pieces: usize,
 }
 
 /// A sealed pack, ready for the store.
@@ -319,7 +373,19 @@ impl PackBuilder {
     #[must_use]
     pub fn new(kind: PackKind, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        Self { kind, bytes: buffer, frames: Vec::new(), chunks: Vec::new() }
+        Self { kind, bytes: buffer, frames: Vec::new(), chunks: Vec::new(), pieces: 0 }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn kind(&self) -> PackKind {
+        self.kind
+    }
+
+    /// Length of its frames in bytes.
+    #[must_use]
+    pub fn frames_bytes(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Whether it holds nothing.
@@ -328,10 +394,60 @@ impl PackBuilder {
         self.frames.is_empty()
     }
 
-    /// Whether it has reached [`PACK_TARGET_BYTES`], or as many chunks as its index should list.
+    /// Whether it has reached `target` bytes, see [`target_bytes`], with pieces enough, or has as many chunks as its index should
+    /// list.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.bytes.len() >= PACK_TARGET_BYTES || self.chunks.len() >= PACK_CHUNKS_TARGET
+    pub fn is_full(&self, target: usize) -> bool {
+        (self.bytes.len() >= target && self.has_pieces_enough())
+            || self.chunks.len() >= PACK_CHUNKS_TARGET
+    }
+
+    /// Whether it has so many pieces of content that its length does not tell theirs.
+    #[must_use]
+    pub fn has_pieces_enough(&self) -> bool {
+        self.pieces >= PACK_PIECES_MIN
+    }
+
+    /// Gives back what memory it has for what is not in it yet: of a buffer that was full once, all of it is resident.
+    pub fn release_memory(&mut self) {
+        self.bytes.shrink_to_fit();
+    }
+
+    /// Takes the frame of another pack with which this one has pieces enough, the one with the fewest; false where there is none, or
+    /// the other one would then have too few.
+    pub fn take_frame_of(&mut self, other: &mut Self) -> bool {
+        let mut pieces = vec![0; other.frames.len()];
+        for chunk in other.chunks.iter().filter(|chunk| !is_salt(chunk.length)) {
+            if let Some(pieces) = pieces.get_mut(chunk.frame as usize) {
+                *pieces += 1;
+            }
+        }
+        let is_fit = |pieces: usize| {
+            self.pieces + pieces >= PACK_PIECES_MIN && other.pieces >= PACK_PIECES_MIN + pieces
+        };
+        let fit = (0_u32..).zip(pieces).filter(|(_, pieces)| is_fit(*pieces));
+        let Some((taken, _)) = fit.min_by_key(|(_, pieces)| *pieces) else { return false };
+        let all = std::mem::replace(other, Self::new(other.kind, Vec::new()));
+        for (number, place) in (0..).zip(&all.frames) {
+            let stored = all.bytes.get(place.start as usize..);
+            let stored = stored.and_then(|rest| rest.get(..place.stored as usize));
+            let chunks = all.chunks.iter().filter(|chunk| chunk.frame == number);
+            let chunks = chunks.map(|chunk| (&chunk.id, chunk.offset, chunk.length));
+            let frame = Frame::taken(stored.unwrap_or_default(), place, chunks);
+            if number == taken { self.append(&frame) } else { other.append(&frame) }
+        }
+        true
+    }
+
+    /// Appends all frames of another pack.
+    pub fn append_pack(&mut self, other: Self) {
+        let (bytes, frames) = (u32_of(self.bytes.len()), u32_of(self.frames.len()));
+        self.bytes.extend_from_slice(&other.bytes);
+        let moved = |place: FramePlace| FramePlace { start: place.start + bytes, ..place };
+        self.frames.extend(other.frames.into_iter().map(moved));
+        let moved = |place: ChunkPlace| ChunkPlace { frame: place.frame + frames, ..place };
+        self.chunks.extend(other.chunks.into_iter().map(moved));
+        self.pieces += other.pieces;
     }
 
     /// Appends a frame.
@@ -347,6 +463,7 @@ impl PackBuilder {
             content: frame.content_bytes,
         });
         self.bytes.extend_from_slice(&frame.stored);
+        self.pieces += frame.chunks.iter().filter(|(_, _, length)| !is_salt(*length)).count();
         self.chunks.extend(frame.chunks.iter().map(|(id, offset, length)| ChunkPlace {
             id: *id,
             frame: number,

@@ -2,12 +2,17 @@
 //!
 //! Each run marks what is unneeded, and deletes what was marked long enough ago and is unneeded still ([`plan`]). Why
 //! that is safe beside writers is said in [`crate::create::commit`]: nothing here relies on how long anything takes.
-//! No content is read, so a machine that cannot read the backups can do it.
+//! No content is read for that, so a machine that cannot read the backups can do it. One that can also stores anew what
+//! is needed of packs of which the rest is not ([`choose`]).
 
+pub mod choose;
+mod live;
 mod output;
 pub mod plan;
+mod repack;
+mod sweep;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
 use chores_common::object::{ErrorKind, ObjectMeta};
@@ -17,18 +22,20 @@ use chores_common::shutdown::Shutdown;
 use crate::alive;
 use crate::index::IndexedPack;
 use crate::mark;
+use crate::moved::{At, BYTES_MAX, Moves, encode};
 use crate::pack::PackId;
+use crate::reader::ReadError;
 use crate::repository::{IndexObject, Operation, Repository, RepositoryError};
-use crate::snapshot::{SnapshotId, SnapshotName};
+use crate::snapshot::{Snapshot, SnapshotId, SnapshotName};
+use choose::{RepackRules, Unused, choose, loads};
 use plan::{Plan, Rules, Stock, StoredPack, plan};
+use repack::Repack;
 
 pub use output::{write_json, write_text};
+pub use sweep::Swept;
 
 #[cfg(test)]
-mod tests;
-
-/// What is written to learn the store's time.
-const CLOCK_KEY: &str = "marks/clock";
+pub(crate) mod tests;
 
 /// Packs that are deleted between two looks at the request to stop.
 const BATCH: usize = 64;
@@ -36,11 +43,16 @@ const BATCH: usize = 64;
 /// Index objects are joined up to this many bytes.
 const INDEX_TARGET_BYTES: usize = 16 << 20;
 
+/// Lists of moves are joined when there are more.
+const MOVE_OBJECTS_MAX: usize = 16;
+
 /// How to prune.
 #[derive(Clone, Copy, Debug)]
 pub struct PruneOptions {
     /// Grace and budget.
     pub rules: Rules,
+    /// What is stored anew.
+    pub repack: RepackRules,
     /// Even where there is no snapshot at all, so that everything would go.
     pub even_all: bool,
     /// Only say what would be done; by this machine's clock.
@@ -72,6 +84,41 @@ pub struct PruneReport {
     pub runs: usize,
     /// Index objects that named what is gone, and were written anew without it.
     pub indexes_rewritten: u64,
+    /// Whether packs were looked into.
+    pub repacking: Repacking,
+    /// Bytes in needed packs that nobody needs, before any was stored anew.
+    pub unused: u64,
+    /// Packs that were stored anew; the old ones go when nobody can refer to them any more.
+    pub repacked: Sum,
+    /// What they became; how many packs is not known before.
+    pub rewritten: Sum,
+    /// Packs that were not stored anew because something in them is damaged.
+    pub damaged: u64,
+    /// Due and locked.
+    pub held: Sum,
+    /// When the first of these locks ends.
+    pub next_unlocked: Option<SystemTime>,
+    /// Packs that the store did not let go.
+    pub refused: u64,
+    /// What became of old versions, where there are locks.
+    pub swept: Swept,
+}
+
+/// Whether packs of which only a part is needed were looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Repacking {
+    /// They were.
+    Done,
+    /// Nobody asked for it, or there is no snapshot.
+    #[default]
+    Off,
+    /// That needs the private key.
+    NoIdentity,
+    /// That needs the key file.
+    NoKeyFile,
+    /// What would be stored anew, the private key that was given would not read: it is that of a former recipient.
+    OtherIdentity,
 }
 
 /// So many packs.
@@ -125,12 +172,28 @@ pub enum PruneError {
     /// There are packs and no snapshot.
     #[error("there is no snapshot, so all {0} packs would go: say --even-all if that is meant")]
     NoSnapshot(usize),
+    /// Content cannot be read, and that is no damage.
+    #[error("what snapshots need cannot be read, and nothing more was pruned")]
+    Read(#[source] ReadError),
+    /// The compressor failed.
+    #[error("cannot compress")]
+    Compress(#[source] std::io::Error),
     /// The store does not tell when it wrote an object.
     #[error("the store does not tell the time of its objects, and nothing can be pruned without")]
     NoClock,
     /// SIGINT or SIGTERM.
     #[error("interrupted: {0} packs were deleted, the next prune goes on")]
     Interrupted(u64),
+}
+
+impl PruneError {
+    /// The same, when so many packs were deleted before.
+    fn after(self, deleted: u64) -> Self {
+        match self {
+            Self::Interrupted(_) => Self::Interrupted(deleted),
+            error => error,
+        }
+    }
 }
 
 /// Marks what is unneeded, and deletes what was marked long ago.
@@ -154,15 +217,24 @@ pub fn prune(
     if let Some(key) = strangers.into_iter().next() {
         return Err(PruneError::Stranger(key));
     }
-    let needed = needed(repository, &snapshots)?;
+    let documents = documents(repository, &snapshots)?;
+    let needed = needed(repository, &documents, &packs)?;
     if snapshots.is_empty() && !packs.is_empty() && !options.even_all {
         return Err(PruneError::NoSnapshot(packs.len()));
     }
-    refuse_missing(repository, &needed, &packs)?;
+    refuse_missing(repository, &needed.missing)?;
 
-    let stock =
-        Stock { now, packs, needed, marks, runs: runs.iter().map(|run| run.begun).collect() };
-    let plan = plan(&stock, options.rules);
+    let moved = packs.keys().filter_map(|id| Some((*id, needed.moves.last_moved(id)?)));
+    let mut stock = Stock {
+        now,
+        moved: moved.collect(),
+        packs,
+        needed: needed.packs.clone(),
+        marks,
+        runs: runs.iter().map(|run| run.begun).collect(),
+        locked: HashMap::new(),
+    };
+    let plan = plan_unlocked(repository, &mut stock, options.rules)?;
     let mut report = PruneReport {
         dry_run: options.dry_run,
         snapshots: snapshots.len() as u64,
@@ -173,48 +245,109 @@ pub fn prune(
         waiting: Sum::of(&plan.waiting, &stock.packs),
         kept: Sum::of(&plan.kept, &stock.packs),
         next_due: plan.next_due,
+        held: Sum::of(&plan.held, &stock.packs),
+        next_unlocked: plan.next_unlocked,
         runs: runs.len(),
-        indexes_rewritten: 0,
+        repacking: repacking(repository, options, &snapshots)?,
+        ..PruneReport::default()
     };
-    if options.dry_run {
-        return Ok(report);
+    if !options.dry_run {
+        progress.set_totals(report.deleted.packs, report.deleted.bytes);
+        if !plan.mark.is_empty() || !plan.delete.is_empty() {
+            repository.announce_marks()?;
+        }
+        let marked = write_marks(repository, &plan, &documents, &stock.packs)?;
+        report.marked = Sum::of(&marked, &stock.packs);
+        let going: HashSet<_> = plan.delete.iter().collect();
+        report.indexes_rewritten = rewrite_index(repository, index, &|id| {
+            stock.packs.contains_key(id) && !going.contains(id) && !needed.is_replaced(id)
+        })?;
+        let refused = delete(repository, &plan, &stock, progress, shutdown)?;
+        report.refused = refused.len() as u64;
+        report.deleted =
+            Sum::of(plan.delete.iter().filter(|id| !refused.contains(*id)), &stock.packs);
+        let stays = |mark: &&mark::Mark| mark.packs.is_disjoint(&refused);
+        let done = |mark: &&mark::Mark| plan.done.contains(&mark.key);
+        for mark in stock.marks.iter().filter(done).filter(stays) {
+            repository.remove_mark(&mark.key)?;
+        }
+        alive::remove_silent(repository.store(), now).map_err(RepositoryError::from)?;
+        tidy_moves(repository, &needed.moves)?;
+        report.swept = sweep::sweep(repository, now, &needed.packs, shutdown)
+            .map_err(|error| error.after(report.deleted.packs))?;
     }
-    progress.set_totals(report.deleted.packs, report.deleted.bytes);
-    if !plan.mark.is_empty() || !plan.delete.is_empty() {
-        repository.announce_marks()?;
+    if report.repacking == Repacking::Done {
+        let seen = (&needed, &plan.held);
+        repack(repository, options, seen, &documents, &mut report, progress, shutdown)
+            .map_err(|error| error.after(report.deleted.packs))?;
     }
-    let marked = write_marks(repository, &plan, &snapshots)?;
-    report.marked = Sum::of(&marked, &stock.packs);
-    report.indexes_rewritten = rewrite_index(repository, index, &stock, &plan)?;
-    delete(repository, &plan, &stock, progress, shutdown)?;
-    for key in &plan.done {
-        repository.remove_mark(key)?;
-    }
-    alive::remove_silent(repository.store(), now).map_err(RepositoryError::from)?;
     Ok(report)
+}
+
+/// Whether this machine may look for packs of which only a part is needed.
+fn repacking(
+    repository: &Repository,
+    options: &PruneOptions,
+    snapshots: &[SnapshotName],
+) -> Result<Repacking, PruneError> {
+    if options.repack.max_unused == Unused::Unlimited || snapshots.is_empty() {
+        return Ok(Repacking::Off);
+    }
+    if !repository.can_read() {
+        return Ok(Repacking::NoIdentity);
+    }
+    match repository.permit(Operation::Write) {
+        Ok(()) => Ok(Repacking::Done),
+        Err(RepositoryError::NoKeyFile(_)) => Ok(Repacking::NoKeyFile),
+        Err(RepositoryError::OtherIdentity(_)) => Ok(Repacking::OtherIdentity),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What is to be done, with the locks of what would be deleted: of other packs nobody has to ask.
+fn plan_unlocked(
+    repository: &Repository,
+    stock: &mut Stock,
+    rules: Rules,
+) -> Result<Plan, PruneError> {
+    let mut asked = HashSet::new();
+    loop {
+        let plan = plan(stock, rules);
+        if repository.lock().is_none() {
+            return Ok(plan);
+        }
+        let unknown: Vec<_> = (plan.delete.iter())
+            .filter(|id| !asked.contains(*id))
+            .filter_map(|id| Some((*id, stock.packs.get(id)?.modified)))
+            .collect();
+        // What was held instead leaves room in the budget for others. Each is asked for once, so this ends.
+        if unknown.is_empty() {
+            return Ok(plan);
+        }
+        stock.locked.extend(repository.locked(&unknown, stock.now)?);
+        asked.extend(unknown.into_iter().map(|(id, _)| id));
+    }
 }
 
 /// What time it is to the store.
 fn clock(repository: &Repository) -> Result<SystemTime, PruneError> {
-    let store = repository.store();
-    store
-        .put(CLOCK_KEY, "the store's time is that of this object\n")
-        .map_err(RepositoryError::from)?;
-    let objects = store.list(CLOCK_KEY).map_err(RepositoryError::from)?;
-    let told = objects.iter().find(|object| object.key == CLOCK_KEY).map(|object| object.modified);
-    told.filter(|time| *time > SystemTime::UNIX_EPOCH).ok_or(PruneError::NoClock)
+    let told = repository.store().clock().map_err(RepositoryError::from)?;
+    told.ok_or(PruneError::NoClock)
 }
 
 fn stored(object: &ObjectMeta) -> StoredPack {
     StoredPack { bytes: object.size, modified: object.modified }
 }
 
-/// The packs that these snapshots need. Every one of them must be readable.
-fn needed(repository: &Repository, names: &[SnapshotName]) -> Result<HashSet<PackId>, PruneError> {
-    let mut needed = HashSet::new();
-    for (name, read) in repository.snapshots_of(names) {
+/// These snapshots as they were written. Every one of them must be readable.
+fn documents(
+    repository: &Repository,
+    names: &[SnapshotName],
+) -> Result<Vec<(SnapshotName, Snapshot)>, PruneError> {
+    let mut documents = Vec::with_capacity(names.len());
+    for (name, read) in repository.documents_of(names) {
         match read {
-            Ok(snapshot) => needed.extend(snapshot.packs),
+            Ok(snapshot) => documents.push((name, snapshot)),
             // It was forgotten since the listing; a store that lists what it cannot give has not.
             Err(RepositoryError::Store(error))
                 if error.kind() == ErrorKind::NotFound && !repository.is_listed(&name)? => {}
@@ -226,56 +359,218 @@ fn needed(repository: &Repository, names: &[SnapshotName]) -> Result<HashSet<Pac
             Err(error) => return Err(PruneError::Unreadable(name.id, error)),
         }
     }
-    Ok(needed)
+    Ok(documents)
+}
+
+/// What all snapshots need.
+struct Needed {
+    /// Packs that must stay.
+    packs: HashSet<PackId>,
+    /// Packs that are not there, nor is what they held.
+    missing: HashSet<PackId>,
+    moves: Moves,
+}
+
+impl Needed {
+    /// Whether all that anybody needs of a pack is elsewhere.
+    fn is_replaced(&self, id: &PackId) -> bool {
+        !self.packs.contains(id) && self.moves.last_moved(id).is_some()
+    }
+}
+
+/// What these snapshots need. `listed` are the packs that were there before; where content was moved, it is looked again, behind
+/// the moves and the marks: see [`Moves::needs`].
+fn needed<T>(
+    repository: &Repository,
+    documents: &[(SnapshotName, Snapshot)],
+    listed: &BTreeMap<PackId, T>,
+) -> Result<Needed, PruneError> {
+    let moves = repository.moves()?;
+    let (mut marked, mut stored) = (HashSet::new(), None);
+    if !moves.is_empty() {
+        marked = repository.marked_packs()?;
+        stored = Some(repository.stored_packs()?);
+    }
+    let is_there = |id: &PackId| match &stored {
+        Some(stored) => stored.contains_key(id),
+        None => listed.contains_key(id),
+    };
+    let at = |id: &PackId| match (is_there(id), marked.contains(id)) {
+        (false, _) => At::Gone,
+        (true, true) => At::Marked,
+        (true, false) => At::Stays,
+    };
+    let (mut packs, mut missing) = (HashSet::new(), HashSet::new());
+    for (name, snapshot) in documents {
+        let needs = moves.needs(name.id, &snapshot.packs, &at);
+        packs.extend(needs.packs);
+        missing.extend(needs.missing);
+    }
+    Ok(Needed { packs, missing, moves })
 }
 
 /// Copies of lost chunks may lie in packs that no snapshot names: while one is missing that is needed, all stay.
-fn refuse_missing(
-    repository: &Repository,
-    needed: &HashSet<PackId>,
-    packs: &BTreeMap<PackId, StoredPack>,
-) -> Result<(), PruneError> {
-    let is_missing = |id: &&PackId| !packs.contains_key(id);
-    if !needed.iter().any(|id| is_missing(&id)) {
+fn refuse_missing(repository: &Repository, missing: &HashSet<PackId>) -> Result<(), PruneError> {
+    if missing.is_empty() {
         return Ok(());
     }
     // A backup may have been made since the listing.
     let now = repository.stored_packs()?;
-    let missing = needed.iter().filter(is_missing).filter(|id| !now.contains_key(id)).count();
+    let missing = missing.iter().filter(|id| !now.contains_key(id)).count();
     if missing == 0 { Ok(()) } else { Err(PruneError::Missing(missing)) }
 }
 
-/// Marks what the plan says, but for what snapshots need that came since: these would keep marked packs for ever.
+/// Removes lists of moves that concern nobody any more, and makes one of many.
+fn tidy_moves(repository: &Repository, moves: &Moves) -> Result<(), PruneError> {
+    if moves.objects().is_empty() {
+        return Ok(());
+    }
+    // Another change of the document may have been written over it.
+    repository.announce_moves()?;
+    // Listed behind the moves: a snapshot that one of them names was there before it.
+    let there = repository.snapshot_names()?.into_iter().map(|name| name.id).collect();
+    let done = moves.done(&there);
+    for key in &done {
+        repository.remove_moves(key)?;
+    }
+    if !done.is_empty() {
+        return Ok(());
+    }
+    if moves.objects().len() <= MOVE_OBJECTS_MAX {
+        return Ok(());
+    }
+    let joined = moves.joined(&there);
+    if joined.is_empty() || encode(&joined).len() as u64 > BYTES_MAX {
+        return Ok(());
+    }
+    let key = repository.put_moves(&joined)?;
+    // One that had this name before may be what another prune is about to remove, because it has stored a longer one.
+    let is_new = moves.objects().iter().all(|object| object.key != key);
+    if !is_new || !repository.moves()?.says(&key, &joined) {
+        return Ok(());
+    }
+    for object in moves.objects() {
+        repository.remove_moves(&object.key)?;
+    }
+    Ok(())
+}
+
+/// Stores anew what is needed of the worst packs, or only says of which.
+fn repack(
+    repository: &Repository,
+    options: &PruneOptions,
+    (needed, held): (&Needed, &BTreeSet<PackId>),
+    documents: &[(SnapshotName, Snapshot)],
+    report: &mut PruneReport,
+    progress: &Progress,
+    shutdown: &Shutdown,
+) -> Result<(), PruneError> {
+    let mut objects = repository.index_objects()?;
+    let marked = repository.marked_packs()?;
+    let stored = repository.stored_packs()?;
+    objects.packs.retain(|pack| stored.contains_key(&pack.id) && !marked.contains(&pack.id));
+    let for_us: HashSet<_> = (objects.packs.iter())
+        .filter(|pack| repository.is_for_us(pack))
+        .map(|pack| pack.id)
+        .collect();
+    let mut followed = documents.to_vec();
+    for (name, snapshot) in &mut followed {
+        let is_there = |id: &PackId| stored.contains_key(id);
+        snapshot.packs = needed.moves.followed(name.id, &snapshot.packs, &is_there);
+    }
+    let (index, _) =
+        repository.complete_index(objects, followed.iter().map(|(_, snapshot)| snapshot));
+    progress.set_totals(followed.len() as u64, 0);
+    let beat = || {
+        if !options.dry_run {
+            repository.beat();
+        }
+    };
+    let found = live::find(repository, &index, &followed, &beat, progress, shutdown)?;
+    // What a tree that cannot be read needs may be anywhere in its packs.
+    let unread = followed.iter().filter(|(name, _)| !found.read.contains(&name.id));
+    let pinned: HashSet<_> = unread.flat_map(|(_, snapshot)| &snapshot.packs).collect();
+    let is_needed =
+        |id: &PackId| needed.packs.contains(id) && stored.contains_key(id) && !marked.contains(id);
+    let needed_packs: Vec<_> = index.packs().iter().map(|pack| is_needed(&pack.id)).collect();
+    let for_us = |id: &PackId| !repository.is_encrypted() || for_us.contains(id);
+    let is_free = |id: &PackId| is_needed(id) && for_us(id) && !pinned.contains(id);
+    let free: Vec<_> = index.packs().iter().map(|pack| is_free(&pack.id)).collect();
+    let loads = loads(&index, &found.live, &needed_packs, &free);
+    let stored_bytes = stored.values().sum::<u64>();
+    let needed_bytes: u64 =
+        stored.iter().filter(|(id, _)| is_needed(id)).map(|(_, bytes)| bytes).sum();
+    report.unused = loads.iter().map(|load| load.bytes.saturating_sub(load.used)).sum();
+    // What waits because of a lock would brake for ever; what was stored anew is there twice until then, and does.
+    let is_plain = |id: &&PackId| needed.moves.last_moved(id).is_none();
+    let held_bytes: u64 = held.iter().filter(is_plain).filter_map(|id| stored.get(id)).sum();
+    let waiting_bytes = stored_bytes.saturating_sub(needed_bytes).saturating_sub(held_bytes);
+    let chosen = choose(&loads, options.repack, waiting_bytes);
+    if options.dry_run || chosen.is_empty() {
+        let sum = |of: fn(&choose::Load) -> u64| chosen.iter().map(of).sum::<u64>();
+        report.repacked = Sum { packs: chosen.len() as u64, bytes: sum(|load| load.bytes) };
+        report.rewritten = Sum { packs: 0, bytes: sum(|load| load.used) };
+        return Ok(());
+    }
+    repository.announce_moves()?;
+    let (index, live, snapshots) = (&index, &found.live, &found.read);
+    let done = Repack { repository, index, live, snapshots, stored_bytes, progress, shutdown }
+        .run(&chosen)?;
+    report.repacked = Sum { packs: done.packs, bytes: done.bytes };
+    report.rewritten = Sum { packs: done.new_packs, bytes: done.new_bytes };
+    report.damaged = done.damaged;
+    report.indexes_rewritten += forget_replaced(repository, documents)?;
+    Ok(())
+}
+
+/// Takes packs out of the indexes all of whose content is elsewhere now: who begins from now on does not refer to them.
+fn forget_replaced(
+    repository: &Repository,
+    seen: &[(SnapshotName, Snapshot)],
+) -> Result<u64, PruneError> {
+    let index = repository.index_objects_by_key()?;
+    let stored = repository.stored_packs()?;
+    let known: BTreeSet<_> = seen.iter().map(|(name, _)| name.id).collect();
+    let mut since = repository.snapshot_names()?;
+    since.retain(|name| !known.contains(&name.id));
+    let mut all = seen.to_vec();
+    all.extend(documents(repository, &since)?);
+    let needed = needed(repository, &all, &stored)?;
+    rewrite_index(repository, index, &|id| stored.contains_key(id) && !needed.is_replaced(id))
+}
+
+/// Marks what the plan says, but for what is needed because of snapshots and moves that came since: these would keep marked
+/// packs for ever.
 fn write_marks(
     repository: &Repository,
     plan: &Plan,
-    seen: &[SnapshotName],
+    seen: &[(SnapshotName, Snapshot)],
+    packs: &BTreeMap<PackId, StoredPack>,
 ) -> Result<Vec<PackId>, PruneError> {
     if plan.mark.is_empty() {
         return Ok(Vec::new());
     }
-    let seen: BTreeSet<_> = seen.iter().map(|name| name.id).collect();
+    let known: BTreeSet<_> = seen.iter().map(|(name, _)| name.id).collect();
     let mut since = repository.snapshot_names()?;
-    since.retain(|name| !seen.contains(&name.id));
-    let needed = needed(repository, &since)?;
-    let packs: Vec<_> = plan.mark.iter().filter(|id| !needed.contains(id)).copied().collect();
-    for some in packs.chunks(mark::PACKS_MAX) {
+    since.retain(|name| !known.contains(&name.id));
+    let since = documents(repository, &since)?;
+    let mut needed_now = needed(repository, seen, packs)?.packs;
+    needed_now.extend(needed(repository, &since, packs)?.packs);
+    let marked: Vec<_> = plan.mark.iter().filter(|id| !needed_now.contains(*id)).copied().collect();
+    for some in marked.chunks(mark::PACKS_MAX) {
         let (key, bytes) = mark::encode(some, jiff::Timestamp::now(), repository.key());
         repository.store().put(&key, bytes).map_err(RepositoryError::from)?;
     }
-    Ok(packs)
+    Ok(marked)
 }
 
-/// Writes index objects anew that name what is gone or about to go: writers would refer to it.
+/// Writes index objects anew that name what does not stay: writers would refer to it.
 fn rewrite_index(
     repository: &Repository,
     index: Vec<IndexObject>,
-    stock: &Stock,
-    plan: &Plan,
+    stays: &dyn Fn(&PackId) -> bool,
 ) -> Result<u64, PruneError> {
-    let going: HashSet<_> = plan.delete.iter().collect();
-    let stays =
-        |pack: &IndexedPack| stock.packs.contains_key(&pack.id) && !going.contains(&pack.id);
+    let stays = |pack: &IndexedPack| stays(&pack.id);
     let mut old = Vec::new();
     // Apart by what sealed them.
     let mut kept: BTreeMap<_, BTreeMap<PackId, IndexedPack>> = BTreeMap::new();
@@ -317,16 +612,17 @@ fn delete(
     stock: &Stock,
     progress: &Progress,
     shutdown: &Shutdown,
-) -> Result<(), PruneError> {
+) -> Result<BTreeSet<PackId>, PruneError> {
     let mut deleted = 0;
+    let mut refused = BTreeSet::new();
     for some in plan.delete.chunks(BATCH) {
         if shutdown.is_requested() {
             return Err(PruneError::Interrupted(deleted));
         }
-        repository.remove_packs(some)?;
+        refused.extend(repository.remove_packs(some)?);
         deleted += some.len() as u64;
         progress.add_files(some.len() as u64);
         progress.add_bytes(Sum::of(some, &stock.packs).bytes);
     }
-    Ok(())
+    Ok(refused)
 }

@@ -1,6 +1,8 @@
 //! Chunks back from the store: find, fetch the frame, decode, check against the name.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use chores_common::object::{ErrorKind, ObjectError};
 
@@ -12,7 +14,7 @@ use crate::repository::{Repository, RepositoryError};
 use crate::tree::PieceSource;
 
 /// Decoded frames kept by one reader: trees and listings come back to the last few.
-const FRAMES_KEPT: usize = 8;
+const FRAMES_KEPT: usize = 4;
 
 /// Why a chunk cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -81,11 +83,11 @@ impl ReadError {
     }
 }
 
-/// Reads single chunks, for one thread.
+/// Reads single chunks, for one thread. `I` is how it has the index: borrowed, or shared.
 #[derive(Debug)]
-pub struct ChunkReader<'a> {
+pub struct ChunkReader<'a, I = &'a Index> {
     repository: &'a Repository,
-    index: &'a Index,
+    index: I,
     decompressor: Decompressor,
     /// Most recently used last.
     frames: VecDeque<(PackNumber, u32, Vec<u8>)>,
@@ -94,6 +96,25 @@ pub struct ChunkReader<'a> {
 impl<'a> ChunkReader<'a> {
     /// A reader for what `index` knows.
     pub fn new(repository: &'a Repository, index: &'a Index) -> Result<Self, ReadError> {
+        Self::with(repository, index)
+    }
+}
+
+impl<'a> ChunkReader<'a, Arc<Index>> {
+    /// A reader for what an index knows that others have too.
+    pub fn sharing(repository: &'a Repository, index: Arc<Index>) -> Result<Self, ReadError> {
+        Self::with(repository, index)
+    }
+
+    /// The index it reads by.
+    #[must_use]
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+}
+
+impl<'a, I: Deref<Target = Index> + Clone> ChunkReader<'a, I> {
+    fn with(repository: &'a Repository, index: I) -> Result<Self, ReadError> {
         let decompressor = Decompressor::new().map_err(ReadError::Decompress)?;
         Ok(Self { repository, index, decompressor, frames: VecDeque::with_capacity(FRAMES_KEPT) })
     }
@@ -112,7 +133,7 @@ impl<'a> ChunkReader<'a> {
     /// The content of a chunk from a place beside that of [`Index::find`], checked against its name.
     /// `None`: there is no other, or none is whole.
     pub fn copy(&mut self, id: &ChunkId) -> Result<Option<&[u8]>, ReadError> {
-        let index = self.index;
+        let index = self.index.clone();
         for place in index.copies(id) {
             match self.load(&place, id) {
                 Ok(()) => return Ok(Some(self.loaded(&place))),
@@ -162,7 +183,7 @@ impl<'a> ChunkReader<'a> {
     }
 }
 
-impl PieceSource for ChunkReader<'_> {
+impl<I: Deref<Target = Index> + Clone> PieceSource for ChunkReader<'_, I> {
     type Error = ReadError;
 
     fn piece(&mut self, id: &ChunkId, into: &mut Vec<u8>) -> Result<(), ReadError> {

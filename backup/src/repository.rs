@@ -1,30 +1,38 @@
 //! A repository: the objects of `docs/backup-format.md` in one store.
 
 mod encryption;
+mod lock;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use chores_common::object::{ErrorKind, Location, ObjectError, ObjectMeta};
+use chores_common::object::{ErrorKind, ObjectError, ObjectMeta, Retention};
 use serde::{Deserialize, Serialize};
 
 use crate::alive::SignOfLife;
 use crate::chunk::{ChunkerParams, Cutter, DedupKey, UnusableParams};
-use crate::index::{self, INDEX_BYTES_MAX, Index, IndexError, IndexedPack};
+use crate::index::{
+    self, INDEX_BYTES_MAX, Index, IndexBuilder, IndexError, IndexedPack, KnownPack,
+};
 use crate::keys::KeyRing;
 use crate::keys::content::ContentError;
 use crate::keys::index_key::{self, IndexKeyId, IndexKeys, OVERHEAD_BYTES, SealError};
 use crate::keys::slot::KeySlot;
+use crate::lock::Lock;
 use crate::mark::{self, Mark, MarkError};
+use crate::moved::{self, Move, MoveError, MoveObject, Moves};
 use crate::pack::{PACK_BYTES_MAX, Pack, PackError, PackId, PackIndex};
 use crate::snapshot::{SNAPSHOT_BYTES_MAX, Selector, Snapshot, SnapshotError, SnapshotName, State};
-use crate::store::Store;
+use crate::store::{CLOCK_KEY, Store};
 use crate::threads;
 use encryption::{EncryptionParams, Sealing};
 pub use encryption::{Keep, KeyChange, KeyHolder, KeysError};
+pub use lock::probe as probe_locks;
+use lock::{Held, Hold, StoreTime};
 
 /// The key of the document every repository starts with.
 pub const FORMAT_KEY: &str = "repo.json";
@@ -32,6 +40,8 @@ pub const FORMAT_KEY: &str = "repo.json";
 const FORMAT_BYTES_MAX: u64 = 1 << 20;
 /// How often the index is listed again because a prune rewrites it meanwhile.
 const INDEX_LISTINGS_MAX: u32 = 4;
+/// How often a feature is announced because another change of `repo.json` is made at the same time.
+const ANNOUNCEMENTS_MAX: u32 = 8;
 /// How many small objects are fetched at once.
 const FETCHES: usize = 8;
 
@@ -67,6 +77,9 @@ struct FormatFile {
     /// How an encrypted repository is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     encryption: Option<EncryptionParams>,
+    /// How long what is saved is kept from being removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lock: Option<Lock>,
     /// BLAKE3 of this document with an empty checksum.
     checksum: String,
 }
@@ -144,6 +157,12 @@ pub enum RepositoryError {
         "reading content of {0} needs its private key: give --identity FILE or set BACKUP_IDENTITY_FILE"
     )]
     NoIdentity(String),
+    /// It would save what the identity beside it never reads.
+    #[error(
+        "the private key that was given reads nothing of what is saved to {0} now: give that of one of its recipients, which \
+         `backup key list` shows, or none"
+    )]
+    OtherIdentity(String),
     /// The keys that were given do not open it.
     #[error("{0} cannot be opened")]
     Keys(String, #[source] KeysError),
@@ -153,6 +172,11 @@ pub enum RepositoryError {
     /// Another run was faster.
     #[error("{FORMAT_KEY} of {0} was changed by another run meanwhile: run it again")]
     Raced(String),
+    /// Prunes move what snapshots need while it is looked for.
+    #[error(
+        "prunes of {0} are at work and what its snapshots need is moved meanwhile: run it again"
+    )]
+    Moving(String),
     /// Content does not decrypt.
     #[error("{} cannot be read", .0.key())]
     Content(PackId, #[source] ContentError),
@@ -180,12 +204,57 @@ pub enum RepositoryError {
     /// A mark is unusable.
     #[error("{0} is unusable")]
     Mark(String, #[source] MarkError),
+    /// A list of moves is unusable.
+    #[error("{0} is unusable")]
+    Move(String, #[source] MoveError),
     /// No snapshot fits.
     #[error("no snapshot matches `{0}` in {1}: `backup snapshots` lists them")]
     NoSnapshot(Selector, String),
     /// Several snapshots fit.
     #[error("`{0}` fits {1} snapshots: give more digits")]
     Ambiguous(Selector, usize),
+    /// It asks for locks where there are none.
+    #[error(
+        "{0} asks for locks, which only a bucket of S3 has: it was copied from one; `backup lock off` lets it be written to without"
+    )]
+    NoLocks(String),
+    /// Locks were asked for where there are none.
+    #[error("{0} cannot be locked: only a bucket of S3 has Object Lock")]
+    NoBucket(String),
+    /// The store does not do what locks need.
+    #[error("objects cannot be locked in {place}: {problem}")]
+    Unlockable {
+        /// Where.
+        place: String,
+        /// What was found.
+        problem: String,
+    },
+    /// Locks of this kind stay as they are.
+    #[error(
+        "what is saved in {0} is locked in governance mode, which compliance cannot take the place of: make a new repository with \
+         `backup init --lock` and copy into it with `backup copy`"
+    )]
+    Softer(String),
+    /// What a snapshot needs cannot be locked as long as the snapshot.
+    #[error(
+        "{count} objects of this backup cannot be locked as long as it would be, so it was not committed (it takes \
+         s3:ListBucketVersions, s3:GetObjectRetention and s3:PutObjectRetention)"
+    )]
+    Unlocked {
+        /// How many.
+        count: usize,
+        /// What the store said of the first.
+        #[source]
+        source: ObjectError,
+    },
+    /// What a snapshot needs is not there any more.
+    #[error(
+        "{0} objects that this backup needs are gone, so it was not committed: run it again, and `backup check`"
+    )]
+    Gone(usize),
+    /// The store does not tell when it wrote an object.
+    #[error("{0} does not tell the time of its objects, and nothing can be locked without")]
+    NoClock(String),
     /// No random numbers.
     #[error("the system's random number generator failed")]
     Random(#[source] getrandom::Error),
@@ -208,6 +277,28 @@ struct Inner {
     alive: SignOfLife,
     /// Of an encrypted one.
     sealing: Option<Sealing>,
+    /// What readers follow.
+    moves: Mutex<KnownMoves>,
+    /// The store's time, where locks need it.
+    clock: Mutex<Option<StoreTime>>,
+    /// Until when objects were seen to be locked, so that nobody asks for each of them at every snapshot of a run.
+    held: Mutex<HashMap<Held, SystemTime>>,
+}
+
+/// Where content went, as far as it was looked at.
+#[derive(Debug)]
+struct KnownMoves {
+    /// Whether anything was ever moved here.
+    any: bool,
+    read: Option<Arc<Followed>>,
+}
+
+/// Where readers look.
+#[derive(Debug, Default)]
+struct Followed {
+    moves: Moves,
+    /// Packs that were there behind the moves; not looked at where nothing was moved.
+    there: HashSet<PackId>,
 }
 
 /// The index objects as found: what could be read, and what could not.
@@ -215,12 +306,24 @@ struct Inner {
 pub struct IndexObjects {
     /// The readable ones' packs.
     pub packs: Vec<IndexedPack>,
-    /// Key and problem of the others.
-    pub damaged: Vec<(String, RepositoryError)>,
+    /// The others.
+    pub damaged: DamagedObjects,
 }
+
+/// Keys of index objects that cannot be read, and why.
+pub type DamagedObjects = Vec<(String, RepositoryError)>;
+
+/// Packs that cannot be read, and why.
+pub type UnreadablePacks = HashMap<PackId, RepositoryError>;
+
+/// Key of an object, and what is made of it or its problem.
+type Keyed<R> = (String, Result<R, RepositoryError>);
 
 /// Key of an index object, and its packs or its problem.
 pub type IndexObject = (String, Result<Vec<IndexedPack>, RepositoryError>);
+
+/// Key of a list of moves, and what it says or its problem.
+pub type ListedMoves = (String, Result<MoveObject, RepositoryError>);
 
 /// A snapshot of a listing: readable, or with its problem.
 pub type ListedSnapshot = (SnapshotName, Result<Snapshot, RepositoryError>);
@@ -228,8 +331,18 @@ pub type ListedSnapshot = (SnapshotName, Result<Snapshot, RepositoryError>);
 impl Repository {
     /// Makes a new clear repository in an empty place.
     pub fn init(store: Store, now: jiff::Timestamp) -> Result<Self, RepositoryError> {
+        Self::init_locked(store, now, None)
+    }
+
+    /// The same, which locks what is saved from its first object on.
+    pub fn init_locked(
+        store: Store,
+        now: jiff::Timestamp,
+        lock: Option<Lock>,
+    ) -> Result<Self, RepositoryError> {
         refuse_occupied(&store)?;
         let mut format = FormatFile::new(now)?;
+        format.set_lock(lock);
         let key = DedupKey::generate().map_err(RepositoryError::Random)?;
         format.hash.key = Some(key.to_hex());
         format.checksum = format.checksum();
@@ -242,12 +355,35 @@ impl Repository {
         format: &FormatFile,
         ring: KeyRing,
     ) -> Result<Self, RepositoryError> {
-        store.put(FORMAT_KEY, format.to_bytes())?;
-        // Two hosts may have come this far at once: the document that stayed decides.
+        let retention = match format.lock {
+            Some(lock) => Some(lock.of_packs(store_clock(&store)?)),
+            None => None,
+        };
+        // Two hosts may have come this far at once, of which the store lets one through.
+        match put_new(&store, FORMAT_KEY, format.to_bytes(), retention) {
+            // Who was second may be we ourselves, of whose first attempt no answer came: the document tells.
+            Ok(_) => {}
+            // Nor do all stores know the condition: there, another host may be seen.
+            Err(error) if error.kind() == ErrorKind::Unconditional => {
+                match store.get(FORMAT_KEY, FORMAT_BYTES_MAX) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::NotFound => {
+                        put(&store, FORMAT_KEY, format.to_bytes(), retention)?;
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
         let place = store.objects().location().to_string();
         match Self::open_with(store, ring) {
             Ok(opened) if opened.inner.id == format.id => Ok(opened),
-            Ok(_) | Err(RepositoryError::Keys(..)) => Err(RepositoryError::Exists(place)),
+            Ok(_)
+            | Err(
+                RepositoryError::Keys(..)
+                | RepositoryError::Encrypted(_)
+                | RepositoryError::Clear(_),
+            ) => Err(RepositoryError::Exists(place)),
             Err(error) => Err(error),
         }
     }
@@ -261,7 +397,7 @@ impl Repository {
     pub fn open_with(store: Store, ring: KeyRing) -> Result<Self, RepositoryError> {
         let alive = SignOfLife::begin();
         let place = store.objects().location().to_string();
-        let is_directory = matches!(store.objects().location(), Location::Directory(_));
+        let is_directory = store.objects().location().has_directories();
         let bytes =
             store.get(FORMAT_KEY, FORMAT_BYTES_MAX).map_err(|error| match error.kind() {
                 ErrorKind::NotFound => RepositoryError::Missing(place.clone()),
@@ -307,42 +443,89 @@ impl Repository {
             let key = format.hash.key.as_deref().and_then(DedupKey::from_hex);
             (key.ok_or_else(|| damaged("it has no usable hash key".to_owned()))?, None)
         };
+        if format.features.lists().iter().any(|list| has(list, LOCK) != format.lock.is_some()) {
+            return Err(damaged("it is locked in part".to_owned()));
+        }
+        // Nobody takes a lock back that is for a thousand years.
+        if format.lock.is_some_and(|lock| !lock.is_sane()) {
+            return Err(damaged("it asks for locks of no sensible time".to_owned()));
+        }
         let cutter = Cutter::new(&format.chunker)
             .map_err(|error| RepositoryError::Chunker(place.clone(), error))?;
         let id = format.id.clone();
-        Ok(Self { inner: Arc::new(Inner { store, id, key, cutter, format, alive, sealing }) })
+        let any = format.features.read.iter().any(|feature| feature == MOVED);
+        let moves = Mutex::new(KnownMoves { any, read: None });
+        let (clock, held) = (Mutex::default(), Mutex::default());
+        let inner = Inner { store, id, key, cutter, format, alive, sealing, moves, clock, held };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Refuses `operation` when the repository has a feature this program does not know.
     pub fn permit(&self, operation: Operation) -> Result<(), RepositoryError> {
         refuse_unknown(&self.inner.format.features, operation, &self.place())?;
-        match &self.inner.sealing {
-            Some(sealing) if operation == Operation::Write && sealing.recipients.is_none() => {
-                Err(RepositoryError::NoKeyFile(self.place()))
-            }
-            _ => Ok(()),
+        if operation != Operation::Read && self.lock().is_some() {
+            self.require_bucket()?;
+        }
+        self.require_keys(operation)
+    }
+
+    /// Refuses to save without the key file, and beside an identity that is not that of a recipient: who gives one believes that
+    /// it restores what is saved.
+    fn require_keys(&self, operation: Operation) -> Result<(), RepositoryError> {
+        let sealing = self.inner.sealing.as_ref().filter(|_| operation == Operation::Write);
+        let Some(sealing) = sealing else { return Ok(()) };
+        if sealing.recipients.is_none() {
+            Err(RepositoryError::NoKeyFile(self.place()))
+        } else if sealing.reads_the_past_alone() {
+            Err(RepositoryError::OtherIdentity(self.place()))
+        } else {
+            Ok(())
         }
     }
 
     /// Says in `repo.json` that packs are marked here, so that programs which do not know what that asks of them no
     /// longer write. Several at once write the same bytes.
     pub fn announce_marks(&self) -> Result<(), RepositoryError> {
-        let found = self.again()?.inner.format.clone();
-        let mut announced = found.clone();
-        let lists = [&mut announced.features.write, &mut announced.features.delete];
-        let mut is_new = false;
-        for list in lists {
-            if !list.iter().any(|feature| feature == MARKS) {
-                list.push(MARKS.to_owned());
-                is_new = true;
+        self.announce(MARKS, |features| [&mut features.write, &mut features.delete])
+    }
+
+    /// Says in `repo.json` that content is moved here, so that programs which do not know where it went neither read nor
+    /// delete.
+    pub fn announce_moves(&self) -> Result<(), RepositoryError> {
+        self.announce(MOVED, |features| [&mut features.read, &mut features.delete])?;
+        self.known_moves().any = true;
+        Ok(())
+    }
+
+    fn announce(
+        &self,
+        name: &str,
+        lists: impl Fn(&mut Features) -> [&mut Vec<String>; 2],
+    ) -> Result<(), RepositoryError> {
+        let mut attempt = 1;
+        loop {
+            let found = self.again()?.inner.format.clone();
+            let mut announced = found.clone();
+            let mut is_new = false;
+            for list in lists(&mut announced.features) {
+                if !list.iter().any(|feature| feature == name) {
+                    list.push(name.to_owned());
+                    is_new = true;
+                }
+            }
+            if !is_new {
+                return Ok(());
+            }
+            self.sign(&mut announced);
+            match self.replace_format(&found, &announced) {
+                // Another prune announces something else.
+                Err(RepositoryError::Raced(_)) if attempt < ANNOUNCEMENTS_MAX => attempt += 1,
+                replaced => {
+                    replaced?;
+                    return self.again()?.permit(Operation::Delete);
+                }
             }
         }
-        if !is_new {
-            return Ok(());
-        }
-        self.sign(&mut announced);
-        self.replace_format(&found, &announced)?;
-        self.again()?.permit(Operation::Delete)
     }
 
     /// Writes a changed document in the place of `found`, and only there: two that change different things would undo each
@@ -358,7 +541,11 @@ impl Repository {
         if now != before && now != after {
             return Err(RepositoryError::Raced(self.place()));
         }
-        store.put(FORMAT_KEY, after.clone())?;
+        let retention = match changed.lock {
+            Some(lock) => Some(lock.of_packs(self.store_time()?)),
+            None => None,
+        };
+        put(store, FORMAT_KEY, after.clone(), retention)?;
         let now = store.get(FORMAT_KEY, FORMAT_BYTES_MAX)?;
         if now == after { Ok(()) } else { Err(RepositoryError::Raced(self.place())) }
     }
@@ -436,7 +623,7 @@ impl Repository {
     /// Stores a pack and gives its memory back.
     pub fn put_pack(&self, pack: &PackId, bytes: Vec<u8>) -> Result<Vec<u8>, RepositoryError> {
         let bytes = Bytes::from(bytes);
-        self.inner.store.put(&self.pack_key(pack), bytes.clone())?;
+        put(&self.inner.store, &self.pack_key(pack), bytes.clone(), self.retention_of_packs()?)?;
         Ok(bytes.try_into_mut().map(Vec::from).unwrap_or_default())
     }
 
@@ -491,7 +678,7 @@ impl Repository {
             sealing.index.seal_with(id, index_key::Kind::Index, &self.inner.id, &key, &bytes);
         let sealed = sealed.map_err(|error| RepositoryError::Seal(key.clone(), error))?;
         let length = sealed.len() as u64;
-        self.inner.store.put(&key, sealed)?;
+        put(&self.inner.store, &key, sealed, self.retention_of_packs()?)?;
         Ok(length)
     }
 
@@ -510,6 +697,24 @@ impl Repository {
         key: &str,
         document: Vec<u8>,
     ) -> Result<u64, RepositoryError> {
+        let retention = match kind {
+            index_key::Kind::Index | index_key::Kind::Moved | index_key::Kind::Snapshot => {
+                self.retention_of_packs()?
+            }
+            // Nothing depends on what a drill found.
+            index_key::Kind::Drill => None,
+        };
+        self.put_sealed(kind, key, document, retention)
+    }
+
+    /// Stores a document with this lock.
+    fn put_sealed(
+        &self,
+        kind: index_key::Kind,
+        key: &str,
+        document: Vec<u8>,
+        retention: Option<Retention>,
+    ) -> Result<u64, RepositoryError> {
         let stored = match &self.inner.sealing {
             None => document,
             Some(sealing) => sealing
@@ -518,7 +723,7 @@ impl Repository {
                 .map_err(|error| RepositoryError::Seal(key.to_owned(), error))?,
         };
         let length = stored.len() as u64;
-        self.inner.store.put(key, stored)?;
+        put(&self.inner.store, key, stored, retention)?;
         Ok(length)
     }
 
@@ -563,16 +768,28 @@ impl Repository {
 
     /// Every index object that is there, with its packs or what is wrong with it.
     pub fn index_objects_by_key(&self) -> Result<Vec<IndexObject>, RepositoryError> {
+        self.each_index_object(|_| {}, |_, packs| packs)
+    }
+
+    /// What `take` makes of every index object that is there, from its number and packs, or what is wrong with it. `expect` is told
+    /// before how many bytes they have. Both may be called again when objects have vanished meanwhile.
+    fn each_index_object<R: Send>(
+        &self,
+        expect: impl Fn(u64),
+        take: impl Fn(usize, Vec<IndexedPack>) -> R + Sync,
+    ) -> Result<Vec<Keyed<R>>, RepositoryError> {
         let mut listing = 1;
         loop {
-            let objects = self.inner.store.list("index/")?.into_iter();
-            let keys: Vec<_> = objects
-                .map(|object| object.key)
-                .filter(|key| key.ends_with(self.index_end()))
-                .collect();
+            let mut objects = self.inner.store.list("index/")?;
+            objects.retain(|object| object.key.ends_with(self.index_end()));
+            expect(objects.iter().map(|object| object.size).fold(0, u64::saturating_add));
+            let keys: Vec<_> = objects.into_iter().map(|object| object.key).enumerate().collect();
             let mut found = Vec::with_capacity(keys.len());
             let mut vanished = false;
-            for (key, read) in in_parallel(&keys, |key| self.index_object(key)) {
+            let read = |(number, key): &(usize, String)| {
+                self.index_object(key).map(|packs| take(*number, packs))
+            };
+            for ((_, key), read) in in_parallel(&keys, read) {
                 match read {
                     Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NotFound => {
                         vanished = true;
@@ -590,6 +807,21 @@ impl Repository {
             }
             listing += 1;
         }
+    }
+
+    /// Joins all index objects, with those of their packs that are `wanted`; and keys and problems of those that cannot be read.
+    fn joined_index(
+        &self,
+        wanted: impl Fn(&IndexedPack) -> bool + Sync,
+    ) -> Result<(IndexBuilder, DamagedObjects), RepositoryError> {
+        let builder = Mutex::new(IndexBuilder::default());
+        let lock = || builder.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = self.each_index_object(
+            |bytes| lock().expect(bytes),
+            |number, packs| lock().add(number, packs.into_iter().filter(&wanted)),
+        )?;
+        let damaged = read.into_iter().filter_map(|(key, read)| Some((key, read.err()?))).collect();
+        Ok((builder.into_inner().unwrap_or_else(PoisonError::into_inner), damaged))
     }
 
     fn index_object(&self, key: &str) -> Result<Vec<IndexedPack>, RepositoryError> {
@@ -647,20 +879,25 @@ impl Repository {
     /// What a writer may refer to: all indexed chunks but those of packs that are marked, not there, or encrypted for others
     /// than the recipients of today. Damaged index
     /// objects are returned too: what only they know is stored again.
-    pub fn index_for_writing(&self) -> Result<(Index, IndexObjects), RepositoryError> {
-        let mut absent = self.marked_packs()?;
-        let mut objects = self.index_objects()?;
-        if let Some(sealing) = &self.inner.sealing {
-            objects
-                .packs
-                .retain(|pack| pack.sealed_by.is_some_and(|id| sealing.index.is_of_epoch(id)));
-        }
+    pub fn index_for_writing(&self) -> Result<(Index, DamagedObjects), RepositoryError> {
+        let marked = self.marked_packs()?;
+        let (joined, damaged) = self.joined_index(|pack| self.is_for_us(pack))?;
         // What an index names was stored before it: listed behind it, a pack that is missing is gone.
         let stored = self.stored_packs()?;
-        let gone = objects.packs.iter().map(|pack| pack.id).filter(|id| !stored.contains_key(id));
-        absent.extend(gone);
-        let index = Index::new(std::mem::take(&mut objects.packs), &absent);
-        Ok((index, objects))
+        // One of another length was damaged, or written over.
+        let stays = |pack: &KnownPack| {
+            stored.get(&pack.id) == Some(&pack.bytes) && !marked.contains(&pack.id)
+        };
+        Ok((joined.finish(|pack| stays(pack).then_some(0)), damaged))
+    }
+
+    /// Whether a pack is encrypted for the recipients of today, where this repository is encrypted at all.
+    #[must_use]
+    pub fn is_for_us(&self, pack: &IndexedPack) -> bool {
+        self.inner
+            .sealing
+            .as_ref()
+            .is_none_or(|sealing| pack.sealed_by.is_some_and(|id| sealing.index.is_of_epoch(id)))
     }
 
     /// What a reader of `snapshots` needs: all indexed chunks, and the trailers of those packs of the
@@ -668,34 +905,54 @@ impl Repository {
     pub fn index_for_reading<'a>(
         &self,
         snapshots: impl IntoIterator<Item = &'a Snapshot>,
-    ) -> Result<(Index, HashMap<PackId, RepositoryError>), RepositoryError> {
-        Ok(self.complete_index(self.index_objects()?, snapshots))
+    ) -> Result<(Index, UnreadablePacks), RepositoryError> {
+        let (joined, _) = self.joined_index(|_| true)?;
+        Ok(self.complete(joined, snapshots))
+    }
+
+    /// As [`Self::index_for_reading`], with the packs that index objects tell of.
+    pub fn index_and_told<'a>(
+        &self,
+        snapshots: impl IntoIterator<Item = &'a Snapshot>,
+    ) -> Result<(Index, UnreadablePacks, HashSet<PackId>), RepositoryError> {
+        let (joined, _) = self.joined_index(|_| true)?;
+        let told = joined.known().clone();
+        let (index, unreadable) = self.complete(joined, snapshots);
+        Ok((index, unreadable, told))
     }
 
     /// As [`Self::index_for_reading`], from index objects that were read before.
     pub fn complete_index<'a>(
         &self,
-        mut objects: IndexObjects,
+        objects: IndexObjects,
         snapshots: impl IntoIterator<Item = &'a Snapshot>,
-    ) -> (Index, HashMap<PackId, RepositoryError>) {
-        let indexed: HashSet<_> = objects.packs.iter().map(|pack| pack.id).collect();
+    ) -> (Index, UnreadablePacks) {
+        let mut joined = IndexBuilder::default();
+        joined.add(0, objects.packs);
+        self.complete(joined, snapshots)
+    }
+
+    fn complete<'a>(
+        &self,
+        mut joined: IndexBuilder,
+        snapshots: impl IntoIterator<Item = &'a Snapshot>,
+    ) -> (Index, UnreadablePacks) {
         let named: HashSet<_> =
             snapshots.into_iter().flat_map(|snapshot| &snapshot.packs).copied().collect();
-        let mut missing: Vec<_> =
-            named.iter().filter(|pack| !indexed.contains(pack)).copied().collect();
+        let mut missing: Vec<_> = named.difference(joined.known()).copied().collect();
         missing.sort_unstable();
         let mut unreadable = HashMap::new();
         for (id, read) in in_parallel(&missing, |pack| self.indexed_pack(pack)) {
             match read {
-                Ok(pack) => objects.packs.push(pack),
+                // Behind those of all objects.
+                Ok(pack) => joined.add(usize::MAX, [pack]),
                 Err(error) => {
                     unreadable.insert(id, error);
                 }
             }
         }
         // Of several places of a chunk the one counts that no prune takes away.
-        objects.packs.sort_by_key(|pack| !named.contains(&pack.id));
-        (Index::new(objects.packs, &HashSet::new()), unreadable)
+        (joined.finish(|pack| Some(u8::from(!named.contains(&pack.id)))), unreadable)
     }
 
     fn indexed_pack(&self, id: &PackId) -> Result<IndexedPack, RepositoryError> {
@@ -707,12 +964,29 @@ impl Repository {
         Ok(IndexedPack { id: *id, bytes, index, sealed_by: None })
     }
 
-    /// Commits a backup.
+    /// Commits a backup, unless keys were changed meanwhile. Where the repository asks for locks, what the snapshot needs is locked as long as the snapshot, or
+    /// locked anew before, or it is not committed.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<SnapshotName, RepositoryError> {
+        self.put_held(snapshot, || self.hold(&snapshot.packs))
+    }
+
+    /// The same, once `hold` has locked what it needs.
+    fn put_held(
+        &self,
+        snapshot: &Snapshot,
+        hold: impl FnOnce() -> Result<Option<Hold>, RepositoryError>,
+    ) -> Result<SnapshotName, RepositoryError> {
+        let hold = hold()?;
+        let retention = hold.map(|hold| hold.retention);
         let sealed = snapshot.seal(&self.inner.key, self.is_encrypted());
         let (name, bytes) = sealed
             .map_err(|error| RepositoryError::Snapshot("the new snapshot".to_owned(), error))?;
-        self.put_document(index_key::Kind::Snapshot, &name.key(), bytes)?;
+        // As late as can be: to lock thousands of packs takes minutes.
+        self.require_present_keys()?;
+        self.put_sealed(index_key::Kind::Snapshot, &name.key(), bytes, retention)?;
+        if let Some(hold) = hold {
+            self.hold_snapshot(&name, hold)?;
+        }
         Ok(name)
     }
 
@@ -739,8 +1013,14 @@ impl Repository {
         Ok(self.inner.store.list(&key)?.iter().any(|object| object.key == key))
     }
 
-    /// One snapshot.
+    /// One snapshot, with the packs from which it is read now.
     pub fn snapshot(&self, name: &SnapshotName) -> Result<Snapshot, RepositoryError> {
+        let moves = self.followed_moves()?;
+        self.document(name).map(|snapshot| follow(name, snapshot, &moves))
+    }
+
+    /// One snapshot as it was written.
+    fn document(&self, name: &SnapshotName) -> Result<Snapshot, RepositoryError> {
         let bytes =
             self.get_document(index_key::Kind::Snapshot, &name.key(), SNAPSHOT_BYTES_MAX)?;
         Snapshot::open(name, &bytes, &self.inner.key)
@@ -749,13 +1029,153 @@ impl Repository {
 
     /// All snapshots, oldest first, each readable or with its problem.
     pub fn snapshots(&self) -> Result<Vec<ListedSnapshot>, RepositoryError> {
-        Ok(self.snapshots_of(&self.snapshot_names()?))
+        let documents = self.documents()?;
+        // Behind the documents, so that what was moved in between is followed.
+        self.known_moves().read = None;
+        let moves = self.followed_moves()?;
+        let followed = |(name, read): ListedSnapshot| {
+            let read = read.map(|snapshot| follow(&name, snapshot, &moves));
+            (name, read)
+        };
+        Ok(documents.into_iter().map(followed).collect())
     }
 
-    /// The snapshots of these names, each readable or with its problem.
+    /// What `map` makes of each snapshot, oldest first, with the packs from which it is read now: no two documents are kept at once
+    /// by a thread that fetches.
+    pub fn snapshots_as<R: Send>(
+        &self,
+        map: impl Fn(Snapshot) -> R + Sync,
+    ) -> Result<Vec<Result<R, RepositoryError>>, RepositoryError> {
+        let names = self.snapshot_names()?;
+        // Behind the list, so that what was moved in between is followed.
+        self.known_moves().read = None;
+        let moves = self.followed_moves()?;
+        let mapped = in_parallel(&names, |name| {
+            self.document(name).map(|snapshot| map(follow(name, snapshot, &moves)))
+        });
+        Ok(mapped.into_iter().map(|(_, read)| read).collect())
+    }
+
+    /// All snapshots as they were written, oldest first, each readable or with its problem.
+    pub fn documents(&self) -> Result<Vec<ListedSnapshot>, RepositoryError> {
+        Ok(self.documents_of(&self.snapshot_names()?))
+    }
+
+    /// The snapshots of these names as they were written, each readable or with its problem.
     #[must_use]
-    pub fn snapshots_of(&self, names: &[SnapshotName]) -> Vec<ListedSnapshot> {
-        in_parallel(names, |name| self.snapshot(name))
+    pub fn documents_of(&self, names: &[SnapshotName]) -> Vec<ListedSnapshot> {
+        in_parallel(names, |name| self.document(name))
+    }
+
+    /// Where content went, for who deletes because of it: a list that cannot be read is refused.
+    pub fn moves(&self) -> Result<Moves, RepositoryError> {
+        let (listed, is_complete) = self.listed_moves()?;
+        // Who deletes must know all.
+        if !is_complete {
+            return Err(RepositoryError::Moving(self.place()));
+        }
+        Ok(Moves::new(listed.into_iter().map(|(_, read)| read).collect::<Result<_, _>>()?))
+    }
+
+    /// Every list of moves that is there, or what is wrong with it. Of those that vanish meanwhile some may be missing.
+    pub fn move_objects(&self) -> Result<Vec<ListedMoves>, RepositoryError> {
+        Ok(self.listed_moves()?.0)
+    }
+
+    /// Lists of moves, and whether none vanished while they were read.
+    fn listed_moves(&self) -> Result<(Vec<ListedMoves>, bool), RepositoryError> {
+        let sealed = self.is_encrypted();
+        let mut listing = 1;
+        loop {
+            let mut objects = self.inner.store.list(moved::PREFIX)?;
+            objects.retain(|object| moved::is_moved(&object.key, sealed));
+            let mut found = Vec::with_capacity(objects.len());
+            let mut vanished = false;
+            for (object, read) in in_parallel(&objects, |object| self.move_object(object)) {
+                match read {
+                    Err(RepositoryError::Store(error)) if error.kind() == ErrorKind::NotFound => {
+                        vanished = true;
+                    }
+                    Err(RepositoryError::Store(error)) if error.kind() != ErrorKind::Corrupt => {
+                        return Err(error.into());
+                    }
+                    read => found.push((object.key, read)),
+                }
+            }
+            // A prune that joins several stores the one that says the same before it removes them.
+            if !vanished || listing == INDEX_LISTINGS_MAX {
+                return Ok((found, !vanished));
+            }
+            listing += 1;
+        }
+    }
+
+    fn move_object(&self, object: &ObjectMeta) -> Result<MoveObject, RepositoryError> {
+        let key = object.key.clone();
+        let bytes = self.get_document(index_key::Kind::Moved, &key, moved::BYTES_MAX)?;
+        if !moved::is_whole(&key, &bytes, &self.inner.key) {
+            return Err(RepositoryError::Damaged(key));
+        }
+        let moves =
+            moved::decode(&bytes).map_err(|error| RepositoryError::Move(key.clone(), error))?;
+        Ok(MoveObject { key, modified: object.modified, moves })
+    }
+
+    /// Says where content went, and returns the key of the document. [`Self::announce_moves`] comes first.
+    pub fn put_moves(&self, moves: &[Move]) -> Result<String, RepositoryError> {
+        let bytes = moved::encode(moves);
+        let now = jiff::Timestamp::now();
+        let key = moved::key_of(&bytes, now, self.is_encrypted(), &self.inner.key);
+        self.known_moves().read = None;
+        self.put_document(index_key::Kind::Moved, &key, bytes)?;
+        Ok(key)
+    }
+
+    /// Removes a list of moves that another one repeats, or that no snapshot needs.
+    pub fn remove_moves(&self, key: &str) -> Result<(), RepositoryError> {
+        self.known_moves().read = None;
+        Ok(self.inner.store.delete(key)?)
+    }
+
+    /// Where readers look. A list that cannot be read is passed over: they find chunks by the indexes.
+    fn followed_moves(&self) -> Result<Arc<Followed>, RepositoryError> {
+        let known = {
+            let known = self.known_moves();
+            if known.any { known.read.clone() } else { Some(Arc::default()) }
+        };
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let sound = |(key, read): ListedMoves| {
+            let warn = |error: &RepositoryError| {
+                tracing::warn!("{key} is left aside: {}", chores_common::exit::chain(error));
+            };
+            read.inspect_err(warn).ok()
+        };
+        let moves = Moves::new(self.move_objects()?.into_iter().filter_map(sound).collect());
+        let there = if moves.is_empty() {
+            HashSet::new()
+        } else {
+            self.stored_packs()?.into_keys().collect()
+        };
+        let read = Arc::new(Followed { moves, there });
+        self.known_moves().read = Some(read.clone());
+        Ok(read)
+    }
+
+    /// Has where content went looked at anew by the next who asks: others may have moved it, also where nothing ever was before.
+    pub fn forget_moves(&self) {
+        *self.known_moves() = KnownMoves { any: true, read: None };
+    }
+
+    /// What the index objects that are there are called.
+    pub fn index_names(&self) -> Result<Vec<String>, RepositoryError> {
+        let objects = self.inner.store.list("index/")?.into_iter().map(|object| object.key);
+        Ok(objects.filter(|key| key.ends_with(self.index_end())).collect())
+    }
+
+    fn known_moves(&self) -> std::sync::MutexGuard<'_, KnownMoves> {
+        self.inner.moves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The one snapshot a person meant. Damaged and failed ones are never `latest`.
@@ -817,10 +1237,21 @@ impl Repository {
         Ok(self.inner.store.delete(&name.key())?)
     }
 
-    /// Deletes packs.
-    pub fn remove_packs(&self, packs: &[PackId]) -> Result<(), RepositoryError> {
-        let deleted = in_parallel(packs, |pack| self.inner.store.delete(&self.pack_key(pack)));
-        deleted.into_iter().try_for_each(|(_, outcome)| Ok(outcome?))
+    /// Deletes packs. Returned are those that a store of locks does not let go.
+    pub fn remove_packs(&self, packs: &[PackId]) -> Result<Vec<PackId>, RepositoryError> {
+        let mut refused = Vec::new();
+        for (id, outcome) in
+            in_parallel(packs, |pack| self.inner.store.delete(&self.pack_key(pack)))
+        {
+            match outcome {
+                Err(error) if error.kind() == ErrorKind::Denied && self.lock().is_some() => {
+                    tracing::warn!("{}", chores_common::exit::chain(&error));
+                    refused.push(id);
+                }
+                outcome => outcome?,
+            }
+        }
+        Ok(refused)
     }
 
     /// Removes an index object.
@@ -842,12 +1273,22 @@ impl Repository {
     /// Every pack in the store as it is listed.
     pub fn pack_objects(&self) -> Result<BTreeMap<PackId, ObjectMeta>, RepositoryError> {
         let objects = self.inner.store.list("packs/")?.into_iter();
-        let id = |key: &str| {
-            let key = if self.is_encrypted() { key.strip_suffix(AGE)? } else { key };
-            PackId::from_key(key)
-        };
-        Ok(objects.filter_map(|object| Some((id(&object.key)?, object))).collect())
+        Ok(objects.filter_map(|object| Some((self.pack_of_key(&object.key)?, object))).collect())
     }
+
+    /// The pack whose object has this key.
+    fn pack_of_key(&self, key: &str) -> Option<PackId> {
+        PackId::from_key(if self.is_encrypted() { key.strip_suffix(AGE)? } else { key })
+    }
+}
+
+/// The snapshot with the packs from which it is read.
+fn follow(name: &SnapshotName, mut snapshot: Snapshot, followed: &Followed) -> Snapshot {
+    let Followed { moves, there } = followed;
+    if !moves.is_empty() {
+        snapshot.packs = moves.followed(name.id, &snapshot.packs, &|id| there.contains(id));
+    }
+    snapshot
 }
 
 impl From<&Pack> for IndexedPack {
@@ -870,7 +1311,17 @@ fn refuse_occupied(store: &Store) -> Result<(), RepositoryError> {
         Err(error) if error.kind() == ErrorKind::NotFound => (),
         Err(error) => return Err(error.into()),
     }
-    if store.list("")?.is_empty() { Ok(()) } else { Err(RepositoryError::Occupied(place)) }
+    let objects = store.list("")?;
+    // An `init` that was killed before it wrote its document has asked for the store's time, and tried locks.
+    let is_of_init = |key: &str| key == CLOCK_KEY || lock::is_probe(key);
+    if objects.iter().any(|object| object.key == FORMAT_KEY) {
+        // It came between the two questions.
+        Err(RepositoryError::Exists(place))
+    } else if objects.iter().all(|object| is_of_init(&object.key)) {
+        Ok(())
+    } else {
+        Err(RepositoryError::Occupied(place))
+    }
 }
 
 impl FormatFile {
@@ -888,8 +1339,20 @@ impl FormatFile {
             hash: HashParams { algorithm: HASH_NAME.to_owned(), key: None },
             keys: Vec::new(),
             encryption: None,
+            lock: None,
             checksum: String::new(),
         })
+    }
+
+    /// Makes it ask for these locks, or for none.
+    fn set_lock(&mut self, lock: Option<Lock>) {
+        self.lock = lock;
+        for list in self.features.lists_mut() {
+            list.retain(|feature| feature != LOCK);
+            if lock.is_some() {
+                list.push(LOCK.to_owned());
+            }
+        }
     }
 
     fn to_bytes(&self) -> Vec<u8> {
@@ -907,11 +1370,63 @@ impl FormatFile {
 /// A prune has been at work: who writes or deletes must keep to `docs/backup-format.md`, "Marks".
 const MARKS: &str = "marks";
 
+/// Content was moved: who reads or deletes must keep to `docs/backup-format.md`, "Moves".
+const MOVED: &str = "moved";
+
+/// What is saved is locked: who writes must lock it too, see `docs/backup-format.md`, "Locks".
+const LOCK: &str = "lock";
+
 /// Features of format 1 this program knows.
-const KNOWN_FEATURES: [&str; 2] = [MARKS, encryption::FEATURE];
+const KNOWN_FEATURES: [&str; 4] = [MARKS, MOVED, encryption::FEATURE, LOCK];
 
 /// How keys of packs end in an encrypted repository, behind what they are in a clear one.
 const AGE: &str = ".age";
+
+impl Features {
+    fn lists(&self) -> [&Vec<String>; 3] {
+        [&self.read, &self.write, &self.delete]
+    }
+
+    fn lists_mut(&mut self) -> [&mut Vec<String>; 3] {
+        [&mut self.read, &mut self.write, &mut self.delete]
+    }
+}
+
+fn has(list: &[String], feature: &str) -> bool {
+    list.iter().any(|listed| listed == feature)
+}
+
+/// What time it is to a store.
+fn store_clock(store: &Store) -> Result<SystemTime, RepositoryError> {
+    let place = || store.objects().location().to_string();
+    store.clock()?.ok_or_else(|| RepositoryError::NoClock(place()))
+}
+
+/// Writes an object with a lock, where there is one.
+fn put(
+    store: &Store,
+    key: &str,
+    bytes: impl Into<Bytes>,
+    retention: Option<Retention>,
+) -> Result<(), ObjectError> {
+    match retention {
+        None => store.put(key, bytes),
+        Some(retention) => store.put_retained(key, bytes, retention),
+    }
+}
+
+/// Writes an object where there is none, with a lock where there is one, and says whether it did.
+fn put_new(
+    store: &Store,
+    key: &str,
+    bytes: impl Into<Bytes>,
+    retention: Option<Retention>,
+) -> Result<bool, ObjectError> {
+    match retention {
+        None => store.put_new(key, bytes),
+        Some(retention) => store.put_new_retained(key, bytes, retention),
+    }
+}
 
 fn refuse_unknown(
     features: &Features,
@@ -932,7 +1447,7 @@ fn refuse_unknown(
 }
 
 /// Runs `work` over `items` on a few threads and returns the results in order.
-fn in_parallel<T: Clone + Sync + Send, R: Send>(
+pub(crate) fn in_parallel<T: Clone + Sync + Send, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> R + Sync,
 ) -> Vec<(T, R)> {

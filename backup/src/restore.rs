@@ -38,7 +38,7 @@ use select::{SelectError, Selection};
 use write::{FileJob, FileWriter};
 
 /// Entries of one window.
-const WINDOW_ENTRIES_MAX: usize = 32_768;
+const WINDOW_ENTRIES_MAX: usize = 8192;
 
 /// Chunks of one window; a single larger file makes a larger window.
 const WINDOW_CHUNKS_MAX: usize = 131_072;
@@ -188,7 +188,7 @@ pub fn restore(
     let (index, _unreadable) = repository
         .index_for_reading([snapshot])
         .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
-    let survey = survey(repository, &index, snapshot, options, shutdown)?;
+    let survey = survey(repository, &index, snapshot, &options.selection, shutdown)?;
     progress.set_totals(survey.report.files, survey.data_bytes);
     let preflight = |target: &Target| preflight(target, options, &own, survey.data_bytes);
     if options.dry_run {
@@ -207,6 +207,19 @@ pub fn restore(
     Ok(RestoreReport { torn: survey.report.torn, ..report })
 }
 
+/// What the chosen part of a snapshot has, and what of that is in no readable pack; nothing is written.
+pub fn look(
+    repository: &Repository,
+    snapshot: &Snapshot,
+    selection: &Selection,
+    shutdown: &Shutdown,
+) -> Result<RestoreReport, RestoreError> {
+    let (index, _unreadable) = repository
+        .index_for_reading([snapshot])
+        .map_err(|error| RestoreError::Read(ReadError::Repository(Box::new(error))))?;
+    Ok(survey(repository, &index, snapshot, selection, shutdown)?.report)
+}
+
 /// What the chosen part holds.
 struct Survey {
     report: RestoreReport,
@@ -218,7 +231,7 @@ fn survey(
     repository: &Repository,
     index: &Index,
     snapshot: &Snapshot,
-    options: &RestoreOptions,
+    selection: &Selection,
     shutdown: &Shutdown,
 ) -> Result<Survey, RestoreError> {
     let mut report = RestoreReport::default();
@@ -228,7 +241,7 @@ fn survey(
         if shutdown.is_requested() {
             return Err(RestoreError::Interrupted);
         }
-        if !options.selection.restores(&entry.path) {
+        if !selection.restores(&entry.path) {
             continue;
         }
         match &entry.kind {
@@ -250,7 +263,7 @@ fn survey(
     }
     report.bytes = data_bytes;
     if report.files + report.directories + report.others == 0 {
-        return Err(select::nothing_at(&options.selection).into());
+        return Err(select::nothing_at(selection).into());
     }
     Ok(Survey { report, data_bytes })
 }

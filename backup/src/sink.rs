@@ -1,15 +1,19 @@
 //! Where a single archive goes: standard output, a file, an object.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use age::stream::StreamWriter;
 use chores_common::durable::{DurableError, DurableFile};
 use chores_common::object::{Location, ObjectError, ObjectStore, S3Settings, body};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
+use crate::keys::content::{self, ContentError};
+use crate::keys::recipient::Recipients;
 use crate::stream::ObjectSink;
 
 /// Chunks that may wait for the upload; the writer stands still beyond.
@@ -40,6 +44,9 @@ pub enum SinkError {
     /// The location has no name for an object.
     #[error("{0} names a bucket, not an object: add the object's key")]
     NoKey(String),
+    /// The location is of a kind that takes no streams.
+    #[error("an archive goes to a file, to s3://bucket/key or to standard output, not to {0}")]
+    Remote(String),
     /// The file cannot be written.
     #[error(transparent)]
     File(#[from] DurableError),
@@ -55,6 +62,12 @@ pub enum SinkError {
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Stdout(#[source] io::Error),
+    /// It cannot be encrypted.
+    #[error("cannot encrypt the archive")]
+    Seal(#[source] ContentError),
+    /// Its end cannot be written.
+    #[error("cannot write the end of the archive")]
+    End(#[source] io::Error),
     /// The upload ended without an answer.
     #[error("the upload was broken off")]
     Upload,
@@ -69,9 +82,11 @@ impl Sink {
 
     /// The file or object `location`.
     pub fn open(location: &Location, s3: &S3Settings, runtime: &Handle) -> Result<Self, SinkError> {
-        let Location::S3 { bucket, prefix } = location else {
-            let Location::Directory(path) = location else { return Err(SinkError::Upload) };
-            return Self::open_path(path);
+        let (bucket, prefix) = match location {
+            Location::Directory(path) => return Self::open_path(path),
+            Location::S3 { bucket, prefix } => (bucket, prefix),
+            // They take whole objects, and an archive may be longer than memory.
+            Location::Remote(remote) => return Err(SinkError::Remote(remote.to_string())),
         };
         let (directory, name) = prefix.rsplit_once('/').unwrap_or(("", prefix));
         if name.is_empty() {
@@ -149,6 +164,56 @@ impl Write for Sink {
             Self::File(file) => file.flush(),
             Self::Node(node, _) => node.flush(),
             Self::Object(sink, _) => sink.flush(),
+        }
+    }
+}
+
+/// A place as it is, or behind encryption.
+pub enum Outlet {
+    /// What is written comes there as it is.
+    Clear(Sink),
+    /// What is written comes there as an age file.
+    Sealed(Box<StreamWriter<Sink>>),
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clear(sink) => f.debug_tuple("Clear").field(sink).finish(),
+            Self::Sealed(_) => f.write_str("Sealed(…)"),
+        }
+    }
+}
+
+impl Outlet {
+    /// Encrypted where there are recipients.
+    pub fn new(sink: Sink, recipients: Option<&Recipients>) -> Result<Self, SinkError> {
+        let Some(recipients) = recipients else { return Ok(Self::Clear(sink)) };
+        let sealed = content::seal_into(recipients, sink).map_err(SinkError::Seal)?;
+        Ok(Self::Sealed(Box::new(sealed)))
+    }
+
+    /// Writes what ends an age file, without which nobody takes it for whole, and gives the place back.
+    pub fn finish(self) -> Result<Sink, SinkError> {
+        match self {
+            Self::Clear(sink) => Ok(sink),
+            Self::Sealed(sealed) => sealed.finish().map_err(SinkError::End),
+        }
+    }
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(sink) => sink.write(bytes),
+            Self::Sealed(sealed) => sealed.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(sink) => sink.flush(),
+            Self::Sealed(sealed) => sealed.flush(),
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::chunk::{ChunkId, DedupKey, InvalidId};
 use crate::pack::PackId;
 
 mod dump;
+mod provenance;
 
 pub use dump::{DumpFile, DumpKind, DumpProof, DumpRecord, DumpRole, StoredDump};
+pub use provenance::{Provenance, Service, Stack};
 
 /// Longest snapshot document in bytes; 64 MiB name the packs of about 50 TB.
 pub const SNAPSHOT_BYTES_MAX: u64 = 64 << 20;
@@ -24,6 +26,9 @@ pub const WARNINGS_MAX: usize = 100;
 
 /// Shortest id prefix that may name a snapshot on the command line.
 const PREFIX_DIGITS_MIN: usize = 4;
+
+/// The label with what the engine of a snapshot's host calls itself: it tells machines of one host name apart.
+pub const ENGINE_TAG: &str = "chores.engine";
 
 /// How keys of sealed documents end.
 pub const SEALED: &str = ".enc";
@@ -198,6 +203,9 @@ pub struct Snapshot {
     /// The database dumps among the sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dumps: Vec<DumpRecord>,
+    /// What the containers were of, where an engine said so.
+    #[serde(default, skip_serializing_if = "Provenance::is_empty")]
+    pub provenance: Provenance,
     /// Where the tree begins.
     pub tree: TreeRoot,
     /// Counts.
@@ -214,16 +222,25 @@ pub struct Snapshot {
 }
 
 /// The latest version of the snapshot document that this program reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The version of a document that has no field later ones added.
 const VERSION_PLAIN: u32 = 1;
 
+/// The version of a document with dumps, or a suspicious one.
+const VERSION_DUMPS: u32 = 2;
+
 /// The version of a document with these fields: the lowest whose readers understand all of it, so that older programs read
 /// all that they can.
 #[must_use]
-pub fn version_with(dumps: &[DumpRecord], suspicious: bool) -> u32 {
-    if dumps.is_empty() && !suspicious { VERSION_PLAIN } else { VERSION }
+pub fn version_with(dumps: &[DumpRecord], suspicious: bool, provenance: &Provenance) -> u32 {
+    if !provenance.is_empty() {
+        VERSION
+    } else if !dumps.is_empty() || suspicious {
+        VERSION_DUMPS
+    } else {
+        VERSION_PLAIN
+    }
 }
 
 /// What is read of a document before it is trusted to be of this version.
@@ -273,7 +290,7 @@ impl Snapshot {
             return Err(SnapshotError::Version(version));
         }
         let snapshot: Self = serde_json::from_slice(bytes).map_err(SnapshotError::Json)?;
-        if version != version_with(&snapshot.dumps, snapshot.suspicious) {
+        if version != version_with(&snapshot.dumps, snapshot.suspicious, &snapshot.provenance) {
             return Err(SnapshotError::Fields(version));
         }
         // Under another time an old backup could pass for the latest.

@@ -115,19 +115,31 @@ pub fn of_own_mounts(own: &[PathBuf]) -> Result<Sources, SourcesError> {
     Ok(sources)
 }
 
-/// The files that hold the keys of this run: never data of a volume.
+/// The files that hold the keys and passwords of this run: never data of a volume.
 #[must_use]
 pub fn key_files() -> Vec<PathBuf> {
     key_files_in(std::env::vars_os())
 }
 
+/// Variables that name a file with a secret. What any other names is data.
+const SECRET_FILES: [&str; 13] = [
+    "AWS_CONFIG_FILE",
+    "AWS_SECRET_ACCESS_KEY_FILE",
+    "AWS_SESSION_TOKEN_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AZURE_STORAGE_KEY_FILE",
+    "BACKUP_FROM_KEY_FILE",
+    "BACKUP_IDENTITY_FILE",
+    "BACKUP_KEY_FILE",
+    "BACKUP_NOTIFY_URL_FILE",
+    "BACKUP_PASSPHRASE_FILE",
+    "BACKUP_SFTP_KEY_FILE",
+    "BACKUP_WEBDAV_PASSWORD_FILE",
+];
+
 fn key_files_in(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<PathBuf> {
-    let is_key = |name: &OsString| {
-        const OWN: [&str; 3] =
-            ["BACKUP_KEY_FILE", "BACKUP_IDENTITY_FILE", "BACKUP_PASSPHRASE_FILE"];
-        let is_of_store = |name: &str| name.starts_with("AWS_") && name.ends_with("_FILE");
-        name.to_str().is_some_and(|name| is_of_store(name) || OWN.contains(&name))
-    };
+    let is_key = |name: &OsString| name.to_str().is_some_and(|name| SECRET_FILES.contains(&name));
     variables
         .filter(|(name, _)| is_key(name))
         .flat_map(|(_, path)| both_names(path.into()))

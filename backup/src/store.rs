@@ -6,10 +6,10 @@
 use std::future::Future;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use chores_common::object::{Act, ObjectError, ObjectMeta, ObjectStore};
+use chores_common::object::{Act, ObjectError, ObjectMeta, ObjectStore, ObjectVersion, Retention};
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep_until};
@@ -20,6 +20,9 @@ mod tests;
 /// How long writes go on after the request to stop, so that what is stored already is indexed: less
 /// than the 10 s after which `docker stop` kills. Reads end at once.
 const WRITE_GRACE: Duration = Duration::from_secs(8);
+
+/// What is written to learn the store's time.
+pub(crate) const CLOCK_KEY: &str = "marks/clock";
 
 /// An object store for threads. Cheap to clone. Every call ends soon after the request to stop, with
 /// [`ErrorKind::Interrupted`](chores_common::object::ErrorKind::Interrupted) where the store has not
@@ -74,6 +77,86 @@ impl Store {
     /// Removes an object; one that is not there is fine.
     pub fn delete(&self, key: &str) -> Result<(), ObjectError> {
         self.wait(Act::Delete, key, WRITE_GRACE, self.objects.delete(key))
+    }
+
+    /// What time it is to the store; none where it does not tell when it wrote an object.
+    pub fn clock(&self) -> Result<Option<SystemTime>, ObjectError> {
+        self.put(CLOCK_KEY, "the store's time is that of this object\n")?;
+        let objects = self.list(CLOCK_KEY)?;
+        let told = objects.iter().find(|object| object.key == CLOCK_KEY);
+        Ok(told.map(|object| object.modified).filter(|time| *time > SystemTime::UNIX_EPOCH))
+    }
+
+    /// Whether objects can be locked there.
+    pub fn has_object_lock(&self) -> Result<bool, ObjectError> {
+        self.wait(Act::Open, "", Duration::ZERO, self.objects.has_object_lock())
+    }
+
+    /// Writes an object that is locked.
+    pub fn put_retained(
+        &self,
+        key: &str,
+        bytes: impl Into<Bytes>,
+        retention: Retention,
+    ) -> Result<(), ObjectError> {
+        let put = self.objects.put_retained(key, bytes.into(), retention);
+        self.wait(Act::Write, key, WRITE_GRACE, put)
+    }
+
+    /// Writes an object where the store finds none, and says whether it did: see [`ObjectStore::put_new`].
+    pub fn put_new(&self, key: &str, bytes: impl Into<Bytes>) -> Result<bool, ObjectError> {
+        self.wait(Act::Write, key, WRITE_GRACE, self.objects.put_new(key, bytes.into()))
+    }
+
+    /// The same of one that is locked.
+    pub fn put_new_retained(
+        &self,
+        key: &str,
+        bytes: impl Into<Bytes>,
+        retention: Retention,
+    ) -> Result<bool, ObjectError> {
+        let put = self.objects.put_new_retained(key, bytes.into(), retention);
+        self.wait(Act::Write, key, WRITE_GRACE, put)
+    }
+
+    /// Length, time and lock of an object, or of one version of it.
+    pub fn retention(
+        &self,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<(ObjectMeta, Option<Retention>), ObjectError> {
+        self.wait(Act::Find, key, Duration::ZERO, self.objects.retention(key, version))
+    }
+
+    /// Locks an object, or one version of it, or locks it longer.
+    pub fn retain(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        retention: Retention,
+    ) -> Result<(), ObjectError> {
+        self.wait(Act::Lock, key, WRITE_GRACE, self.objects.retain(key, version, retention))
+    }
+
+    /// Every version of the objects below `prefix`, sorted by key and then by age.
+    pub fn versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, ObjectError> {
+        self.wait(Act::List, prefix, Duration::ZERO, self.objects.versions(prefix))
+    }
+
+    /// Reads one version of at most `bytes_max` bytes.
+    pub fn get_version(
+        &self,
+        key: &str,
+        version: &str,
+        bytes_max: u64,
+    ) -> Result<Bytes, ObjectError> {
+        let get = self.objects.get_version(key, version, bytes_max);
+        self.wait(Act::Read, key, Duration::ZERO, get)
+    }
+
+    /// Removes a version for good; one that is not there is fine.
+    pub fn delete_version(&self, key: &str, version: &str) -> Result<(), ObjectError> {
+        self.wait(Act::Delete, key, WRITE_GRACE, self.objects.delete_version(key, version))
     }
 
     /// The temporary files of writers that were killed or are at work. None on S3.

@@ -12,6 +12,7 @@ mod image;
 mod leftover;
 mod output;
 mod place;
+mod provenance;
 mod source;
 mod spec;
 mod volume;
@@ -36,8 +37,10 @@ use spec::{Cache, Repository, Stage};
 pub(crate) use leftover::{DRILL_LABEL, PARENT_LABEL};
 pub(crate) use place::mount_of;
 pub use place::{Outside, PlaceError};
+pub(crate) use provenance::{COMPOSE_PROJECT, provenance};
 pub use source::{SOURCE_VARIABLE, SourceInfo, SourceInfoError};
 pub use spec::{CACHE_VARIABLE, PATH_STYLE_VARIABLE, WorkerKeys};
+pub(crate) use volume::device_of;
 
 /// The image of this version, as `make images` names it.
 pub const DEFAULT_IMAGE: &str = concat!("chores/backup:", env!("CARGO_PKG_VERSION"));
@@ -128,6 +131,11 @@ pub enum WorkerError {
         /// The mount.
         at: String,
     },
+    /// A repository of a kind that workers do not reach.
+    #[error(
+        "a worker container reaches directories and S3, not {0}: mount the volumes into this program's own container and name no --volume or --volumes-from, or save to a directory or S3 and `backup copy` from there"
+    )]
+    Remote(String),
     /// The repository or the cache cannot be given to the worker.
     #[error(transparent)]
     Place(#[from] PlaceError),
@@ -211,6 +219,10 @@ pub async fn back_up_still(
     let running = running(engine).await?;
     sources.info.users = source::users(&sources.info.sources, &running, &quiet);
     sources.info.dumps = options.dumps.clone();
+    let of_dumps = options.dumps.iter().filter_map(|dump| dump.record.container.as_ref());
+    let ids: BTreeSet<_> =
+        sources.container.iter().chain(of_dumps).map(|container| container.id.clone()).collect();
+    sources.info.provenance = provenance(engine, &ids, &sources.info.sources).await;
     let own = engine.own_container().await?;
     let stage = stage(engine, options, own.as_ref(), true).await?;
     if let source::Sources { container: Some(container), taken, .. } = &sources
@@ -221,6 +233,11 @@ pub async fn back_up_still(
     }
     for note in &sources.notes {
         tracing::warn!("{note}");
+    }
+    if sources.info.shorten() {
+        tracing::warn!(
+            "there is too much to say about the containers: the snapshot does not say what they are of"
+        );
     }
     let mut prepared = spec::backup(&stage, &sources, &host_name(), args)?;
     prepared.spec.has_input = still.is_some();
@@ -348,6 +365,28 @@ async fn running(engine: &Engine) -> Result<Vec<Container>, EngineError> {
     Ok(running)
 }
 
+/// Names of the running containers that have these volumes mounted, or the path of the host that a volume leads to.
+pub(crate) async fn users_of(
+    engine: &Engine,
+    volumes: &BTreeMap<String, Option<String>>,
+) -> Result<BTreeMap<String, Vec<String>>, EngineError> {
+    let running = running(engine).await?;
+    let all = if volumes.values().all(Option::is_none) {
+        Vec::new()
+    } else {
+        engine.list_volumes(&[]).await?
+    };
+    let users = volumes.iter().map(|(name, device)| {
+        let is_user = |container: &&Container| {
+            volume::uses(container, name)
+                || device.as_ref().is_some_and(|device| volume::leads_to(container, device, &all))
+        };
+        let users = running.iter().filter(is_user).map(|container| container.name.clone());
+        (name.clone(), users.collect())
+    });
+    Ok(users.collect())
+}
+
 /// Finds out everything that the specification of a worker depends on, and removes what dead parents left.
 async fn stage(
     engine: &Engine,
@@ -367,6 +406,7 @@ async fn stage(
             trust: trust::roots(options.s3.endpoint.as_deref())?,
             settings: options.s3.clone(),
         },
+        Location::Remote(remote) => return Err(WorkerError::Remote(remote.to_string())),
     };
     let cache = cache(options, &places)?;
     let image = image::provide(engine, options.image.as_deref(), own).await?;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Backup beside tar+zstd, restic and borg, in one run on one machine.
+"""Backup beside tar+zstd, restic and borg, in one run on one machine; with encryption and without.
 
 Every round takes all tools through the same phases in an order that alternates: first backup,
 unchanged repeat, backup after about 1 % changed (bench/backup/tree.py), restore. Figures are medians over
@@ -63,19 +63,38 @@ def below(target: Path, source: Path) -> Path:
     return target / source.relative_to("/")
 
 
-def tools(binary: Path) -> list[Tool]:
+def ours(name: str, binary: Path, init: list[str], restore: list[str]) -> Tool:
+    """`backup` with what encryption adds to `init` and `restore`; a key file is part of it."""
+    return Tool(
+        name,
+        [str(binary), "--version"],
+        lambda own: {"BACKUP_CACHE_DIR": f"{own}/cache"} | ({"BACKUP_KEY_FILE": f"{own}/key"} if init else {}),
+        lambda repo: [str(binary), "init", "--repo", str(repo), *init],
+        lambda repo, source, name: [str(binary), "create", "--repo", str(repo), str(source)],
+        lambda repo, target, name: [
+            str(binary), "restore", "latest", "--repo", str(repo), "--target", str(target), "--strip", *restore,
+        ],
+        lambda target, source: target,
+    )
+
+
+def borg(name: str, encryption: str) -> Tool:
+    return Tool(
+        name,
+        ["borg", "--version"],
+        lambda own: {
+            "BORG_BASE_DIR": str(own), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes", "BORG_PASSPHRASE": "bench",
+        },
+        lambda repo: ["borg", "init", "--encryption", encryption, str(repo)],
+        lambda repo, source, name: ["borg", "create", "--compression", "zstd,3", f"{repo}::{name}", str(source)],
+        lambda repo, target, name: ["borg", "extract", f"{repo}::{name}"],
+        below,
+    )
+
+
+def tools(binary: Path, identity: Path, recipient: str) -> list[Tool]:
     return [
-        Tool(
-            "backup",
-            [str(binary), "--version"],
-            lambda own: {"BACKUP_CACHE_DIR": f"{own}/cache"},
-            lambda repo: [str(binary), "init", "--repo", str(repo)],
-            lambda repo, source, name: [str(binary), "create", "--repo", str(repo), str(source)],
-            lambda repo, target, name: [
-                str(binary), "restore", "latest", "--repo", str(repo), "--target", str(target), "--strip",
-            ],
-            lambda target, source: target,
-        ),
+        ours("backup", binary, [], []),
         Tool(
             "tar+zstd",
             ["zstd", "--version"],
@@ -98,15 +117,9 @@ def tools(binary: Path) -> list[Tool]:
             lambda repo, target, name: ["restic", "-q", "-r", str(repo), "restore", "latest", "--target", str(target)],
             below,
         ),
-        Tool(
-            "borg",
-            ["borg", "--version"],
-            lambda own: {"BORG_BASE_DIR": str(own), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"},
-            lambda repo: ["borg", "init", "--encryption", "none", str(repo)],
-            lambda repo, source, name: ["borg", "create", "--compression", "zstd,3", f"{repo}::{name}", str(source)],
-            lambda repo, target, name: ["borg", "extract", f"{repo}::{name}"],
-            below,
-        ),
+        ours("backup+age", binary, ["--recipient", recipient], ["--identity", str(identity)]),
+        borg("borg", "none"),
+        borg("borg+key", "repokey-blake2"),
     ]
 
 
@@ -205,6 +218,10 @@ MEASURES: dict[str, tuple[Callable[[Cost], float | None], Callable[[float], str]
 }
 
 
+# Like beside like: restic cannot do without encryption.
+COMPARED = [("backup", "tar+zstd"), ("backup", "borg"), ("backup+age", "restic"), ("backup+age", "borg+key")]
+
+
 def ratio(costs: Costs, phase: str, of: Callable[[Cost], float | None], ours: str, peer: str) -> float | None:
     pairs = zip(costs[phase].get(ours, []), costs[phase].get(peer, []))
     ratios = [of(one) / of(other) for one, other in pairs if of(one) is not None and of(other)]
@@ -213,10 +230,10 @@ def ratio(costs: Costs, phase: str, of: Callable[[Cost], float | None], ours: st
 
 def table(costs: Costs) -> str:
     names = list(costs["first"])
-    peers = [name for name in ("tar+zstd", "restic") if name in names and "backup" in names]
+    pairs = [pair for pair in COMPARED if set(pair) <= set(names)]
     lines = [
-        "| phase | | " + " | ".join(names + [f"backup ÷ {peer}" for peer in peers]) + " |",
-        "|---|---|" + "---|" * (len(names) + len(peers)),
+        "| phase | | " + " | ".join(names + [" ÷ ".join(pair) for pair in pairs]) + " |",
+        "|---|---|" + "---|" * (len(names) + len(pairs)),
     ]
     for phase, title in PHASES.items():
         for measure_name, (of, text) in MEASURES.items():
@@ -226,7 +243,7 @@ def table(costs: Costs) -> str:
                 medians.append("–" if not values or None in values else text(statistics.median(values)))
             if set(medians) == {"–"}:
                 continue
-            ratios = [ratio(costs, phase, of, "backup", peer) for peer in peers]
+            ratios = [ratio(costs, phase, of, *pair) for pair in pairs]
             cells = medians + ["–" if value is None else f"{value:.2f}" for value in ratios]
             lines.append(f"| {title} | {measure_name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -249,7 +266,7 @@ def targets(costs: Costs) -> str:
         ("first backup ÷ tar+zstd, wall", ratio(costs, "first", wall, "backup", "tar+zstd"), 0.75),
         ("unchanged repeat, s", median("repeat", wall), 0.3),
         ("1 % changed, s", median("changed", wall), 1.0),
-        ("added by the change ÷ restic", ratio(costs, "changed", stored, "backup", "restic"), 0.5),
+        ("added by the change, encrypted ÷ restic", ratio(costs, "changed", stored, "backup+age", "restic"), 0.5),
         ("restore ÷ tar+zstd, wall", ratio(costs, "restore", wall, "backup", "tar+zstd"), 1.0),
         ("peak memory, MB", peak, 120.0),
     ]
@@ -276,8 +293,8 @@ def report(sections: list[str], under_test: list[Tool], work: Path, rounds: int)
     return "\n\n".join([
         "## backup",
         "Written by `bench/backup/run.py`; the method is at the top of [backup/run.py](backup/run.py), the tree in "
-        "[backup/tree.py](backup/tree.py). Ratios below 1 are in our favour. restic always encrypts; borg and "
-        "backup run without. \"Stored\" is what the repository grew by.",
+        "[backup/tree.py](backup/tree.py). Ratios below 1 are in our favour. restic always encrypts; "
+        "`backup+age` has one recipient and no private key while it saves, `borg+key` is repokey-blake2. \"Stored\" is what the repository grew by.",
         f"{datetime.date.today().isoformat()} · {results.machine()} · {results.filesystem(work)} · {rounds} rounds, medians\n\n{versions}",
         *sections,
     ]) + "\n"
@@ -301,14 +318,19 @@ def main() -> None:
     args = parser.parse_args()
 
     binary = args.binary or release_binary()
-    under_test = [tool for tool in tools(binary.resolve()) if not args.only or tool.name in args.only.split(",")]
-    absent = [tool.version[0] for tool in under_test if not shutil.which(tool.version[0])]
-    if absent:
-        sys.exit(f"not installed: {', '.join(absent)}")
-
-    names = [tool.name for tool in under_test]
     work = Path(tempfile.mkdtemp(prefix="chores-bench-", dir=args.work))
     try:
+        identity = work / "identity"
+        subprocess.run(["age-keygen", "-o", identity], check=True, capture_output=True)
+        recipient = subprocess.run(["age-keygen", "-y", identity], check=True, capture_output=True, text=True).stdout.strip()
+        under_test = [
+            tool for tool in tools(binary.resolve(), identity, recipient) if not args.only or tool.name in args.only.split(",")
+        ]
+        absent = [tool.version[0] for tool in under_test if not shutil.which(tool.version[0])]
+        if absent:
+            sys.exit(f"not installed: {', '.join(absent)}")
+
+        names = [tool.name for tool in under_test]
         source = work / "mixed"
         files, size = tree.make(source, args.scale)
         require_space(work, size, names, args.rounds)
@@ -321,7 +343,8 @@ def main() -> None:
             sections.append(targets(costs))
         if args.usr:
             for done in work.iterdir():
-                shutil.rmtree(done) if done.is_dir() else done.unlink()
+                if done.is_dir():
+                    shutil.rmtree(done)
             os.sync()
             time.sleep(FREED_INODES_SECONDS)
             usr = Path("/usr")

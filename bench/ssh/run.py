@@ -10,7 +10,7 @@ processes, without the programs of the sessions. sshd's sftp is internal-sftp on
     run.py [--rounds N] [--scale F] [--only CASE,…] [--sessions N] [--work DIR] [--binary FILE] [--measure FILE]
            [--results FILE]
 
-Cases: connect, hop, bulk, sftp, idle, logins. Needs root: sshd and nsenter do.
+Cases: connect, hop, bulk, sftp, idle, logins, flood, answers. Needs root: sshd and nsenter do.
 """
 
 import argparse
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "bench")]
 import results  # noqa: E402
 
-CASES = ("connect", "hop", "bulk", "sftp", "idle", "logins")
+CASES = ("connect", "hop", "bulk", "sftp", "idle", "logins", "flood", "answers")
 CONNECTIONS = 100
 HOPS = 300
 HOPS_IDLE = 40
@@ -47,6 +47,18 @@ IDLE_SESSIONS_PEER = 100
 LOGIN_SECONDS = 15
 # Below the bound of unauthenticated connections of one source.
 LOGIN_CLIENTS = 6
+# Connections of garbage at a steady pace: clients, server and garbage share the cores, and what is asked is what the server
+# makes of them, not who gets a core.
+FLOOD_CONNECTIONS = 10_000
+FLOOD_PER_SECOND = 100
+FLOOD_SOURCES = 40
+FLOOD_LOGINS_BEFORE = 100
+# Above what stays open of them: below it, unlucky honest clients are dropped as by sshd's MaxStartups.
+FLOOD_LIMITS = "[limits]\nstartups = '1000:30:2000'\nlogin_grace = '5s'\n"
+# Of each kind; a whole run has as many as this, a smaller one no fewer: the answers are compared, not only timed.
+ANSWERS = 300
+ANSWERS_MIN = 100
+SSH_FAILED = 255
 COMMAND_SECONDS_MAX = 600
 START_SECONDS_MAX = 30
 CIPHERS = ("chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
@@ -146,11 +158,14 @@ def serving(command: list[str], port: int, log: Path) -> Iterator[subprocess.Pop
 
 
 @contextlib.contextmanager
-def gateway(binary: Path, own: Path, key: Path, target: Container) -> Iterator[Server]:
+def gateway(binary: Path, own: Path, key: Path, target: Container, settings: str = "") -> Iterator[Server]:
     own.mkdir()
     port = free_port()
+    config = own / "config.toml"
+    config.write_text(settings)
+    config.chmod(0o600)
     command = [str(binary), "serve", "--listen", f"127.0.0.1:{port}", "--state", str(own / "state"),
-               "--authorized-keys", str(key.with_suffix(".pub"))]
+               "--authorized-keys", str(key.with_suffix(".pub")), "--config", str(config)]
     with serving(command, port, own / "log") as process:
         yield Server("ssh-gateway", process, port, target.name, key)
 
@@ -237,11 +252,11 @@ def cpu(server: Server) -> float:
     return seconds
 
 
-def timed(command: list[str], **more) -> float:
+def timed(command: list[str], status: int = 0, **more) -> float:
     began = time.monotonic()
     more = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL} | more
     done = subprocess.run(command, stderr=subprocess.PIPE, timeout=COMMAND_SECONDS_MAX, **more)
-    if done.returncode != 0:
+    if done.returncode != status:
         sys.exit(f"{' '.join(command)}: exit {done.returncode}\n{done.stderr.decode(errors='replace')[-2000:]}")
     return time.monotonic() - began
 
@@ -455,6 +470,54 @@ def measure_logins(servers: list[Server], seconds: float) -> tuple[str, float, i
     return "\n".join([*lines, "", note]), *first
 
 
+def measure_flood(ours: Server, share: float) -> tuple[str, float]:
+    """Logins of an honest client from another address, without and with connections of garbage meanwhile."""
+    def login() -> float:
+        return timed(ours.ssh("true"))
+
+    before = [login() for _ in range(max(10, int(FLOOD_LOGINS_BEFORE * share)))]
+    count = max(500, int(FLOOD_CONNECTIONS * share))
+    command = ["python3", ROOT / "tests/testdata/ssh/flood.py", str(ours.port), str(count), str(FLOOD_SOURCES), str(FLOOD_PER_SECOND)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as flood:
+        assert flood.stdout is not None
+        flood.stdout.readline()
+        meanwhile = []
+        while flood.poll() is None:
+            meanwhile.append(login())
+        made = flood.stdout.readline().strip()
+    rows = [("nothing else", before), (f"{made} connections of garbage, {FLOOD_PER_SECOND} a second", meanwhile)]
+    lines = ["| meanwhile | logins | p50 ms | p95 ms |", "|---|---|---|---|"]
+    lines += [
+        f"| {title} | {len(times)} | {statistics.median(times) * 1e3:.1f} | {at(times, 0.95) * 1e3:.1f} |" for title, times in rows
+    ]
+    return "\n".join(lines), statistics.median(meanwhile) / statistics.median(before)
+
+
+def measure_answers(binary: Path, work: Path, target: Container, share: float) -> tuple[str, float]:
+    """Refusals that a stranger must not be able to tell apart: one container that is not there, one that the key may not enter."""
+    key, wrong = make_key(work / "narrow"), make_key(work / "wrong")
+    authorized = work / "authorized.pub"
+    authorized.write_text(f'container="elsewhere" {key.with_suffix(".pub").read_text()}')
+    numbers = iter(range(1, 1 << 22))
+
+    def ask(server: Server, user: str, key: Path) -> float:
+        # What one login does wrong is not held against the next: each comes from an address of its own.
+        number = next(numbers)
+        source = f"BindAddress=127.{192 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+        return timed(server._replace(user=user, key=key).ssh("true", source), SSH_FAILED)
+
+    with gateway(binary, work / "gateway-answers", authorized.with_suffix(""), target) as server:
+        # Of the same length, so that the answers are too.
+        times = play({
+            "no such container": lambda: ask(server, "x" * len(target.name), key),
+            "a container that the key may not enter": lambda: ask(server, target.name, key),
+            "a wrong key": lambda: ask(server, target.name, wrong),
+        }, max(ANSWERS_MIN, int(ANSWERS * share)), "answers")
+    text = latency_table(times, "no such container")
+    text += "\n\nA login each, interleaved. A wrong key is told apart anyway: SSH asks for it before anything else."
+    return text, at(times["a container that the key may not enter"], 0.5) / at(times["no such container"], 0.5)
+
+
 def build(args: argparse.Namespace) -> tuple[Path, Path]:
     if args.binary and args.measure:
         return args.binary.resolve(), args.measure.resolve()
@@ -519,6 +582,15 @@ def main() -> None:
                 text, rate, refused = measure_logins([ours, peer], max(2.0, LOGIN_SECONDS * args.scale))
                 sections += ["### Logins", text]
                 checks += [("logins/s", rate, "≥", 200), ("honest clients refused", refused, "≤", 0)]
+            if "flood" in cases:
+                own = stack.enter_context(gateway(binary, work / "gateway-flood", key, target, FLOOD_LIMITS))
+                text, slower = measure_flood(own, args.scale)
+                sections += ["### An honest login while others send garbage", text]
+                checks.append(("login during the flood ÷ before, p50", slower, "≤", 2))
+            if "answers" in cases:
+                text, alike = measure_answers(binary, work, target, args.scale)
+                sections += ["### What a stranger can tell by how long a refusal takes", text]
+                checks.append(("refusal of a forbidden container ÷ of an unknown one, p50", alike, "≤", 1.1))
             if "idle" in cases:
                 text, each = measure_idle({
                     lambda: gateway(binary, work / "gateway-idle", key, target): max(10, int(args.sessions * args.scale)),

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -33,7 +33,7 @@ pub enum ConfigError {
         name: String,
     },
     /// The file of a `_FILE` variable cannot be read.
-    #[error("cannot read {}, the file that {name} names", path.display())]
+    #[error("cannot read {}", told(name, path))]
     Unreadable {
         /// The variable, with `_FILE`.
         name: String,
@@ -80,9 +80,26 @@ fn secret_in_file(name: String, path: PathBuf) -> Result<Secret, ConfigError> {
     if let Err(source) = read {
         return Err(ConfigError::Unreadable { name, path, source });
     }
-    match secret_text(&bytes) {
+    secret_in_bytes(name, path, &bytes)
+}
+
+/// The secret in what was read of `path`, the file that the variable `name` names, as [`secret_from`] takes it: for who has to look
+/// at the file that is read.
+pub fn secret_in_bytes(name: String, path: PathBuf, bytes: &[u8]) -> Result<Secret, ConfigError> {
+    match secret_text(bytes) {
         Ok(text) => Ok(Secret::new(text.to_owned())),
         Err(fault) => Err(ConfigError::Unusable { name, path, fault }),
+    }
+}
+
+/// A file that cannot be read, for people. What does not look like a path may be the secret itself, given to the wrong variable.
+fn told(name: &str, path: &Path) -> String {
+    if matches!(path.as_os_str().as_encoded_bytes().first(), Some(b'/' | b'.')) {
+        format!("{}, the file that {name} names", path.display())
+    } else {
+        format!(
+            "the file that {name} names, which begins with neither / nor . and is not repeated, since it may be the secret itself"
+        )
     }
 }
 

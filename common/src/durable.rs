@@ -8,6 +8,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +53,14 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
     let mut file = DurableFile::create(path, mode)?;
     file.write_all(bytes).map_err(|source| DurableError::new("write", path, source))?;
     file.commit()
+}
+
+/// The same where nothing may have that name yet: of two writers at once one fails, with
+/// [`AlreadyExists`](io::ErrorKind::AlreadyExists). When this returns `Err`, nothing of it is left.
+pub fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DurableError> {
+    let mut file = DurableFile::create(path, mode)?;
+    file.write_all(bytes).map_err(|source| DurableError::new("write", path, source))?;
+    file.commit_new()
 }
 
 /// Makes the names in `path` durable: `fsync(2)` on the directory.
@@ -122,6 +133,22 @@ impl DurableFile {
         self.renamed = true;
         sync_directory(parent_of(&self.target))
     }
+
+    /// The same, but replaces nothing: [`AlreadyExists`](io::ErrorKind::AlreadyExists) where the name is taken. Of several at
+    /// once, one gets it.
+    pub fn commit_new(mut self) -> Result<(), DurableError> {
+        let failed = |act, source| DurableError::new(act, &self.target, source);
+        self.file.sync_all().map_err(|source| failed("sync", source))?;
+        self.renamed = name_new(&self.temporary, &self.target)
+            .map_err(|source| failed("rename the new file to", source))?;
+        let synced = sync_directory(parent_of(&self.target));
+        if synced.is_err()
+            && let Err(error) = std::fs::remove_file(&self.target)
+        {
+            tracing::warn!(file = %self.target.display(), %error, "a file is left behind");
+        }
+        synced
+    }
 }
 
 impl Write for DurableFile {
@@ -152,7 +179,8 @@ pub fn is_temporary(name: &str) -> bool {
         })
 }
 
-fn temporary_path(path: &Path) -> io::Result<PathBuf> {
+/// A name of its own beside `path` that [`is_temporary`], for what becomes `path` by a rename.
+pub(crate) fn temporary_path(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidFilename))?;
     let mut temporary = std::ffi::OsString::from(".");
     // A long name is left out: the random part alone makes the temporary name unique.
@@ -162,6 +190,29 @@ fn temporary_path(path: &Path) -> io::Result<PathBuf> {
     let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
     temporary.push(format!("{TEMPORARY_INFIX}{random:0width$x}", width = TEMPORARY_DIGITS));
     Ok(path.with_file_name(temporary))
+}
+
+/// Gives a file a name that nothing has, and says whether it lost its old one for it.
+fn name_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => return Ok(true),
+        // Not every file system knows that (NFS): a second name is the same, when the first is removed.
+        Err(Errno::INVAL | Errno::NOSYS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Nor do all know that: what comes between the look and the rename is replaced.
+        Err(_) => match to.symlink_metadata() {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::rename(from, to).map(|()| true)
+            }
+            // Nobody knows whether something is there.
+            Err(error) => Err(error),
+        },
+    }
 }
 
 /// The directory that holds the name `path`; a bare name is in the working directory.

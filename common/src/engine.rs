@@ -20,6 +20,7 @@ mod volume;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use bollard::models::SystemInfo;
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 pub use attach::ContainerInput;
@@ -60,6 +61,17 @@ pub struct EngineVersion {
     pub engine: String,
     /// `1.41`.
     pub api: String,
+}
+
+/// What the machine of an engine is called. What the engine does not tell, or a proxy does not let through, is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineMachine {
+    /// What the engine calls itself.
+    pub id: Option<String>,
+    /// The host name.
+    pub host_name: Option<String>,
+    /// The node of a Swarm; not said while that is locked or was just started.
+    pub node: Option<String>,
 }
 
 impl Engine {
@@ -120,33 +132,48 @@ impl Engine {
     /// What the engine calls itself for as long as it keeps its data. `None` where it has another name each time it is asked
     /// (podman), or where it is not let through.
     pub async fn id(&self) -> Result<Option<String>, EngineError> {
-        let request = Request::to_engine("ask the name of", &self.host);
         let mut ids = Vec::new();
         for _ in 0..2 {
-            match self.docker.info().await.map_err(|error| request.failed(&error)) {
-                Ok(info) => ids.push(info.id.filter(|id| !id.is_empty())),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        EngineErrorKind::Denied
-                            | EngineErrorKind::NotFound
-                            | EngineErrorKind::Unsupported
-                    ) =>
-                {
-                    return Ok(None);
-                }
-                Err(error) => return Err(error),
-            }
+            let Some(info) = self.info("ask the name of").await? else { return Ok(None) };
+            ids.push(info.id.filter(|id| !id.is_empty()));
         }
         let id = ids.pop().flatten();
         Ok(id.filter(|id| ids.iter().flatten().all(|before| before == id)))
     }
 
+    /// The drivers that the engine can make volumes with. `None` where it does not tell, or is not let through.
+    pub async fn volume_drivers(&self) -> Result<Option<Vec<String>>, EngineError> {
+        let info = self.info("ask the volume drivers of").await?;
+        Ok(info.and_then(|info| info.plugins).and_then(|plugins| plugins.volume))
+    }
+
     /// The host name of the engine's machine. `None` where it does not tell, or is not let through.
     pub async fn host_name(&self) -> Result<Option<String>, EngineError> {
-        let request = Request::to_engine("ask the name of", &self.host);
+        let info = self.info("ask the name of").await?;
+        Ok(info.and_then(|info| info.name).filter(|name| !name.is_empty()))
+    }
+
+    /// What tells the machine of the engine from others: [`Self::id`], [`Self::host_name`] and the node of a Swarm, by two requests
+    /// in all.
+    pub async fn machine(&self) -> Result<EngineMachine, EngineError> {
+        let (Some(first), Some(info)) =
+            (self.info("ask the name of").await?, self.info("ask the name of").await?)
+        else {
+            return Ok(EngineMachine::default());
+        };
+        let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Ok(EngineMachine {
+            id: filled(info.id.clone()).filter(|_| first.id == info.id),
+            host_name: filled(info.name),
+            node: filled(info.swarm.and_then(|swarm| swarm.node_id)),
+        })
+    }
+
+    /// What the engine says about itself and its machine, asked to `act`; `None` where a proxy does not let that through.
+    async fn info(&self, act: &'static str) -> Result<Option<SystemInfo>, EngineError> {
+        let request = Request::to_engine(act, &self.host);
         match self.docker.info().await.map_err(|error| request.failed(&error)) {
-            Ok(info) => Ok(info.name.filter(|name| !name.is_empty())),
+            Ok(info) => Ok(Some(info)),
             Err(error)
                 if matches!(
                     error.kind(),

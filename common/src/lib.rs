@@ -16,10 +16,18 @@ pub mod durable;
 pub mod engine;
 /// Exit codes, and error chains as one line.
 pub mod exit;
+/// Numbers in the text of OpenMetrics.
+#[cfg(feature = "status")]
+pub mod exposition;
 /// What a `doctor` found.
 pub mod finding;
-/// Object storage: a directory or S3.
+/// Requests over HTTP and their answers.
+#[cfg(feature = "http")]
+pub mod http;
+/// Object storage: a directory, S3, SFTP and others.
 pub mod object;
+/// Percent-escapes of URLs.
+pub mod percent;
 /// What a long run has done so far, for a terminal, a log or a machine.
 pub mod progress;
 /// Sizes and durations as people write them.
@@ -28,10 +36,23 @@ pub mod quantity;
 pub mod retry;
 /// Text that must not be printed and does not stay in memory.
 pub mod secret;
+/// The HTTP server of everything that is served.
+#[cfg(feature = "status")]
+pub mod server;
 /// Configuration files in TOML, with the place of every fault.
 #[cfg(feature = "settings")]
 pub mod settings;
+/// The protocol SFTP: its numbers and its fields.
+pub mod sftp;
 /// Signals into one cancellation token; a good first process.
 pub mod shutdown;
+/// How a run is doing, for machines that ask over HTTP.
+#[cfg(feature = "status")]
+pub mod status;
 /// Diagnostics to standard error.
 pub mod telemetry;
+/// Texts with placeholders.
+pub mod template;
+/// TLS to servers: whom to trust, and who we are.
+#[cfg(feature = "tls")]
+pub mod tls;

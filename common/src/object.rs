@@ -1,4 +1,4 @@
-//! Object storage: a directory or S3, behind one type.
+//! Object storage: a directory, S3, and what else [`Remote`] has, behind one type.
 //!
 //! The promise of `ObjectStore::put` is the one a backup is built on: when it returns `Ok` the
 //! object is durable and whole, when it returns `Err` or the process dies, the key holds what it
@@ -7,11 +7,24 @@
 mod body;
 mod directory;
 mod error;
+#[cfg(any(feature = "s3", feature = "stores"))]
+mod fault;
 mod key;
 mod location;
+#[cfg(feature = "stores")]
+mod opendal;
+#[cfg(any(feature = "s3", feature = "stores"))]
+mod part;
+mod remote;
+#[cfg(feature = "s3")]
+mod retention;
 #[cfg(feature = "s3")]
 mod s3;
-#[cfg(feature = "s3")]
+#[cfg(feature = "stores")]
+mod sftp;
+#[cfg(feature = "stores")]
+mod temporary;
+#[cfg(any(feature = "s3", feature = "tls"))]
 pub mod trust;
 
 use std::ops::Range;
@@ -23,7 +36,10 @@ use bytes::Bytes;
 pub use body::{Body, BodyClosed, BodySender, body};
 pub use error::{Act, ErrorKind, ObjectError};
 pub use key::{KEY_BYTES_MAX, is_valid_key};
-pub use location::{Location, LocationError};
+pub use location::{Location, LocationError, without_password};
+pub use remote::{Remote, RemoteSettings};
+#[cfg(feature = "s3")]
+pub use retention::{LockMode, ObjectVersion, Retention};
 
 use crate::secret::Secret;
 
@@ -75,6 +91,10 @@ enum Backend {
     Directory(Arc<directory::Directory>),
     #[cfg(feature = "s3")]
     S3(Arc<s3::S3>),
+    #[cfg(feature = "stores")]
+    Sftp(Arc<sftp::Sftp>),
+    #[cfg(feature = "stores")]
+    Service(Arc<opendal::Service>),
 }
 
 /// Calls the same method of whichever backend there is.
@@ -84,6 +104,10 @@ macro_rules! on_backend {
             Backend::Directory($backend) => $call,
             #[cfg(feature = "s3")]
             Backend::S3($backend) => $call,
+            #[cfg(feature = "stores")]
+            Backend::Sftp($backend) => $call,
+            #[cfg(feature = "stores")]
+            Backend::Service($backend) => $call,
         }
     };
 }
@@ -91,7 +115,7 @@ macro_rules! on_backend {
 impl ObjectStore {
     /// Prepares access. Nothing is contacted, read or created: a bucket or directory that does not
     /// exist shows at the first use as [`ErrorKind::NoBucket`]. Unusable settings are
-    /// [`ErrorKind::Invalid`].
+    /// [`ErrorKind::Invalid`], as is a [`Remote`], which [`ObjectStore::open_with`] opens.
     #[cfg_attr(
         not(feature = "s3"),
         expect(unused_variables, reason = "the settings are for S3 only")
@@ -115,8 +139,23 @@ impl ObjectStore {
                     "this build has no S3",
                 ));
             }
+            Location::Remote(remote) => {
+                return Err(unreachable_remote(remote, "only directories and S3 are used here"));
+            }
         };
         Ok(Self { backend })
+    }
+
+    /// The same for every kind of location.
+    pub fn open_with(
+        location: &Location,
+        settings: &S3Settings,
+        remote_settings: &RemoteSettings,
+    ) -> Result<Self, ObjectError> {
+        match location {
+            Location::Remote(remote) => Ok(Self { backend: open_remote(remote, remote_settings)? }),
+            _ => Self::open(location, settings),
+        }
     }
 
     /// Where the objects are.
@@ -136,11 +175,18 @@ impl ObjectStore {
         on_backend!(self, backend => backend.put(key, bytes).await)
     }
 
+    /// Stores `bytes` under `key` where nothing is, and says whether it did: of several at once, one does. `false` may
+    /// also be said of what an attempt of this call has stored already, and a store that does not know the condition
+    /// refuses it ([`ErrorKind::Unconditional`]) or replaces what is there. Who must know reads it back.
+    pub async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool, ObjectError> {
+        on_backend!(self, backend => backend.put_new(key, bytes).await)
+    }
+
     /// Stores what comes through the body under `key` and returns its length in bytes. The object
     /// appears only if the sending side says [`BodySender::finish`]; a sender that vanishes is
     /// [`ErrorKind::Corrupt`]. On S3 a large body is a multipart upload that is aborted on failure;
     /// if the future is dropped half-way, its parts stay until the bucket's lifecycle rule for
-    /// incomplete uploads removes them.
+    /// incomplete uploads removes them. A [`Remote`] takes whole objects only.
     pub async fn put_stream(&self, key: &str, body: Body) -> Result<u64, ObjectError> {
         on_backend!(self, backend => backend.put_stream(key, body).await)
     }
@@ -165,12 +211,16 @@ impl ObjectStore {
     }
 
     /// The temporary files that writers which were killed left behind, or that are being written now,
-    /// under their keys. S3 has none.
+    /// under their keys. S3 has none, nor has a cloud.
     pub async fn temporaries(&self) -> Result<Vec<ObjectMeta>, ObjectError> {
         match &self.backend {
             Backend::Directory(directory) => directory.temporaries().await,
             #[cfg(feature = "s3")]
             Backend::S3(_) => Ok(Vec::new()),
+            #[cfg(feature = "stores")]
+            Backend::Sftp(sftp) => sftp.temporaries().await,
+            #[cfg(feature = "stores")]
+            Backend::Service(service) => service.temporaries().await,
         }
     }
 
@@ -180,6 +230,10 @@ impl ObjectStore {
             Backend::Directory(directory) => directory.remove_temporaries(age).await,
             #[cfg(feature = "s3")]
             Backend::S3(_) => Ok(0),
+            #[cfg(feature = "stores")]
+            Backend::Sftp(sftp) => sftp.remove_temporaries(age).await,
+            #[cfg(feature = "stores")]
+            Backend::Service(service) => service.remove_temporaries(age).await,
         }
     }
 
@@ -192,4 +246,25 @@ impl ObjectStore {
     pub async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         on_backend!(self, backend => backend.delete(key).await)
     }
+}
+
+#[cfg(feature = "stores")]
+fn open_remote(remote: &Remote, settings: &RemoteSettings) -> Result<Backend, ObjectError> {
+    match remote {
+        Remote::Sftp { .. } => {
+            Ok(Backend::Sftp(Arc::new(sftp::Sftp::new(remote.clone(), settings)?)))
+        }
+        _ => Ok(Backend::Service(Arc::new(opendal::Service::new(remote.clone(), settings)?))),
+    }
+}
+
+#[cfg(not(feature = "stores"))]
+fn open_remote(remote: &Remote, _settings: &RemoteSettings) -> Result<Backend, ObjectError> {
+    let (kind, feature) = (remote.kind(), remote.feature());
+    let reason = format!("this build has no {kind}: build it with `--features {feature}`");
+    Err(unreachable_remote(remote, &reason))
+}
+
+fn unreachable_remote(remote: &Remote, reason: &str) -> ObjectError {
+    ObjectError::new(ErrorKind::Invalid, Act::Open, "", remote.to_string(), reason)
 }

@@ -275,6 +275,19 @@ impl<'a> Item<'a> {
         None
     }
 
+    /// A path that begins at the root.
+    #[must_use]
+    pub fn absolute_path(&self) -> Option<PathBuf> {
+        self.text("a path", |text| {
+            let path = Path::new(text);
+            if path.is_absolute() {
+                Ok(path.to_owned())
+            } else {
+                Err(format!("{text:?} is no absolute path"))
+            }
+        })
+    }
+
     /// What `read` makes of the text.
     pub fn text<T, E: ToString>(
         &self,

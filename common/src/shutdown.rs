@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{WaitOptions, getpid, wait};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
@@ -32,7 +34,7 @@ impl Shutdown {
 
     /// Listens to SIGINT and SIGTERM: the first one makes the request, the second one ends the
     /// process at once with status 130. As process 1 of a container it also reaps orphans, which
-    /// the kernel gives to process 1 (`wait(2)`). Must be called inside a tokio runtime; the
+    /// the kernel gives to process 1 (`wait(2)`), unless it has [`OwnChildren`]. Must be called inside a tokio runtime; the
     /// listening task lives as long as the runtime.
     pub fn on_signals() -> Result<Self, SignalError> {
         let shutdown = Self::new();
@@ -42,6 +44,23 @@ impl Shutdown {
         if getpid().is_init() {
             tokio::spawn(reap(listen("SIGCHLD", SignalKind::child())?));
         }
+        Ok(shutdown)
+    }
+
+    /// The same for who is looked after by another process, which kills what does not end: every signal is the one request,
+    /// since more than one of those who look after it may make it.
+    pub fn on_first_signal() -> Result<Self, SignalError> {
+        let shutdown = Self::new();
+        let mut interrupt = listen("SIGINT", SignalKind::interrupt())?;
+        let mut terminate = listen("SIGTERM", SignalKind::terminate())?;
+        let request = shutdown.clone();
+        tokio::spawn(async move {
+            loop {
+                let name = next_name(&mut interrupt, &mut terminate).await;
+                tracing::debug!("{name} received, stopping");
+                request.request();
+            }
+        });
         Ok(shutdown)
     }
 
@@ -94,13 +113,55 @@ fn end_at_once() {
     std::process::exit(i32::from(crate::exit::ExitCode::Interrupted as u8));
 }
 
-/// Waits for every child that ended. Children that this process started itself and waits for by
-/// other means must not exist while this runs; the sidecars start none.
-async fn reap(mut child: Signal) {
-    loop {
-        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-        if child.recv().await.is_none() {
-            return;
+/// How many parts of this process have children of their own.
+static OWNERS: Mutex<usize> = Mutex::new(0);
+/// Told when it is none any more.
+static ORPHANS_ONLY: Notify = Notify::const_new();
+
+/// Held by who starts children and waits for them himself, from before the first one until the last has ended: for so long
+/// process 1 reaps nobody. It would take the end of those children away, and their number may be another process's by the time
+/// they are killed.
+#[derive(Debug)]
+#[must_use = "what is not held holds up nothing"]
+pub struct OwnChildren(());
+
+impl OwnChildren {
+    /// From now on.
+    pub fn begin() -> Self {
+        *owners() += 1;
+        Self(())
+    }
+}
+
+impl Drop for OwnChildren {
+    fn drop(&mut self) {
+        let mut owners = owners();
+        *owners = owners.saturating_sub(1);
+        if *owners == 0 {
+            ORPHANS_ONLY.notify_one();
         }
     }
+}
+
+fn owners() -> MutexGuard<'static, usize> {
+    OWNERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for every child that ended, as long as all of them are orphans.
+async fn reap(mut child: Signal) {
+    loop {
+        reap_orphans();
+        tokio::select! {
+            heard = child.recv() => if heard.is_none() { return },
+            () = ORPHANS_ONLY.notified() => {}
+        }
+    }
+}
+
+fn reap_orphans() {
+    // Nobody starts a child of his own in between.
+    let owners = owners();
+    while *owners == 0
+        && let Ok(Some(_)) = wait(WaitOptions::NOHANG)
+    {}
 }

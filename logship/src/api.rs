@@ -5,4 +5,6 @@ pub mod frames;
 pub mod resume;
 pub mod rotation;
 
+mod run_end;
+
 pub mod follow;

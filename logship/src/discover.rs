@@ -33,6 +33,8 @@ pub enum Change {
     Appeared(String),
     /// A run of it began.
     Started(String),
+    /// A run of it ended.
+    Ended(String),
     /// It is no more.
     Removed(String),
     /// The list was compared: everything that was not told of is as it was.
@@ -78,7 +80,7 @@ impl Known {
             }
             (ContainerAction::Die, Some(seen)) => {
                 seen.is_running = false;
-                Vec::new()
+                vec![Change::Ended(id)]
             }
             (ContainerAction::Create, Some(_)) => Vec::new(),
             (ContainerAction::Rename, Some(seen)) => {
@@ -116,6 +118,9 @@ impl Known {
                     }
                     if is_running && !seen.is_running {
                         changes.push(Change::Started(id()));
+                    }
+                    if seen.is_running && !is_running {
+                        changes.push(Change::Ended(id()));
                     }
                     seen.is_running = is_running;
                 }

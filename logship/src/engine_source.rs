@@ -210,10 +210,9 @@ impl Source {
                 Change::Removed(id) => {
                     listed.remove(&id);
                     unknown.remove(&id);
-                    if let Some(changed) = follows.running.get(&id) {
-                        changed.notify_one();
-                    }
+                    follows.tell(&id);
                 }
+                Change::Ended(id) => follows.tell(&id),
                 Change::Appeared(id) | Change::Started(id) => {
                     listed.insert(id.clone());
                     if engine.is_none() {
@@ -336,7 +335,7 @@ async fn forget(intake: &Intake, source: SourceId, cursor: &Cursor) -> Result<()
         Cursor::Api(cursor) if cursor.ended.is_some() => {
             return intake.send(Message::End(source)).await;
         }
-        Cursor::Api(cursor) => cursor.newest,
+        Cursor::Api(cursor) => cursor.newest.max(cursor.ahead.iter().map(|run| run.seen.ts).max()),
         Cursor::File(_) => None,
     };
     let gap = Gap {
@@ -369,6 +368,13 @@ struct Follows {
 }
 
 impl Follows {
+    /// Something happened to the container.
+    fn tell(&self, id: &str) {
+        if let Some(changed) = self.running.get(id) {
+            changed.notify_one();
+        }
+    }
+
     /// Something happened to the container, or it is new. Whether it is known what to do about it.
     async fn look(
         &mut self,

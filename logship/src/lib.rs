@@ -83,8 +83,6 @@ pub mod archive;
 // How it is doing.
 pub mod metrics;
 
-pub mod server;
-
 pub mod status;
 
 pub mod ui;

@@ -3,11 +3,7 @@
 
 use std::fmt;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use chores_common::exposition::{self, Writer};
 
 use crate::files::FilesCounts;
 use crate::followed::{EngineAway, Way};
@@ -85,12 +81,11 @@ pub fn ailments(snapshot: &Snapshot) -> Vec<String> {
 /// The numbers as OpenMetrics text.
 #[must_use]
 pub fn text(snapshot: Snapshot) -> String {
-    let mut registry = Registry::with_prefix("logship");
-    registry.register_collector(Box::new(snapshot));
-    let mut text = String::new();
-    // Writing into a text cannot fail.
-    prometheus_client::encoding::text::encode(&mut text, &registry).ok();
-    text
+    exposition::text("logship", move |writer| {
+        snapshot.encode_log(writer)?;
+        snapshot.encode_sources(writer)?;
+        snapshot.encode_sinks(writer)
+    })
 }
 
 impl Snapshot {
@@ -106,15 +101,6 @@ impl Snapshot {
         shown.truncate(SOURCES_SHOWN_MAX);
         shown.sort_by(|left, right| left.meta.key.cmp(&right.meta.key));
         shown
-    }
-}
-
-impl Collector for Snapshot {
-    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut writer = Writer { encoder };
-        self.encode_log(&mut writer)?;
-        self.encode_sources(&mut writer)?;
-        self.encode_sinks(&mut writer)
     }
 }
 
@@ -276,49 +262,4 @@ fn labels(source: &SourceState) -> SourceLabels<'_> {
         Origin::File { .. } => "file",
     };
     [("source", &source.meta.key.0), ("name", source.meta.origin.name()), ("type", kind)]
-}
-
-/// Writes metrics one after the other.
-struct Writer<'a> {
-    encoder: DescriptorEncoder<'a>,
-}
-
-impl Writer<'_> {
-    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        let metric = ConstCounter::new(value);
-        metric.encode(self.encoder.encode_descriptor(name, help, None, metric.metric_type())?)
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let metric = ConstGauge::new(value);
-        metric.encode(self.encoder.encode_descriptor(name, help, None, metric.metric_type())?)
-    }
-
-    fn counters<'l, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = ([(&'static str, &'l str); N], u64)>,
-    ) -> fmt::Result {
-        let kind = ConstCounter::new(0_u64).metric_type();
-        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
-        for (labels, value) in values {
-            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
-
-    fn gauges<'l, const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        values: impl IntoIterator<Item = ([(&'static str, &'l str); N], f64)>,
-    ) -> fmt::Result {
-        let kind = ConstGauge::new(0.0).metric_type();
-        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
-        for (labels, value) in values {
-            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
-    }
 }

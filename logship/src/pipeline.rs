@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chores_common::shutdown::Shutdown;
+use chores_common::status::StatusError;
 use tokio::runtime::Handle;
 
 use crate::config::{Config, WalCodec};
@@ -19,7 +20,7 @@ use crate::rotate::{self, Left, RotateError, RotateSettings, RotateStats};
 use crate::rule::{FilesRule, Mode};
 use crate::sink::settings::SinkSettings;
 use crate::sink::stats::SinkStats;
-use crate::status::{Status, StatusError, Watched};
+use crate::status::{self, Watched};
 use crate::ui::{Subject, Ui, UiError, UiSettings};
 use crate::wal::{Codec, Log, LogSettings, WalError};
 
@@ -122,7 +123,7 @@ pub fn run(
     let files = Arc::new(FilesStats::default());
     let watched = Watched::new(&log, watched.collect(), table.clone(), files.clone());
     let watched = watched.with_rotation(rotate.clone());
-    let status = Status::start(config.metrics, watched.clone(), runtime)?;
+    let status = status::serve(config.metrics, watched.clone(), runtime)?;
     let subject = Subject::Run {
         watched,
         log: log.clone(),

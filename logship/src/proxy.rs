@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chores_common::engine::Host;
+use chores_common::server::{self, Limits};
 use chores_common::shutdown::Shutdown;
 use http_body_util::{BodyExt as _, Either, Empty, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1 as client;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, SERVER};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -33,8 +34,6 @@ pub mod decide;
 pub mod strip;
 
 use decide::{Ask, Kind, Refusal, Way, decide};
-
-use crate::server::{self, Limits};
 
 #[cfg(test)]
 mod tests;
@@ -77,12 +76,14 @@ const TOLD_MAX: u32 = 20;
 /// How long refusals are counted.
 const TOLD_TIME: Duration = Duration::from_secs(60);
 
-/// Headers of the engine's answers that are handed on: clients agree on a version by the second.
-const ANSWER_HEADERS: [HeaderName; 4] = [
+/// Headers of the engine's answers that are handed on: clients agree on a version by the second, and know by the last
+/// which engine it is.
+const ANSWER_HEADERS: [HeaderName; 5] = [
     CONTENT_TYPE,
     HeaderName::from_static("api-version"),
     HeaderName::from_static("ostype"),
     HeaderName::from_static("docker-experimental"),
+    SERVER,
 ];
 
 /// Where the proxy listens.

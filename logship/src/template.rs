@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use chores_common::template::{self, Part, TemplateError};
 use twox_hash::XxHash3_64;
 
 use crate::record::Stream;
@@ -24,19 +25,6 @@ const HASH_BYTES: usize = 17;
 /// Digits at the end of a rotated file's name, at the least.
 const GENERATION_DIGITS: usize = 6;
 
-/// A placeholder that is not one, or a brace without its other half.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TemplateError {
-    /// There is no such placeholder.
-    #[error(
-        "{{{0}}} is no placeholder; there are {{name}}, {{container}}, {{id}}, {{project}}, {{service}}, {{stream}}, {{host}} and {{date}}"
-    )]
-    Unknown(String),
-    /// An opening brace without a closing one, or the other way round.
-    #[error("`{0}` has a brace without its other half")]
-    Brace(String),
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placeholder {
     Name,
@@ -49,73 +37,50 @@ enum Placeholder {
     Date,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Placeholder(Placeholder),
-}
+/// What may stand between braces.
+const PLACEHOLDERS: [(&str, Placeholder); 8] = [
+    ("name", Placeholder::Name),
+    ("container", Placeholder::Container),
+    ("id", Placeholder::Id),
+    ("project", Placeholder::Project),
+    ("service", Placeholder::Service),
+    ("stream", Placeholder::Stream),
+    ("host", Placeholder::Host),
+    ("date", Placeholder::Date),
+];
 
 /// A text with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template(template::Template<Placeholder>);
 
 impl Template {
     /// Reads it. Braces have no other meaning and cannot be escaped.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
-        let unbalanced = || TemplateError::Brace(text.to_owned());
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            if before.contains('}') {
-                return Err(unbalanced());
-            }
-            let (name, after) = after.split_once('}').ok_or_else(unbalanced)?;
-            if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
-            }
-            parts.push(Part::Placeholder(placeholder(name)?));
-            rest = after;
-        }
-        if rest.contains('}') {
-            return Err(unbalanced());
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        Ok(Self(parts))
+        template::Template::parse(text, &PLACEHOLDERS).map(Self)
     }
 
     /// Whether two streams of a source have two names.
     #[must_use]
     pub fn has_stream(&self) -> bool {
-        self.0.contains(&Part::Placeholder(Placeholder::Stream))
+        self.0.has(Placeholder::Stream)
     }
 
     /// Whether the name changes with the day.
     #[must_use]
     pub fn has_date(&self) -> bool {
-        self.0.contains(&Part::Placeholder(Placeholder::Date))
+        self.0.has(Placeholder::Date)
     }
 
     /// Whether all of it is given.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
-        self.0.iter().all(|part| matches!(part, Part::Text(_)))
+        self.0.parts().iter().all(|part| matches!(part, Part::Text(_)))
     }
 
     /// Filled in; `ts` is in nanoseconds since 1970.
     #[must_use]
     pub fn expand(&self, meta: &SourceMeta, stream: Stream, ts: i64) -> String {
-        let mut out = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Placeholder(placeholder) => {
-                    out.push_str(&value(*placeholder, meta, stream, ts));
-                }
-            }
-        }
-        out
+        self.0.expand(|placeholder| value(placeholder, meta, stream, ts))
     }
 
     /// The same as part of a path: a value from outside is one component of it or less, is never empty, `.` or
@@ -124,7 +89,7 @@ impl Template {
     #[must_use]
     pub fn expand_path(&self, meta: &SourceMeta, stream: Stream, ts: i64) -> String {
         let (mut out, mut start, mut has_value) = (String::new(), 0, false);
-        for part in &self.0 {
+        for part in self.0.parts() {
             match part {
                 Part::Text(text) => {
                     for (index, text) in text.split('/').enumerate() {
@@ -149,20 +114,6 @@ impl Template {
         }
         out
     }
-}
-
-fn placeholder(name: &str) -> Result<Placeholder, TemplateError> {
-    Ok(match name {
-        "name" => Placeholder::Name,
-        "container" => Placeholder::Container,
-        "id" => Placeholder::Id,
-        "project" => Placeholder::Project,
-        "service" => Placeholder::Service,
-        "stream" => Placeholder::Stream,
-        "host" => Placeholder::Host,
-        "date" => Placeholder::Date,
-        _ => return Err(TemplateError::Unknown(name.to_owned())),
-    })
 }
 
 /// What has no value is `none`, so that names stay whole: `none-web`, not `-web`.

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use chores_common::exit::chain;
 use chores_common::object::S3Settings;
 use chores_common::secret::Secret;
+use chores_common::server::{self, Limits};
 use chores_common::shutdown::Shutdown;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -33,7 +34,6 @@ use overview::{Gaps, Overview};
 use past::Past;
 use query::Asked;
 
-use crate::server::{self, Limits};
 use crate::status::Watched;
 use crate::time;
 use crate::wal::{Log, Onlooker, WalError};

@@ -95,6 +95,7 @@ async fn measure(request: &Request) -> Result<(), Failure> {
             container_environment: specification.environment.clone(),
             session_environment: Vec::new(),
             directory: None,
+            toolbox: None,
             as_engine_exec: false,
         };
         tokio::time::sleep(request.pause).await;

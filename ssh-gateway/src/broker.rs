@@ -10,23 +10,28 @@
 //! is looked up here.
 
 mod audit;
+mod codes;
 mod connection;
 mod controls;
 mod diagnostics;
 mod engine_exec;
 mod environment;
+mod files;
 mod forward;
 mod hub;
 mod inquiry;
+mod linger;
 mod picker;
 mod portals;
 mod refusal;
+mod room;
 mod session;
 mod sessions;
 mod signals;
 mod spool;
 mod tap;
 mod terminal;
+mod uploads;
 mod words;
 
 pub(crate) mod confine;
@@ -36,6 +41,7 @@ pub(crate) mod nursery;
 pub(crate) mod recording;
 pub(crate) mod sweep;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
@@ -46,6 +52,7 @@ use std::time::Duration;
 use chores_common::engine::{Engine, EngineError};
 use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
+use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
@@ -60,12 +67,14 @@ use crate::proof::Sessions;
 use crate::revoked::Revoked;
 use crate::wire::net::{Ask, News, Refusal, Settings, Word};
 use crate::wire::socket::{AsyncSocket, Socket};
+use crate::wire::upload::Setup;
 
 use containers::Containers;
 use hub::{Broken, Hub};
 use journal::{Journal, Mark};
 use nursery::Nursery;
 use recording::Recordings;
+use uploads::Uploads;
 use words::Words;
 
 /// The engine answers for the first time within this.
@@ -78,7 +87,7 @@ const REBIRTH_DELAY_MAX: Duration = Duration::from_secs(10);
 const REBIRTH_LIFE: Duration = Duration::from_secs(60);
 /// How often it is looked whether the policy has changed.
 const POLICY_PERIOD: Duration = Duration::from_secs(2);
-/// Looking at it, and reading it, may take this long.
+/// Looking at it, and reading it, may take this long; so may its lists of revoked keys by themselves.
 const POLICY_TIME_MAX: Duration = Duration::from_secs(10);
 /// The last output of sessions that have ended is on its way to their clients for this long.
 const LAST_WORDS_TIME: Duration = Duration::from_millis(300);
@@ -110,6 +119,8 @@ pub struct Parts {
     pub spawner: Socket,
     /// The other end is the nursery's.
     pub nursery: Socket,
+    /// Where finished records go, and what opens it.
+    pub upload: Option<Setup>,
 }
 
 /// Why it cannot go on.
@@ -150,6 +161,8 @@ struct Shared {
     cgroup_prefix: String,
     /// Sessions whose proof was taken, of every net there was.
     proved: Mutex<Sessions>,
+    /// Codes that were given.
+    codes: Arc<codes::Codes>,
     /// Room for waiting bytes.
     promises: spool::Promises,
     /// The audit.
@@ -161,7 +174,13 @@ struct Shared {
     /// What runs.
     sessions: sessions::Sessions,
     /// Who looks at events.
-    watchers: inquiry::Watchers,
+    watchers: room::Room,
+    /// Commands that run in several containers.
+    fan_outs: room::Room,
+    /// Sessions that have lost their connection and wait for their client.
+    lingering: linger::Lingering<session::Held>,
+    /// How fast lines about files come.
+    paces: files::Paces,
     /// What must end before this process does.
     running: TaskTracker,
 }
@@ -231,12 +250,16 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         cgroup_root: cgroup_root.to_string_lossy().into_owned(),
         cgroup_prefix: parts.cgroup_prefix,
         proved: Mutex::default(),
+        codes: Arc::new(codes::Codes::load(&config.state, Timestamp::now())),
         promises: spool::Promises::default(),
         journal: journal.clone(),
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
-        watchers: inquiry::Watchers::default(),
+        watchers: inquiry::room(),
+        fan_outs: session::fan_out_room(),
+        lingering: linger::Lingering::default(),
+        paces: files::Paces::default(),
         running: TaskTracker::new(),
         config,
     });
@@ -261,10 +284,18 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         tracing::info!("listening on {address}");
     }
     let watching = watch_policy(&shared).map_err(system("take over SIGHUP"))?;
+    let uploading = async {
+        let Some(setup) = parts.upload else { return std::future::pending().await };
+        let (state, keeps) = (shared.config.state.clone(), shared.config.record.keep_local);
+        let recordings = shared.recordings.clone();
+        Uploads::new(setup, state, keeps, recordings, journal.clone()).run(&nursery).await;
+    };
     let served = tokio::select! {
         done = serve_nets(&shared, &nursery, &settings, &listeners, shutdown) => done,
         error = shared.spawner.gone() => Err(BrokerError::SpawnerGone(error)),
         () = watching => Ok(()),
+        // It does not end.
+        () = uploading => Ok(()),
     };
     drop(controls);
     // Their last lines belong into the audit.
@@ -286,7 +317,7 @@ async fn serve_nets(
     let system = |act| move |source| BrokerError::System { act, source };
     let mut delay = REBIRTH_DELAY;
     loop {
-        let diagnostics = diagnostics::logged().map_err(system("make a pipe"))?;
+        let diagnostics = diagnostics::logged("net").map_err(system("make a pipe"))?;
         let (socket, pid) = nursery.net(diagnostics).await.map_err(system("start net"))?;
         tracing::debug!(pid, "net runs");
         let begun = Instant::now();
@@ -305,6 +336,8 @@ async fn serve_nets(
             delay = REBIRTH_DELAY;
         }
         if shutdown.or(sleep(delay)).await.is_none() {
+            shared.lingering.end();
+            settle(shared).await;
             return Ok(());
         }
         delay = (delay * 2).min(REBIRTH_DELAY_MAX);
@@ -330,6 +363,8 @@ async fn serve_net(shared: &Arc<Shared>, socket: AsyncSocket, shutdown: &Shutdow
     let end = tokio::select! {
         gone = hear(&mut hub, &socket) => NetEnd::Gone(gone),
         () = shutdown.wait() => {
+            // Those that wait have their grace at the same time.
+            shared.lingering.end();
             drain(shared, &mut hub, &socket, &words).await;
             NetEnd::Stopped
         }
@@ -339,14 +374,20 @@ async fn serve_net(shared: &Arc<Shared>, socket: AsyncSocket, shutdown: &Shutdow
     // What it has not heard until now it does not hear any more.
     passing.abort();
     if matches!(end, NetEnd::Stopped) {
-        shared.running.close();
-        if timeout(END_TIME_MAX, shared.running.wait()).await.is_err() {
-            tracing::error!(
-                "some sessions did not end in time; what they left is ended at the next start"
-            );
-        }
+        settle(shared).await;
     }
     end
+}
+
+/// Waits for what must end before this process does.
+async fn settle(shared: &Shared) {
+    shared.running.close();
+    let patience = shared.config.stop_grace + END_TIME_MAX;
+    if timeout(patience, shared.running.wait()).await.is_err() {
+        tracing::error!(
+            "some sessions did not end in time; what they left is ended at the next start"
+        );
+    }
 }
 
 /// Hears net until it is gone or broken; returns why.
@@ -416,7 +457,7 @@ fn watch_policy(shared: &Arc<Shared>) -> io::Result<impl Future<Output = ()>> {
                 received = hangup.recv() => received.is_some(),
                 () = sleep(POLICY_PERIOD) => false,
             };
-            seen = look_at_policy(&shared, seen, is_asked, POLICY_TIME_MAX).await;
+            seen = look_at_policy(&shared, seen, is_asked, &POLICY_PATIENCE).await;
         }
     })
 }
@@ -427,6 +468,20 @@ const CHANGES_MAX: u8 = 10;
 
 /// How often files are read at once while they change.
 const READS_MAX: usize = 3;
+
+/// How long files are waited for.
+#[derive(Debug)]
+struct Patience {
+    /// All that a policy is read from.
+    policy: Duration,
+    /// The lists of revoked keys by themselves.
+    lists: Duration,
+    /// Between two looks at these while the policy hangs.
+    period: Duration,
+}
+
+const POLICY_PATIENCE: Patience =
+    Patience { policy: POLICY_TIME_MAX, lists: POLICY_TIME_MAX, period: POLICY_PERIOD };
 
 /// The files of a policy, and how they were when they were looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -466,7 +521,7 @@ async fn look_at_policy(
     shared: &Arc<Shared>,
     seen: Option<Seen>,
     is_asked: bool,
-    patience: Duration,
+    patience: &Patience,
 ) -> Option<Seen> {
     let reader = Arc::clone(shared);
     let mut looking = spawn_blocking(move || {
@@ -489,19 +544,24 @@ async fn look_at_policy(
             let read = read.inspect_err(|error| still_revoke(&reader, error));
             let after = Seen::now(files);
             if after == now || is_last_chance {
-                return (Some(after), Some(read));
+                // What has changed meanwhile is read again once it holds still.
+                let changes = u8::from(after != now);
+                return (Some(Seen { changes, ..after }), Some(read));
             }
             now = after;
         }
         (Some(Seen { changes: 1, ..now }), None)
     });
     let mut is_late = false;
-    let looked = match timeout(patience, &mut looking).await {
+    let looked = match timeout(patience.policy, &mut looking).await {
         Ok(looked) => looked,
         Err(_) => {
-            lost(shared, &format!("it cannot be read within {} s", patience.as_secs()));
+            lost(shared, &format!("it cannot be read within {} s", patience.policy.as_secs()));
             is_late = true;
-            looking.await
+            tokio::select! {
+                looked = &mut looking => looked,
+                never = revoke_meanwhile(shared, patience) => match never {},
+            }
         }
     };
     match looked {
@@ -547,17 +607,79 @@ const NOBODY_NEW: &str = "nobody new can come in until that is mended";
 
 /// What is revoked does not wait for a fault elsewhere to be mended. Blocks.
 fn still_revoke(shared: &Shared, error: &PolicyError) {
-    if matches!(error, PolicyError::Revoked(_)) {
-        return;
-    }
-    let policy = match Revoked::load(&shared.config.revoked_keys) {
-        Ok(revoked) => shared.policy().with_revoked(revoked),
-        Err(error) => {
-            audit::policy_refused(&shared.journal, &chain(&error), NOBODY_NEW);
-            Policy::default()
+    if !matches!(error, PolicyError::Revoked(_)) {
+        match Revoked::load(&shared.config.revoked_keys) {
+            Ok(revoked) => shared.set_policy(shared.policy().with_revoked(revoked)),
+            Err(error) => nobody(shared, chain(&error), &mut None),
         }
-    };
-    shared.set_policy(policy);
+    }
+}
+
+/// Nor does it for a file that hangs, however long that is: the lists are read at once, and again when they have changed.
+/// Where it is a list itself that hangs, whose key is revoked is not known any more. Never ends.
+async fn revoke_meanwhile(shared: &Arc<Shared>, patience: &Patience) -> Infallible {
+    let lists = &shared.config.revoked_keys;
+    if lists.is_empty() {
+        return std::future::pending().await;
+    }
+    // A list that cannot be read, and can later, takes nobody away but those on it.
+    let policy = shared.policy();
+    let mut seen = None;
+    let mut told = None;
+    loop {
+        let (files, before) = (lists.clone(), seen.clone());
+        let mut looking = spawn_blocking(move || look_at_lists(files, before.as_ref()));
+        let looked = match timeout(patience.lists, &mut looking).await {
+            Ok(looked) => looked,
+            Err(_) => {
+                let seconds = patience.lists.as_secs();
+                let reason = format!("the lists of revoked keys cannot be read within {seconds} s");
+                nobody(shared, reason, &mut told);
+                // One reader at a time: each one that hangs has a thread.
+                looking.await
+            }
+        };
+        match looked {
+            Ok((now, None)) => seen = Some(now),
+            Ok((now, Some(Ok(revoked)))) => {
+                told = None;
+                shared.set_policy(policy.with_revoked(revoked));
+                seen = Some(now);
+            }
+            // It is tried again, changed or not.
+            Ok((_, Some(Err(reason)))) => {
+                nobody(shared, reason, &mut told);
+                seen = None;
+            }
+            Err(error) => {
+                nobody(shared, error.to_string(), &mut told);
+                seen = None;
+            }
+        }
+        sleep(patience.period).await;
+    }
+}
+
+/// Reads lists of revoked keys, where they were not seen before, or have changed since and hold still. Blocks.
+fn look_at_lists(
+    lists: Vec<PathBuf>,
+    before: Option<&Seen>,
+) -> (Seen, Option<Result<Revoked, String>>) {
+    let now = Seen::now(lists);
+    if before.is_some() && !now.is_due(before) {
+        return (now.unread(before), None);
+    }
+    let read = Revoked::load(&now.files).map_err(|error| chain(&error));
+    (now, Some(read))
+}
+
+/// Nobody new comes in, as nobody knows what is revoked. Tells the reason if it is another one than was `told`.
+fn nobody(shared: &Shared, reason: String, told: &mut Option<String>) {
+    shared.set_policy(Policy::default());
+    if told.as_ref() != Some(&reason) {
+        audit::policy_refused(&shared.journal, &reason, NOBODY_NEW);
+        *told = Some(reason);
+    }
 }
 
 /// The policy cannot be read. One that was written as a whole still holds as a whole, whatever is wrong with the next.

@@ -23,8 +23,9 @@ mod tests;
 /// What the signatures are for (PROTOCOL.sshsig of OpenSSH).
 pub const NAMESPACE: &str = "chores-audit";
 
-/// The form of the lines. 2 tells more in the first line of a file and in gaps than 1; both are read.
-pub const FORMAT: u64 = 2;
+/// The form of the lines. 2 tells more in the first line of a file and in gaps than 1; 3 has lines about files, and tells
+/// more of what a disk has lost. All are read.
+pub const FORMAT: u64 = 3;
 
 /// Lines between two checkpoints at the most.
 pub const CHECKPOINT_LINES_MAX: u64 = 256;
@@ -44,6 +45,8 @@ pub const CHECKPOINT: &str = "checkpoint";
 pub const GAP: &str = "gap";
 /// The event that names a whole recording.
 pub const RECORDING: &str = "recording";
+/// The event that names a file that a store has.
+pub const UPLOAD: &str = "upload";
 
 /// What stands for the hash of the line before the first one.
 pub const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -144,6 +147,9 @@ pub struct Link {
     /// Of the first line of a file: lines before it that nothing had signed.
     #[serde(default)]
     unsigned: Option<(u64, u64)>,
+    /// Of the first line of a file: lines before it that the disk may not have.
+    #[serde(default)]
+    unsynced: Option<(u64, u64)>,
     /// Of a gap.
     #[serde(default)]
     left_out: u64,
@@ -156,9 +162,12 @@ pub struct Link {
     /// Of a recording.
     #[serde(default)]
     sha256: Option<String>,
+    /// Of an upload: the file is not here any more.
+    #[serde(default)]
+    removed: bool,
 }
 
-/// The end of a file that is no whole line: its writer was killed.
+/// What a file has behind its last line: its writer was killed, or power failed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, serde::Serialize)]
 pub struct Torn {
     /// Its length.
@@ -172,6 +181,38 @@ impl Torn {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
         (!bytes.is_empty()).then(|| Self { bytes: bytes.len() as u64, sha256: hash(bytes) })
+    }
+}
+
+/// The same while it is read.
+#[derive(Debug, Clone, Default)]
+pub struct Tail {
+    bytes: u64,
+    hash: Sha256,
+    has_line_end: bool,
+    has_zero: bool,
+}
+
+impl Tail {
+    /// More of it.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.bytes = self.bytes.saturating_add(bytes.len() as u64);
+        self.hash.update(bytes);
+        self.has_line_end |= bytes.contains(&b'\n');
+        self.has_zero |= bytes.contains(&0);
+    }
+
+    /// Whether a writer that was cut short can have left it: no whole line, or blocks of a disk that were never written.
+    /// A whole line that is none of ours, without such a block in it, was written by somebody.
+    #[must_use]
+    pub fn is_torn(&self) -> bool {
+        !self.has_line_end || self.has_zero
+    }
+
+    /// What is told of it.
+    #[must_use]
+    pub fn torn(&self) -> Torn {
+        Torn { bytes: self.bytes, sha256: hex(&self.hash.clone().finalize()) }
     }
 }
 
@@ -230,6 +271,8 @@ pub struct Recorded {
     pub file: String,
     /// The hash of its bytes, in hexadecimal.
     pub sha256: String,
+    /// A store has it, and it is not here any more. The path is below the state directory then.
+    pub is_elsewhere: bool,
 }
 
 /// What was found.
@@ -273,7 +316,7 @@ pub struct Verifier<'k> {
     /// The hash that the first line has of the one before it.
     before: String,
     gaps: Gaps,
-    torn: Option<(Torn, (String, u64))>,
+    junk: Option<Junk>,
     is_head_seen: bool,
     report: Report,
 }
@@ -288,10 +331,31 @@ struct Gaps {
     told: Option<(u64, u64)>,
 }
 
+/// What is behind the last line of a file, as far as it was read, and what there was before it.
+#[derive(Debug)]
+struct Junk {
+    tail: Tail,
+    /// Lines of it, at most [`DAMAGES_MAX`].
+    lines: Vec<(String, u64)>,
+    /// What has no line end.
+    rest: Option<(String, u64)>,
+    tip: Option<Tip>,
+    tip_at: (String, u64),
+    doubt: Option<Doubt>,
+}
+
 #[derive(Debug)]
 struct Doubt {
     before: (String, u64),
     itself: (String, u64),
+}
+
+impl Junk {
+    /// Where it begins.
+    fn place(&self) -> (String, u64) {
+        let first = self.lines.first().or(self.rest.as_ref());
+        first.unwrap_or(&self.tip_at).clone()
+    }
 }
 
 impl<'k> Verifier<'k> {
@@ -316,7 +380,7 @@ impl<'k> Verifier<'k> {
             begins: 0,
             before: String::new(),
             gaps: Gaps::default(),
-            torn: None,
+            junk: None,
             is_head_seen: false,
             report: Report::default(),
         }
@@ -334,10 +398,54 @@ impl<'k> Verifier<'k> {
         self.damage(&at, what);
     }
 
-    /// What is behind the last line end of a file.
+    /// What is behind the last line end of a file. It may come in pieces.
     pub fn rest(&mut self, bytes: &[u8]) {
-        if let Some(torn) = Torn::of(bytes) {
-            self.torn = Some((torn, (self.file.clone(), self.line + 1)));
+        if bytes.is_empty() {
+            return;
+        }
+        let here = (self.file.clone(), self.line + 1);
+        let junk = self.junk();
+        junk.tail.add(bytes);
+        junk.rest.get_or_insert(here);
+    }
+
+    /// The beginning of a line that is too long to be one. What follows of it, with its line end, comes by
+    /// [`more`](Self::more).
+    pub fn long_line(&mut self, bytes: &[u8]) {
+        self.line += 1;
+        self.report.lines += 1;
+        self.no_line(bytes);
+    }
+
+    /// More of such a line.
+    pub fn more(&mut self, bytes: &[u8]) {
+        self.junk().tail.add(bytes);
+    }
+
+    fn junk(&mut self) -> &mut Junk {
+        let Self { tip, tip_at, doubt, .. } = self;
+        self.junk.get_or_insert_with(|| Junk {
+            tail: Tail::default(),
+            lines: Vec::new(),
+            rest: None,
+            tip: tip.clone(),
+            tip_at: tip_at.clone(),
+            doubt: doubt.take(),
+        })
+    }
+
+    /// A line that is none. What it means is seen by what follows.
+    fn no_line(&mut self, bytes: &[u8]) {
+        let here = (self.file.clone(), self.line);
+        let junk = self.junk();
+        junk.tail.add(bytes);
+        if junk.lines.len() < DAMAGES_MAX {
+            junk.lines.push(here.clone());
+        }
+        // Whatever it was, the next line says what it should have been.
+        if let Some(tip) = &mut self.tip {
+            *tip = Tip { number: tip.number.saturating_add(1), hash: hash(bytes) };
+            self.tip_at = here;
         }
     }
 
@@ -347,13 +455,8 @@ impl<'k> Verifier<'k> {
         self.report.lines += 1;
         let here = (self.file.clone(), self.line);
         let Some(link) = Link::parse(bytes) else {
-            self.damage(&here, "this is no line of an audit".to_owned());
-            // Whatever it was, the next line says what it should have been.
-            if let Some(tip) = &mut self.tip {
-                *tip = Tip { number: tip.number.saturating_add(1), hash: hash(bytes) };
-                self.tip_at = here;
-                self.doubt = None;
-            }
+            self.no_line(bytes);
+            self.more(b"\n");
             return None;
         };
         self.check_torn(&link, &here);
@@ -374,7 +477,12 @@ impl<'k> Verifier<'k> {
         self.tip = Some(Tip { number: link.number, hash });
         self.tip_at = here;
         match (link.event.as_str(), link.file, link.sha256) {
-            (RECORDING, Some(file), Some(sha256)) => Some(Recorded { file, sha256 }),
+            (RECORDING, Some(file), Some(sha256)) => {
+                Some(Recorded { file, sha256, is_elsewhere: false })
+            }
+            (UPLOAD, Some(file), Some(sha256)) if link.removed => {
+                Some(Recorded { file, sha256, is_elsewhere: true })
+            }
             _ => None,
         }
     }
@@ -382,14 +490,19 @@ impl<'k> Verifier<'k> {
     /// Everything was read.
     #[must_use]
     pub fn end(mut self) -> Report {
-        self.settle(None);
-        if let Some((torn, at)) = self.torn.take() {
-            let place = format!("{} line {}", at.0, at.1);
-            self.report.notes.push(format!(
-                "{place} is not whole ({} bytes): the gateway is writing it, or was killed there",
-                torn.bytes
-            ));
+        if let Some(junk) = self.junk.take() {
+            if junk.tail.is_torn() {
+                let (file, line) = junk.place();
+                self.report.notes.push(format!(
+                    "{file} line {line} is not whole ({} bytes): the gateway is writing it, or was killed there",
+                    junk.tail.bytes
+                ));
+                (self.tip, self.tip_at, self.doubt) = (junk.tip, junk.tip_at, junk.doubt);
+            } else {
+                self.blame(&junk);
+            }
         }
+        self.settle(None);
         self.end_head();
         let at = self.tip_at.clone();
         for number in std::mem::take(&mut self.expected).into_keys() {
@@ -485,6 +598,11 @@ impl<'k> Verifier<'k> {
                 "lines {from} to {to} were signed only when the gateway had started again, by line {by}"
             ));
         }
+        if let Some((from, to)) = link.unsynced {
+            self.note(format!(
+                "lines {from} to {to} may not be on the disk: making them durable failed before line {number}"
+            ));
+        }
         if let Some(format) = link.format.filter(|format| *format > FORMAT) {
             self.note(format!(
                 "line {number} has the format {format}: a newer program may find more"
@@ -500,13 +618,30 @@ impl<'k> Verifier<'k> {
 
     /// Whether the end of the file before is the one that this first line of the next knows of.
     fn check_torn(&mut self, link: &Link, here: &(String, u64)) {
-        match (self.torn.take(), &link.torn) {
+        match (self.junk.take(), &link.torn) {
             (None, None) => {}
-            (Some((torn, _)), Some(known)) if torn == *known => {}
-            (Some((_, at)), _) => self.damage(&at, "the line is cut".to_owned()),
+            (Some(junk), Some(known)) if junk.tail.torn() == *known => {
+                let (file, line) = junk.place();
+                self.note(format!(
+                    "{file} line {line} was not whole ({} bytes) when the gateway started again: it was killed there, or power failed",
+                    known.bytes
+                ));
+                (self.tip, self.tip_at, self.doubt) = (junk.tip, junk.tip_at, junk.doubt);
+            }
+            (Some(junk), _) => self.blame(&junk),
             (None, Some(_)) => {
                 self.damage(here, "the end of the file before was cut off or changed".to_owned());
             }
+        }
+    }
+
+    /// Nobody knows of what is behind the last line.
+    fn blame(&mut self, junk: &Junk) {
+        for at in &junk.lines {
+            self.damage(at, "this is no line of an audit".to_owned());
+        }
+        if let Some(at) = &junk.rest {
+            self.damage(at, "the line is cut".to_owned());
         }
     }
 

@@ -75,6 +75,8 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Look at the policy: what does it say, and is that what it should say?
     Policy(PolicyArgs),
+    /// Make secrets for authenticator applications, whose codes a policy can demand.
+    Totp(TotpArgs),
     /// Look at the sessions of the gateway that serves, and end them.
     Sessions(SessionsArgs),
     /// Print what OpenSSH's clients need so that containers are hosts for them.
@@ -109,6 +111,9 @@ pub struct EnterArgs {
     /// Where the host's cgroup hierarchies are [default: /host/cgroup or /sys/fs/cgroup].
     #[arg(long, env = "SSH_GATEWAY_CGROUP_ROOT", value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
+    /// Where programs for images without any are [default: /toolbox, if our image has it].
+    #[arg(long, env = "SSH_GATEWAY_TOOLBOX", value_name = "DIR")]
+    pub toolbox: Option<PathBuf>,
 }
 
 /// Who may come in.
@@ -171,6 +176,32 @@ pub struct TestArgs {
     pub admission: AdmissionArgs,
 }
 
+/// `totp`.
+#[derive(Debug, Args)]
+pub struct TotpArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: TotpCommand,
+}
+
+/// What can be done with secrets.
+#[derive(Debug, Subcommand)]
+pub enum TotpCommand {
+    /// Make one: it is printed, and written to a new file that only its owner can read.
+    New(TotpNewArgs),
+}
+
+/// `totp new`.
+#[derive(Debug, Args)]
+pub struct TotpNewArgs {
+    /// The identity of the policy whose codes these are.
+    #[arg(long, value_name = "NAME")]
+    pub identity: String,
+    /// The file, for totp_file of that identity.
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+}
+
 /// `sessions`.
 #[derive(Debug, Args)]
 pub struct SessionsArgs {
@@ -201,7 +232,7 @@ pub enum SessionsCommand {
 /// `ssh-config`.
 #[derive(Debug, Args)]
 pub struct SshConfigArgs {
-    /// The containers, or patterns such as shop-* [default: those that run now].
+    /// The containers, or patterns such as shop-* [default: those that run now, and *.chores for all others].
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// The name or address at which clients reach the gateway.
@@ -300,6 +331,44 @@ pub struct DoctorArgs {
 pub struct Environment {
     /// `SSH_GATEWAY_AUTHORIZED_KEYS`, and the file that `SSH_GATEWAY_AUTHORIZED_KEYS_FILE` names.
     pub authorized_keys: (Option<String>, Option<PathBuf>),
+}
+
+/// What opens the bucket of uploads, as every S3 client is told it.
+pub struct Credentials {
+    /// `AWS_ENDPOINT_URL_S3`.
+    pub endpoint: Option<String>,
+    /// `AWS_REGION`.
+    pub region: Option<String>,
+    /// `AWS_ACCESS_KEY_ID`.
+    pub access_key: Option<String>,
+    /// `AWS_SECRET_ACCESS_KEY`, and the file that `AWS_SECRET_ACCESS_KEY_FILE` names.
+    pub secret_key: (Option<String>, Option<PathBuf>),
+    /// `AWS_SESSION_TOKEN`, and the file that `AWS_SESSION_TOKEN_FILE` names.
+    pub session_token: (Option<String>, Option<PathBuf>),
+}
+
+impl Credentials {
+    /// Reads the environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        // What is no UTF-8 is no key, and refused as a wrong one.
+        let text =
+            |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let file = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        Self {
+            endpoint: text("AWS_ENDPOINT_URL_S3"),
+            region: text("AWS_REGION"),
+            access_key: text("AWS_ACCESS_KEY_ID"),
+            secret_key: (text("AWS_SECRET_ACCESS_KEY"), file("AWS_SECRET_ACCESS_KEY_FILE")),
+            session_token: (text("AWS_SESSION_TOKEN"), file("AWS_SESSION_TOKEN_FILE")),
+        }
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
 }
 
 /// Variable with the text of an authorized_keys file.

@@ -7,6 +7,7 @@ pub mod replay;
 pub mod serve;
 pub mod sessions;
 pub mod ssh_config;
+pub mod totp;
 
 use std::io;
 

@@ -6,15 +6,21 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chores_common::config::ConfigError;
+use chores_common::config::{ConfigError, secret_from};
 use chores_common::engine::Host;
+use chores_common::object::Location;
+use chores_common::secret::Secret;
 use chores_common::settings::FileFaults;
 
 use crate::cli::{
-    AUTHORIZED_KEYS, AdmissionArgs, CommonArgs, DoctorArgs, EnterArgs, Environment, ServeArgs,
+    AUTHORIZED_KEYS, AdmissionArgs, CommonArgs, Credentials, DoctorArgs, EnterArgs, Environment,
+    ServeArgs,
 };
-use crate::policy::{Record, Unrecorded};
+use crate::policy::{Record, ToolboxUse, Unrecorded};
+use crate::toolbox;
+use crate::wire::Opaque;
 use crate::wire::net::Limits;
+use crate::wire::upload::Setup;
 
 pub mod file;
 
@@ -115,6 +121,10 @@ pub struct EnterConfig {
     pub bundles: Vec<PathBuf>,
     /// Where the host's cgroup hierarchies may be, in the order they are looked at.
     pub cgroup_roots: Vec<PathBuf>,
+    /// Where programs for sessions are whose images have none; `None` without them.
+    pub toolbox: Option<PathBuf>,
+    /// When sessions get them whose rule says nothing about it, and where there are only keys.
+    pub toolbox_use: ToolboxUse,
 }
 
 /// Where keys come from.
@@ -170,6 +180,10 @@ pub struct RecordConfig {
     pub largest: u64,
     /// What the audit may take, in bytes.
     pub audit_quota: u64,
+    /// Where finished records go; a bucket.
+    pub upload: Option<Location>,
+    /// Recordings stay when they are there.
+    pub keep_local: bool,
 }
 
 impl Default for RecordConfig {
@@ -180,6 +194,8 @@ impl Default for RecordConfig {
             quota: 10 << 30,
             largest: 1 << 30,
             audit_quota: 1 << 30,
+            upload: None,
+            keep_local: true,
         }
     }
 }
@@ -250,6 +266,11 @@ pub enum SettingError {
         "no state directory is named: give --state DIR or set SSH_GATEWAY_STATE; the host keys are kept there"
     )]
     NoState,
+    /// Nothing opens the bucket.
+    #[error(
+        "record.upload names a bucket, and {0} is not set: set AWS_ACCESS_KEY_ID, and AWS_SECRET_ACCESS_KEY or its _FILE twin"
+    )]
+    NoCredentials(&'static str),
     /// A file cannot be used.
     #[error("{flag} {} cannot be read", path.display())]
     Unreadable {
@@ -303,6 +324,28 @@ impl Config {
     }
 }
 
+impl RecordConfig {
+    /// Where finished records go, and what opens it.
+    pub fn upload(&self, credentials: Credentials) -> Result<Option<Setup>, SettingError> {
+        let Some(location) = &self.upload else { return Ok(None) };
+        let (value, file) = credentials.secret_key;
+        let secret_key = secret_from("AWS_SECRET_ACCESS_KEY", value, file)?
+            .ok_or(SettingError::NoCredentials("AWS_SECRET_ACCESS_KEY"))?;
+        let (value, file) = credentials.session_token;
+        let session_token = secret_from("AWS_SESSION_TOKEN", value, file)?;
+        let opaque = |secret: &Secret| Opaque(secret.expose().as_bytes().to_vec());
+        let access_key = credentials.access_key;
+        Ok(Some(Setup {
+            location: location.to_string(),
+            endpoint: credentials.endpoint,
+            region: credentials.region,
+            access_key: access_key.ok_or(SettingError::NoCredentials("AWS_ACCESS_KEY_ID"))?,
+            secret_key: opaque(&secret_key),
+            session_token: session_token.as_ref().map(opaque),
+        }))
+    }
+}
+
 impl EnterConfig {
     /// What `doctor` is told.
     pub fn for_doctor(common: &CommonArgs, args: &DoctorArgs) -> Result<Self, SettingError> {
@@ -345,6 +388,12 @@ fn read_file(common: &CommonArgs) -> Result<FileConfig, FileFaults> {
 
 fn image_state() -> Option<PathBuf> {
     Path::new(IMAGE_STATE).is_dir().then(|| PathBuf::from(IMAGE_STATE))
+}
+
+/// That of our image. Another directory of the name is not taken for one.
+fn image_toolbox() -> Option<PathBuf> {
+    let directory = Path::new(toolbox::DIRECTORY_DEFAULT);
+    directory.join(toolbox::BASE).is_dir().then(|| directory.to_owned())
 }
 
 fn listen(typed: &[SocketAddr], written: &[SocketAddr]) -> Result<Vec<SocketAddr>, SettingError> {
@@ -438,6 +487,9 @@ fn enter(
     if let Some(path) = &args.cgroup_root {
         absolute("--cgroup-root", path)?;
     }
+    if let Some(path) = &args.toolbox {
+        absolute("--toolbox", path)?;
+    }
     let bundles = match (args.bundles.as_slice(), file.bundles.as_slice()) {
         ([], []) => BUNDLES_DEFAULT.iter().map(PathBuf::from).collect(),
         ([], written) => written.to_vec(),
@@ -452,6 +504,8 @@ fn enter(
             Some(root) => vec![root],
             None => CGROUP_ROOTS_DEFAULT.iter().map(PathBuf::from).collect(),
         },
+        toolbox: args.toolbox.clone().or_else(|| file.toolbox.clone()).or_else(image_toolbox),
+        toolbox_use: file.toolbox_use,
     })
 }
 

@@ -83,4 +83,6 @@ pub struct Session {
     pub recording: Option<String>,
     /// When it began.
     pub since: String,
+    /// Since when it waits for its client, whose connection was lost.
+    pub lingering: Option<String>,
 }

@@ -27,6 +27,7 @@ pub mod account;
 pub mod environment;
 pub mod pty;
 pub mod stdio;
+pub mod toolbox;
 
 pub mod capabilities;
 pub mod seccomp;

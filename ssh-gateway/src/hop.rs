@@ -8,6 +8,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -15,9 +16,10 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::role::{self, Image, Role};
+use crate::tally;
 use crate::wire::Exit;
 use crate::wire::socket::{AsyncSocket, Socket};
-use crate::wire::task::{Failure, FailureKind, Order, Pin, Report, Start, Target};
+use crate::wire::task::{Failure, FailureKind, Order, Pin, Report, Start, Target, Tools};
 
 /// A task has this long to read a seccomp filter.
 const FILTER_TIME: Duration = Duration::from_secs(5);
@@ -83,6 +85,7 @@ pub struct Spawner {
 pub struct Task {
     socket: AsyncSocket,
     is_entered: AtomicBool,
+    tools: OnceLock<Tools>,
 }
 
 /// A program that runs, and what it is connected to.
@@ -92,6 +95,8 @@ pub enum Started {
     Terminal {
         /// Its master.
         master: OwnedFd,
+        /// Where it tells of files, if it serves them ([`crate::wire::files`]): nothing is done once it is closed.
+        files: Option<Socket>,
     },
     /// With pipes: our ends.
     Pipes {
@@ -101,6 +106,8 @@ pub enum Started {
         stdout: OwnedFd,
         /// To read its standard error.
         stderr: OwnedFd,
+        /// As with a terminal.
+        files: Option<Socket>,
     },
     /// A portal: the socket for its messages.
     Portal(Socket),
@@ -137,7 +144,11 @@ impl Spawner {
         sent.map_err(|_| HopError::TimedOut { doing: "fork a task", time: SEND_TIME })?
             .map_err(lost)?;
         drop(its);
-        Ok(Task { socket: ours.into_async().map_err(lost)?, is_entered: AtomicBool::new(false) })
+        Ok(Task {
+            socket: ours.into_async().map_err(lost)?,
+            is_entered: AtomicBool::new(false),
+            tools: OnceLock::new(),
+        })
     }
 
     /// Waits until the spawner is gone, which must not happen: it says nothing while it lives.
@@ -191,10 +202,21 @@ impl Task {
         let form = Form::of(&start);
         self.order(&Order::Start(Box::new(start)), DOING).await?;
         self.entered().await?;
-        let (Report::Started, descriptors) = self.report_within(START_TIME, DOING).await? else {
+        let mut report = self.report_within(START_TIME, DOING).await?;
+        if let (Report::Tools(tools), _) = report {
+            self.tools.set(tools).map_err(|_| HopError::Unexpected { doing: DOING })?;
+            report = self.report_within(START_TIME, DOING).await?;
+        }
+        let (Report::Started, descriptors) = report else {
             return Err(HopError::Unexpected { doing: DOING });
         };
         form.started(descriptors).ok_or(HopError::Unexpected { doing: DOING })
+    }
+
+    /// What came of the toolbox, once [`Task::start`] has returned.
+    #[must_use]
+    pub fn tools(&self) -> Tools {
+        self.tools.get().cloned().unwrap_or_default()
     }
 
     /// Sends a signal to the process group of the program. Fails when the task is gone.
@@ -287,30 +309,38 @@ impl Task {
 /// Which descriptors a program comes with.
 #[derive(Debug, Clone, Copy)]
 enum Form {
-    Terminal,
-    Pipes,
+    Terminal { tells: bool },
+    Pipes { tells: bool },
     Portal,
 }
 
 impl Form {
     fn of(start: &Start) -> Self {
+        let tells = tally::tells(&start.program);
         match (&start.program, &start.terminal) {
             (crate::wire::Program::Portal, _) => Self::Portal,
-            (_, Some(_)) => Self::Terminal,
-            (_, None) => Self::Pipes,
+            (_, Some(_)) => Self::Terminal { tells },
+            (_, None) => Self::Pipes { tells },
         }
     }
 
     fn started(self, descriptors: Vec<OwnedFd>) -> Option<Started> {
         let mut descriptors = descriptors.into_iter();
+        let mut next = || descriptors.next();
+        // The last one, where there must be one.
+        let files = |last: Option<OwnedFd>| last.map(Socket::from_descriptor);
         let started = match self {
-            Self::Terminal => Started::Terminal { master: descriptors.next()? },
-            Self::Pipes => Started::Pipes {
-                stdin: descriptors.next()?,
-                stdout: descriptors.next()?,
-                stderr: descriptors.next()?,
+            Self::Terminal { tells } => Started::Terminal {
+                master: next()?,
+                files: if tells { Some(files(next())?) } else { None },
             },
-            Self::Portal => Started::Portal(Socket::from_descriptor(descriptors.next()?)),
+            Self::Pipes { tells } => Started::Pipes {
+                stdin: next()?,
+                stdout: next()?,
+                stderr: next()?,
+                files: if tells { Some(files(next())?) } else { None },
+            },
+            Self::Portal => Started::Portal(files(next())?),
         };
         descriptors.next().is_none().then_some(started)
     }

@@ -8,6 +8,7 @@ pub mod wire;
 // From the client inwards.
 pub mod broker;
 pub mod net;
+pub mod uploader;
 
 pub mod cast;
 pub mod chain;
@@ -21,17 +22,22 @@ pub mod certificate;
 pub mod host_keys;
 pub mod login;
 pub mod revoked;
+pub mod totp;
+pub mod upload_state;
 
 pub mod policy;
 
 pub mod container;
 pub mod hop;
 pub mod role;
+pub mod toolbox;
 
 // In and around the container.
 pub mod enter;
 pub mod spawner;
 pub mod task;
+
+pub mod tally;
 
 pub mod portal;
 pub mod scp;
@@ -75,6 +81,7 @@ fn start_role(role: Option<Role>) -> std::process::ExitCode {
     match role {
         Role::Spawner => spawner::run(socket).into(),
         Role::Nursery => broker::nursery::run(&socket).into(),
+        Role::Uploader => uploader::run(socket).into(),
         Role::Net => {
             // What it says is read, and said again, by the broker.
             let said = telemetry::start(LogFormat::Text, telemetry::Verbosity::default());
@@ -109,6 +116,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Sessions(args) => commands::sessions::run(&cli.common, &args.command),
         Command::SshConfig(args) => commands::ssh_config::run(&cli.common, args),
         Command::Replay(args) => commands::replay::run(args),
+        Command::Totp(args) => commands::totp::run(&cli.common, &args.command),
         Command::Audit(args) => commands::audit::run(&cli.common, &args.command),
         Command::Completions { shell } => print(&command_line::completions::<Cli>(*shell)),
         Command::Man { command } => manual(command.as_deref()),

@@ -9,6 +9,8 @@
 //! _                    no container: the gateway itself
 //! ```
 //!
+//! Hosts behind the gateway (`ssh -J`) are the same without a user, and may end with `.chores`.
+//!
 //! No `:`, `/`, `%` or `@` can be in it: scp, rsync and ssh_config(5) have other plans with them.
 
 use std::collections::BTreeMap;
@@ -23,6 +25,16 @@ mod tests;
 
 /// The login name of who means the gateway itself: the names of containers begin with letters and digits.
 pub const GATEWAY: &str = "_";
+
+/// How hosts behind the gateway may end: what is before it is the container.
+pub const HOST_SUFFIX: &str = ".chores";
+
+/// What a host behind the gateway means: a container, with or without [`HOST_SUFFIX`] behind it. One whose own name ends so
+/// needs it twice.
+#[must_use]
+pub fn host_container(host: &str) -> &str {
+    host.strip_suffix(HOST_SUFFIX).unwrap_or(host)
+}
 
 /// Longest login name, in bytes.
 pub const LOGIN_BYTES_MAX: usize = 512;

@@ -12,7 +12,7 @@
 mod admission;
 mod broker;
 mod channel;
-mod confine;
+pub(crate) mod confine;
 mod connection;
 mod forward;
 mod handler;

@@ -9,9 +9,11 @@
 //!
 //! Where there are only keys, one rule stands for the policy, and allows everything that a line does not take away.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chores_common::engine::ListedContainer;
 use jiff::Timestamp;
@@ -22,6 +24,7 @@ use crate::certificate::{self, CertificateError};
 use crate::login::{self, UserName, shown};
 use crate::proof::{self, Presence};
 use crate::revoked::Revoked;
+use crate::totp::Secret;
 use crate::wire::net::Place;
 use crate::wire::{Opaque, Program};
 
@@ -37,7 +40,7 @@ pub mod verdict;
 pub use file::PolicyError;
 pub use hours::Hours;
 pub use reserved::{Reserved, is_metadata};
-pub use rule::{Allow, Files, Places, Record, Rule, RuleUser, Unrecorded, Users, Who};
+pub use rule::{Allow, Files, Places, Record, Rule, RuleUser, ToolboxUse, Unrecorded, Users, Who};
 pub use targets::{ComposePattern, LabelPattern, Targets};
 pub use variables::{
     ENVIRONMENT_BYTES_MAX, ENVIRONMENT_COUNT_MAX, ENVIRONMENT_PATTERNS_MAX, accepts_variable,
@@ -80,6 +83,9 @@ pub enum Denial {
     /// It is no security key.
     #[error("the policy demands a security key")]
     SecurityKey,
+    /// A second factor is missing.
+    #[error("the policy demands a code of an authenticator application")]
+    Code,
     /// What let the client in does so no more.
     #[error("what this connection came in by has been changed since: connect again")]
     Withdrawn,
@@ -124,6 +130,8 @@ pub struct Policy {
     keys: AuthorizedKeys,
     /// In the order in which they are asked.
     rules: Vec<Arc<Rule>>,
+    /// The secrets of the codes of those identities that have them.
+    secrets: BTreeMap<Arc<str>, Secret>,
     /// What counts no more, whatever the others say.
     revoked: Revoked,
     /// What it was read from: all of it is looked at for changes.
@@ -147,6 +155,12 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &[Arc<Rule>] {
         &self.rules
+    }
+
+    /// The secret of an identity's codes.
+    #[must_use]
+    pub fn secret(&self, identity: &str) -> Option<&Secret> {
+        self.secrets.get(identity)
     }
 
     /// Whether the key of a line is revoked.
@@ -428,6 +442,19 @@ impl Identity {
         self.grants.first().and_then(|grant| grant.key.owner.as_deref())
     }
 
+    /// Whether one of the rules that let it in demands a code. Then it comes in with one only: which rule decides is known
+    /// when it names a container.
+    #[must_use]
+    pub fn owes_code(&self) -> bool {
+        self.grants.iter().any(|grant| grant.rule.require_code)
+    }
+
+    /// The same without what it has by a code only.
+    pub fn without_code(mut self) -> Result<Self, Denial> {
+        self.grants.retain(|grant| !grant.rule.require_code);
+        if self.grants.is_empty() { Err(Denial::Code) } else { Ok(self) }
+    }
+
     /// Whether it has what allowed this access.
     #[must_use]
     pub fn still_has(&self, access: &Access) -> bool {
@@ -457,6 +484,21 @@ impl Identity {
             }
         }
         Err(denial)
+    }
+
+    /// Whether one command may run in all of these, as this user: each of them must be one of a rule that says so. What
+    /// runs in some of them only is what nobody has asked for.
+    #[must_use]
+    pub fn may_fan_out(
+        &self,
+        containers: &[ListedContainer],
+        user: Option<&UserName>,
+        now: Timestamp,
+    ) -> bool {
+        let may = |container: &ListedContainer| {
+            self.access(container, user, now).is_ok_and(|access| access.may_fan_out())
+        };
+        !containers.is_empty() && containers.iter().all(may)
     }
 
     /// What it may do in this container, as this user, by the first grant that allows both.
@@ -572,6 +614,29 @@ impl Access {
     #[must_use]
     pub fn may_forward_agent(&self) -> bool {
         self.grant.key.options.agent_forwarding && self.grant.rule.allow.agent
+    }
+
+    /// A command in this container among others.
+    #[must_use]
+    pub fn may_fan_out(&self) -> bool {
+        self.grant.rule.fan_out
+    }
+
+    /// How long a terminal waits for a client that has lost it.
+    #[must_use]
+    pub fn linger(&self) -> Option<Duration> {
+        self.grant.rule.linger
+    }
+
+    /// Whether who has this may go on with what was begun by `other`: the same rule lets in the same key of the same
+    /// identity, as the same user. What its line allows is asked beside that.
+    #[must_use]
+    pub fn continues(&self, other: &Self) -> bool {
+        let (its, others) = (&self.grant, &other.grant);
+        self.user == other.user
+            && (&its.key.owner, &its.key.fingerprint)
+                == (&others.key.owner, &others.key.fingerprint)
+            && its.rule.says_the_same(&others.rule)
     }
 
     /// What is run when the client asks for `asked`: a forced command takes the place of everything, SFTP too. That of

@@ -31,10 +31,12 @@ const IMAGE_MODE: Mode = Mode::from_raw_mode(0o511);
 pub enum Role {
     /// Forks tasks: see [`crate::spawner`].
     Spawner,
-    /// Starts net, and again when it must.
+    /// Starts net and the uploader, and again when it must.
     Nursery,
     /// Speaks SSH: see [`crate::net`].
     Net,
+    /// Uploads finished records: see [`crate::uploader`].
+    Uploader,
 }
 
 impl Role {
@@ -45,13 +47,16 @@ impl Role {
             Self::Spawner => "spawner",
             Self::Nursery => "nursery",
             Self::Net => "net",
+            Self::Uploader => "uploader",
         }
     }
 
     /// The role of this name.
     #[must_use]
     pub fn of_name(name: &str) -> Option<Self> {
-        [Self::Spawner, Self::Nursery, Self::Net].into_iter().find(|role| role.name() == name)
+        [Self::Spawner, Self::Nursery, Self::Net, Self::Uploader]
+            .into_iter()
+            .find(|role| role.name() == name)
     }
 }
 

@@ -16,11 +16,14 @@ mod sink;
 mod source;
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use rustix::fs::Mode;
 
 use command::{Direction, Options, Word};
 use peer::{Ended, Peer};
+
+use crate::tally::Tally;
 
 /// Everything was copied.
 const EXIT_DONE: u8 = 0;
@@ -62,14 +65,20 @@ fn parts(command: &[u8]) -> Option<(Direction, Vec<Vec<u8>>, Vec<Word>)> {
     Some((options.direction, literal.get(..first_path)?.to_vec(), paths))
 }
 
-/// Serves one scp client on standard input and output, as these words say; the first is the name of the program.
-/// Returns the exit status of the process.
+/// Serves one scp client on standard input and output, as these words say; the first is the name of the program. What
+/// is done to files is told to who has the other end of `told`. Returns the exit status of the process.
 #[must_use]
-pub fn run(arguments: &[Vec<u8>]) -> u8 {
+pub fn run(arguments: &[Vec<u8>], told: Option<OwnedFd>) -> u8 {
+    let tally = told.map_or_else(Tally::silent, Tally::new);
+    tally.outlast_signals();
     // There is no call that only asks.
     let umask = rustix::process::umask(Mode::empty());
     rustix::process::umask(umask);
-    serve(arguments, umask, &mut Peer::new(&io::stdin(), &io::stdout()))
+    let (input, output) = (io::stdin(), io::stdout());
+    let mut peer = Peer::new(&input, &output, tally);
+    let status = serve(arguments, umask, &mut peer);
+    peer.tally.end();
+    status
 }
 
 fn serve(arguments: &[Vec<u8>], umask: Mode, peer: &mut Peer<'_>) -> u8 {

@@ -16,11 +16,10 @@ mod extensions;
 mod handles;
 mod longname;
 mod paths;
-mod protocol;
 mod server;
 
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -29,12 +28,14 @@ use rustix::pipe::fcntl_setpipe_size;
 
 pub(crate) use accounts::Accounts;
 use buffer::Buffer;
-pub use protocol::Wrong;
-pub(crate) use protocol::reason;
-use protocol::{LENGTH_BYTES, PACKET_BYTES_MAX};
+pub use chores_common::sftp::Wrong;
+pub(crate) use chores_common::sftp::reason;
+use chores_common::sftp::{LENGTH_BYTES, PACKET_BYTES_MAX};
 pub use server::Rights;
 use server::Server;
 pub(crate) use server::close;
+
+use crate::tally::Tally;
 
 /// Done: the client closed its end.
 const EXIT_DONE: u8 = 0;
@@ -60,14 +61,17 @@ const PIPE_BYTES: usize = 256 * 1024;
 
 /// Serves standard input and output until the client closes its end. Returns the exit status of the process.
 ///
-/// Relative paths, `~` and the empty path mean `home`, or the current directory when that cannot be entered.
+/// Relative paths, `~` and the empty path mean `home`, or the current directory when that cannot be entered. What is
+/// done to files is told to who has the other end of `told`.
 #[must_use]
-pub fn serve(home: &Path, rights: Rights) -> u8 {
+pub fn serve(home: &Path, rights: Rights, told: Option<OwnedFd>) -> u8 {
     // A home directory that is missing is no reason to serve nothing.
     let _stay = rustix::process::chdir(home);
-    match serve_between(&io::stdin(), &io::stdout(), home, rights) {
+    let tally = told.map_or_else(Tally::silent, Tally::new);
+    tally.outlast_signals();
+    match serve_between(&io::stdin(), &io::stdout(), home, rights, tally) {
         Ok(()) => EXIT_DONE,
-        Err(Ended::Gone) => EXIT_FAILED,
+        Err(Ended::Gone | Ended::Untold) => EXIT_FAILED,
         Err(ended) => {
             // Nobody may listen there any more.
             let _unheard = writeln!(io::stderr(), "sftp: {ended}");
@@ -85,6 +89,9 @@ pub enum Ended {
     /// It does not listen any more.
     #[error("the client is gone")]
     Gone,
+    /// What is done to files cannot be told any more.
+    #[error("nobody keeps what is done to files")]
+    Untold,
     /// A descriptor failed.
     #[error("cannot read from or write to the client: {0}")]
     Io(#[from] Errno),
@@ -93,19 +100,26 @@ pub enum Ended {
 /// Serves a client that writes to `input` and reads from `output`, until it closes its end. Both become
 /// non-blocking.
 ///
-/// Relative paths mean the current directory, `~` means `home`.
+/// Relative paths mean the current directory, `~` means `home`. The tally is told what is done to files.
 pub fn serve_between(
     input: &impl AsFd,
     output: &impl AsFd,
     home: &Path,
     rights: Rights,
+    tally: Tally,
 ) -> Result<(), Ended> {
+    let mut server = Server::new(home, rights, tally);
+    let ended = converse(input, output, &mut server);
+    server.end();
+    ended
+}
+
+fn converse(input: &impl AsFd, output: &impl AsFd, server: &mut Server) -> Result<(), Ended> {
     for stream in [input.as_fd(), output.as_fd()] {
         // Larger pipes mean fewer turns; sockets have none.
         let _as_it_is = fcntl_setpipe_size(stream, PIPE_BYTES);
         rustix::io::ioctl_fionbio(stream, true)?;
     }
-    let mut server = Server::new(home, rights);
     let mut requests = Buffer::new(INPUT_BYTES_MAX);
     let mut answers = Buffer::new(OUTPUT_BYTES_MAX);
     let mut open = true;
@@ -115,6 +129,10 @@ pub fn serve_between(
         {
             let end = LENGTH_BYTES.saturating_add(request.len());
             server.answer(request, &mut answers)?;
+            // What is not told is not done any more, and what was done last is not answered.
+            if server.tally.is_broken() {
+                return Err(Ended::Untold);
+            }
             requests.consume(end);
             if answers.len() >= OUTPUT_WORTH {
                 send(output, &mut answers)?;

@@ -1,5 +1,7 @@
 //! What OpenSSH's clients are told so that containers are hosts for them (`ssh root@web`): ssh_config(5) and known_hosts.
 
+use crate::login::HOST_SUFFIX;
+
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +41,13 @@ pub fn is_nobody_elses(name: &str, reached: &Reached) -> bool {
     let own = [reached.alias.as_str(), reached.host.as_str(), LOCAL];
     // Names with a dot in them are those of the DNS, and addresses.
     !name.contains('.') && !own.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Which container a name leads into that was asked for, where somebody could mean another one: one that is called so itself.
+#[must_use]
+pub fn leads_into(name: &str) -> Option<&str> {
+    let container = name.strip_suffix(HOST_SUFFIX)?;
+    (!container.is_empty() && !name.contains(['*', '?'])).then_some(container)
 }
 
 /// The text for `~/.ssh/config`, where `names` are hosts behind the gateway.

@@ -26,16 +26,18 @@ use crate::enter::namespaces::Namespaces;
 use crate::enter::pin::Pinned;
 use crate::enter::program::Confined;
 use crate::enter::step::{
-    FromProgram, FromSupervisor, Identity, OrFail as _, Step, ToSupervisor, failure, kernel_file,
-    live,
+    FromProgram, FromSupervisor, GivenTools, Identity, OrFail as _, Step, ToSupervisor, failure,
+    kernel_file, live,
 };
 use crate::enter::supervise::{self, Inside};
 use crate::enter::sys::{self, Forked};
-use crate::enter::verify::{self, Expected};
-use crate::enter::{capabilities, limits, seccomp};
+use crate::enter::verify::{self, Expected, Places};
+use crate::enter::{capabilities, limits, seccomp, toolbox};
 use crate::wire::Exit;
 use crate::wire::socket::Socket;
-use crate::wire::task::{CapabilitySets, Failure, FailureKind, Order, Pin, Report, Start, Target};
+use crate::wire::task::{
+    CapabilitySets, Failure, FailureKind, Order, Pin, Report, Start, Target, Tools,
+};
 
 /// From the order to enter until a process waits inside.
 const ENTER_TIME: Duration = Duration::from_secs(10);
@@ -261,8 +263,11 @@ impl Session {
     fn serve(&mut self, socket: &Socket) -> Step<()> {
         report(socket, &Report::Entered, &[])?;
         let Some(start) = self.await_start(socket)? else { return Ok(()) };
-        let descriptors = self.start(&start)?;
+        let (descriptors, tools) = self.start(&start)?;
         drop(start);
+        if tools != Tools::Unused {
+            report(socket, &Report::Tools(tools), &[])?;
+        }
         let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
         report(socket, &Report::Started, &borrowed)?;
         drop(descriptors);
@@ -289,15 +294,17 @@ impl Session {
         }
     }
 
-    /// Starts the program; gives the descriptors for the broker.
-    fn start(&mut self, start: &Start) -> Step<Vec<OwnedFd>> {
+    /// Starts the program; gives the descriptors for the broker, and what came of a toolbox.
+    fn start(&mut self, start: &Start) -> Step<(Vec<OwnedFd>, Tools)> {
         const DOING: &str = "start the program";
         let deadline = Instant::now() + START_TIME;
         self.tell_program(start)?;
         let mut connected = None;
-        let mut own = None;
+        let mut ready = None;
         let mut has_given_up = false;
-        while own.is_none() || !has_given_up {
+        let mut has_asked = false;
+        let mut is_given = false;
+        while ready.is_none() || !has_given_up {
             match self.next(deadline, DOING)? {
                 Next::Program(FromProgram::Connected(identity), descriptors) => {
                     self.from_supervisor
@@ -305,15 +312,25 @@ impl Session {
                         .or_fail(FailureKind::Other, "a message to C2")?;
                     connected = Some((identity, descriptors));
                 }
-                Next::Program(FromProgram::Confined { is_own }, _) => own = Some(is_own),
+                Next::Program(FromProgram::LacksTools, _) if !has_asked => {
+                    has_asked = true;
+                    is_given = self.give_tools(start)?;
+                }
+                Next::Program(FromProgram::Confined { is_own, tools }, _) => {
+                    ready = Some((is_own, tools));
+                }
                 Next::GaveUp => has_given_up = true,
                 other => return Err(self.unexpected(other)),
             }
         }
-        let (Some((identity, descriptors)), Some(is_own)) = (connected, own) else {
+        let (Some((identity, descriptors)), Some((is_own, tools))) = (connected, ready) else {
             return Err(failure(FailureKind::Other, "C3 does not say who it is"));
         };
-        let directory = self.verify(identity, is_own)?;
+        let has_tools = tools == Tools::Attached;
+        if has_tools && !is_given {
+            return Err(failure(FailureKind::Confinement, "C3 has a toolbox that nobody gave it"));
+        }
+        let directory = self.verify(identity, is_own, has_tools)?;
         self.tell_program(&ALLOWED)?;
         // C3 closes its socket by its exec.
         loop {
@@ -324,11 +341,34 @@ impl Session {
             }
         }
         lsm::check_current(&self.labels, &directory)?;
-        Ok(descriptors)
+        Ok((descriptors, tools))
+    }
+
+    /// Makes the toolbox and hands it over, or says why there is none. Whether it was handed over.
+    fn give_tools(&self, start: &Start) -> Step<bool> {
+        let Some(wanted) = &start.toolbox else {
+            return Err(failure(FailureKind::Other, "C3 asks for a toolbox that it may not have"));
+        };
+        let made = if self.labels.iter().any(|label| matches!(label, Label::SeLinux(_))) {
+            Err("its files have no label that SELinux would let the container run".to_owned())
+        } else {
+            toolbox::make(&wanted.directory, wanted.trace)
+        };
+        let given = match &made {
+            Ok(_) => GivenTools::Here,
+            Err(reason) => GivenTools::Unavailable { reason: reason.clone() },
+        };
+        let descriptors: Vec<BorrowedFd<'_>> = made.iter().map(AsFd::as_fd).collect();
+        let sent = self.from_program.as_ref().map(|socket| socket.send(&given, &descriptors));
+        match sent {
+            Some(sent) => sent.or_fail(FailureKind::Other, "a message into the container")?,
+            None => return Err(self.unexpected(Next::ProgramClosed)),
+        }
+        Ok(made.is_ok())
     }
 
     /// Proves from outside that C3 is confined; gives its directory in the host's `/proc`.
-    fn verify(&self, identity: Identity, is_own: bool) -> Step<OwnedFd> {
+    fn verify(&self, identity: Identity, is_own: bool, has_tools: bool) -> Step<OwnedFd> {
         let confinement = &self.confined.confinement;
         let mut sets: CapabilitySets = confinement.capabilities;
         if is_own {
@@ -352,7 +392,9 @@ impl Session {
             return Err(failure(FailureKind::Other, "there is no program"));
         };
         let directory = self.directory(program)?;
-        verify::check(&directory, &expected, &self.namespaces)?;
+        let gateway = has_tools.then(|| Namespaces::of_ourselves(&self.proc)).transpose()?;
+        let places = Places { container: &self.namespaces, apart_from: gateway.as_ref() };
+        verify::check(&directory, &expected, places)?;
         sys::send_signal(&program.pidfd, 0, false)
             .or_errno(FailureKind::TargetGone, "the program's process")?;
         Ok(directory)

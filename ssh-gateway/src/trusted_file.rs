@@ -11,6 +11,9 @@ pub const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// Bits of a mode that let others change a file.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
+/// Bits of a mode that let others read or change a file.
+const OPEN_TO_OTHERS: u32 = 0o077;
+
 /// The bit of a directory's mode that lets only owners remove and rename.
 const STICKY: u32 = 0o1000;
 
@@ -31,6 +34,12 @@ pub enum TrustedFileError {
         path.display()
     )]
     Writable {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else may read what must be secret.
+    #[error("{} can be read by others than its owner: chmod go-rwx it", path.display())]
+    Readable {
         /// The file.
         path: PathBuf,
     },
@@ -64,6 +73,16 @@ pub enum TrustedFileError {
 
 /// Reads it. Blocks.
 pub fn read(path: &Path) -> Result<Vec<u8>, TrustedFileError> {
+    read_unless(path, 0)
+}
+
+/// Reads one that nobody but its owner may read. Blocks.
+pub fn read_secret(path: &Path) -> Result<Vec<u8>, TrustedFileError> {
+    read_unless(path, OPEN_TO_OTHERS)
+}
+
+/// Reads it, unless its mode has one of these bits.
+fn read_unless(path: &Path, forbidden: u32) -> Result<Vec<u8>, TrustedFileError> {
     let unreadable = |source| TrustedFileError::Unreadable { path: path.to_owned(), source };
     let open = || {
         let file = File::open(path)?;
@@ -80,6 +99,9 @@ pub fn read(path: &Path) -> Result<Vec<u8>, TrustedFileError> {
     }
     if data.mode() & WRITABLE_BY_OTHERS != 0 {
         return Err(TrustedFileError::Writable { path: path.to_owned() });
+    }
+    if data.mode() & forbidden != 0 {
+        return Err(TrustedFileError::Readable { path: path.to_owned() });
     }
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         let mode = std::fs::metadata(directory).map_err(unreadable)?.mode();

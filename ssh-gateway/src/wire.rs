@@ -5,15 +5,19 @@
 //! broker → spawner   one byte and a socket: fork a task that serves this socket
 //! broker ⇄ task      [`task`]    one task a session: enter this container, run this, how it ended
 //! broker ⇄ portal    [`portal`]  our own program inside a container that dials and listens for forwards
+//! broker ⇄ uploader  [`upload`]  the process that hands finished records to a store
+//! files  → broker    [`files`]   our own programs inside a container that serve files: what was done to which
 //! ```
 //!
 //! Messages are postcard. Both ends are always the same build, so there is no version on this wire; nothing
 //! of it is ever stored.
 
+pub mod files;
 pub mod net;
 pub mod portal;
 pub mod socket;
 pub mod task;
+pub mod upload;
 
 use std::fmt;
 

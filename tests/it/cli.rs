@@ -5,7 +5,7 @@ use e2e::sandbox::Sandbox;
 use crate::tool::{Repo, WRONG_USAGE, backup};
 
 /// Every command of this release.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 19] = [
     "init",
     "create",
     "stream",
@@ -13,12 +13,15 @@ const COMMANDS: [&str; 16] = [
     "ls",
     "cat",
     "find",
+    "mount",
     "diff",
     "restore",
     "export",
     "copy",
     "check",
     "key",
+    "lock",
+    "undelete",
     "stats",
     "doctor",
     "completions",

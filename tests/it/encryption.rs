@@ -1,8 +1,10 @@
 //! Encrypted repositories: who saves does not read, who reads is asked for a key, and the store learns nothing.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use backup::keys::identity::Identities;
 use e2e::compare::{Ignore, assert_same_trees};
@@ -11,8 +13,15 @@ use e2e::process::{Run, find_program};
 use e2e::sandbox::Sandbox;
 use e2e::tree;
 use e2e::zoo::{self, Options};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
 
-use crate::tool::{FAILED, Repo, WRONG_USAGE, assert_one_sentence, errors};
+use crate::tool::{FAILED, Repo, WARNINGS, WRONG_USAGE, assert_one_sentence, backup, errors};
+
+/// The longest wait for a run that opens its key.
+const PIPE_PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(10);
 
 /// Sockets are recorded, but their servers make new ones.
 const NO_SOCKETS: Ignore = Ignore {
@@ -44,12 +53,17 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// A file that is closed to others.
+fn private(sandbox: &Sandbox, name: &str, text: &str) -> PathBuf {
+    let path = sandbox.file(name, text);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    path
+}
+
 /// A new identity in a file that is closed to others, and its public half.
 fn identity(sandbox: &Sandbox, name: &str) -> (PathBuf, String) {
     let identities = Identities::generate();
-    let path = sandbox.file(name, identities.to_text().as_bytes());
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    (path, identities.public().next().unwrap())
+    (private(sandbox, name, &identities.to_text()), identities.public().next().unwrap())
 }
 
 #[test]
@@ -127,7 +141,6 @@ fn whoever_wants_content_is_asked_for_the_private_key_in_one_sentence() {
         vec!["diff", id, id],
         vec!["export", id, "--to", archive.to_str().unwrap()],
         vec!["drill", id],
-        vec!["check", "--read-data"],
         vec!["key", "recover", "--new-key-file", archive.to_str().unwrap()],
     ] {
         let finished = sidecar.run(words.clone()).finish();
@@ -157,7 +170,7 @@ fn debian_s_age_zstd_and_tar_read_a_pack() {
     let repo = Repo::encrypted(&sandbox);
     repo.create([&source]);
     let packs = files(&repo.path().join("packs"));
-    assert_eq!(packs.len(), 2);
+    assert!(packs.len() >= 2, "{packs:?}");
     let mut members = 0;
     for pack in packs {
         assert!(pack.to_str().unwrap().ends_with(".tar.zst.age"), "{}", pack.display());
@@ -278,7 +291,7 @@ fn init_takes_nobody_a_private_key_and_a_file_that_is_there_for_a_mistake() {
 fn a_passphrase_restores() {
     let sandbox = Sandbox::new();
     let source = source(&sandbox);
-    let passphrase = sandbox.file("keys/passphrase", "correct horse battery staple\n");
+    let passphrase = private(&sandbox, "keys/passphrase", "correct horse battery staple\n");
     let key = sandbox.path("keys/key");
     let repo = Repo::at(&sandbox, &sandbox.path("repo")).with("BACKUP_KEY_FILE", &key);
     repo.with("BACKUP_PASSPHRASE_FILE", &passphrase).run(["init", "--passphrase"]).succeed();
@@ -286,7 +299,7 @@ fn a_passphrase_restores() {
     let reader = repo.without("BACKUP_KEY_FILE").with("BACKUP_PASSPHRASE_FILE", &passphrase);
     let restored = reader.restored(&created.snapshot, &sandbox.path("target"));
     assert_same_trees(&tree::read(&source), &restored, NO_SOCKETS);
-    let wrong = sandbox.file("keys/wrong", "incorrect horse battery staple");
+    let wrong = private(&sandbox, "keys/wrong", "incorrect horse battery staple");
     let finished = repo.with("BACKUP_PASSPHRASE_FILE", &wrong).run(["ls", "latest"]).finish();
     assert_one_sentence(&finished, FAILED, &["passphrase does not fit"]);
     let both = reader.run(["ls", "latest"]).env("BACKUP_PASSPHRASE", "correct horse");
@@ -294,6 +307,17 @@ fn a_passphrase_restores() {
     let other = Repo::at(&sandbox, &sandbox.path("other")).with("BACKUP_KEY_FILE", &key);
     let short = other.run(["init", "--passphrase"]).env("BACKUP_PASSPHRASE", "short");
     assert_one_sentence(&short.finish(), WRONG_USAGE, &["shorter than"]);
+    // What no terminal takes would shut out who has nothing but `age`.
+    let marked = private(&sandbox, "keys/marked", "\u{feff}correct horse battery staple");
+    let lines = private(&sandbox, "keys/lines", "correct horse battery staple\n\n");
+    for odd in [marked, lines] {
+        let odd = other.with("BACKUP_PASSPHRASE_FILE", &odd).run(["init", "--passphrase"]).finish();
+        assert_one_sentence(&odd, WRONG_USAGE, &["nobody can type"]);
+    }
+    fs::set_permissions(&passphrase, fs::Permissions::from_mode(0o644)).unwrap();
+    let open = repo.with("BACKUP_PASSPHRASE_FILE", &passphrase).run(["ls", "latest"]).finish();
+    assert_one_sentence(&open, WRONG_USAGE, &["chmod 600"]);
+    assert!(!other.path().exists());
 }
 
 #[test]
@@ -357,13 +381,23 @@ fn keys_are_added_removed_rotated_and_recovered() {
     assert_one_sentence(&sidecar.try_create([&source]), FAILED, &["out of date"]);
     let reader = sidecar.without("BACKUP_KEY_FILE").with("BACKUP_IDENTITY_FILE", &second);
     let recovered = key("recovered");
-    reader.run(["key", "recover", "--new-key-file"]).arg(&recovered).succeed();
+    let recover = reader.run(["key", "recover", "--json", "--new-key-file"]).arg(&recovered);
+    let told = recover.succeed().last_json();
+    // Machines have to compare as well for whom it encrypts.
+    assert_eq!(told["readers"][0]["recipient"], second_public.as_str(), "{told}");
     assert_eq!(fs::read(&recovered).unwrap(), fs::read(key("key-4")).unwrap());
     let sidecar = sidecar.with("BACKUP_KEY_FILE", &recovered);
     let random = e2e::random::Random::new(9).bytes(100_000);
     fs::write(source.join("last"), random).unwrap();
     sidecar.create([&source]);
     assert_eq!(sidecar.snapshot_ids().len(), 4);
+    // Beside the identity of a former recipient everything is cleaned up for which nothing is saved.
+    let former = sidecar.with("BACKUP_IDENTITY_FILE", &first);
+    let forgotten = former.run(["forget", "--keep-last", "1", "--prune"]).succeed().stdout_text();
+    assert!(forgotten.contains("3 snapshots forgotten"), "{forgotten}");
+    assert!(forgotten.contains("one of its recipients"), "{forgotten}");
+    let pruned = former.run(["prune", "--json"]).succeed().last_json();
+    assert_eq!(pruned["repacking"], "other-identity", "{pruned}");
 }
 
 #[test]
@@ -454,4 +488,275 @@ fn a_swapped_cut_or_renamed_object_is_refused() {
     }
     damage("snapshots-renamed", &rename);
     damage("index-renamed", &rename);
+}
+
+#[test]
+fn a_secret_in_a_wrong_place_is_not_repeated() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::encrypted(&sandbox);
+    let secret = fs::read_to_string(sandbox.path("keys/identity")).unwrap();
+    let secret = secret.trim();
+    let key_file = fs::read_to_string(sandbox.path("keys/key")).unwrap();
+    let new = sandbox.path("keys/new");
+    let new = new.to_str().unwrap();
+    let sidecar = repo.without("BACKUP_IDENTITY_FILE");
+    let runs = [
+        sidecar.run(["key", "remove", "--recipient", secret, "--new-key-file", new]),
+        sidecar.run(["key", "add", "--recipients-file", secret, "--new-key-file", new]),
+        sidecar.run(["snapshots", "--identity", secret]),
+        sidecar.without("BACKUP_KEY_FILE").run(["snapshots", "--key-file", &key_file]),
+    ];
+    for run in runs {
+        let finished = run.finish();
+        assert_one_sentence(&finished, WRONG_USAGE, &["public half", "the name of a file"]);
+        let said = finished.stderr_text() + &finished.stdout_text();
+        assert!(!said.contains(secret) && !said.contains("dedup_key"), "{said}");
+    }
+    assert!(!Path::new(new).exists());
+}
+
+/// Opens a pipe for writing when a run waits for its key at the other end.
+fn writer_of(pipe: &Path) -> OwnedFd {
+    let deadline = Instant::now() + PIPE_PATIENCE;
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::open(pipe, flags, Mode::empty()) {
+            Ok(writer) => return writer,
+            Err(error) => assert_eq!(error, Errno::NXIO),
+        }
+        assert!(Instant::now() < deadline, "nobody reads {}", pipe.display());
+        std::thread::sleep(POLL);
+    }
+}
+
+#[test]
+fn a_run_leaves_no_core_file_and_takes_no_key_from_a_pipe_that_others_write_to() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::encrypted(&sandbox);
+    let pipe = sandbox.path("keys/pipe");
+    for (mode, said) in [(0o600, "not a key file"), (0o622, "chmod 600")] {
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::empty(), 0).unwrap();
+        fs::set_permissions(&pipe, fs::Permissions::from_mode(mode)).unwrap();
+        let run = repo.with("BACKUP_KEY_FILE", &pipe).run(["snapshots"]).start();
+        let writer = writer_of(&pipe);
+        if mode == 0o600 {
+            let limits = fs::read_to_string(format!("/proc/{}/limits", run.id())).unwrap();
+            let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+            let words: Vec<_> = core.split_whitespace().collect();
+            assert_eq!(words.get(4..6), Some(&["0", "0"][..]), "{core}");
+        }
+        drop(writer);
+        assert_one_sentence(&run.wait(), WRONG_USAGE, &[said]);
+        fs::remove_file(&pipe).unwrap();
+    }
+}
+
+#[test]
+fn of_two_changes_that_write_the_same_key_file_one_is_made_and_its_file_opens() {
+    let sandbox = Sandbox::new();
+    let repo = Repo::encrypted(&sandbox);
+    let mut key = sandbox.path("keys/key");
+    for round in 0..3 {
+        let new = sandbox.path(format!("keys/new-{round}"));
+        let current = repo.with("BACKUP_KEY_FILE", &key);
+        let rotate = || current.run(["key", "rotate", "--new-key-file"]).arg(&new).start();
+        let mut both = [rotate(), rotate()].map(|run| run.wait().code());
+        both.sort();
+        // The other one meets the name, the new key file or the new repo.json.
+        assert!(both[0] == Some(0) && matches!(both[1], Some(FAILED | WRONG_USAGE)), "{both:?}");
+        repo.with("BACKUP_KEY_FILE", &new).run(["snapshots"]).succeed();
+        key = new;
+    }
+    let taken = repo.with("BACKUP_KEY_FILE", &key).run(["key", "rotate", "--new-key-file"]);
+    let before = fs::read(&key).unwrap();
+    assert_one_sentence(&taken.arg(&key).finish(), WRONG_USAGE, &["is there already"]);
+    assert_eq!(fs::read(&key).unwrap(), before);
+}
+
+#[test]
+fn a_check_tells_what_is_encrypted_for_others_from_what_is_damaged() {
+    let sandbox = Sandbox::new();
+    let source = source(&sandbox);
+    let repo = Repo::encrypted(&sandbox);
+    repo.create([&source]);
+    let before = files(&repo.path().join("packs"));
+    let (second, public) = identity(&sandbox, "keys/second");
+    let key = sandbox.path("keys/key-2");
+    let add = repo.run(["key", "add", "--recipient", &public, "--new-key-file"]);
+    add.arg(&key).succeed();
+    let new = repo.with("BACKUP_KEY_FILE", &key).with("BACKUP_IDENTITY_FILE", &second);
+    fs::write(source.join("noise"), e2e::random::Random::new(5).bytes(3_000_000)).unwrap();
+    new.create([&source]);
+    // The first snapshot has a file that no later one has stored again.
+    let check = ["check", "--read-data", "--json"];
+    let summary = new.run(check).finish().expect_code(WARNINGS).last_json();
+    assert_eq!(errors(&summary).len(), 0, "{summary}");
+    assert!(summary["closed_packs"].as_u64() > Some(0), "{summary}");
+    assert_eq!(summary["keyless"], false);
+    assert_eq!(summary["packs_read"], summary["packs"]);
+    let text = new.run(["check"]).finish().expect_code(WARNINGS).stdout_text();
+    assert!(text.contains("encrypted for others"), "{text}");
+    // Who was there before reads all of it, and so it is sound.
+    repo.with("BACKUP_KEY_FILE", &key).check_clean();
+    // An identity of elsewhere opens nothing: that is said, and nothing is saved beside it.
+    let (stranger, _) = identity(&sandbox, "keys/stranger");
+    let strange = new.with("BACKUP_IDENTITY_FILE", &stranger);
+    let summary = strange.run(check).finish().expect_code(WARNINGS).last_json();
+    assert_eq!(summary["closed_snapshots"], 2, "{summary}");
+    assert_eq!(summary["closed_packs"], summary["packs"], "{summary}");
+    assert_one_sentence(&strange.try_create([&source]), WRONG_USAGE, &["one of its recipients"]);
+    // A header that rotted in a pack of before opens nothing either, and is damage: it is not what its name says.
+    let pack = &before[0];
+    let sound = fs::read(pack).unwrap();
+    let mut bytes = sound.clone();
+    let wrapped = b"age-encryption.org/v1\n-> X25519 ".len() + 43 + 1;
+    bytes[wrapped + 4] = if bytes[wrapped + 4] == b'A' { b'B' } else { b'A' };
+    fs::write(pack, bytes).unwrap();
+    let owner = repo.with("BACKUP_KEY_FILE", &key);
+    let summary = owner.run(check).finish().expect_code(FAILED).last_json();
+    assert!(summary.to_string().contains("does not match its name"), "{summary}");
+    fs::write(pack, sound).unwrap();
+    // What is damaged is damaged for everybody.
+    let pack = files(&repo.path().join("packs")).remove(0);
+    let mut bytes = fs::read(&pack).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&pack, bytes).unwrap();
+    for reader in [&new, &strange] {
+        let summary = reader.run(check).finish().expect_code(FAILED).last_json();
+        assert!(!errors(&summary).is_empty(), "{summary}");
+    }
+}
+
+#[test]
+fn snapshots_are_copied_between_repositories_with_keys_of_their_own() {
+    let (ours, theirs) = (Sandbox::new(), Sandbox::new());
+    let source = source(&ours);
+    let (from, to) = (Repo::encrypted(&ours), Repo::encrypted(&theirs));
+    from.create([&source]);
+    let copy = |from_key: &Sandbox, key: &Sandbox, identity: &Sandbox| {
+        to.with("BACKUP_KEY_FILE", &key.path("keys/key"))
+            .with("BACKUP_FROM_KEY_FILE", &from_key.path("keys/key"))
+            .with("BACKUP_IDENTITY_FILE", &identity.path("keys/identity"))
+            .run(["copy", "--json", "--from"])
+            .arg(from.path())
+            .finish()
+    };
+    for mixed in [copy(&theirs, &theirs, &ours), copy(&ours, &ours, &ours)] {
+        assert_one_sentence(&mixed, FAILED, &["another repository"]);
+    }
+    let unread = copy(&ours, &theirs, &theirs).expect_code(FAILED);
+    assert!(unread.stderr_text().contains("encrypted for others"), "{unread}");
+    assert!(to.snapshot_ids().is_empty());
+    let copied = copy(&ours, &theirs, &ours).expect_code(0).last_json();
+    assert_eq!(copied["copied"], 1, "{copied}");
+    to.check_clean();
+    let restored = to.without("BACKUP_KEY_FILE").restored("latest", &theirs.path("target"));
+    assert_same_trees(&tree::read(&source), &restored, NO_SOCKETS);
+}
+
+#[test]
+fn a_variable_that_would_encrypt_and_is_none_of_ours_saves_nothing_in_clear() {
+    let sandbox = Sandbox::new();
+    let source = source(&sandbox);
+    let (_, public) = identity(&sandbox, "identity");
+    let repo = Repo::at(&sandbox, &sandbox.path("repo"));
+    let run = repo.run(["create", "--init"]).arg(&source).env("BACKUP_RECIPIENTS", public);
+    assert_one_sentence(&run.finish(), WRONG_USAGE, &["backup_recipients"]);
+    assert!(!repo.path().exists());
+    // What lets containers go on, and what tells how a service is, does not end for that.
+    let open = sandbox.file("open", "correct horse battery staple");
+    for words in [&["resume"][..], &["guard"], &["healthcheck", "alive"]] {
+        let run = backup(&sandbox).args(words.iter().copied()).env("BACKUP_PASSWORD", "hunter2");
+        let finished = run.env("BACKUP_PASSPHRASE_FILE", &open).finish();
+        let said = finished.stderr_text();
+        assert!(said.contains("BACKUP_PASSWORD is set"), "{finished}");
+        assert!(!said.contains("would not be") && !said.contains("chmod"), "{finished}");
+    }
+    backup(&sandbox).arg("resume").env("BACKUP_PASSWORD", "hunter2").succeed();
+}
+
+/// Runs where a secret lies at a place as Swarm and Kubernetes hand it in: in memory, mounted with `options`.
+fn handed_in(run: Run, place: &Path, secret: &Path, mode: u32, options: &str) -> Run {
+    let script = "mount -t tmpfs -o mode=755 secrets \"$1\" && cp \"$2\" \"$1/secret\" && chmod \"$3\" \"$1/secret\" && \
+                  mount -o \"remount,$4\" \"$1\" && shift 4 && exec \"$@\"";
+    let words = ["unshare", "--mount", "sh", "-ec", script, "sh"].map(str::to_owned);
+    let paths = [place, secret].map(|path| path.display().to_string());
+    run.wrapped(words.into_iter().chain(paths).chain([format!("{mode:o}"), options.to_owned()]))
+}
+
+#[test]
+fn a_secret_that_a_container_is_given_is_taken_with_the_mode_it_has_by_default() {
+    if find_program("unshare").is_none() || !rustix::process::geteuid().is_root() {
+        e2e::notice!("skipped: only root mounts");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let repo = Repo::encrypted(&sandbox);
+    let place = sandbox.directory("secrets");
+    let sidecar = repo
+        .without("BACKUP_IDENTITY_FILE")
+        .without("BACKUP_KEY_FILE")
+        .with("BACKUP_KEY_FILE", &place.join("secret"));
+    let key = sandbox.path("keys/key");
+    let run =
+        |mode, options| handed_in(sidecar.run(["snapshots"]), &place, &key, mode, options).finish();
+    for mode in [0o400, 0o444, 0o644] {
+        run(mode, "ro").expect_code(0);
+    }
+    // Others could change it, or it lies in a `/tmp` that others look into.
+    for (mode, options) in [(0o446, "ro"), (0o664, "ro"), (0o444, "rw")] {
+        assert_one_sentence(&run(mode, options), WRONG_USAGE, &["chmod 600"]);
+    }
+    // A passphrase is read by the same rules, from the file that was looked at.
+    let passphrase = private(&sandbox, "keys/passphrase", "correct horse battery staple\n");
+    let (key, file) = (sandbox.path("keys/key-2"), place.join("secret"));
+    let made = Repo::at(&sandbox, &sandbox.path("repo-2")).with("BACKUP_KEY_FILE", &key);
+    let init = made.with("BACKUP_PASSPHRASE_FILE", &file).run(["init", "--passphrase"]);
+    handed_in(init, &place, &passphrase, 0o444, "ro").succeed();
+    assert!(made.path().join("repo.json").exists());
+}
+
+#[test]
+fn a_stream_is_encrypted_for_recipients_and_read_by_age_zstd_and_tar() {
+    let sandbox = Sandbox::new();
+    let source = source(&sandbox);
+    let (secret, public) = identity(&sandbox, "identity");
+    let archive = sandbox.path("archive.tar.zst.age");
+    let stream = |recipient: &str| {
+        backup(&sandbox)
+            .args(["stream", "--recipient", recipient, "--to"])
+            .arg(&archive)
+            .arg(&source)
+    };
+    let refused = stream(fs::read_to_string(&secret).unwrap().trim()).finish();
+    assert_one_sentence(&refused, WRONG_USAGE, &["public half"]);
+    assert_one_sentence(&stream("").finish(), WRONG_USAGE, &["no recipient"]);
+    assert!(!archive.exists());
+    stream(&public).succeed();
+    let target = sandbox.directory("target");
+    let unpack = || {
+        Run::new("bash")
+            .args([
+                "-ec",
+                r#"set -o pipefail; age -d -i "$1" "$2" | zstd -dc | tar x -C "$3""#,
+                "bash",
+            ])
+            .arg(&secret)
+            .arg(&archive)
+            .arg(&target)
+    };
+    unpack().succeed();
+    let unpacked = tree::read(&target.join(source.strip_prefix("/").unwrap()));
+    assert_same_trees(&tree::read(&source), &unpacked, Ignore { subseconds: true, ..NO_SOCKETS });
+    // Cut where a piece of it ends, it is not taken for whole.
+    let bytes = fs::read(&archive).unwrap();
+    assert!(bytes.len() > 2 << 16);
+    fs::write(&archive, &bytes[..bytes.len() - 20]).unwrap();
+    assert_ne!(unpack().finish().code(), Some(0));
+    // A key of a repository encrypts nothing here, and that is said.
+    let repo = Repo::encrypted(&sandbox);
+    let clear = repo.run(["stream", "--to"]).arg(sandbox.path("clear.tar.zst")).arg(&source);
+    let clear = clear.succeed();
+    assert!(clear.stderr_text().contains("the archive is not encrypted"), "{clear}");
 }

@@ -31,7 +31,7 @@ touch /data/.ready
 while true; do echo tick >> /tmp/log; sleep 1; done";
 
 /// One line per path with type, mode, owner, time, and digest or target; seen from inside a container.
-const DIGEST: &str = "cd $1 && find . | sort | while read -r p; do
+pub(crate) const DIGEST: &str = "cd $1 && find . | sort | while read -r p; do
   if [ -L \"$p\" ]; then printf '%s -> %s ' \"$p\" \"$(readlink \"$p\")\"; fi
   stat -c '%n %F %a %u %g %Y %h' \"$p\"
   if [ -f \"$p\" ] && [ ! -L \"$p\" ]; then sha256sum \"$p\"; fi

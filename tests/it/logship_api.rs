@@ -243,6 +243,7 @@ fn schedule(seed: u64) {
         files: 2 + usize::try_from(random.below(3)).expect("a small number"),
         terminal: seed % 4 == 3,
         late_headers: seed.is_multiple_of(5),
+        ..Behaviour::default()
     };
     let has_steps = seed % 2 == 1;
     let mut engine = FakeEngine::start(&sandbox.path("engine.sock"), behaviour.clone());
@@ -392,6 +393,133 @@ fn a_container_that_vanishes_unread_leaves_a_gap() {
     assert_eq!((told[0].1.from, told[0].1.exact), (Some(1), false));
 }
 
+/// An engine as podman is.
+fn podman(sandbox: &Sandbox) -> FakeEngine {
+    let behaviour = Behaviour {
+        server: "Libpod/4.3.1 (linux)",
+        leaves_out: LEFT_OUT,
+        hears_ends: false,
+        ..Behaviour::default()
+    };
+    FakeEngine::start(&sandbox.path("engine.sock"), behaviour)
+}
+
+/// Ships lines, enough for a follower to begin with a tail, until one follows.
+fn followed(engine: &FakeEngine) -> (Rig, Shipper) {
+    write_numbers(engine, 0..BEFORE);
+    let rig = Rig::new(Some(engine.host()), CONTAINER);
+    let shipper = rig.ship(false);
+    rig.wait_for("what was there", |arrived| lines(arrived).len() == BEFORE);
+    wait_until("nothing follows", || engine.followers() > 0);
+    (rig, shipper)
+}
+
+fn wait_until(otherwise: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(WAIT_SECONDS_MAX);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{otherwise}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Lines before anything follows: more than a follower asks for.
+const BEFORE: usize = 1100;
+
+/// Lines that a follower leaves out.
+const LEFT_OUT: usize = 5;
+
+fn write_numbers(engine: &FakeEngine, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        // Its times have whole seconds only.
+        let ts = 1_700_000_000 + i64::try_from(number / 400).expect("a small number");
+        engine.write(false, ts * 1_000_000_000, format!("{number}\n").as_bytes());
+    }
+}
+
+fn assert_numbers(arrived: &[Arrived], count: usize) {
+    let mut numbers: Vec<usize> =
+        lines(arrived).into_iter().map(|line| line.3.parse().expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+    assert!(gaps(arrived).is_empty(), "{:?}", gaps(arrived));
+}
+
+#[test]
+fn what_a_follower_leaves_out_behind_its_tail_comes_although_nothing_follows_it() {
+    let sandbox = Sandbox::new();
+    let engine = podman(&sandbox);
+    let (rig, shipper) = followed(&engine);
+    let all = BEFORE + LEFT_OUT;
+    write_numbers(&engine, BEFORE..all);
+    let arrived = rig.wait_for("what was left out", |arrived| lines(arrived).len() >= all);
+    shipper.stop();
+    assert_numbers(&arrived, all);
+}
+
+#[test]
+fn a_follower_that_does_not_hear_of_the_end_is_left() {
+    let sandbox = Sandbox::new();
+    let engine = podman(&sandbox);
+    let (rig, shipper) = followed(&engine);
+    let all = BEFORE + LEFT_OUT + 3;
+    write_numbers(&engine, BEFORE..all);
+    engine.set_running(false);
+    shipper.changed.notify_one();
+    let arrived = rig.wait_for_stops(1);
+    assert_numbers(&arrived, all);
+    // Another run, which ends with its container.
+    engine.set_running(true);
+    shipper.changed.notify_one();
+    write_numbers(&engine, all..all + 1);
+    rig.wait_for("a line of the second run", |arrived| lines(arrived).len() > all);
+    engine.remove();
+    shipper.changed.notify_one();
+    assert_eq!(shipper.wait(), FollowEnd::Removed);
+    assert_numbers_so_far(&rig, all + 1);
+}
+
+#[test]
+fn what_an_answer_that_does_not_follow_leaves_out_comes_with_the_next() {
+    let sandbox = Sandbox::new();
+    let engine = podman(&sandbox);
+    let (rig, shipper) = followed(&engine);
+    shipper.stop();
+    let all = BEFORE + 4 * LEFT_OUT;
+    write_numbers(&engine, BEFORE..all);
+    assert_eq!(rig.ship(true).wait(), FollowEnd::Drained);
+    assert_numbers(&rig.lock().arrived.clone(), all);
+}
+
+#[test]
+fn the_last_lines_of_a_container_come_although_the_engine_answers_no_question_and_then_has_no_container()
+ {
+    let sandbox = Sandbox::new();
+    let engine = FakeEngine::start(&sandbox.path("engine.sock"), Behaviour::default());
+    let (rig, shipper) = followed(&engine);
+    engine.hold_followers(true);
+    let all = BEFORE + 2000;
+    write_numbers(&engine, BEFORE..all);
+    let asked = engine.inspections();
+    engine.refuse_inspections(Some(500));
+    engine.set_running(false);
+    shipper.changed.notify_one();
+    wait_until("nobody asks about the end", || engine.inspections() > asked);
+    engine.remove();
+    engine.refuse_inspections(None);
+    let asked = engine.inspections();
+    wait_until("nobody asks again", || engine.inspections() > asked);
+    engine.hold_followers(false);
+    assert_eq!(shipper.wait(), FollowEnd::Removed);
+    assert_numbers(&rig.lock().arrived.clone(), all);
+}
+
+/// Of a run that was removed while it was followed nobody can prove the end.
+fn assert_numbers_so_far(rig: &Rig, count: usize) {
+    let arrived = rig.lock().arrived.clone();
+    let reasons: Vec<GapReason> = gaps(&arrived).into_iter().map(|(_, gap)| gap.reason).collect();
+    assert_eq!((lines(&arrived).len(), reasons), (count, vec![GapReason::Removed]));
+}
+
 // -- The real engine.
 
 fn writer(image: &Image, arguments: &[&str], options: &[(&str, &str)]) -> Spec {
@@ -492,10 +620,11 @@ fn two_streams_a_terminal_and_long_lines_come_whole() {
         shipper.stop();
         let lines = lines(&arrived);
         let case = format!("terminal {terminal}, {bytes} bytes");
-        assert!(lines.iter().all(|line| line.3.len() == bytes), "{case}");
+        let lengths: Vec<(bool, usize)> = lines.iter().map(|line| (line.2, line.3.len())).collect();
+        assert!(lengths.iter().all(|(_, length)| *length == bytes), "{case}: {lengths:?}");
         let numbers: BTreeSet<u64> = lines.iter().filter_map(|line| number_of(&line.3)).collect();
         assert_eq!((lines.len(), numbers.len()), (count, count), "{case}");
-        assert!(gaps(&arrived).is_empty(), "{case}");
+        assert!(gaps(&arrived).is_empty(), "{case}: {:?}", gaps(&arrived));
     }
 }
 

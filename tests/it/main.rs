@@ -51,17 +51,33 @@ mod logship_ui;
 #[cfg(test)]
 mod logship_wal;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod mount;
+#[cfg(test)]
+mod network_faults;
+#[cfg(test)]
+mod notify;
+#[cfg(test)]
 mod object_client;
 #[cfg(test)]
+mod object_lock;
+#[cfg(test)]
 mod operations;
+#[cfg(test)]
+mod prune;
 #[cfg(test)]
 mod quiesce;
 #[cfg(test)]
 mod quiesce_crash;
 #[cfg(test)]
+mod retention;
+#[cfg(test)]
 mod round_trip;
 #[cfg(test)]
 mod salvage;
+#[cfg(test)]
+mod serve;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]
@@ -73,6 +89,8 @@ mod ssh_clients;
 #[cfg(test)]
 mod ssh_deploy;
 #[cfg(test)]
+mod ssh_fanout;
+#[cfg(test)]
 mod ssh_files;
 #[cfg(test)]
 mod ssh_flow;
@@ -83,9 +101,13 @@ mod ssh_hostile;
 #[cfg(test)]
 mod ssh_inquiries;
 #[cfg(test)]
+mod ssh_linger;
+#[cfg(test)]
 mod ssh_network;
 #[cfg(test)]
 mod ssh_oracle;
+#[cfg(test)]
+mod ssh_picker;
 #[cfg(test)]
 mod ssh_policy;
 #[cfg(test)]
@@ -93,9 +115,21 @@ mod ssh_record;
 #[cfg(test)]
 mod ssh_sessions;
 #[cfg(test)]
+mod ssh_toolbox;
+#[cfg(test)]
+mod ssh_totp;
+#[cfg(test)]
+mod ssh_uploads;
+#[cfg(test)]
+mod stack;
+#[cfg(test)]
 mod status;
 #[cfg(test)]
 mod stores;
+#[cfg(test)]
+mod stores_remote;
+#[cfg(test)]
+mod swarm;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]

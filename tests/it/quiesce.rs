@@ -7,8 +7,11 @@ use e2e::engine::{self, Container, Engine, Spec, Volume};
 use e2e::images::{self, Image};
 use e2e::process::Finished;
 use e2e::sandbox::Sandbox;
+use rustix::process::Signal;
 
-use crate::tool::{BINARY, Created, FAILED, Repo, WARNINGS, WRONG_USAGE, assert_one_sentence};
+use crate::tool::{
+    BINARY, Created, FAILED, INTERRUPTED, Repo, WARNINGS, WRONG_USAGE, assert_one_sentence,
+};
 
 /// Writes the same number into two files of two volumes, one behind the other, without a pause; ends at once when it
 /// is asked to.
@@ -182,6 +185,36 @@ fn commands_run_before_the_pause_and_after_it() {
     let created = Created::of(&scene.create(&service, &args).expect_code(0));
     assert_eq!(read(&scene.restored(&created.snapshot).join("order")), "before\n");
     assert_eq!(service.sh("cat /data/order").stdout_text(), "before\nafter\n");
+}
+
+/// A run that is asked to stop while a command before is at work, and what the commands have written then.
+fn stopped_at_work(scene: &Scene, service: &Container, before: &str) -> String {
+    let name = service.name();
+    let pre = format!("{name}=touch /data/begun; {before}; echo before >> /data/order");
+    let post = format!("{name}=echo after >> /data/order");
+    let words = ["create", "--json", "--volumes-from", name, "--pre", &pre, "--post", &post];
+    let running = scene.repo.run(words).start();
+    service.sh("until [ -e /data/begun ]; do :; done");
+    running.signal(Signal::TERM);
+    running.wait().expect_code(INTERRUPTED);
+    assert!(scene.repo.snapshots().is_empty());
+    service.sh("cat /data/order 2>/dev/null || true").stdout_text()
+}
+
+#[test]
+fn a_command_after_does_not_come_before_the_end_of_one_before_that_was_interrupted() {
+    let Some(scene) = Scene::new() else { return };
+    let (_volume, service) = scene.service(IDLE);
+    let (_other_volume, other) = scene.service(IDLE);
+    assert_eq!(stopped_at_work(&scene, &service, "sleep 3"), "before\nafter\n");
+    assert_eq!(scene.journals(), Vec::<PathBuf>::new());
+    // One that hangs is not waited for, and what comes after is left to be done.
+    assert_eq!(stopped_at_work(&scene, &other, "until [ -e /data/go ]; do sleep 1; done"), "");
+    assert!(!scene.journals().is_empty());
+    other.sh("touch /data/go; until [ -e /data/order ]; do :; done");
+    scene.repo.run(["resume"]).succeed();
+    assert_eq!(other.sh("cat /data/order").stdout_text(), "before\nafter\n");
+    assert_eq!(scene.journals(), Vec::<PathBuf>::new());
 }
 
 #[test]

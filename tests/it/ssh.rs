@@ -1,5 +1,6 @@
 //! What every test of the gateway begins with: a container, and a gateway in front of it.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -119,6 +120,14 @@ impl Scene {
             .args(arguments.iter().copied());
         Some(run)
     }
+}
+
+/// A free port of this machine.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|socket| socket.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 /// An echo server in the container, at every address of it.

@@ -119,6 +119,43 @@ fn every_kind_of_key_can_be_certified() {
 }
 
 #[test]
+fn every_kind_of_key_can_certify_and_none_with_sha1() {
+    let Some(scene) = scene("principals=\"alice\"") else { return };
+    let mut lines = std::fs::read_to_string(scene.gateway.authorized_keys()).expect("our own file");
+    for kind in ["ecdsa", "rsa"] {
+        let key = scene.gateway.key_file(kind);
+        Run::new("ssh-keygen").args(["-q", "-N", "", "-t", kind, "-f"]).arg(&key).succeed();
+        let public = std::fs::read_to_string(scene.gateway.key_file(&format!("{kind}.pub")));
+        lines.push_str("cert-authority,principals=\"alice\" ");
+        lines.push_str(&public.expect("ssh-keygen wrote it"));
+    }
+    let new = scene.gateway.sandbox().file("new", lines);
+    std::fs::rename(new, scene.gateway.authorized_keys()).expect("our own files");
+    scene.gateway.signal(Signal::HUP);
+    scene.gateway.wait_for_log(&["policy read", "\"keys\":4"]);
+    let named = ["-n", "alice"];
+    for (authority, words, is_allowed) in [
+        ("ecdsa", &[][..], true),
+        ("rsa", &[], true),
+        ("rsa", &["-t", "rsa-sha2-256"], true),
+        ("rsa", &["-t", "ssh-rsa"], false),
+    ] {
+        certify(&scene, authority, &[words, &named].concat());
+        let said = ask(&scene, &["echo in"]);
+        let wanted = if is_allowed { (Some(0), "in\n") } else { (Some(SSH_FAILED), "") };
+        let got = (said.code(), said.stdout_text());
+        assert_eq!((got.0, got.1.as_str()), wanted, "{authority} {words:?}: {said}");
+    }
+    // A certificate with the private key of somebody else: the client offers it, and cannot prove it.
+    certify(&scene, "ecdsa", &named);
+    let stranger = format!("CertificateFile={}", scene.gateway.key_file("user-cert.pub").display());
+    let run = scene.gateway.ssh_as(STRANGE_AUTHORITY, scene.container.name());
+    let said = run.args(["-o", &stranger, "echo in"]).deadline(ANSWER_TIME_MAX).finish();
+    assert_eq!(said.code(), Some(SSH_FAILED), "{said}");
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+#[test]
 fn what_is_revoked_comes_in_no_more() {
     let Some(scene) = scene("principals=\"alice\"") else { return };
     let sandbox = scene.gateway.sandbox();

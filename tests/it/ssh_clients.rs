@@ -4,10 +4,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use e2e::process::Run;
-use e2e::ssh_gateway::{MAIN_KEY, Tmux, program, python};
+use e2e::ssh_gateway::{MAIN_KEY, Tmux, program, python, source_address};
 use serde_json::Value;
 
-use crate::ssh::{ANSWER_TIME_MAX, Scene, line};
+use crate::operations::soak_factor;
+use crate::ssh::{ANSWER_TIME_MAX, Scene, free_port, line};
+
+/// How long an editor may take for all of its steps.
+const EDITOR_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// How often bytes go to a program and back at once; `CHORES_SOAK` multiplies it.
+const COPIES: u32 = 3;
 
 #[test]
 fn dropbear_runs_commands() {
@@ -43,12 +50,12 @@ fn dropbear_runs_commands() {
     assert_eq!((said.code(), said.stdout_text().as_str()), (Some(5), "out\n"), "{said}");
     assert!(said.stderr_text().contains("err"), "{said}");
     let noise = e2e::random::Random::new(3).bytes(3_000_000);
-    let said = run(&[], "cat").stdin(noise.clone()).finish();
-    assert!(
-        said.code() == Some(0) && said.stdout == noise,
-        "{} bytes came back",
-        said.stdout.len()
-    );
+    for _ in 0..COPIES.saturating_mul(soak_factor()) {
+        let said = run(&[], "cat").stdin(noise.clone()).finish();
+        let count = said.stdout.len();
+        assert!(said.stdout == noise, "{count} bytes came back: {}", said.stderr_text());
+        assert_eq!(said.code(), Some(0), "{}", said.stderr_text());
+    }
     // It asks for a terminal only where it has one itself, whose modes it can send.
     let command = run(&["-t"], "tty; stty size; exit 6");
     let Some(terminal) = Tmux::start(scene.gateway.sandbox(), &command, 100, 30) else { return };
@@ -217,4 +224,30 @@ fn an_auditor_finds_nothing_to_blame() {
     let first = &report["kex"][0]["algorithm"];
     assert_eq!(first, "mlkem768x25519-sha256", "{report}");
     assert_eq!(report["compression"], serde_json::json!(["none"]), "{report}");
+}
+
+/// The steps are those of Visual Studio Code's Remote-SSH, see the script.
+#[test]
+fn an_editor_sets_up_its_server_and_reaches_it() {
+    let Some(scene) = Scene::debian(|setup| setup) else { return };
+    if program("curl", "curl").is_none() {
+        return;
+    }
+    let folder = scene.gateway.sandbox().directory("editor");
+    for login in [scene.container.name().to_owned(), format!("{}+www", scene.container.name())] {
+        let folder = folder.join(if login.ends_with("+www") { "www" } else { "root" });
+        std::fs::create_dir(&folder).expect("a folder of the editor");
+        let said = Run::new("bash")
+            .arg(format!("{}/testdata/ssh/editor.sh", env!("CARGO_MANIFEST_DIR")))
+            .arg(folder)
+            .arg(free_port().to_string())
+            .arg(format!("{login}@gateway"))
+            .arg("-F")
+            .arg(scene.gateway.config(MAIN_KEY))
+            .args(["-o", &format!("BindAddress={}", source_address())])
+            .deadline(EDITOR_TIME_MAX)
+            .finish();
+        assert_eq!(line(&said), "done", "{login}");
+    }
+    scene.gateway.assert_idle(&[&scene.container]);
 }

@@ -90,6 +90,8 @@ fn the_documented_flags_are_enough() {
     let Some(image) = image(&engine) else { return };
     let Some(target_image) = images::ssh_target(&engine, Path::new(PROBE)) else { return };
     let target = engine.start(Spec::new(target_image.name(), ["/probe", "hold"]));
+    let bare_image = images::ssh_scratch(&engine, Path::new(PROBE));
+    let bare = engine.start(Spec::new(bare_image.name(), ["/probe", "hold"]));
     let sandbox = Sandbox::new();
     let key = sandbox.path("key");
     Run::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).succeed();
@@ -148,6 +150,9 @@ fn the_documented_flags_are_enough() {
     let ours = ssh(target.name()).arg("cat /proc/self/status").finish();
     let engines = target.sh("cat /proc/self/status");
     assert_eq!(mine(&ours.stdout_text()), mine(&engines.stdout_text()));
+    // The image has programs for those that have none.
+    let said = ssh(bare.name()).arg("echo in; ls /probe; rsync --version | head -c 5").finish();
+    assert_eq!(said.stdout_text(), "in\n/probe\nrsync", "{said}");
     // Whoever entered it would be root of the host.
     let refused = ssh(sidecar.name()).arg("true").finish();
     assert_eq!(refused.code(), Some(255), "{refused}");

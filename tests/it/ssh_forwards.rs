@@ -12,18 +12,10 @@ use e2e::process::{Finished, Run, Running};
 use e2e::random::Random;
 use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, MAIN_KEY, Setup, wait_until};
 
-use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE, Scene, line, soak, start_echo};
+use crate::ssh::{ANSWER_TIME_MAX, BINARY, PROBE, Scene, free_port, line, soak, start_echo};
 
 /// Bytes that go through a forward and come back; `CHORES_SOAK` multiplies them.
 const ECHO_BYTES: usize = 24 << 20;
-
-/// A free port of this machine.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("a free port")
-        .port()
-}
 
 /// A client that does nothing but forward.
 fn forward(scene: &Scene, key: &str, flags: &[&str]) -> Running {

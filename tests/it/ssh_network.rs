@@ -87,10 +87,22 @@ fn the_written_configuration_makes_containers_hosts() {
         scene.gateway.key_file(MAIN_KEY).display(),
         known.display()
     );
-    for config in [config, written(&["chores-*"]), written(&[name])] {
+    assert!(config.contains(" *.chores\n"), "{config}");
+    for config in [config, written(&["*.chores", name]), written(&["chores-*"]), written(&[name])] {
         let file = scene.gateway.sandbox().file("written", format!("{config}\n{common}"));
         let run = Run::new("ssh").arg("-F").arg(&file).arg(format!("www@{name}")).arg("id -un");
         assert_eq!(line(&run.deadline(ANSWER_TIME_MAX).finish()), "www", "{config}");
+        if config.contains("*.chores") {
+            // Any container is a host with this behind its name, also one that was not there yet.
+            for (host, status) in
+                [(format!("{name}.chores"), 0), ("nothing.chores".to_owned(), 255)]
+            {
+                let run = Run::new("ssh").arg("-F").arg(&file).arg(format!("www@{host}"));
+                let said = run.arg("id -un").deadline(ANSWER_TIME_MAX).finish();
+                assert_eq!(said.code(), Some(status), "{host}: {said}");
+                assert_eq!(said.stdout_text() == "www\n", status == 0, "{said}");
+            }
+        }
         // Its own name leads to the gateway itself.
         let run = Run::new("ssh").arg("-F").arg(&file).args(["chores", "ls"]);
         let said = run.deadline(ANSWER_TIME_MAX).finish();

@@ -210,7 +210,7 @@ fn a_policy_is_explained_and_tested_without_a_gateway() {
         "rule front (line ",
         ": decides",
         "rule backup (line ",
-        ": does not fit: no rule is about the key",
+        ": does not fit: it is not about the key",
         "as the user www",
         "may: enter, shell, exec, sftp-read, terminal",
         "may not: sftp, agent",

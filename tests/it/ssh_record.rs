@@ -497,3 +497,130 @@ fn without_room_for_the_audit_rules_decide() {
         if said.code() == Some(0) { Ok(()) } else { Err(said.to_string()) }
     });
 }
+
+/// The lines of the audit about files of sessions that have ended: what was done, and the path.
+fn files_told(state: &Path, exits: usize) -> Vec<Value> {
+    let mut found = Vec::new();
+    wait_until(CLEAN_UP_TIME_MAX, "the end of the sessions in the audit", || {
+        found = audit(state);
+        let ended = found.iter().filter(|line| line["event"] == "exit").count();
+        if ended >= exits { Ok(()) } else { Err(format!("{found:#?}")) }
+    });
+    found.retain(|line| line["event"] == "file");
+    found
+}
+
+#[test]
+fn what_is_done_to_files_is_in_the_audit_with_sizes_and_hashes() {
+    // An image without scp, so that it is ours.
+    let Some(scene) = Scene::busybox() else { return };
+    let state = state(&scene);
+    let sandbox = scene.gateway.sandbox();
+    let content = vec![b'x'; 3_000_000];
+    let file = sandbox.file("file", &content);
+    let sum = Run::new("sha256sum").arg(&file).succeed().stdout_text();
+    let sum = sum.split(' ').next().unwrap_or_default();
+    let run = scene.gateway.client("sftp").args(["-b", "-"]);
+    let run = run.arg(format!("{}@gateway", scene.container.name()));
+    let (file, back) = (file.display(), sandbox.path("back"));
+    let batch = format!(
+        "put {file} /tmp/one\nget /tmp/one {}\nrename /tmp/one /tmp/two\nmkdir /tmp/d\nln -s two /tmp/soft\n\
+         ln /tmp/two /tmp/hard\nchmod 600 /tmp/two\nls -la /tmp\nrm /tmp/hard\nrmdir /tmp/d\n-get /etc/none\n\
+         put {file} \"/tmp/gr\u{fc}n \u{1b}[2J\"\n",
+        back.display()
+    );
+    let said = run.stdin(batch).deadline(ANSWER_TIME_MAX).finish();
+    assert_eq!(said.code(), Some(0), "{said}");
+    let lines = files_told(&state, 1);
+    let done: Vec<_> = lines
+        .iter()
+        .map(|line| (line["what"].as_str().unwrap_or(""), line["path"].as_str().unwrap_or("")))
+        .collect();
+    let wanted = [
+        ("file", "/tmp/one"),
+        ("file", "/tmp/one"),
+        ("rename", "/tmp/one"),
+        ("mkdir", "/tmp/d"),
+        ("symlink", "/tmp/soft"),
+        ("hardlink", "/tmp/two"),
+        ("setstat", "/tmp/two"),
+        ("remove", "/tmp/hard"),
+        ("rmdir", "/tmp/d"),
+        ("file", "/tmp/gr\\xc3\\xbcn \\x1b[2J"),
+    ];
+    assert_eq!(done, wanted, "{lines:#?}");
+    assert_eq!(
+        (&lines[0]["written"], &lines[0]["written_sha256"]),
+        (&3_000_000.into(), &sum.into())
+    );
+    assert_eq!((&lines[1]["read"], &lines[1]["read_sha256"]), (&3_000_000.into(), &sum.into()));
+    assert_eq!(lines[2]["to"], "/tmp/two");
+    assert_eq!(lines[6]["mode"], "0600");
+    let session = audit(&state).into_iter().find(|line| line["event"] == "session");
+    let session = session.expect("a session");
+    assert!(lines.iter().all(|line| line["name"] == session["name"]), "{lines:#?}");
+
+    // The old form of scp, in both directions.
+    let run = scene.gateway.client("scp").arg("-O").arg(file.to_string());
+    let run = run.arg(format!("{}@gateway:/tmp/old", scene.container.name()));
+    run.deadline(ANSWER_TIME_MAX).succeed();
+    let run = scene.gateway.client("scp").arg("-O");
+    let run = run.arg(format!("{}@gateway:/tmp/old", scene.container.name())).arg(&back);
+    run.deadline(ANSWER_TIME_MAX).succeed();
+    let lines = files_told(&state, 3);
+    let old: Vec<_> = lines.iter().filter(|line| line["path"] == "/tmp/old").collect();
+    assert_eq!((&old[0]["written"], &old[0]["written_sha256"]), (&3_000_000.into(), &sum.into()));
+    assert_eq!((&old[1]["read"], &old[1]["read_sha256"]), (&3_000_000.into(), &sum.into()));
+    let verified = gateway(&["audit", "verify"], &state).finish();
+    assert_eq!(verified.code(), Some(0), "{verified}");
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+#[test]
+fn a_file_whose_client_goes_in_its_midst_is_in_the_audit() {
+    let Some(scene) = Scene::busybox() else { return };
+    let state = state(&scene);
+    let mut client = scene.command().args(["-s", "sftp"]).spawn().expect("starts ssh");
+    let mut stdin = client.stdin.take().expect("stdin is piped");
+    let mut stdout = client.stdout.take().expect("stdout is piped");
+    let packet = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), bytes].concat();
+    // INIT, OPEN for reading, READ.
+    stdin.write_all(&packet(&[1, 0, 0, 0, 3])).expect("says hello");
+    let path = b"/etc/passwd";
+    let open = [&[3, 0, 0, 0, 1, 0, 0, 0, 11], path.as_slice(), &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    stdin.write_all(&packet(&open)).expect("opens");
+    let mut answer = || {
+        let mut length = [0; 4];
+        stdout.read_exact(&mut length).expect("a length");
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        stdout.read_exact(&mut answer).expect("an answer");
+        answer
+    };
+    answer();
+    let opened = answer();
+    assert_eq!(opened[0], 102, "{opened:?}");
+    let read = [&[5, 0, 0, 0, 2], &opened[5..], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5]].concat();
+    stdin.write_all(&packet(&read)).expect("reads");
+    assert_eq!(answer()[0], 103);
+    client.kill().expect("kills ssh");
+    client.wait().expect("ssh ends");
+    let lines = files_told(&state, 1);
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert_eq!((&lines[0]["path"], &lines[0]["read"]), (&"/etc/passwd".into(), &5.into()));
+    assert_eq!(lines[0]["fault"], "its client did not close it");
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+#[test]
+fn an_audit_of_an_older_format_verifies_for_ever() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/ssh-gateway-audit-2");
+    let said = Run::new(BINARY).args(["audit", "verify", "--json"]).arg(&golden).finish();
+    assert_eq!(said.code(), Some(0), "{said}");
+    let answer: Value = serde_json::from_slice(&said.stdout).expect("an answer");
+    assert_eq!((&answer["lines"], &answer["signed"]), (&12.into(), &12.into()), "{said}");
+    let notes = answer["notes"].to_string();
+    for note in ["line 9 was not whole (20 bytes)", "3 events were not written, 3 of them refusals"]
+    {
+        assert!(notes.contains(note), "{said}");
+    }
+}

@@ -13,6 +13,9 @@ use crate::tool::{FAILED, Repo, WRONG_USAGE, assert_one_sentence};
 /// The time within which a store that does not answer must have been given up.
 const GIVE_UP: Duration = Duration::from_secs(90);
 
+/// Room on a full disk for a small snapshot, in bytes.
+const RESERVE: usize = 1 << 20;
+
 fn source(sandbox: &Sandbox, bytes: usize) -> std::path::PathBuf {
     let source = sandbox.directory("source");
     fs::write(source.join("noise"), Random::new(41).bytes(bytes)).unwrap();
@@ -120,11 +123,15 @@ fn a_full_disk_is_called_full_and_shows_no_half_snapshot() {
     let repo = Repo::at(&sandbox, &disk.path().join("repo"));
     repo.run(["init"]).succeed();
     let first = repo.create([&source]);
+    // How much room the packs that fitted leave is chance, since packs are cut by a random key.
+    let reserve = disk.path().join("reserve");
+    fs::write(&reserve, Random::new(43).bytes(RESERVE)).unwrap();
     fs::write(source.join("large"), Random::new(42).bytes(12 << 20)).unwrap();
     assert_one_sentence(&repo.try_create([&source]), FAILED, &["no space", "full"]);
     assert_eq!(repo.snapshot_ids(), std::slice::from_ref(&first.snapshot));
-    // What fits is still welcome: the failed run left the disk usable.
+    // What fits is still welcome: the failed run left the repository usable.
     fs::remove_file(source.join("large")).unwrap();
+    fs::remove_file(reserve).unwrap();
     let next = repo.create([&source]);
     repo.restored(&next.snapshot, &sandbox.path("target"));
 }

@@ -19,6 +19,7 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_backup-under-test");
 pub(crate) const FAILED: i32 = 1;
 pub(crate) const WRONG_USAGE: i32 = 2;
 pub(crate) const WARNINGS: i32 = 3;
+pub(crate) const INTERRUPTED: i32 = 130;
 
 /// A repository and the environment in which the program works on it.
 #[derive(Clone, Debug)]
@@ -109,6 +110,11 @@ impl Repo {
             env: address.env(),
             home: sandbox.root().to_owned(),
         }
+    }
+
+    /// A repository on a server, existing or not, with what lets the program in.
+    pub(crate) fn remote(sandbox: &Sandbox, url: &str, env: Vec<(String, String)>) -> Self {
+        Self { url: url.into(), options: Vec::new(), env, home: sandbox.root().to_owned() }
     }
 
     /// The same repository for a machine that has never seen it: without its cache.

@@ -473,6 +473,21 @@ impl Container {
             .unwrap_or_else(|error| panic!("cannot pause the container {}: {error}", self.name));
     }
 
+    /// Freezes it, unless the kernel has not frozen all of it when the runtime gives up: a process that is being traced, as one that is
+    /// about to enter a container is for a moment, holds that up where cgroups have version 1. Whether it is frozen.
+    ///
+    /// # Panics
+    /// When the engine refuses for another reason.
+    #[must_use]
+    pub fn pause_if_possible(&self) -> bool {
+        let (docker, id) = (self.engine.docker.clone(), self.id.clone());
+        match wait(async move { docker.pause_container(&id).await }) {
+            Ok(()) => true,
+            Err(error) if error.to_string().contains("unable to freeze") => false,
+            Err(error) => panic!("cannot pause the container {}: {error}", self.name),
+        }
+    }
+
     /// Lets it go on.
     ///
     /// # Panics

@@ -10,6 +10,11 @@
 //! * with a terminal there are no frames; errors are frames of type 3, or plain text with a terminal;
 //! * headers of a follower come with its first line (before 27).
 //!
+//! As podman does, by `libpod/container_log.go` and `libpod/logs/log.go` of its release 4.3:
+//!
+//! * an answer that begins with a tail leaves out what is written before it has found the end of the file;
+//! * it may not hear of the end of the run, and then follows for ever.
+//!
 //! Messages, files and times are the test's: [`write`](FakeEngine::write) and [`rotate`](FakeEngine::rotate).
 
 use std::path::{Path, PathBuf};
@@ -51,12 +56,28 @@ pub struct Behaviour {
     pub terminal: bool,
     /// Whether the headers of a follower wait for its first message.
     pub late_headers: bool,
+    /// What it calls itself in its answers.
+    pub server: &'static str,
+    /// Messages behind its tail that an answer leaves out: a follower the next ones, and one that does not follow the first of
+    /// those that were in no answer before, as if they had been written while it was given.
+    pub leaves_out: usize,
+    /// Whether followers hear of the end of a run.
+    pub hears_ends: bool,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
         let since = Since::EveryLine;
-        Self { since, repeats: 0, files: 3, terminal: false, late_headers: false }
+        Self {
+            since,
+            repeats: 0,
+            files: 3,
+            terminal: false,
+            late_headers: false,
+            server: "Docker/20.10.24 (linux)",
+            leaves_out: 0,
+            hears_ends: true,
+        }
     }
 }
 
@@ -87,6 +108,14 @@ struct State {
     log_error: Option<String>,
     /// Requests for logs that did not follow.
     pictures: usize,
+    /// Those that did.
+    followers: usize,
+    /// Messages when the last answer began.
+    answered: usize,
+    /// Requests about the container itself.
+    inspections: usize,
+    /// Replies to them instead of one.
+    silence: Option<u16>,
     /// Rises when all connections are to be cut.
     cuts: u64,
 }
@@ -130,6 +159,10 @@ impl FakeEngine {
             refusal: None,
             log_error: None,
             pictures: 0,
+            followers: 0,
+            answered: 0,
+            inspections: 0,
+            silence: None,
             cuts: 0,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new() });
@@ -154,7 +187,7 @@ impl FakeEngine {
         self.change(|state| state.files.push(state.log.len()));
     }
 
-    /// While held, followers send nothing: they lag.
+    /// While held, followers send nothing and do not end: they lag.
     pub fn hold_followers(&self, is_held: bool) {
         self.change(|state| state.is_held = is_held);
     }
@@ -197,6 +230,23 @@ impl FakeEngine {
     #[must_use]
     pub fn pictures(&self) -> usize {
         self.shared.lock().pictures
+    }
+
+    /// Requests for logs so far that followed.
+    #[must_use]
+    pub fn followers(&self) -> usize {
+        self.shared.lock().followers
+    }
+
+    /// Requests so far about the container itself.
+    #[must_use]
+    pub fn inspections(&self) -> usize {
+        self.shared.lock().inspections
+    }
+
+    /// Requests about the container itself get this HTTP status.
+    pub fn refuse_inspections(&self, status: Option<u16>) {
+        self.change(|state| state.silence = status);
     }
 
     /// Nothing listens any more, and every connection is cut.
@@ -270,19 +320,23 @@ async fn serve(mut stream: UnixStream, shared: &Shared) -> std::io::Result<()> {
         }
         path if path.ends_with("/logs") => logs(&mut stream, shared, query).await,
         path if path.ends_with("/json") => {
-            let (status, text) = inspection(&shared.lock());
+            let (status, text) = inspection(&mut shared.lock());
             answer(&mut stream, status, &text).await
         }
         _ => answer(&mut stream, 404, r#"{"message":"page not found"}"#).await,
     }
 }
 
-fn inspection(state: &State) -> (u16, String) {
+fn inspection(state: &mut State) -> (u16, String) {
+    state.inspections += 1;
+    if let Some(status) = state.silence {
+        return (status, r#"{"message":"refused on purpose"}"#.to_owned());
+    }
     if state.is_removed {
         return (404, format!(r#"{{"message":"No such container: {CONTAINER}"}}"#));
     }
-    let (running, terminal, files) =
-        (state.is_running, state.behaviour.terminal, state.behaviour.files);
+    let Behaviour { terminal, files, .. } = state.behaviour;
+    let running = state.is_running;
     let finished = match state.finished {
         0 => "0001-01-01T00:00:00Z".to_owned(),
         run => format!("2026-11-24T10:{:02}:{:02}Z", run / 60 % 60, run % 60),
@@ -309,6 +363,8 @@ async fn answer(stream: &mut UnixStream, status: u16, body: &str) -> std::io::Re
 struct Reply {
     next: usize,
     file: usize,
+    /// Where the tail ends behind which messages are left out.
+    tail_end: Option<usize>,
     follows: bool,
     cuts: u64,
     cut_after: Option<usize>,
@@ -341,8 +397,12 @@ async fn logs(stream: &mut UnixStream, shared: &Shared, query: &str) -> std::io:
     let tests_all = shared.lock().behaviour.since == Since::EveryLine;
     let mut is_begun = false;
     let picture_end = shared.lock().log.len();
+    let fresh = std::mem::replace(&mut shared.lock().answered, picture_end);
+    if let (Some(end), false) = (&mut reply.tail_end, reply.follows) {
+        *end = fresh.max(reply.next);
+    }
     if !(reply.follows && shared.lock().behaviour.late_headers) {
-        begin(stream, &mut is_begun).await?;
+        begin(stream, shared, &mut is_begun).await?;
     }
     let mut sent = 0_usize;
     loop {
@@ -363,7 +423,7 @@ async fn logs(stream: &mut UnixStream, shared: &Shared, query: &str) -> std::io:
                 continue;
             }
             Turn::End(error) => {
-                begin(stream, &mut is_begun).await?;
+                begin(stream, shared, &mut is_begun).await?;
                 if let Some(error) = error {
                     let text = format!("Error grabbing logs: {error}\n");
                     let terminal = shared.lock().behaviour.terminal;
@@ -375,7 +435,7 @@ async fn logs(stream: &mut UnixStream, shared: &Shared, query: &str) -> std::io:
             }
             Turn::Break => return Ok(()),
         };
-        begin(stream, &mut is_begun).await?;
+        begin(stream, shared, &mut is_begun).await?;
         match &mut reply.cut_after {
             Some(left) if *left <= bytes.len() => {
                 return chunk(stream, bytes.get(..*left).unwrap_or_default()).await;
@@ -409,6 +469,7 @@ fn plan(
         (None, false) => {}
     }
     state.pictures += usize::from(!follow);
+    state.followers += usize::from(follow);
     let mut next = retained(state);
     if let Some(since) = since {
         let young = state.log.iter().skip(next).position(|message| message.ts >= since);
@@ -420,6 +481,7 @@ fn plan(
     Ok(Reply {
         next,
         file: state.files.len(),
+        tail_end: tail.map(|_| state.log.len()),
         follows: follow && state.is_running,
         cuts: state.cuts,
         cut_after: state.cut_after,
@@ -430,15 +492,19 @@ fn turn(state: &State, reply: &mut Reply, picture_end: usize) -> Turn {
     if state.cuts != reply.cuts {
         return Turn::Break;
     }
-    if !reply.follows {
+    if reply.follows && state.is_held {
+        return Turn::Wait;
+    } else if reply.tail_end.take_if(|end| reply.next >= *end).is_some() {
+        reply.next += state.behaviour.leaves_out;
+        return turn(state, reply, picture_end);
+    } else if !reply.follows {
         // All files are open since the request.
         if reply.next >= picture_end {
             return Turn::End(state.log_error.clone());
         }
-    } else if state.is_held && state.is_running {
-        return Turn::Wait;
     } else if reply.next >= state.log.len() {
-        return if state.is_running { Turn::Wait } else { Turn::End(state.log_error.clone()) };
+        let goes_on = state.is_running || !state.behaviour.hears_ends;
+        return if goes_on { Turn::Wait } else { Turn::End(state.log_error.clone()) };
     } else if reply.file < state.files.len() {
         // Its file was rotated. One that it has not begun and that is not the newest is never seen.
         let current = state.files.last().copied().unwrap_or(0);
@@ -465,12 +531,19 @@ fn retained(state: &State) -> usize {
     state.files.get(first).copied().unwrap_or(0)
 }
 
-async fn begin(stream: &mut UnixStream, is_begun: &mut bool) -> std::io::Result<()> {
+async fn begin(
+    stream: &mut UnixStream,
+    shared: &Shared,
+    is_begun: &mut bool,
+) -> std::io::Result<()> {
     if std::mem::replace(is_begun, true) {
         return Ok(());
     }
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n\
-                Transfer-Encoding: chunked\r\n\r\n";
+    let server = shared.lock().behaviour.server;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nServer: {server}\r\nContent-Type: application/octet-stream\r\n\
+         Transfer-Encoding: chunked\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await
 }
 

@@ -19,9 +19,12 @@ use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CommonPrefix,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateMultipartUploadInput,
     CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, DeletedObject, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput,
-    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output,
-    Object, PutObjectInput, PutObjectOutput, StreamingBlob, UploadPartInput, UploadPartOutput,
+    DeleteObjectsOutput, DeletedObject, ETag, GetObjectInput, GetObjectLockConfigurationInput,
+    GetObjectLockConfigurationOutput, GetObjectOutput, HeadBucketInput, HeadBucketOutput,
+    HeadObjectInput, HeadObjectOutput, ListObjectVersionsInput, ListObjectVersionsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, Object, ObjectLockConfiguration, ObjectLockEnabled,
+    PutObjectInput, PutObjectOutput, PutObjectRetentionInput, PutObjectRetentionOutput,
+    StreamingBlob, UploadPartInput, UploadPartOutput,
 };
 use s3s::service::S3ServiceBuilder;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
@@ -30,6 +33,10 @@ use tokio::sync::Notify;
 use crate::http_server::{DROP_CONNECTION_HEADER, Server};
 use crate::object_store::{Address, own_address};
 use crate::sandbox::unique_name;
+use versions::Versions;
+pub use versions::{Locks, Version};
+
+mod versions;
 
 /// How long a held call waits for another one to overtake it when nothing is in flight (milliseconds).
 const REORDER_MILLISECONDS_MAX: u64 = 250;
@@ -50,6 +57,8 @@ pub enum Op {
     List,
     /// Delete objects, or drop an upload.
     Delete,
+    /// Lock an object, or ask whether the bucket has locks.
+    Lock,
 }
 
 /// What goes wrong, addressed by the index of the call over all calls of the store's life.
@@ -108,11 +117,22 @@ impl FakeS3 {
     /// A store that holds these objects and fails as planned.
     #[must_use]
     pub fn with_objects(objects: Objects, plan: &[Fault]) -> Self {
+        Self::of_kind(objects, plan, Locks::Unknown)
+    }
+
+    /// An empty store with Object Lock, as far as `locks` says.
+    #[must_use]
+    pub fn locking(locks: Locks) -> Self {
+        Self::of_kind(Objects::new(), &[], locks)
+    }
+
+    fn of_kind(objects: Objects, plan: &[Fault], locks: Locks) -> Self {
         const HOST: &str = "127.0.0.1";
         let address = own_address(&unique_name());
         let now = SystemTime::now();
         let objects = objects.into_iter().map(|(key, bytes)| (key, (bytes, now))).collect();
-        let state = State { objects, plan: plan.to_vec(), ..State::default() };
+        let versions = Versions::new(locks);
+        let state = State { objects, plan: plan.to_vec(), versions, ..State::default() };
         let shared = Arc::new(Shared {
             bucket: address.bucket.clone(),
             state: Mutex::new(state),
@@ -140,6 +160,33 @@ impl FakeS3 {
     pub fn objects(&self) -> Objects {
         let state = self.shared.state();
         state.objects.iter().map(|(key, (bytes, _))| (key.clone(), bytes.clone())).collect()
+    }
+
+    /// So much time passes for the store.
+    pub fn advance(&self, time: Duration) {
+        self.shared.state().ahead += time;
+    }
+
+    /// The store's time.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        self.shared.state().now()
+    }
+
+    /// From now on other locks, such as none for who has lost the right to set them.
+    pub fn set_locks(&self, locks: Locks) {
+        self.shared.state().versions.locks = locks;
+    }
+
+    /// Whether somebody else keeps all versions from going, in a way that no version shows.
+    pub fn set_held_by_others(&self, held: bool) {
+        self.shared.state().versions.held_by_others = held;
+    }
+
+    /// Every version of every key, from the oldest to the latest, where the store has locks.
+    #[must_use]
+    pub fn versions(&self) -> BTreeMap<String, Vec<Version>> {
+        self.shared.state().versions.all.clone()
     }
 
     /// Every call so far.
@@ -172,6 +219,9 @@ struct State {
     crashed: bool,
     stalled: bool,
     stored: usize,
+    /// How much later it is here than elsewhere.
+    ahead: Duration,
+    versions: Versions,
 }
 
 /// What to do with a call.
@@ -187,6 +237,46 @@ enum Verdict {
 }
 
 impl State {
+    fn now(&self) -> SystemTime {
+        SystemTime::now() + self.ahead
+    }
+
+    /// What a key holds now is what its versions say.
+    fn show(&mut self, key: &str) {
+        match self.versions.current(key) {
+            Some(version) => {
+                let object = (version.bytes.clone(), version.modified);
+                self.objects.insert(key.to_owned(), object);
+            }
+            None => {
+                self.objects.remove(key);
+            }
+        }
+    }
+
+    /// Stores an object.
+    fn store(&mut self, key: &str, bytes: Bytes, retention: Option<versions::Retention>) {
+        let now = self.now();
+        if self.versions.are_kept() {
+            self.versions.put(key, bytes, now, retention);
+            self.show(key);
+        } else {
+            self.objects.insert(key.to_owned(), (bytes, now));
+        }
+    }
+
+    /// Removes an object, or one version of it.
+    fn remove(&mut self, key: &str, version: Option<&str>) -> S3Result<()> {
+        if self.versions.are_kept() {
+            let now = self.now();
+            self.versions.delete(key, version, now)?;
+            self.show(key);
+        } else {
+            self.objects.remove(key);
+        }
+        Ok(())
+    }
+
     /// Counts the call and decides what happens to it.
     fn admit(&mut self, op: Op, key: &str, bytes: usize) -> (usize, Verdict) {
         let index = self.calls.len();
@@ -337,8 +427,22 @@ impl S3 for Frontend {
                 if only_new && state.objects.contains_key(&input.key) {
                     return Err(s3_error!(PreconditionFailed, "the object exists"));
                 }
+                let retention =
+                    match (&input.object_lock_mode, &input.object_lock_retain_until_date) {
+                        (Some(mode), Some(until)) => {
+                            let has_checksum =
+                                input.content_md5.is_some() || input.checksum_sha256.is_some();
+                            state.versions.wanted(
+                                mode.as_str(),
+                                until,
+                                has_checksum,
+                                state.now(),
+                            )?
+                        }
+                        _ => None,
+                    };
                 let (e_tag, length) = (Some(tag(&bytes)), bytes.len());
-                state.objects.insert(input.key, (bytes, SystemTime::now()));
+                state.store(&input.key, bytes, retention);
                 Ok((PutObjectOutput { e_tag, ..PutObjectOutput::default() }, length))
             })
             .await
@@ -353,10 +457,11 @@ impl S3 for Frontend {
         let response = self
             .0
             .call(&input.bucket, Op::Get, &input.key, 0, |state| {
-                let (bytes, modified) = state
-                    .objects
-                    .get(&input.key)
-                    .ok_or_else(|| s3_error!(NoSuchKey, "no such key"))?;
+                let found = match &input.version_id {
+                    Some(id) => state.versions.held(&input.key, id),
+                    None => state.objects.get(&input.key).cloned(),
+                };
+                let (bytes, modified) = found.ok_or_else(|| s3_error!(NoSuchKey, "no such key"))?;
                 let total = bytes.len() as u64;
                 let range = match &input.range {
                     Some(range) => {
@@ -375,8 +480,8 @@ impl S3 for Frontend {
                     content_range: range.map(|range| {
                         format!("bytes {}-{}/{total}", range.start, range.end.saturating_sub(1))
                     }),
-                    e_tag: Some(tag(bytes)),
-                    last_modified: Some((*modified).into()),
+                    e_tag: Some(tag(&bytes)),
+                    last_modified: Some(modified.into()),
                     body: Some(StreamingBlob::from(s3s::Body::from(part))),
                     ..GetObjectOutput::default()
                 };
@@ -394,6 +499,9 @@ impl S3 for Frontend {
         let input = request.input;
         self.0
             .call(&input.bucket, Op::Head, &input.key, 0, |state| {
+                if state.versions.are_kept() {
+                    return Ok((state.versions.head(&input.key, input.version_id.as_deref())?, 0));
+                }
                 let (bytes, modified) = state
                     .objects
                     .get(&input.key)
@@ -437,8 +545,55 @@ impl S3 for Frontend {
         let input = request.input;
         self.0
             .call(&input.bucket, Op::Delete, &input.key, 0, |state| {
-                state.objects.remove(&input.key);
+                state.remove(&input.key, input.version_id.as_deref())?;
                 Ok((DeleteObjectOutput::default(), 0))
+            })
+            .await
+    }
+
+    async fn get_object_lock_configuration(
+        &self,
+        request: S3Request<GetObjectLockConfigurationInput>,
+    ) -> S3Result<S3Response<GetObjectLockConfigurationOutput>> {
+        self.0
+            .call(&request.input.bucket, Op::Lock, "", 0, |state| {
+                state.versions.configured()?;
+                let enabled = ObjectLockEnabled::from_static(ObjectLockEnabled::ENABLED);
+                let configuration = ObjectLockConfiguration {
+                    object_lock_enabled: Some(enabled),
+                    ..ObjectLockConfiguration::default()
+                };
+                let output = GetObjectLockConfigurationOutput {
+                    object_lock_configuration: Some(configuration),
+                };
+                Ok((output, 0))
+            })
+            .await
+    }
+
+    async fn put_object_retention(
+        &self,
+        request: S3Request<PutObjectRetentionInput>,
+    ) -> S3Result<S3Response<PutObjectRetentionOutput>> {
+        let input = request.input;
+        self.0
+            .call(&input.bucket, Op::Lock, &input.key, 0, |state| {
+                let now = state.now();
+                state.versions.retain(&input, now)?;
+                Ok((PutObjectRetentionOutput::default(), 0))
+            })
+            .await
+    }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = request.input;
+        let prefix = input.prefix.clone().unwrap_or_default();
+        self.0
+            .call(&input.bucket, Op::List, &prefix, 0, |state| {
+                Ok((state.versions.list(&input, &prefix)?, 0))
             })
             .await
     }
@@ -452,7 +607,7 @@ impl S3 for Frontend {
         self.0
             .call(&input.bucket, Op::Delete, &keys.join(" "), 0, |state| {
                 for key in &keys {
-                    state.objects.remove(key);
+                    state.remove(key, None)?;
                 }
                 let deleted =
                     |key: &String| DeletedObject { key: Some(key.clone()), ..Default::default() };
@@ -514,7 +669,7 @@ impl S3 for Frontend {
                     .ok_or_else(|| s3_error!(NoSuchUpload, "no such upload"))?;
                 let bytes: Bytes = parts.into_values().collect::<Vec<_>>().concat().into();
                 let (e_tag, length) = (Some(tag(&bytes)), bytes.len());
-                state.objects.insert(input.key.clone(), (bytes, SystemTime::now()));
+                state.store(&input.key, bytes, None);
                 let output = CompleteMultipartUploadOutput {
                     bucket: Some(input.bucket.clone()),
                     key: Some(input.key.clone()),

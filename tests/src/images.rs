@@ -220,11 +220,65 @@ pub fn backup(engine: &Engine, binary: &Path) -> Arc<Image> {
 /// When the recipe or the binary cannot be read.
 #[must_use]
 pub fn sidecar(engine: &Engine, name: &str, binary: &Path) -> Arc<Image> {
+    sidecar_of(engine, name, binary, "")
+}
+
+/// The same for one test alone, which has an engine of its own: images are shared by what they are made of.
+///
+/// # Panics
+/// When the recipe or the binary cannot be read.
+#[must_use]
+pub fn sidecar_of(engine: &Engine, name: &str, binary: &Path, owner: &str) -> Arc<Image> {
     let recipe = format!("{}/../deploy/{name}.Dockerfile", env!("CARGO_MANIFEST_DIR"));
-    let dockerfile =
+    let mut dockerfile =
         fs::read_to_string(&recipe).unwrap_or_else(|error| panic!("cannot read {recipe}: {error}"));
-    let file = ImageFile { path: name.to_owned(), mode: 0o755, content: stripped(binary) };
-    build(engine, &dockerfile, &[file])
+    if !owner.is_empty() {
+        dockerfile.push_str(&format!("LABEL of=\"{owner}\"\n"));
+    }
+    let mut files =
+        vec![ImageFile { path: name.to_owned(), mode: 0o755, content: stripped(binary) }];
+    if name == "ssh-gateway" {
+        let toolbox = toolbox().unwrap_or_else(|| panic!("no toolbox for the image of {name}"));
+        let packed = Run::new("tar").args(["--create", "--sort=name", "--directory"]).arg(toolbox);
+        let content = packed.arg(".").succeed().stdout;
+        files.push(ImageFile { path: "toolbox.tar".to_owned(), mode: 0o644, content });
+    }
+    build(engine, &dockerfile, &files)
+}
+
+/// What `deploy/toolbox.sh` makes of the programs of this machine, kept as long as they are the same. `None`, with the
+/// reason on stderr, where there is no static busybox or only others than root can make it.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn toolbox() -> Option<PathBuf> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if !rustix::process::geteuid().is_root() {
+        crate::notice!("skipped: only root can make a toolbox");
+        return None;
+    }
+    let script = PathBuf::from(format!("{}/../deploy/toolbox.sh", env!("CARGO_MANIFEST_DIR")));
+    let others = ["rsync", "strace"].into_iter().filter_map(find_program);
+    let mut hasher = blake3::Hasher::new();
+    for path in [script.clone(), static_busybox()?].into_iter().chain(others) {
+        let content = fs::read(&path);
+        let content = content.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        hasher.update(blake3::hash(&content).as_bytes());
+    }
+    let hash = hasher.finalize().to_hex();
+    let cache = cache_directory();
+    let made = cache.join(format!("toolbox-{}", hash.get(..16).unwrap_or_default()));
+    if !made.exists() {
+        let unfinished = cache.join(unique_name());
+        Run::new(script).arg(&unfinished).succeed();
+        // Another run may have been quicker.
+        if fs::rename(&unfinished, &made).is_err() {
+            fs::remove_dir_all(&unfinished).ok();
+        }
+    }
+    Some(made)
 }
 
 /// The image that this program makes of itself for its workers, for removal with its last user; the program

@@ -1,5 +1,7 @@
 //! Object stores that keep their word: one in this process, and a real one when the machine has it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -62,10 +64,57 @@ pub struct ObjectStore {
     prefix: String,
     _server: Option<Server>,
     garage: Option<Garage>,
+    moto: Option<Running>,
     directory: Option<Sandbox>,
 }
 
+impl Drop for ObjectStore {
+    fn drop(&mut self) {
+        if let Some(server) = self.moto.take() {
+            server.signal(Signal::TERM);
+        }
+    }
+}
+
 impl ObjectStore {
+    /// A moto server (`pip install 'moto[server]'`) with a bucket that has Object Lock; none where there is no `moto_server`
+    /// on `PATH`.
+    #[must_use]
+    pub fn moto() -> Option<Self> {
+        const START_SECONDS_MAX: u64 = 60;
+        let program = find_program("moto_server")?;
+        let [port] = free_ports();
+        let port = port.to_string();
+        let server = Run::new(&program).args(["-H", "127.0.0.1", "-p", &port]).start();
+        let address = own_address(&unique_name());
+        let address = Address { endpoint: format!("http://127.0.0.1:{port}"), ..address };
+        let started = std::time::Instant::now();
+        let head = format!(
+            "PUT /{} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\nContent-Length: 0\r\n\
+             x-amz-bucket-object-lock-enabled: true\r\n\r\n",
+            address.bucket
+        );
+        // It says nothing when it is ready: asking is the only way to know.
+        while !request(&format!("127.0.0.1:{port}"), &head).is_some_and(|answer| {
+            answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200")
+        }) {
+            assert!(
+                started.elapsed() < Duration::from_secs(START_SECONDS_MAX),
+                "moto did not start within {START_SECONDS_MAX} s"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Some(Self {
+            address,
+            kind: "moto",
+            prefix: "repo".to_owned(),
+            _server: None,
+            garage: None,
+            moto: Some(server),
+            directory: None,
+        })
+    }
+
     /// An s3s-fs server in this process, for clients on this machine.
     #[must_use]
     pub fn in_process() -> Self {
@@ -99,6 +148,7 @@ impl ObjectStore {
             prefix: "repo".to_owned(),
             _server: Some(server),
             garage: None,
+            moto: None,
             directory: Some(directory),
         }
     }
@@ -155,6 +205,7 @@ impl ObjectStore {
             prefix: unique_name(),
             _server: None,
             garage: None,
+            moto: None,
             directory: None,
         }
     }
@@ -196,6 +247,7 @@ impl ObjectStore {
             prefix: "repo".to_owned(),
             _server: None,
             garage: Some(garage),
+            moto: None,
             directory: Some(directory),
         }
     }
@@ -252,6 +304,15 @@ impl Drop for Garage {
             server.signal(Signal::TERM);
         }
     }
+}
+
+/// The answer to one request; none where nobody answers.
+fn request(host: &str, head: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(host).ok()?;
+    stream.write_all(head.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
 }
 
 /// Ports that were free a moment ago.

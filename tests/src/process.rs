@@ -23,6 +23,9 @@ const DEADLINE_SECONDS: u64 = 120;
 /// not killed with it, and could hold them for ever.
 const PIPES_SECONDS_MAX: u64 = 30;
 
+/// Of each end of what a program that hung has said, so much is shown, in bytes.
+const SHOWN_BYTES: usize = 2 * 1024;
+
 /// Variables of the developer's own machine that must not reach a program under test.
 const SCRUBBED_PREFIXES: [&str; 5] = ["AWS_", "BACKUP_", "CHORES_", "LOGSHIP_", "SSH_"];
 
@@ -100,6 +103,19 @@ impl Run {
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// The same program with the same arguments, started by another one: these words come before it.
+    ///
+    /// # Panics
+    /// Without any word.
+    #[must_use]
+    pub fn wrapped<A: Into<OsString>>(mut self, words: impl IntoIterator<Item = A>) -> Self {
+        let mut words = words.into_iter().map(Into::into);
+        let program = words.next().expect("a program");
+        let inner = std::mem::replace(&mut self.program, program.into()).into_os_string();
+        self.args = words.chain([inner]).chain(std::mem::take(&mut self.args)).collect();
         self
     }
 
@@ -254,10 +270,19 @@ impl Running {
         if self.ended_within(self.deadline) {
             return self.collect_end();
         }
+        let processes = processes_of_group(self.id());
         self.kill_group();
         let deadline = self.deadline;
         let finished = self.collect_end();
-        panic!("still running after {deadline:?}, killed: {finished}");
+        panic!(
+            "still running after {deadline:?}, killed: `{}` ended with {} after {:?}\n--- processes\n{processes}\
+             --- stdout\n{}\n--- stderr\n{}",
+            finished.command,
+            finished.status,
+            finished.elapsed,
+            ends_of(&finished.stdout),
+            ends_of(&finished.stderr),
+        );
     }
 
     fn kill_group(&self) {
@@ -424,6 +449,41 @@ fn aside<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> Hears<T
     // Nobody listens any more when the program was given up.
     std::thread::spawn(move || drop(sender.send(act())));
     Mutex::new(receiver)
+}
+
+/// What the processes of a group wait for, a line each: where in the kernel a program hangs tells what it hangs on.
+fn processes_of_group(group: u32) -> String {
+    let mut lines = String::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let read = |name: &str| std::fs::read_to_string(entry.path().join(name));
+        // What is gone meanwhile is not there.
+        let Ok(stat) = read("stat") else { continue };
+        let Some((name, rest)) = stat.rsplit_once(") ") else { continue };
+        // State, parent, group: proc_pid_stat(5).
+        let mut words = rest.split(' ');
+        let (state, its) = (words.next().unwrap_or_default(), words.nth(1).unwrap_or_default());
+        if its.parse() == Ok(group) {
+            let waits = read("wchan").unwrap_or_default();
+            lines.push_str(&format!("{name}) {state} {waits}\n"));
+        }
+    }
+    lines
+}
+
+/// The beginning and the end of what a program has said, and how much it was.
+fn ends_of(bytes: &[u8]) -> String {
+    if bytes.len() <= 2 * SHOWN_BYTES {
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
+    let (first, rest) = bytes.split_at(SHOWN_BYTES);
+    let (left_out, last) = rest.split_at(rest.len() - SHOWN_BYTES);
+    format!(
+        "{}\n… ({} bytes of {} are left out) …\n{}",
+        String::from_utf8_lossy(first),
+        left_out.len(),
+        bytes.len(),
+        String::from_utf8_lossy(last)
+    )
 }
 
 fn collect(mut stream: impl Read + Send + 'static) -> Hears<Vec<u8>> {

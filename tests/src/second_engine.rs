@@ -20,7 +20,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(60);
 const LOG_LINES: usize = 5;
 
 /// `dockerd` in a network namespace of its own (it would remove the bridge of the first one) and a mount namespace
-/// where the files of subordinate ids are ours. Its containers have no network.
+/// where the files of subordinate ids are ours. Its containers have no network but those that a Swarm makes.
 #[derive(Debug)]
 pub struct SecondEngine {
     engine: Engine,
@@ -64,7 +64,7 @@ impl SecondEngine {
         let (socket, log) = (path("docker.sock"), path("dockerd.log"));
         let bind = "mount --bind \"$1\" /etc/subuid && mount --bind \"$1\" /etc/subgid && ";
         let script = format!(
-            "{}log=$2 && shift 2 && exec \"$@\" >>\"$log\" 2>&1",
+            "{}ip link set lo up; log=$2 && shift 2 && exec \"$@\" >>\"$log\" 2>&1",
             if maps_users { bind } else { "" }
         );
         let mut words = vec![unshare.display().to_string()];

@@ -48,6 +48,8 @@ pub struct Setup {
     /// Names of keys that may come in, each with its line of `authorized_keys`.
     authorized: Vec<(String, String)>,
     policy: Option<String>,
+    /// Lines of identities beside their keys, by their names.
+    identities: BTreeMap<String, String>,
     keys: Vec<String>,
     config: String,
     mode: &'static str,
@@ -73,6 +75,7 @@ impl Setup {
             environment: Vec::new(),
             authorized: Vec::new(),
             policy: None,
+            identities: BTreeMap::new(),
             keys: Vec::new(),
             config: String::new(),
             mode: "native",
@@ -114,6 +117,13 @@ impl Setup {
     #[must_use]
     pub fn policy(mut self, rules: &str) -> Self {
         self.policy = Some(rules.to_owned());
+        self
+    }
+
+    /// A line of the identity of this name in a policy, beside its key.
+    #[must_use]
+    pub fn identity(mut self, name: &str, line: &str) -> Self {
+        self.identities.entry(name.to_owned()).or_default().push_str(&format!("{line}\n"));
         self
     }
 
@@ -174,8 +184,10 @@ impl Setup {
         let lines: String = self.authorized.iter().map(|(_, line)| format!("{line}\n")).collect();
         let authorized = self.sandbox.file("authorized_keys", lines);
         let identities = self.authorized.iter();
-        let identities = identities
-            .map(|(name, line)| format!("[[identity]]\nname = '{name}'\nkeys = ['{line}']\n"));
+        let identities = identities.map(|(name, line)| {
+            let more = self.identities.get(name).map_or("", String::as_str);
+            format!("[[identity]]\nname = '{name}'\nkeys = ['{line}']\n{more}")
+        });
         let identities: String = identities.collect();
         let policy = format!("{identities}{}", self.policy.as_deref().unwrap_or_default());
         let policy = self.sandbox.file(POLICY_FILE, policy);
@@ -699,7 +711,10 @@ impl Tmux {
     #[must_use]
     pub fn start(sandbox: &Sandbox, command: &Run, columns: u16, rows: u16) -> Option<Self> {
         let program = program("tmux", "tmux")?;
-        let tmux = Self { program, socket: sandbox.path("tmux") };
+        // A server takes a moment to end, and meanwhile takes who comes to its socket with it.
+        static SERVERS: AtomicU32 = AtomicU32::new(0);
+        let number = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let tmux = Self { program, socket: sandbox.path(format!("tmux-{number}")) };
         let line = format!("{}; echo \"[ended with $?]\"; sleep 1000", command.describe());
         tmux.run(&[
             "new-session",

@@ -12,7 +12,8 @@ use super::{BrowseError, write_json};
 use crate::drill_record::{DrillRecord, Outcome, RecordError, newest};
 use crate::repository::{Repository, RepositoryError};
 use crate::snapshot::{
-    DumpRecord, Snapshot, SnapshotId, SnapshotName, SourceContainer, SourceVolume, State, Stats,
+    DumpRecord, Provenance, Snapshot, SnapshotId, SnapshotName, SourceContainer, SourceVolume,
+    State, Stats,
 };
 
 /// Which snapshots, and how.
@@ -194,6 +195,8 @@ enum View<'a> {
         container: Option<&'a SourceContainer>,
         #[serde(skip_serializing_if = "<[DumpRecord]>::is_empty")]
         dumps: &'a [DumpRecord],
+        #[serde(skip_serializing_if = "Provenance::is_empty")]
+        provenance: &'a Provenance,
         entries: u64,
         stats: &'a Stats,
         warning_count: u64,
@@ -231,6 +234,7 @@ impl<'a> View<'a> {
                 tags: &snapshot.tags,
                 container: snapshot.container.as_ref(),
                 dumps: &snapshot.dumps,
+                provenance: &snapshot.provenance,
                 entries: snapshot.tree.entries,
                 stats: &snapshot.stats,
                 warning_count: snapshot.warning_count,

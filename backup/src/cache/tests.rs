@@ -62,15 +62,16 @@ fn another_size_time_inode_or_kind_is_a_change() {
 }
 
 #[test]
-fn what_changed_just_before_the_run_is_not_recorded() {
+fn what_changed_just_before_the_run_is_recorded_as_to_be_read_again() {
     let temp = tempfile::tempdir().unwrap();
     for (start, recorded) in [(1002, false), (1003, true)] {
         let path = written(temp.path(), &[("a", stat(1))], start);
-        assert_eq!(
-            CacheReader::open(&path, None).unwrap().find(b"a").is_some(),
-            recorded,
-            "{start}"
-        );
+        let mut reader = CacheReader::open(&path, None).unwrap();
+        let record = reader.find(b"a").unwrap();
+        assert_eq!(record.is_unchanged(&stat(1)), recorded, "{start}");
+        assert_eq!(record.is_read_again(), !recorded, "{start}");
+        // What it was is known all the same.
+        assert_eq!((record.ids().count(), record.modified()), (1, 1000));
     }
 }
 
@@ -115,6 +116,7 @@ fn a_record_that_is_too_new_for_this_run_is_not_taken_over() {
         let mut writer = CacheWriter::create(&copied, start, None).unwrap();
         writer.copy(&reader.find(b"a").unwrap()).unwrap();
         writer.finish().unwrap();
-        assert_eq!(CacheReader::open(&copied, None).unwrap().find(b"a").is_some(), kept, "{start}");
+        let mut reader = CacheReader::open(&copied, None).unwrap();
+        assert_eq!(reader.find(b"a").unwrap().is_unchanged(&stat(1)), kept, "{start}");
     }
 }

@@ -54,10 +54,25 @@ pub fn write_text(report: &CheckReport, out: &mut impl Write) -> io::Result<()> 
             megabytes(report.temporary_bytes)
         )?;
     }
+    if report.keyless && report.packs_read > 0 {
+        writeln!(
+            out,
+            "of the packs that were read only whether they are what was stored was looked at: not whether they can be decrypted, \
+             nor what is in them"
+        )?;
+    }
     if report.keyless {
         writeln!(
             out,
             "trees and content were not looked at, which needs the private key: give --identity FILE"
+        )?;
+    }
+    if report.has_closed() {
+        writeln!(
+            out,
+            "{} snapshots, and {} of the packs that were read, are encrypted for others than the private key that was given: what is \
+             in them was not looked at",
+            report.closed_snapshots, report.closed_packs
         )?;
     }
     match report.problem_count {
@@ -135,6 +150,8 @@ struct SummaryLine<'a> {
     marked_packs: u64,
     marked_bytes: u64,
     keyless: bool,
+    closed_snapshots: u64,
+    closed_packs: u64,
 }
 
 /// Writes the report as JSON Lines: `problem` and `warning` events, then one `summary` with all of them.
@@ -165,6 +182,8 @@ pub fn write_json(report: &CheckReport, out: &mut impl Write) -> io::Result<()> 
             marked_packs: report.marked_packs,
             marked_bytes: report.marked_bytes,
             keyless: report.keyless,
+            closed_snapshots: report.closed_snapshots,
+            closed_packs: report.closed_packs,
         },
         out,
     )

@@ -9,28 +9,37 @@ use chores_common::shutdown::Shutdown;
 
 use super::bad::{BadPack, BadPacks};
 use super::{
-    CheckError, CheckOptions, CheckProblem, CheckReport, PATH_CHARS_MAX, PATHS_PER_SNAPSHOT_MAX,
-    PROBLEMS_MAX, in_threads, is_damage, lock,
+    CheckError, CheckOptions, CheckProblem, CheckReport, Others, PATH_CHARS_MAX,
+    PATHS_PER_SNAPSHOT_MAX, PROBLEMS_MAX, in_threads, is_damage, lock,
 };
 use crate::chunk::ChunkId;
 use crate::entry::{Entry, Extent, FileContent, Kind};
 use crate::index::{Index, PackNumber, Place};
+use crate::keys::content::ContentError;
 use crate::pack::PackId;
 use crate::reader::{ChunkReader, ReadError};
 use crate::repository::Repository;
 use crate::snapshot::{Snapshot, SnapshotName};
 use crate::tree::{PieceSource, TreeError, TreeReader};
 
+/// What is known of the packs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) index: &'a Index,
+    pub(super) bad: &'a BadPacks,
+    pub(super) others: Others<'a>,
+}
+
 /// Reads the trees of all `snapshots` and adds what it finds to `report`, in their order.
 pub(super) fn check_all(
     repository: &Repository,
-    index: &Index,
+    known: Known<'_>,
     snapshots: &[(SnapshotName, Snapshot)],
-    bad: &BadPacks,
     options: &CheckOptions,
     shutdown: &Shutdown,
     report: &mut CheckReport,
 ) -> Result<(), CheckError> {
+    let Known { index, bad, others } = known;
     // Every hurt snapshot is named, however many there are.
     let kept_max = (PROBLEMS_MAX / snapshots.len().max(1)).clamp(1, PATHS_PER_SNAPSHOT_MAX);
     // One verdict for each pack of the index, found without hashing.
@@ -43,6 +52,7 @@ pub(super) fn check_all(
             let tree = Tree {
                 index,
                 bad,
+                others,
                 verdicts,
                 name,
                 snapshot,
@@ -60,7 +70,17 @@ pub(super) fn check_all(
     })?;
     let mut found = found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     found.sort_unstable_by_key(|(number, _)| *number);
-    for (_, findings) in found {
+    for (number, findings) in found {
+        if let Some((name, _)) = snapshots.get(number).filter(|_| findings.is_closed) {
+            report.closed_snapshots += 1;
+            report.warn(CheckProblem {
+                object: name.key(),
+                snapshot: Some(name.id),
+                path: None,
+                problem: "it is encrypted for others than the private key that was given: its paths were not looked at"
+                    .to_owned(),
+            });
+        }
         report.entries += findings.entries;
         report.problem_count += findings.count;
         report.problems.extend(findings.problems);
@@ -79,6 +99,8 @@ struct Findings {
     entries: u64,
     count: u64,
     problems: Vec<CheckProblem>,
+    /// The tree, or the rest of it, is encrypted for others.
+    is_closed: bool,
 }
 
 /// The pieces of one tree, written down as they are read.
@@ -101,6 +123,7 @@ impl PieceSource for Pieces<'_, '_> {
 struct Tree<'a> {
     index: &'a Index,
     bad: &'a BadPacks,
+    others: Others<'a>,
     verdicts: &'a [Option<&'a BadPack>],
     name: &'a SnapshotName,
     snapshot: &'a Snapshot,
@@ -143,7 +166,7 @@ impl<'a> Tree<'a> {
             }
         }
         let (entries, said) = (self.findings.entries, self.snapshot.tree.entries);
-        if self.findings.count == 0 && entries != said {
+        if self.findings.count == 0 && !self.findings.is_closed && entries != said {
             let problem = format!("its tree has {entries} entries and should have {said}");
             self.report(self.name.key(), None, problem);
         }
@@ -227,6 +250,12 @@ impl<'a> Tree<'a> {
 
     /// The tree cannot be read on.
     fn broken(&mut self, error: TreeError<ReadError>, path: &str) -> Result<(), CheckError> {
+        if let TreeError::Piece(ReadError::Sealed(pack, ContentError::Identity)) = &error
+            && self.others.may_have(pack)
+        {
+            self.findings.is_closed = true;
+            return Ok(());
+        }
         let object = match error {
             TreeError::Piece(ReadError::Store(error)) if !is_damage(&error) => {
                 return Err(error.into());

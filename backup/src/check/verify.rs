@@ -7,6 +7,7 @@ use chores_common::exit::chain;
 use super::bad::{BadPack, Reach};
 use crate::chunk::{ChunkId, DedupKey};
 use crate::index::KnownPack;
+use crate::keys::content::Header;
 use crate::pack::{ChunkPlace, Decompressor, PackIndex};
 use crate::tar_writer::{BLOCK_BYTES, chunk_member_header};
 
@@ -40,6 +41,35 @@ impl Stored {
     /// Of these bytes.
     pub(super) fn of(bytes: &[u8], key: &DedupKey) -> Self {
         Self { bytes: bytes.len() as u64, id: key.id_of(bytes) }
+    }
+}
+
+/// What is wrong with the `bytes` of a pack that cannot be decrypted here: whether they are what was stored, and whether that
+/// can be an age file with such a pack in it. `recipients` is for how many it has to be, where that is known.
+pub(super) fn sealed(
+    bytes: &[u8],
+    stored: Stored,
+    pack: &KnownPack,
+    recipients: Option<usize>,
+) -> Option<BadPack> {
+    if stored.id != pack.id.0 {
+        return Some(BadPack::whole("its content does not match its name".to_owned()));
+    }
+    let header = match Header::read_of(bytes) {
+        Ok(header) => header,
+        Err(error) => return Some(BadPack::whole(chain(&error))),
+    };
+    if let Some(wanted) = recipients.filter(|wanted| *wanted != header.recipients()) {
+        let found = header.recipients();
+        let problem = format!("it is encrypted for {found} recipients and should be for {wanted}");
+        return Some(BadPack::whole(problem));
+    }
+    // Frames, the end of the tar in a frame of its own, index and seek table.
+    let frames: u64 = pack.frames.iter().map(|frame| u64::from(frame.stored)).sum();
+    if header.content_bytes(stored.bytes).is_ok_and(|content| content > frames) {
+        None
+    } else {
+        Some(BadPack::whole("it is too short for what the index says is in it".to_owned()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `copy`.
 
 use chores_common::exit::{ExitCode, chain};
-use chores_common::object::{Location, ObjectStore};
+use chores_common::object::{Location, without_password};
 use chores_common::progress::Progress;
 use serde_json::json;
 
@@ -11,7 +11,6 @@ use crate::config::{self, KeySettings, SettingError};
 use crate::copy::{CopyError, CopyOptions, CopyReport, Outcome, copy};
 use crate::create::{CreateError, TransferError, TransferOptions};
 use crate::repository::Repository;
-use crate::store::Store;
 use crate::text;
 
 /// Copies snapshots from one repository into another.
@@ -53,7 +52,7 @@ pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<ExitCode, CommandEr
 
 fn place(option: &'static str, text: &str) -> Result<Location, CommandError> {
     let parsed = Location::parse(text);
-    Ok(parsed.map_err(|error| SettingError::Place(option, text.to_owned(), error))?)
+    Ok(parsed.map_err(|error| SettingError::Place(option, without_password(text), error))?)
 }
 
 fn open(
@@ -61,9 +60,7 @@ fn open(
     place: &Location,
     keys: &KeySettings,
 ) -> Result<Repository, CommandError> {
-    let objects = ObjectStore::open(place, &context.settings.s3)?;
-    let store = Store::new(objects, context.runtime.clone(), context.shutdown.clone());
-    Ok(Repository::open_with(store, keys.ring()?)?)
+    Ok(Repository::open_with(context.store_at(place)?, keys.ring()?)?)
 }
 
 fn answer(
@@ -115,7 +112,7 @@ fn answer(
                 text::bytes(stored),
             );
             if damaged > 0 {
-                line += &format!("; {} are damaged and were not copied", text::count(damaged));
+                line += &format!("; {} cannot be read to their end and were not copied", text::count(damaged));
             }
             line
         },

@@ -63,6 +63,23 @@ fn save(
         skip.extend(sources::identities(&keys));
     }
     let walk = walk_options(&args.walk, skip)?;
+    let time = jiff::Timestamp::now();
+    let dumps = match &told {
+        Some(told) => {
+            let mut dumps = told.dumps.clone();
+            let taken = dumps.iter_mut().try_for_each(StoredDump::take_entries);
+            taken.map_err(|error| CommandError::failed(Untold(error)))?;
+            dumps
+        }
+        None => super::dump::beside(context, &repository, args)?,
+    };
+    let provenance = match &told {
+        Some(told) => told.provenance.clone(),
+        None => {
+            let containers = dumps.iter().filter_map(|dump| dump.record.container.as_ref());
+            super::dump::provenance(context, containers.map(|container| container.id.clone()))
+        }
+    };
     let mut options = CreateOptions {
         name,
         tags,
@@ -71,18 +88,11 @@ fn save(
             .clone()
             .or_else(|| told.as_ref().map(|told| told.host.clone()))
             .unwrap_or_else(host_name),
-        time: jiff::Timestamp::now(),
+        time,
         roots: sources.roots,
         sources: sources.sources,
-        dumps: match &told {
-            Some(told) => {
-                let mut dumps = told.dumps.clone();
-                let taken = dumps.iter_mut().try_for_each(StoredDump::take_entries);
-                taken.map_err(|error| CommandError::failed(Untold(error)))?;
-                dumps
-            }
-            None => super::dump::beside(context, &repository, args)?,
-        },
+        dumps,
+        provenance,
         container: told.and_then(|told| told.container),
         walk,
         level: config::level(&args.compression),

@@ -1,6 +1,6 @@
 //! `dump`, and `create --dump`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use chores_common::engine::{Container, Engine, MountKind};
@@ -21,8 +21,11 @@ use crate::dump::{
 };
 use crate::mounts::is_system_point;
 use crate::repository::Repository;
-use crate::snapshot::{DumpKind, Snapshot, SnapshotName, SourceContainer, State, StoredDump};
+use crate::snapshot::{
+    DumpKind, Provenance, Snapshot, SnapshotName, SourceContainer, State, StoredDump,
+};
 use crate::text;
+use crate::worker;
 
 /// A database that cannot be asked.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +68,9 @@ pub fn run(context: &Context<'_>, args: &DumpArgs) -> Result<ExitCode, CommandEr
     };
     let dumped = make(context, &repository, &origin, &options, &around)?;
     let host = args.host.clone().unwrap_or_else(host_name);
-    let snapshot = SnapshotOptions { name, tags, host, time, begun };
+    let ids = dumped.stored.record.container.iter().map(|container| container.id.clone());
+    let provenance = provenance(context, ids);
+    let snapshot = SnapshotOptions { name, tags, host, provenance, time, begun };
     let committed = dump::commit(&repository, &dumped, &snapshot);
     if let Some((file, reason)) = dumped.failure {
         let kept = match committed {
@@ -136,6 +141,26 @@ fn spool(
 ) -> Result<SpoolLimits, CommandError> {
     let (location, is_encrypted) = (context.location()?, repository.is_encrypted());
     Ok(config::spool(args, context.args, &location, is_encrypted)?)
+}
+
+/// What the containers with these ids are of; nothing is asked where there are none.
+pub(super) fn provenance(
+    context: &Context<'_>,
+    ids: impl IntoIterator<Item = String>,
+) -> Provenance {
+    let ids: BTreeSet<_> = ids.into_iter().collect();
+    if ids.is_empty() {
+        return Provenance::default();
+    }
+    context.runtime.block_on(async {
+        match Engine::connect(context.args.engine.as_deref()).await {
+            Ok(engine) => worker::provenance(&engine, &ids, &[]).await,
+            Err(error) => {
+                tracing::warn!("the snapshot does not say what its containers are of: {error}");
+                Provenance::default()
+            }
+        }
+    })
 }
 
 fn around<'a>(context: &'a Context<'_>) -> Surroundings<'a> {

@@ -3,23 +3,27 @@
 use std::io::{self, Write};
 
 use chores_common::exit::ExitCode;
+use jiff::Timestamp;
 
 use super::{CommandError, Context, prune};
 use crate::cli::{ForgetArgs, GroupArg, PruneArgs};
 use crate::config;
 use crate::forget::decide::{GroupBy, Policy};
 use crate::forget::{ForgetError, ForgetOptions, Wanted, forget, write_json, write_text};
+use crate::machine::Boot;
 
 /// Drops snapshots.
 pub fn run(context: &Context<'_>, args: &ForgetArgs) -> Result<ExitCode, CommandError> {
-    let options = options(args)?;
+    let now = Timestamp::now();
+    let options = options(args, now)?;
     let repository = context.repository()?;
-    let report = forget(&repository, &options, jiff::Timestamp::now(), &context.shutdown);
+    let report = forget(&repository, &options, now, &context.shutdown);
     let report = report.map_err(|error| match error {
         ForgetError::Repository(error) => error.into(),
         error @ ForgetError::Interrupted(_) => CommandError::interrupted(error),
-        error @ ForgetError::Newest { .. } => CommandError::usage(error),
-        error @ (ForgetError::Unreadable(..) | ForgetError::Raced(_)) => {
+        error @ (ForgetError::Newest { .. } | ForgetError::NoRule) => CommandError::usage(error),
+        error
+        @ (ForgetError::Unreadable(..) | ForgetError::Stranger(_) | ForgetError::Raced(_)) => {
             CommandError::failed(error)
         }
     })?;
@@ -40,7 +44,7 @@ pub fn run(context: &Context<'_>, args: &ForgetArgs) -> Result<ExitCode, Command
     Ok(code.or_worse(pruned))
 }
 
-fn options(args: &ForgetArgs) -> Result<ForgetOptions, CommandError> {
+fn options(args: &ForgetArgs, now: Timestamp) -> Result<ForgetOptions, CommandError> {
     let group_by = match args.group_by {
         None => GroupBy::Unsaid,
         Some(GroupArg::Name) => GroupBy::Name,
@@ -61,9 +65,12 @@ fn options(args: &ForgetArgs) -> Result<ForgetOptions, CommandError> {
             within: args.keep_within,
             tags,
             group_by,
+            boot: args.own.own_boot.as_deref().and_then(|id| Boot::present(id, now)),
         })
     } else {
         Wanted::These { snapshots: args.snapshots.clone(), even_newest: args.even_newest, group_by }
     };
-    Ok(ForgetOptions { wanted, name: args.name.clone(), dry_run: args.dry_run })
+    let (name, host, tags) = (args.name.clone(), args.host.clone(), config::tags(&args.tag)?);
+    let node = args.own.own_node.clone();
+    Ok(ForgetOptions { wanted, name, host, tags, node, dry_run: args.dry_run })
 }

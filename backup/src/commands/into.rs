@@ -17,7 +17,7 @@ pub fn run(
     container: &str,
 ) -> Result<ExitCode, CommandError> {
     let repository = context.readable_repository()?;
-    let (name, snapshot) = repository.select(&args.snapshot)?;
+    let (name, snapshot) = repository.select(super::restore::named(args)?)?;
     if snapshot.state == State::Failed && !args.force {
         return Err(CommandError::usage(PlanError::Failed));
     }

@@ -4,15 +4,17 @@ use std::path::Path;
 
 use chores_common::exit::ExitCode;
 use chores_common::secret::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::lock::told;
 use super::{CommandError, Context};
 use crate::cli::{InitArgs, KeyCommand, RecipientArgs};
 use crate::config::{self, PASSPHRASE_CHARS_MIN, SettingError};
 use crate::keys::key_file::KeyFile;
 use crate::keys::private_file;
 use crate::keys::recipient::Recipients;
-use crate::repository::{Keep, KeyChange, Repository};
+use crate::repository::{Keep, KeyChange, Repository, probe_locks};
+use crate::store::Store;
 
 /// Nothing to change.
 #[derive(Debug, thiserror::Error)]
@@ -30,30 +32,39 @@ enum Pointless {
 /// Makes a new repository.
 pub fn init(context: &Context<'_>, args: &InitArgs) -> Result<ExitCode, CommandError> {
     let readers = &args.readers;
-    let is_clear =
-        readers.recipient.is_empty() && readers.recipients_file.is_empty() && !readers.passphrase;
+    let is_clear = readers.named.is_empty() && !readers.passphrase;
     let keys = &context.settings.keys;
     let now = jiff::Timestamp::now();
     if is_clear {
         if keys.key_file.is_some() || keys.identity.is_some() || keys.passphrase.is_some() {
             return Err(SettingError::NobodyReads.into());
         }
-        let repository = Repository::init(context.store()?, now)?;
+        let store = lockable(context, args)?;
+        let repository = Repository::init_locked(store, now, args.lock)?;
+        let lock = locked(args);
         let place = repository.place();
         context.answer(
-            || format!("made a repository at {place}; it is not encrypted: who can read the place can read the backups"),
-            || json!({"event": "summary", "repository": place, "id": repository.id(), "encrypted": false}),
+            || format!("made a repository at {place}; it is not encrypted: who can read the place can read the backups{lock}"),
+            || {
+                json!({
+                    "event": "summary", "repository": place, "id": repository.id(), "encrypted": false, "lock": args.lock,
+                })
+            },
         )?;
         return Ok(ExitCode::Done);
     }
-    let recipients = config::recipients(readers)?;
+    let recipients = config::recipients(&readers.named)?;
     if !recipients.is_empty() {
         Recipients::parse(recipients.iter().map(String::as_str)).map_err(SettingError::from)?;
     }
     let passphrase = passphrase(context, readers)?;
     let path = keys.key_file.as_deref().ok_or(SettingError::NoKeyFile)?;
-    let repository =
-        Repository::init_encrypted(context.store()?, now, &recipients, passphrase, keep_at(path))?;
+    let store = lockable(context, args)?;
+    let keep = keep_at(path);
+    let made =
+        Repository::init_encrypted_locked(store, now, &recipients, passphrase, keep, args.lock);
+    let repository = made?;
+    let lock = locked(args);
     let place = repository.place();
     let holders = repository.key_holders();
     context.answer(
@@ -63,22 +74,39 @@ pub fn init(context: &Context<'_>, args: &InitArgs) -> Result<ExitCode, CommandE
                 holders.iter().map(|holder| holder.recipient.as_str()).collect();
             format!(
                 "made an encrypted repository at {place}; {file} saves to it, and has to be kept and given to nobody else; \
-                 only the private half of {} restores",
+                 only the private half of {} restores{lock}",
                 readers.join(" or "),
             )
         },
         || {
             json!({
                 "event": "summary", "repository": place, "id": repository.id(), "encrypted": true,
-                "key_file": path, "readers": holders,
+                "key_file": path, "readers": holders, "lock": args.lock,
             })
         },
     )?;
     Ok(ExitCode::Done)
 }
 
+/// The store of a new repository; where it is to be locked one that can do it.
+fn lockable(context: &Context<'_>, args: &InitArgs) -> Result<Store, CommandError> {
+    let store = context.store()?;
+    if let Some(lock) = args.lock {
+        probe_locks(&store, lock)?;
+    }
+    Ok(store)
+}
+
+/// The locks of a new repository, in what is to follow a sentence.
+fn locked(args: &InitArgs) -> String {
+    args.lock.map(|lock| format!("; {}", told(lock, "it"))).unwrap_or_default()
+}
+
 /// Says who reads an encrypted repository, and changes it.
 pub fn run(context: &Context<'_>, command: &KeyCommand) -> Result<ExitCode, CommandError> {
+    if let Some(path) = new_key_file(command) {
+        private_file::require_new(KEY_FILE, path).map_err(SettingError::from)?;
+    }
     let mut ring = context.settings.keys.ring()?;
     if matches!(command, KeyCommand::Add(args) if args.readers.passphrase) {
         // It is the new one, which opens nothing yet.
@@ -91,7 +119,7 @@ pub fn run(context: &Context<'_>, command: &KeyCommand) -> Result<ExitCode, Comm
     match command {
         KeyCommand::List => list(context, &repository),
         KeyCommand::Add(args) => {
-            let texts = config::recipients(&args.readers)?;
+            let texts = config::recipients(&args.readers.named)?;
             let change = match (passphrase(context, &args.readers)?, texts.is_empty()) {
                 (None, true) => return Err(CommandError::usage(Pointless::Nobody)),
                 (Some(_), false) => return Err(CommandError::usage(Pointless::Both)),
@@ -106,7 +134,9 @@ pub fn run(context: &Context<'_>, command: &KeyCommand) -> Result<ExitCode, Comm
             change_keys(context, &repository, change, &args.new.new_key_file, told)
         }
         KeyCommand::Remove(args) => {
-            let change = KeyChange::Remove(args.recipient.clone());
+            // As recipients are written, and no text that is none: it might be a private half.
+            let old = Recipients::parse([args.recipient.as_str()]).map_err(SettingError::from)?;
+            let change = KeyChange::Remove(old.texts().collect());
             let told = "the next backup stores everything anew; what was saved before stays readable for the one that was removed";
             change_keys(context, &repository, change, &args.new.new_key_file, told)
         }
@@ -115,6 +145,16 @@ pub fn run(context: &Context<'_>, command: &KeyCommand) -> Result<ExitCode, Comm
             change_keys(context, &repository, KeyChange::Rotate, &args.new_key_file, told)
         }
         KeyCommand::Recover(args) => recover(context, &repository, &args.new_key_file),
+    }
+}
+
+/// Where a command writes a key file.
+fn new_key_file(command: &KeyCommand) -> Option<&Path> {
+    match command {
+        KeyCommand::List => None,
+        KeyCommand::Add(args) => Some(&args.new.new_key_file),
+        KeyCommand::Remove(args) => Some(&args.new.new_key_file),
+        KeyCommand::Rotate(args) | KeyCommand::Recover(args) => Some(&args.new_key_file),
     }
 }
 
@@ -161,10 +201,24 @@ fn recover(
         "it encrypts for {}: if you do not know one of these, the store was tampered with",
         readers.join(" and ")
     );
-    answer_file(context, path, &told)
+    answer(
+        context,
+        path,
+        &told,
+        || json!({"event": "summary", "key_file": path, "readers": repository.key_holders()}),
+    )
 }
 
 fn answer_file(context: &Context<'_>, path: &Path, told: &str) -> Result<ExitCode, CommandError> {
+    answer(context, path, told, || json!({"event": "summary", "key_file": path}))
+}
+
+fn answer(
+    context: &Context<'_>,
+    path: &Path,
+    told: &str,
+    summary: impl FnOnce() -> Value,
+) -> Result<ExitCode, CommandError> {
     context.answer(
         || {
             format!(
@@ -172,7 +226,7 @@ fn answer_file(context: &Context<'_>, path: &Path, told: &str) -> Result<ExitCod
                 path.display()
             )
         },
-        || json!({"event": "summary", "key_file": path}),
+        summary,
     )?;
     Ok(ExitCode::Done)
 }
@@ -195,6 +249,9 @@ fn passphrase<'c>(
     let passphrase = context.settings.keys.passphrase.as_ref().ok_or(SettingError::NoPassphrase)?;
     if passphrase.expose().chars().count() < PASSPHRASE_CHARS_MIN {
         return Err(SettingError::ShortPassphrase.into());
+    }
+    if !config::is_typed(passphrase) {
+        return Err(SettingError::OddPassphrase.into());
     }
     Ok(Some(passphrase))
 }

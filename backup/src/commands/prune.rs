@@ -7,6 +7,7 @@ use chores_common::progress::Progress;
 
 use super::{CommandError, Context};
 use crate::cli::PruneArgs;
+use crate::prune::choose::RepackRules;
 use crate::prune::plan::Rules;
 use crate::prune::{PruneError, PruneOptions, prune, write_json, write_text};
 use crate::repository::Repository;
@@ -26,6 +27,7 @@ pub(super) fn run_on(
 ) -> Result<ExitCode, CommandError> {
     let options = PruneOptions {
         rules: Rules { grace: args.grace, bytes_max: args.max_bytes },
+        repack: RepackRules { max_unused: args.max_unused, bytes_max: args.max_repack_size },
         even_all: args.even_all,
         dry_run: dry_run || args.dry_run,
     };
@@ -40,6 +42,8 @@ pub(super) fn run_on(
         error @ (PruneError::Unreadable(..)
         | PruneError::Stranger(_)
         | PruneError::Missing(_)
+        | PruneError::Read(_)
+        | PruneError::Compress(_)
         | PruneError::NoClock) => CommandError::failed(error),
     })?;
     let mut out = io::stdout().lock();

@@ -13,12 +13,15 @@ use crate::cli::{RestoreArgs, SelectionArgs};
 use crate::config;
 use crate::restore::select::{Selection, one_source, typed_path};
 use crate::restore::{Into, RestoreError, RestoreOptions, RestoreReport, restore};
-use crate::snapshot::{Snapshot, SnapshotName};
+use crate::snapshot::{Selector, Snapshot, SnapshotName};
 use crate::target::TargetError;
 use crate::text;
 
-/// Brings a snapshot back: below a directory, into a volume, or into a running database.
+/// Brings a snapshot back: below a directory, into a volume, or into a running database; or a whole project.
 pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, CommandError> {
+    if let Some(project) = &args.project {
+        return super::stack::run(context, args, project);
+    }
     match (&args.target, &args.volume, &args.into) {
         (Some(target), ..) => into_directory(context, args, target),
         (None, Some(volume), _) => super::worker::restore(context, args, volume),
@@ -26,6 +29,15 @@ pub fn run(context: &Context<'_>, args: &RestoreArgs) -> Result<ExitCode, Comman
         (None, None, None) => Err(CommandError::usage(NoTarget)),
     }
 }
+
+/// The snapshot that was named.
+pub(super) fn named(args: &RestoreArgs) -> Result<&Selector, CommandError> {
+    args.snapshot.as_ref().ok_or_else(|| CommandError::usage(NoSnapshot))
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("nothing says what to restore: name a snapshot, or a Compose project with --project")]
+struct NoSnapshot;
 
 #[derive(Debug, thiserror::Error)]
 #[error("nothing says where to restore to: add --target DIR, --volume NAME or --into CONTAINER")]
@@ -37,7 +49,7 @@ fn into_directory(
     target: &Path,
 ) -> Result<ExitCode, CommandError> {
     let repository = context.readable_repository()?;
-    let (name, snapshot) = repository.select(&args.snapshot)?;
+    let (name, snapshot) = repository.select(named(args)?)?;
     let options = RestoreOptions {
         selection: selection(&args.selection, args.strip, &snapshot)?,
         into: into(args),

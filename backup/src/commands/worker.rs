@@ -6,7 +6,7 @@ use chores_common::engine::Engine;
 use chores_common::exit::ExitCode;
 use chores_common::secret::Secret;
 
-use super::restore::into;
+use super::restore::{into, named};
 use super::{CommandError, Context};
 use crate::cli::{CreateArgs, RestoreArgs, SelectionArgs, WorkerArgs};
 use crate::config;
@@ -112,7 +112,7 @@ pub fn restore(
     volume: &str,
 ) -> Result<ExitCode, CommandError> {
     let repository = context.readable_repository()?;
-    let (name, snapshot) = repository.select(&args.snapshot)?;
+    let (name, snapshot) = repository.select(named(args)?)?;
     let SelectionArgs { path, source } = &args.selection;
     let chosen = source_named(&snapshot, source.as_deref(), path).map_err(CommandError::usage)?;
     let whole = path.iter().all(|path| path.to_str() == Some(chosen.path.as_str()));
@@ -206,6 +206,7 @@ fn print_line(line: &str) {
 fn of_worker(error: WorkerError) -> CommandError {
     match error {
         WorkerError::Quiesce(error) => super::quiesce::refused(error),
+        error @ WorkerError::Remote(_) => CommandError::usage(error),
         error => CommandError::failed(error),
     }
 }

@@ -471,7 +471,7 @@ impl<'a> Hits<'a> {
 const RANDOM_DIGITS: usize = 64;
 
 /// Whether a volume of this name is anonymous.
-pub(super) fn is_random(name: &str) -> bool {
+pub(crate) fn is_random(name: &str) -> bool {
     name.len() == RANDOM_DIGITS && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

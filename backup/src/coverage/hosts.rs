@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::inventory::Known;
+use crate::machine::Boot;
 use crate::snapshot::{Snapshot, SourceContainer};
 
 #[cfg(test)]
@@ -47,6 +48,8 @@ pub struct Judge<'a> {
     containers: &'a [Known],
     /// Names that two machines use, and how that is known.
     doubtful: BTreeMap<String, String>,
+    /// The boot of this machine: what was made elsewhere meanwhile is not ours, whatever it is called.
+    boot: Option<Boot>,
     now: Timestamp,
 }
 
@@ -80,7 +83,7 @@ impl<'a> Judge<'a> {
         snapshots: impl IntoIterator<Item = &'s Snapshot>,
         now: Timestamp,
     ) -> Self {
-        let mut judge = Self { hosts, containers, doubtful: BTreeMap::new(), now };
+        let mut judge = Self { hosts, containers, doubtful: BTreeMap::new(), boot: None, now };
         let mut snapshots: Vec<_> = snapshots
             .into_iter()
             .filter(|snapshot| hosts.names.contains(&snapshot.host) && snapshot.time <= now)
@@ -115,6 +118,17 @@ impl<'a> Judge<'a> {
         judge
     }
 
+    /// The same with the boot of this machine.
+    #[must_use]
+    pub fn during(self, boot: Option<Boot>) -> Self {
+        Self { boot, ..self }
+    }
+
+    fn is_elsewhere(&self, snapshot: &Snapshot) -> bool {
+        let boot = self.boot.as_ref().filter(|_| !self.hosts.any);
+        boot.is_some_and(|boot| boot.is_elsewhere(snapshot.time, &snapshot.tags, self.now))
+    }
+
     fn doubt(&mut self, host: &str, reason: String) {
         self.doubtful.entry(host.to_owned()).or_insert(reason);
     }
@@ -142,6 +156,9 @@ impl<'a> Judge<'a> {
     #[must_use]
     pub fn origin(&self, snapshot: &Snapshot) -> Origin {
         let host = &snapshot.host;
+        if self.is_elsewhere(snapshot) {
+            return Origin::Other(host.clone());
+        }
         if let Some(container) = recorded(snapshot).find(|container| self.is_here(container)) {
             return self.origin_by_id(snapshot, &format!("the container {}", container.name));
         }
@@ -175,6 +192,9 @@ impl<'a> Judge<'a> {
     #[must_use]
     pub fn origin_by_id(&self, snapshot: &Snapshot, what: &str) -> Origin {
         let host = &snapshot.host;
+        if self.is_elsewhere(snapshot) {
+            return Origin::Other(host.clone());
+        }
         if self.hosts.any || self.hosts.names.contains(host) || !is_telling(host) {
             return Origin::This;
         }

@@ -193,7 +193,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn of(container: &Container) -> Self {
+    /// Of a container of this host.
+    #[must_use]
+    pub fn of(container: &Container) -> Self {
         let label = |name: &str| container.labels.get(name).map(String::as_str);
         Self {
             id: container.id.clone(),
@@ -374,17 +376,36 @@ pub fn inventory(found: &Found) -> Inventory {
     }
 }
 
+/// Whether a container is meant to last: not this program's, not one that `docker compose run` started for once, not a task
+/// of Swarm that has ended. `given` are its labels without those of its image, `own` is the container that this program is in.
+#[must_use]
+pub fn is_lasting(container: &Container, given: &BTreeMap<&str, &str>, own: Option<&str>) -> bool {
+    let is_own = own == Some(container.id.as_str()) || given.contains_key(PARENT_LABEL);
+    let is_one_off =
+        given.get(COMPOSE_ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    let is_ended_task = given.contains_key(SWARM_TASK) && !container.running;
+    !(is_own || is_one_off || is_ended_task)
+}
+
+/// Whether a mount at this place of a container has the files of its database, of this kind, and nothing else.
+#[must_use]
+pub fn keeps_data(container: &Container, kind: DumpKind, place: &Path) -> bool {
+    let is_usual =
+        || DATA_PLACES.iter().any(|(of, usual)| *of == kind && Path::new(usual) == place);
+    let is_told = || {
+        let variable = container.env.iter().filter_map(|variable| {
+            variable.strip_prefix("PGDATA=").filter(|_| kind == DumpKind::Postgres)
+        });
+        variable.chain(options(&container.command, kind)).any(|told| Path::new(told) == place)
+    };
+    is_usual() || is_told()
+}
+
 impl<'f> Job<'f> {
-    /// A container that is meant to last: not this program's, not one that `docker compose run` started for once, not a
-    /// task of Swarm that has ended.
     fn of(container: &'f Container, found: &Found) -> Option<Self> {
         let image = found.image_labels.get(&container.image_id);
         let given = labels::given(&container.labels, image);
-        let is_own = found.own.as_ref() == Some(&container.id) || given.contains_key(PARENT_LABEL);
-        let is_one_off =
-            given.get(COMPOSE_ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let is_ended_task = given.contains_key(SWARM_TASK) && !container.running;
-        if is_own || is_one_off || is_ended_task {
+        if !is_lasting(container, &given, found.own.as_deref()) {
             return None;
         }
         let mut orders = labels::read(&given);
@@ -435,17 +456,7 @@ impl<'f> Job<'f> {
     /// Whether a mount at this place of its has the database's files and nothing else.
     fn keeps_data_at(&self, place: &Path) -> bool {
         let Database::Kind(kind) = self.database else { return false };
-        let is_usual =
-            || DATA_PLACES.iter().any(|(of, usual)| *of == kind && Path::new(usual) == place);
-        let is_told = || {
-            let variable = self.container.env.iter().filter_map(|variable| {
-                variable.strip_prefix("PGDATA=").filter(|_| kind == DumpKind::Postgres)
-            });
-            variable
-                .chain(options(&self.container.command, kind))
-                .any(|told| Path::new(told) == place)
-        };
-        is_usual() || is_told()
+        keeps_data(self.container, kind, place)
     }
 }
 
@@ -637,14 +648,8 @@ fn judge(key: &Key, source: &mut DataSource, found: &Found, jobs: &[Job<'_>]) {
         // Images have no part in the labels of volumes.
         let given = labels.iter().flat_map(|labels| labels.iter());
         let given = given.map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let orders = labels::read(&given);
+        let orders = labels::read_of_volume(&given);
         source.remarks.extend(orders.problems);
-        if orders.dump.is_some() {
-            source.remarks.push(format!(
-                "the label {}dump of a volume orders nothing: give it to the container of the database",
-                labels::PREFIX
-            ));
-        }
         is_ordered = orders.enable == Some(true);
         if given.contains_key(PARENT_LABEL) {
             source.left_out = Some("a drill of this program has made it for itself".to_owned());

@@ -13,11 +13,13 @@ use chores_common::engine::{
 };
 use chores_common::exit::chain;
 use chores_common::object::ErrorKind;
+use jiff::Timestamp;
 
 use super::decide::Recorded;
 use super::inventory::{Found, Own, OwnPlace, PathKind, Seen};
 use crate::drill_record;
 use crate::forget::standings;
+use crate::machine::{Boot, boot_id};
 use crate::repository::{Repository, RepositoryError};
 use crate::snapshot::SnapshotId;
 
@@ -32,13 +34,13 @@ const LOOKS_TIME: Duration = Duration::from_secs(10);
 
 /// What a repository has.
 #[derive(Debug, Default)]
-pub(super) struct History {
+pub(crate) struct History {
     /// Its snapshots.
-    pub(super) recorded: Vec<Recorded>,
+    pub(crate) recorded: Vec<Recorded>,
     /// Those that cannot be read, and why.
-    pub(super) unreadable: Vec<(SnapshotId, String)>,
+    pub(crate) unreadable: Vec<(SnapshotId, String)>,
     /// What a person should know: one sentence each.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// What an engine says, and what its machine calls itself.
@@ -48,13 +50,15 @@ pub(super) struct Asked {
     pub(super) found: Found,
     /// Host names.
     pub(super) names: Vec<String>,
+    /// The boot of the machine, where this program is on it too.
+    pub(super) boot: Option<Boot>,
 }
 
 /// Reads all snapshots and what drills found.
-pub(super) fn history(repository: &Repository) -> Result<History, RepositoryError> {
+pub(crate) fn history(repository: &Repository) -> Result<History, RepositoryError> {
     let mut history = History::default();
     let mut snapshots = Vec::new();
-    for (name, read) in repository.snapshots()? {
+    for (name, read) in repository.documents()? {
         match read {
             Ok(snapshot) => snapshots.push((name, snapshot)),
             // It was forgotten since the listing; a store that lists what it cannot give has not.
@@ -104,22 +108,8 @@ pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked
     }
     let VolumeListing { volumes, warnings } = engine.volume_listing(&[]).await?;
     (found.volumes, found.volume_warnings) = (volumes, warnings);
-    let images: BTreeSet<_> = found
-        .containers
-        .iter()
-        // One that is just being made or removed may have no image.
-        .filter(|container| !container.labels.is_empty() && !container.image_id.is_empty())
-        .map(|container| container.image_id.clone())
-        .collect();
-    for image in images {
-        match engine.image_labels(&image).await {
-            Ok(Some(labels)) => drop(found.image_labels.insert(image, labels)),
-            Ok(None) => {}
-            // A proxy may hide images. Then no label orders anything.
-            Err(error) if error.kind() == EngineErrorKind::Denied => {}
-            Err(error) => return Err(error),
-        }
-    }
+    // Where no labels of an image are known, no label orders anything.
+    found.image_labels = engine.labels_of_images(&found.containers).await?;
     let container = engine.own_container().await?;
     found.own = container.as_ref().map(|container| container.id.clone());
     let is_on_host = container.is_none()
@@ -138,10 +128,16 @@ pub(super) async fn ask(engine: &Engine, own: &[(Own, PathBuf)]) -> Result<Asked
             .collect();
     }
     let mut names: Vec<_> = engine.host_name().await?.into_iter().collect();
+    // Behind an address the engine may be on another machine than this program, and behind a socket that is forwarded too: the
+    // engine has this program's container, or its machine has this one's name.
+    let is_here =
+        container.is_some() || (is_on_host && own_name().is_some_and(|own| names.contains(&own)));
     if is_on_host {
         names.extend(own_name());
     }
-    Ok(Asked { found, names })
+    let boot = is_here.then(boot_id).flatten();
+    let boot = boot.and_then(|id| Boot::present(&id, Timestamp::now()));
+    Ok(Asked { found, names, boot })
 }
 
 /// What the machine that this program is on calls itself; `None` in a container, whose name is its own.

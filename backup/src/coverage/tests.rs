@@ -4,6 +4,7 @@ use super::inventory::Found;
 use super::*;
 use crate::drill_record::{self, DrillRecord, Outcome};
 use crate::forget::decide::Standing;
+use crate::machine::{BOOT_TAG, Boot};
 use crate::repository::tests::{TestRepository, snapshot};
 use crate::snapshot::{Snapshot, SnapshotName, Source, SourceVolume};
 
@@ -56,7 +57,17 @@ fn volume(name: &str) -> Volume {
 
 /// A report where the engine answers.
 fn answered(test: &TestRepository, options: &StatusOptions, found: Found) -> Report {
-    let asked = Asked { found, names: vec!["web1".to_owned()] };
+    answered_during(test, options, found, None)
+}
+
+/// The same during a boot of this machine.
+fn answered_during(
+    test: &TestRepository,
+    options: &StatusOptions,
+    found: Found,
+    boot: Option<Boot>,
+) -> Report {
+    let asked = Asked { found, names: vec!["web1".to_owned()], boot };
     report(history(&test.repository).unwrap(), Ok(asked), "/repo".to_owned(), options).unwrap()
 }
 
@@ -165,6 +176,24 @@ fn a_container_without_data_that_was_asked_for_is_not_well() {
         assert!(!report.is_well() && report.gaps[0].contains("web has nothing"), "{report:?}");
     }
     assert!(of(&["data"]).is_well());
+}
+
+#[test]
+fn a_boot_tells_of_another_machine_unless_somebody_names_this_one() {
+    let test = TestRepository::new();
+    let mut made = of_volume("data", "2026-11-30T02:00:00Z");
+    made.tags.insert(BOOT_TAG.to_owned(), "b2".to_owned());
+    put(&test, &made);
+    let found = Found { volumes: vec![volume("data")], ..Found::default() };
+    let boot = Boot { id: "b1".to_owned(), began: "2026-11-20T00:00:00Z".parse().unwrap() };
+    let of = |options: &StatusOptions| {
+        let report = answered_during(&test, options, found.clone(), Some(boot.clone()));
+        report.rows[0].state
+    };
+    assert_eq!(of(&options()), State::Protected);
+    assert_ne!(of(&StatusOptions { hosts: vec![String::new()], ..options() }), State::Protected);
+    let any = StatusOptions { hosts: Vec::new(), any_host: true, ..options() };
+    assert_eq!(of(&any), State::Protected);
 }
 
 #[test]

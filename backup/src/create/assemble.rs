@@ -163,7 +163,7 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
         let kind = match &entry.kind {
             Kind::File(content) => {
                 let ids = chunk_ids(&content.extents);
-                if let Some(id) = ids.iter().find(|id| !self.stow.has(id)) {
+                if let Some(id) = ids.iter().find(|id| !self.stow.has_anywhere(id)) {
                     return Err(CreateError::Dump(
                         entry.display_path(),
                         format!("its chunk {id} is not in the repository").into(),
@@ -242,11 +242,15 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
             Kind::File(content) => (chunk_ids(&content.extents), content.torn),
             _ => (Vec::new(), false),
         };
-        if sound && !torn {
-            let lines = std::mem::take(&mut self.lines);
-            self.cached(|cache| cache.add(&entry.path, stat, &ids, &lines));
-            self.lines = lines;
-        }
+        let lines = std::mem::take(&mut self.lines);
+        self.cached(|cache| {
+            if sound && !torn {
+                cache.add(&entry.path, stat, &ids, &lines)
+            } else {
+                cache.add_changing(&entry.path, stat, &ids)
+            }
+        });
+        self.lines = lines;
         Ok(true)
     }
 

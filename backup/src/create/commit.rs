@@ -4,6 +4,7 @@
 //! So whoever has written a snapshot and then finds none of its packs marked and all of them there knows that every
 //! prune that could delete one will see the snapshot first: had it looked before, its mark would be there still, or the
 //! pack gone. No clock is in that argument, so a run that is suspended for a week between any two steps is covered.
+//! Where content was moved for a snapshot (`docs/backup-format.md`, "Moves") that holds for what replaces its packs.
 
 use std::collections::HashSet;
 
@@ -25,65 +26,152 @@ const LEVEL: i32 = 1;
 /// How often packs are stored anew because a prune marked them meanwhile.
 const ROUNDS_MAX: u32 = 8;
 
+/// How often the moves are read again because others write some meanwhile.
+const LOOKS_MAX: u32 = 8;
+
 /// Makes the packs a backup. Those that were marked since the run began are stored anew under other names: the snapshot
 /// that is returned is the one that was committed.
 pub fn commit(
     repository: &Repository,
-    mut snapshot: Snapshot,
+    snapshot: Snapshot,
 ) -> Result<(SnapshotName, Snapshot), CreateError> {
-    let mut doubtful = None;
-    let committed = write(repository, &mut snapshot, &mut doubtful);
-    let (error, name) = match (committed, doubtful) {
-        (Ok(name), _) => return Ok((name, snapshot)),
-        (Err(error), None) => return Err(error),
-        (Err(error), Some(name)) => (error, name),
-    };
-    // A `forget` may have counted on it. So it goes only when it surely is no backup; where the store or a request to
-    // stop kept the second look from its end, it is most likely whole, and every prune reads it before it deletes.
-    if matches!(error, CreateError::Gone(_) | CreateError::MarkedSealed(_)) {
-        undo(repository, &name)?;
-    } else {
-        tracing::warn!(
-            "snapshot {short} stands, but whether a prune took what it needs was not seen: `backup check` tells",
-            short = name.id.short()
-        );
+    let mut written = Vec::new();
+    match write(repository, snapshot, &mut written) {
+        Ok((name, snapshot)) => {
+            // What was written before it holds the same.
+            for (before, _) in written.iter().filter(|(before, _)| *before != name) {
+                undo(repository, before)?;
+            }
+            Ok((name, snapshot))
+        }
+        Err(error) => settle(repository, written, error),
     }
-    Err(error)
 }
 
 fn write(
     repository: &Repository,
-    snapshot: &mut Snapshot,
-    doubtful: &mut Option<SnapshotName>,
-) -> Result<SnapshotName, CreateError> {
+    mut snapshot: Snapshot,
+    written: &mut Vec<(SnapshotName, Snapshot)>,
+) -> Result<(SnapshotName, Snapshot), CreateError> {
     for _ in 0..ROUNDS_MAX {
-        let marked = lost(snapshot, &repository.marked_packs()?);
+        let marked = lost(&snapshot, &repository.marked_packs()?);
         if !marked.is_empty() {
             tracing::info!("{} packs were marked for removal meanwhile: stored anew", marked.len());
-            store_anew(repository, snapshot, &marked)?;
+            store_anew(repository, &mut snapshot, &marked)?;
             continue;
         }
-        let name = repository.put_snapshot(snapshot)?;
-        if let Some(before) = doubtful.replace(name.clone()).filter(|before| *before != name) {
-            undo(repository, &before)?;
+        let name = match repository.put_snapshot(&snapshot) {
+            Err(RepositoryError::Gone(count)) => return Err(CreateError::Gone(count)),
+            put => put?,
+        };
+        if written.iter().all(|(before, _)| *before != name) {
+            written.push((name.clone(), snapshot.clone()));
         }
-        if look_again(repository, snapshot)? {
-            *doubtful = None;
-            return Ok(name);
+        match look_again(repository, &name, &snapshot)? {
+            Sight::Whole => return Ok((name, snapshot)),
+            Sight::Marked => {}
+            Sight::Gone(count) => return Err(CreateError::Gone(count)),
         }
     }
     Err(CreateError::Marked(ROUNDS_MAX))
 }
 
-/// Whether everything the snapshot needs is there to stay.
-fn look_again(repository: &Repository, snapshot: &Snapshot) -> Result<bool, CreateError> {
-    // In this order: a pack that goes is gone before its mark is.
-    if !lost(snapshot, &repository.marked_packs()?).is_empty() {
-        return Ok(false);
+/// What becomes of snapshots that were written before their run failed. A `forget` may have counted on one of them, and a prune
+/// that has read one may have moved what it needs. So one goes only when it surely is no backup, and is the backup when it
+/// surely is one; where the store or a request to stop kept the looks from their end, it is most likely whole, and every prune
+/// reads it before it deletes.
+fn settle(
+    repository: &Repository,
+    written: Vec<(SnapshotName, Snapshot)>,
+    error: CreateError,
+) -> Result<(SnapshotName, Snapshot), CreateError> {
+    let is_sure = matches!(error, CreateError::Gone(_) | CreateError::MarkedSealed(_));
+    let (mut whole, mut left) = (None, written.len());
+    for (name, snapshot) in written {
+        left -= 1;
+        // Those before the last were seen to lack something.
+        let worth =
+            if is_sure || left > 0 { worth(repository, &name, &snapshot) } else { Worth::Doubtful };
+        match worth {
+            Worth::Backup => whole = Some((name, snapshot)),
+            Worth::None => undo(repository, &name)?,
+            Worth::Doubtful => tracing::warn!(
+                "snapshot {short} stands, but whether a prune took what it needs was not seen: `backup check` tells",
+                short = name.id.short()
+            ),
+        }
     }
-    let stored = repository.stored_packs()?;
-    let gone = snapshot.packs.iter().filter(|pack| !stored.contains_key(pack)).count();
-    if gone == 0 { Ok(true) } else { Err(CreateError::Gone(gone)) }
+    whole.ok_or(error)
+}
+
+/// What a snapshot is worth whose run failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    Backup,
+    None,
+    /// Nobody knows, or somebody may rely on it.
+    Doubtful,
+}
+
+fn worth(repository: &Repository, name: &SnapshotName, snapshot: &Snapshot) -> Worth {
+    match look_again(repository, name, snapshot) {
+        Ok(Sight::Whole) => Worth::Backup,
+        // Once something was moved for it, it may have been whole for others while this run stood still: what replaces its
+        // packs stays even when it is marked too late.
+        Ok(Sight::Marked | Sight::Gone(_)) => match repository.moves() {
+            Ok(moves) if !moves.is_moved(name.id, &snapshot.packs) => Worth::None,
+            _ => Worth::Doubtful,
+        },
+        Err(_) => Worth::Doubtful,
+    }
+}
+
+/// What became of the packs of a snapshot that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sight {
+    /// Everything it needs is there to stay.
+    Whole,
+    /// Some are marked.
+    Marked,
+    /// So many are gone.
+    Gone(usize),
+}
+
+fn look_again(
+    repository: &Repository,
+    name: &SnapshotName,
+    snapshot: &Snapshot,
+) -> Result<Sight, CreateError> {
+    // In this order: a pack that goes is gone before its mark is.
+    let marked = repository.marked_packs()?;
+    if lost(snapshot, &marked).is_empty() {
+        let stored = repository.stored_packs()?;
+        if snapshot.packs.iter().all(|pack| stored.contains_key(pack)) {
+            return Ok(Sight::Whole);
+        }
+    }
+    // A prune that has read it may have moved what it needs before others marked the packs it names.
+    let mut before: Option<Vec<String>> = None;
+    for _ in 0..LOOKS_MAX {
+        let moves = repository.moves()?;
+        let marked = repository.marked_packs()?;
+        let stored = repository.stored_packs()?;
+        let stays = |pack: &PackId| stored.contains_key(pack) && !marked.contains(pack);
+        if moves.is_whole(name.id, &snapshot.packs, &stays) {
+            return Ok(Sight::Whole);
+        }
+        let keys: Vec<_> = moves.objects().iter().map(|object| object.key.clone()).collect();
+        // What seems to be lost may have been moved while this looked.
+        if before.as_ref() == Some(&keys) {
+            if !lost(snapshot, &marked).is_empty() {
+                return Ok(Sight::Marked);
+            }
+            let gone = snapshot.packs.iter().filter(|pack| !stored.contains_key(pack)).count();
+            return Ok(Sight::Gone(gone));
+        }
+        before = Some(keys);
+    }
+    Err(RepositoryError::Moving(repository.place()).into())
 }
 
 fn undo(repository: &Repository, name: &SnapshotName) -> Result<(), CreateError> {
@@ -94,7 +182,7 @@ fn undo(repository: &Repository, name: &SnapshotName) -> Result<(), CreateError>
 
 /// Bytes that make the name of the pack they are in its own, even where its content was stored before: what a prune
 /// deletes never comes back under the same name, so a prune that stood still for a week deletes nothing of anybody.
-pub(super) fn salt() -> Result<[u8; SALT_BYTES], RepositoryError> {
+pub(crate) fn salt() -> Result<[u8; SALT_BYTES], RepositoryError> {
     let mut salt = [0; SALT_BYTES];
     getrandom::fill(&mut salt).map_err(RepositoryError::Random)?;
     Ok(salt)

@@ -1,15 +1,17 @@
 //! What a new snapshot is compared with: the last good one of its name with a source in common, and what came since.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chores_common::exit::chain;
+use jiff::Timestamp;
 
 use crate::guard::{self, Before, Content, USUAL_RUNS};
 use crate::index::Index;
+use crate::machine::{BOOT_TAG, Boot, NODE_TAG};
 use crate::pack::{PackId, PackKind};
 use crate::repository::Repository;
-use crate::snapshot::{Snapshot, SnapshotName, Source, State, Stats};
+use crate::snapshot::{ENGINE_TAG, Snapshot, SnapshotName, Source, State, Stats};
 
 use super::CreateOptions;
 
@@ -41,6 +43,8 @@ pub(super) fn suspicions(
             None
         }
     };
+    let now = Timestamp::now();
+    let boot = options.tags.get(BOOT_TAG).and_then(|id| Boot::present(id, now));
     // Names tell the second, and sort by nothing within it.
     let seconds = names.chunk_by(|one, other| one.time == other.time);
     let of_job = seconds.rev().flat_map(|second| {
@@ -48,6 +52,7 @@ pub(super) fn suspicions(
         read.sort_by_key(|(_, snapshot)| Reverse(snapshot.time));
         read.into_iter()
             .filter(|(_, snapshot)| is_of_job(snapshot, &options.name, &options.sources))
+            .filter(|(_, snapshot)| !is_of_another(snapshot, &options.tags, boot.as_ref(), now))
     });
     compare(index, of_job, &options.sources, stats)
 }
@@ -94,6 +99,22 @@ fn compare<'a>(
         ));
     }
     found
+}
+
+/// Whether it says that another machine has made it, with jobs of the same names.
+fn is_of_another(
+    snapshot: &Snapshot,
+    tags: &BTreeMap<String, String>,
+    boot: Option<&Boot>,
+    now: Timestamp,
+) -> bool {
+    let differs = |key: &str| {
+        let (theirs, ours) = (snapshot.tags.get(key), tags.get(key));
+        theirs.zip(ours).is_some_and(|(theirs, ours)| theirs != ours)
+    };
+    differs(ENGINE_TAG)
+        || differs(NODE_TAG)
+        || boot.is_some_and(|boot| boot.is_elsewhere(snapshot.time, &snapshot.tags, now))
 }
 
 /// Whether it is of the same job: another one may have the same name, a dump by itself for example.

@@ -3,8 +3,7 @@
 //! Shared by all threads of a run. Packs are uploaded by threads of their own, so compressing never waits
 //! for the store until every one of them is busy.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +11,12 @@ use chores_common::progress::Progress;
 use chores_common::shutdown::Shutdown;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::CreateError;
-use super::commit::salt;
+use super::rewrite::{Fate, Fates, stored_bytes};
+use super::taken::Taken;
+use super::{CreateError, salt};
 use crate::chunk::ChunkId;
-use crate::index::{Index, IndexedPack};
-use crate::pack::{Compressor, Frame, FrameBuilder, PackBuilder, PackId, PackKind};
+use crate::index::{Index, IndexedPack, Place};
+use crate::pack::{self, Compressor, Frame, FrameBuilder, PackBuilder, PackId, PackKind};
 use crate::repository::Repository;
 use crate::tree::PieceSink;
 
@@ -24,15 +24,20 @@ use crate::tree::PieceSink;
 /// volume goes on where it stopped.
 const PACKS_PER_INDEX: usize = 64;
 
-/// Or after this many bytes of it: packs of tiny files have long trailers, and an index object longer
-/// than [`crate::index::INDEX_BYTES_MAX`] could not be read again.
-const INDEX_TARGET_BYTES: usize = 16 << 20;
+/// Or after this many bytes of it: packs of tiny files have long trailers, and an index object lies in memory three times over
+/// while it is written: as trailers, as bytes, and as what the store is given.
+const INDEX_TARGET_BYTES: usize = 1 << 20;
 
 /// How often an upload thread that has nothing to do looks whether the run should say that it is alive.
 const BEAT_LOOK: Duration = Duration::from_secs(60);
 
-/// Locks of the set of new chunks: enough that threads rarely meet.
-const SHARDS: usize = 64;
+/// What is not expected to stay has a pack of its own, and so have trees, open beside that of the rest. When all together have more
+/// bytes than a full one and a quarter of another, the larger of these two is sealed.
+pub(super) const OPEN_BYTES_MAX: usize = pack::PACK_TARGET_BYTES / 4 * 5;
+
+/// Up to this target, in bytes, a full pack is held back until the next one of its lane is full: what is left over in the end may be
+/// too few pieces for a pack of their own, and belongs to its like.
+const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// Where every chunk of a run goes.
 #[derive(Debug)]
@@ -42,14 +47,25 @@ pub(super) struct Packer<'run> {
     level: i32,
     dry_run: bool,
     progress: &'run Progress,
+    /// What becomes of the index's packs.
+    fates: Vec<Fate>,
+    /// So many bytes may be stored again to leave packs; after that nothing is left any more.
+    again_bytes_max: u64,
+    again_bytes: AtomicU64,
     /// Which of the index's packs this run refers to.
     referred: Vec<AtomicBool>,
     /// Chunks this run has taken to store.
-    taken: Vec<Mutex<HashSet<ChunkId>>>,
-    /// Memory of uploaded packs, for the next ones: freeing and asking again costs as much as copying.
+    taken: Taken,
+    /// Memory of uploaded packs, for the next ones: freeing and asking again costs as much as copying. Together with the packs that
+    /// are on their way it is never more than one for each upload thread.
     spare: Mutex<Vec<Vec<u8>>>,
-    data: Mutex<PackBuilder>,
-    tree: Mutex<PackBuilder>,
+    /// Something was stored as hot. From then on no memory is kept: what was full once is resident as a whole, and two packs that
+    /// are open at once would need twice of what is in them.
+    mixed: AtomicBool,
+    data: OpenPack,
+    /// What is not expected to stay for long.
+    hot: OpenPack,
+    tree: OpenPack,
     /// `None` once everything has been sealed; the upload threads end then.
     queue: Mutex<Option<Sender<PackBuilder>>>,
     uploads: Receiver<PackBuilder>,
@@ -57,6 +73,27 @@ pub(super) struct Packer<'run> {
     failure: Failure,
     chunks_added: AtomicU64,
     bytes_added: AtomicU64,
+    /// Bytes of all packs that were there before.
+    bytes_before: u64,
+    /// Bytes of the packs of this run.
+    bytes_sent: AtomicU64,
+}
+
+/// A pack that is being filled.
+#[derive(Debug)]
+struct OpenPack {
+    builder: Mutex<PackBuilder>,
+    /// The full one before it, see [`HELD_BYTES_MAX`].
+    held: Mutex<Option<PackBuilder>>,
+    /// How much is in it, for who does not fill it.
+    bytes: AtomicUsize,
+}
+
+impl OpenPack {
+    fn new(kind: PackKind) -> Self {
+        let builder = Mutex::new(PackBuilder::new(kind, Vec::new()));
+        Self { builder, held: Mutex::default(), bytes: AtomicUsize::new(0) }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -148,11 +185,16 @@ impl<'run> Packer<'run> {
             level,
             dry_run,
             progress,
+            fates: Vec::new(),
+            again_bytes_max: 0,
+            again_bytes: AtomicU64::new(0),
             referred: index.packs().iter().map(|_| AtomicBool::new(false)).collect(),
-            taken: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            taken: Taken::default(),
             spare: Mutex::default(),
-            data: Mutex::new(PackBuilder::new(PackKind::Data, Vec::new())),
-            tree: Mutex::new(PackBuilder::new(PackKind::Tree, Vec::new())),
+            mixed: AtomicBool::new(false),
+            data: OpenPack::new(PackKind::Data),
+            hot: OpenPack::new(PackKind::Data),
+            tree: OpenPack::new(PackKind::Tree),
             queue: Mutex::new(Some(queue)),
             uploads,
             uploaded: Mutex::default(),
@@ -163,16 +205,43 @@ impl<'run> Packer<'run> {
             },
             chunks_added: AtomicU64::new(0),
             bytes_added: AtomicU64::new(0),
+            bytes_before: index.packs().iter().map(|pack| pack.bytes).sum(),
+            bytes_sent: AtomicU64::new(0),
         }
+    }
+
+    /// With what becomes of the packs of the index.
+    pub(super) fn with_fates(self, fates: Fates) -> Self {
+        Self { fates: fates.of_packs, again_bytes_max: fates.again_bytes_max, ..self }
     }
 
     pub(super) fn failure(&self) -> &Failure {
         &self.failure
     }
 
-    /// Whether the repository has the chunk already; if so the run refers to it from now on.
+    /// Whether the repository has the chunk already, in a pack that is not left; if so the run refers to it from now on.
     pub(super) fn has(&self, id: &ChunkId) -> bool {
-        let Some(place) = self.index.find(id) else { return false };
+        self.refer(id, Fate::Avoided)
+    }
+
+    /// Whether the repository has the chunk already, even in a pack that is left: for what nobody can read again. If so the
+    /// run refers to it from now on.
+    pub(super) fn has_anywhere(&self, id: &ChunkId) -> bool {
+        self.refer(id, Fate::Left)
+    }
+
+    /// Refers to the chunk where it has the best fate, unless that is worse than `worst`.
+    fn refer(&self, id: &ChunkId, worst: Fate) -> bool {
+        let Some(mut place) = self.index.find(id) else { return false };
+        let fate =
+            |place: &Place| self.fates.get(place.pack.as_usize()).copied().unwrap_or(Fate::Used);
+        if fate(&place) != Fate::Used {
+            let copies = std::iter::once(place).chain(self.index.copies(id));
+            place = copies.min_by_key(fate).unwrap_or(place);
+            if fate(&place) > worst && self.may_store_again(&place) {
+                return false;
+            }
+        }
         if let Some(referred) = self.referred.get(place.pack.as_usize()) {
             // Read first: a store by every thread for every chunk would pass the cache line around.
             if !referred.load(Ordering::Relaxed) {
@@ -182,44 +251,126 @@ impl<'run> Packer<'run> {
         true
     }
 
+    /// Whether what lies there may be stored again, so that its pack can be left. What the cache does not know of is not counted
+    /// before, so it is counted here.
+    fn may_store_again(&self, place: &Place) -> bool {
+        let again = self.again_bytes.load(Ordering::Relaxed);
+        again.saturating_add(stored_bytes(self.index, place)) < self.again_bytes_max
+    }
+
     /// Whether the caller has to store the chunk: nobody has it, and no other thread has taken it.
     pub(super) fn take(&self, id: &ChunkId) -> bool {
-        if self.has(id) {
+        if self.has(id) || !self.taken.insert(id) {
             return false;
         }
-        let [first, ..] = id.0;
-        let shard = usize::from(first) % SHARDS;
-        self.taken.get(shard).is_some_and(|shard| lock(shard).insert(*id))
+        if !self.fates.is_empty()
+            && let Some(place) = self.index.find(id)
+        {
+            self.again_bytes.fetch_add(stored_bytes(self.index, &place), Ordering::Relaxed);
+        }
+        true
     }
 
     /// Whether this run has taken the chunk to store.
     pub(super) fn has_taken(&self, id: &ChunkId) -> bool {
-        let [first, ..] = id.0;
-        let shard = usize::from(first) % SHARDS;
-        self.taken.get(shard).is_some_and(|shard| lock(shard).contains(id))
+        self.taken.contains(id)
     }
 
     /// A thread's own end of the packer.
     pub(super) fn stow(&self, kind: PackKind) -> Result<Stow<'_, 'run>, CreateError> {
         let compressor = Compressor::new(self.level).map_err(CreateError::Compress)?;
-        Ok(Stow { packer: self, kind, frame: FrameBuilder::default(), compressor })
+        let frames = [FrameBuilder::default(), FrameBuilder::default()];
+        Ok(Stow { packer: self, kind, lane: Lane::Cold, frames, compressor })
     }
 
     /// Adds a frame to the open pack. A full one is handed over while the pack stays locked: so there are
-    /// never more packs in memory than the upload threads hold, and the open one.
-    fn append(&self, kind: PackKind, frame: &Frame) -> Result<(), CreateError> {
-        let mut open = match kind {
-            PackKind::Data => lock(&self.data),
-            PackKind::Tree => lock(&self.tree),
+    /// never more packs in memory than the upload threads hold, and the open ones.
+    fn append(&self, kind: PackKind, lane: Lane, frame: &Frame) -> Result<(), CreateError> {
+        let open = match (kind, lane) {
+            (PackKind::Tree, _) => &self.tree,
+            (PackKind::Data, Lane::Cold) => &self.data,
+            (PackKind::Data, Lane::Hot) => &self.hot,
         };
-        open.append(frame);
-        if !open.is_full() {
+        if kind == PackKind::Data && lane == Lane::Hot && !self.mixed.load(Ordering::Relaxed) {
+            self.mix();
+        }
+        let mut builder = lock(&open.builder);
+        builder.append(frame);
+        open.bytes.store(builder.frames_bytes(), Ordering::Relaxed);
+        let target = self.target();
+        if builder.is_full(target) {
+            if target <= HELD_BYTES_MAX && kind == PackKind::Data && self.hides_lengths() {
+                let mut held = lock(&open.held);
+                if let Some(before) = held.take() {
+                    self.hand_over(before)?;
+                }
+                let empty = PackBuilder::new(kind, Vec::new());
+                *held = Some(std::mem::replace(&mut *builder, empty));
+                open.bytes.store(0, Ordering::Relaxed);
+            } else {
+                self.seal(open, &mut builder)?;
+            }
+        }
+        drop(builder);
+        if self.open_bytes() <= OPEN_BYTES_MAX {
             return Ok(());
         }
-        let full = std::mem::replace(&mut *open, PackBuilder::new(kind, Vec::new()));
-        self.hand_over(full)?;
-        let spare = lock(&self.spare).pop().unwrap_or_default();
-        *open = PackBuilder::new(kind, spare);
+        let of = |open: &OpenPack| open.bytes.load(Ordering::Relaxed);
+        let larger = if of(&self.hot) >= of(&self.tree) { &self.hot } else { &self.tree };
+        let mut builder = lock(&larger.builder);
+        // Another thread may have done it.
+        if !builder.has_pieces_enough() || self.open_bytes() <= OPEN_BYTES_MAX {
+            return Ok(());
+        }
+        self.seal(larger, &mut builder)
+    }
+
+    /// From now on two packs are filled side by side, and no memory is kept.
+    fn mix(&self) {
+        let mut spare = lock(&self.spare);
+        if self.mixed.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        spare.clear();
+        drop(spare);
+        lock(&self.data.builder).release_memory();
+    }
+
+    /// Bytes of content in the packs that are being filled.
+    pub(super) fn open_bytes(&self) -> usize {
+        [&self.data, &self.hot, &self.tree]
+            .map(|open| open.bytes.load(Ordering::Relaxed))
+            .iter()
+            .sum()
+    }
+
+    /// Kept memory of packs.
+    #[cfg(test)]
+    pub(super) fn spares(&self) -> usize {
+        lock(&self.spare).len()
+    }
+
+    /// At how many bytes a pack is sealed now.
+    fn target(&self) -> usize {
+        let sent = self.bytes_sent.load(Ordering::Relaxed);
+        pack::target_bytes(self.bytes_before.saturating_add(sent), sent)
+    }
+
+    /// Hands over what is in an open pack, whose builder this is.
+    fn seal(&self, open: &OpenPack, builder: &mut PackBuilder) -> Result<(), CreateError> {
+        let kind = builder.kind();
+        let empty = PackBuilder::new(kind, Vec::new());
+        self.hand_over(std::mem::replace(builder, empty))?;
+        // Not before: while it waits for an upload thread it is in memory, and others go on filling theirs.
+        open.bytes.store(0, Ordering::Relaxed);
+        let spare = lock(&self.spare).pop();
+        // Only for the pack that is filled and sealed all the time: with that of the trees it would lie about.
+        if let Some(spare) = spare
+            && kind == PackKind::Data
+            && !self.mixed.load(Ordering::Relaxed)
+        {
+            *builder = PackBuilder::new(kind, spare);
+        }
         Ok(())
     }
 
@@ -240,13 +391,48 @@ impl<'run> Packer<'run> {
     }
 
     fn hand_over_open(&self) -> Result<(), CreateError> {
-        for (open, kind) in [(&self.data, PackKind::Data), (&self.tree, PackKind::Tree)] {
-            let pack = std::mem::replace(&mut *lock(open), PackBuilder::new(kind, Vec::new()));
-            if !pack.is_empty() {
-                self.hand_over(pack)?;
+        if self.hides_lengths() {
+            self.join_small();
+        }
+        for open in [&self.data, &self.hot, &self.tree] {
+            let held = lock(&open.held).take();
+            if let Some(held) = held {
+                self.hand_over(held)?;
+            }
+            let mut builder = lock(&open.builder);
+            if !builder.is_empty() {
+                self.seal(open, &mut builder)?;
             }
         }
         Ok(())
+    }
+
+    /// Whether the lengths of pieces are nobody's business.
+    fn hides_lengths(&self) -> bool {
+        self.repository.is_encrypted()
+    }
+
+    /// Of a pack with few pieces of content the length would tell theirs. What is left over goes to the full one before it; where
+    /// there is none, it gets a frame of the other lane, and where that has too little for both, it goes there.
+    fn join_small(&self) {
+        let (mut cold, mut hot) = (lock(&self.data.builder), lock(&self.hot.builder));
+        if cold.has_pieces_enough() && hot.has_pieces_enough() {
+            return;
+        }
+        for (open, builder) in [(&self.data, &mut cold), (&self.hot, &mut hot)] {
+            if let Some(mut held) = lock(&open.held).take() {
+                let empty = PackBuilder::new(PackKind::Data, Vec::new());
+                held.append_pack(std::mem::replace(&mut **builder, empty));
+                **builder = held;
+            }
+        }
+        if !cold.has_pieces_enough() {
+            std::mem::swap(&mut *cold, &mut *hot);
+        }
+        if !hot.is_empty() && !hot.has_pieces_enough() && !hot.take_frame_of(&mut cold) {
+            let empty = PackBuilder::new(PackKind::Data, Vec::new());
+            cold.append_pack(std::mem::replace(&mut *hot, empty));
+        }
     }
 
     /// Closes the queue when the thread that fills it panics, so that the upload threads end too.
@@ -291,7 +477,13 @@ impl<'run> Packer<'run> {
         } else {
             self.repository.put_pack(&indexed.id, pack.bytes)?
         };
-        lock(&self.spare).push(spare);
+        let mut kept = lock(&self.spare);
+        // Under the lock: what is kept goes when hot content comes.
+        if !self.mixed.load(Ordering::Relaxed) {
+            kept.push(spare);
+        }
+        drop(kept);
+        self.bytes_sent.fetch_add(indexed.bytes, Ordering::Relaxed);
         self.progress.add_bytes_stored(indexed.bytes);
         let mut uploaded = lock(&self.uploaded);
         uploaded.packs.push(indexed.id);
@@ -346,45 +538,84 @@ impl<'run> Packer<'run> {
     }
 }
 
-/// One thread's frame in the making.
+/// How long content is expected to stay. What goes together should lie together: packs go as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// It may stay for ever.
+    #[default]
+    Cold,
+    /// What was there before did not stay for long.
+    Hot,
+}
+
+/// One thread's frames in the making.
 #[derive(Debug)]
 pub(super) struct Stow<'packer, 'run> {
     packer: &'packer Packer<'run>,
     kind: PackKind,
-    frame: FrameBuilder,
+    /// Where it goes what is stored now.
+    lane: Lane,
+    /// One for each lane.
+    frames: [FrameBuilder; 2],
     compressor: Compressor,
 }
 
 impl Stow<'_, '_> {
-    /// See [`Packer::has`].
-    pub(super) fn has(&self, id: &ChunkId) -> bool {
-        self.packer.has(id)
+    /// See [`Packer::has_anywhere`].
+    pub(super) fn has_anywhere(&self, id: &ChunkId) -> bool {
+        self.packer.has_anywhere(id)
+    }
+
+    /// What is stored from now on is expected to stay for so long.
+    pub(super) fn go_to(&mut self, lane: Lane) {
+        self.lane = lane;
     }
 
     /// Names `content` and stores it unless it is stored already.
     pub(super) fn store(&mut self, content: &[u8]) -> Result<ChunkId, CreateError> {
         let id = self.packer.repository.key().id_of(content);
         if self.packer.take(&id) {
-            if !self.frame.has_room(content.len()) {
+            let target = self.packer.target();
+            if !self.frame().has_room(content.len(), target) {
                 self.flush()?;
             }
-            self.frame.push(id, content);
+            self.frame().push(id, content);
             self.packer.chunks_added.fetch_add(1, Ordering::Relaxed);
             self.packer.bytes_added.fetch_add(content.len() as u64, Ordering::Relaxed);
         }
         Ok(id)
     }
 
-    fn flush(&mut self) -> Result<(), CreateError> {
-        let salt = salt()?;
-        self.frame.push(self.packer.repository.key().id_of(&salt), &salt);
-        let frame = self.frame.seal(&mut self.compressor).map_err(CreateError::Compress)?;
-        self.packer.append(self.kind, frame)
+    fn frame(&mut self) -> &mut FrameBuilder {
+        let [cold, hot] = &mut self.frames;
+        match self.lane {
+            Lane::Cold => cold,
+            Lane::Hot => hot,
+        }
     }
 
-    /// Passes the last frame on.
+    fn flush(&mut self) -> Result<(), CreateError> {
+        let salt = salt()?;
+        let id = self.packer.repository.key().id_of(&salt);
+        let [cold, hot] = &mut self.frames;
+        let frame = match self.lane {
+            Lane::Cold => cold,
+            Lane::Hot => hot,
+        };
+        frame.push(id, &salt);
+        let frame = frame.seal(&mut self.compressor).map_err(CreateError::Compress)?;
+        self.packer.append(self.kind, self.lane, frame)
+    }
+
+    /// Passes the last frames on.
     pub(super) fn finish(mut self) -> Result<(), CreateError> {
-        if self.frame.is_empty() { Ok(()) } else { self.flush() }
+        for lane in [Lane::Cold, Lane::Hot] {
+            self.lane = lane;
+            if !self.frame().is_empty() {
+                self.flush()?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,19 +6,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
+use super::packer::Lane;
 use super::worker::{Done, LargeJob};
 use crate::walk::Found;
 
 /// Tasks that may wait: enough to keep all threads busy while the walk reads a slow directory.
-const TASKS_MAX: usize = 64;
+const TASKS_MAX: usize = 32;
 
 /// Something to read.
 #[derive(Debug)]
 pub(super) enum Task {
     /// Neighbouring paths of any kind, read one after the other.
-    Batch { found: Vec<Found>, done: Sender<Vec<Done>> },
+    Batch { found: Vec<(Found, Lane)>, done: Sender<Vec<Done>> },
     /// A file worth sharing.
-    Large { found: Found, done: Sender<Vec<Done>> },
+    Large { found: Found, lane: Lane, done: Sender<Vec<Done>> },
 }
 
 /// What a thread does next.

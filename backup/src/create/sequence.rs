@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, bounded};
 
 use super::CreateError;
 use super::assemble::{Item, recorded_entry};
-use super::packer::Packer;
+use super::packer::{Lane, Packer};
 use super::queue::{Task, TaskQueue};
 use crate::cache::CacheReader;
 use crate::entry::{Entry, PathBytes, display_path, tree_order};
@@ -48,8 +48,10 @@ pub(super) struct Sequencer<'run, 'packer> {
     packer: &'packer Packer<'run>,
     queue: &'run TaskQueue,
     items: Sender<Item>,
-    batch: Vec<Found>,
+    batch: Vec<(Found, Lane)>,
     batch_bytes: u64,
+    /// What was changed at this second or later before it was changed again does not stay for long.
+    hot_from: i64,
     records: Vec<u8>,
     first_names: HashMap<(u64, u64), FirstName>,
     links_forgotten: bool,
@@ -67,6 +69,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
     pub(super) fn new(
         roots: &'run [SourceRoot],
         cache: Option<CacheReader>,
+        hot_from: i64,
         dumps: VecDeque<DumpedEntries>,
         packer: &'packer Packer<'run>,
         queue: &'run TaskQueue,
@@ -82,6 +85,7 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
             items,
             batch: Vec::new(),
             batch_bytes: 0,
+            hot_from,
             records: Vec::new(),
             first_names: HashMap::new(),
             links_forgotten: false,
@@ -162,6 +166,17 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
         self.record_or_read(record, found);
     }
 
+    /// For how long what a path is now may stay: as long as what it was before it changed, or as it has stayed, where it did not
+    /// and is stored again. Of the first run nobody knows more than when it was changed; of a path that is new since, nothing.
+    fn lane(&mut self, found: &Found) -> Lane {
+        let modified = match &mut self.cache {
+            Some(cache) => cache.find(&found.path).map(|record| record.modified()),
+            None => Some(found.stat.mtime.seconds),
+        };
+        let is_hot = modified.is_some_and(|modified| modified >= self.hot_from);
+        if is_hot { Lane::Hot } else { Lane::Cold }
+    }
+
     fn later_name(&mut self, found: Found) {
         let key = (found.stat.device, found.stat.inode);
         let Some(first) = self.first_names.get_mut(&key) else { return };
@@ -218,16 +233,17 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
     }
 
     fn read(&mut self, found: Found) {
+        let lane = self.lane(&found);
         self.flush_records();
         let size = if found.stat.kind == FileType::File { found.stat.size } else { 0 };
         if size > BATCH_BYTES_MAX {
             self.flush_batch();
             let (done, results) = bounded(1);
-            self.queue.push(Task::Large { found, done });
+            self.queue.push(Task::Large { found, lane, done });
             self.send(Item::Read(results));
             return;
         }
-        self.batch.push(found);
+        self.batch.push((found, lane));
         self.batch_bytes += size;
         if self.batch.len() >= BATCH_PATHS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
             self.flush_batch();

@@ -63,6 +63,7 @@ impl Fixture {
             roots,
             sources,
             container: None,
+            provenance: Provenance::default(),
             dumps: Vec::new(),
             walk: WalkOptions { threads: 2, ..WalkOptions::default() },
             level: 1,
@@ -329,7 +330,8 @@ fn a_run_interrupted_in_its_last_file_indexes_its_packs_for_the_next() {
     let packs = fixture.test.repository.index_objects().unwrap().packs;
     assert_eq!(packs.len(), fixture.test.objects("packs/").len());
     let next = fixture.create();
-    assert!(next.stats.bytes_added <= (100 << 20) - (15 << 20), "{:?}", next.stats);
+    // The first pack of an empty repository has few pieces.
+    assert!(next.stats.bytes_added < 100 << 20, "{:?}", next.stats);
 }
 
 #[test]
@@ -486,4 +488,263 @@ fn what_a_prune_marked_meanwhile_ends_a_run_that_cannot_read_and_leaves_no_snaps
     assert_eq!(repository.snapshot_names().unwrap(), before);
     // Who can read stores them anew.
     commit(&fixture.test.readable(), again).unwrap();
+}
+
+/// The packs with content, in the order in which a listing has them.
+fn content_packs(fixture: &Fixture, snapshot: &Snapshot) -> Vec<crate::pack::PackId> {
+    let packs = fixture.test.repository.index_objects().unwrap().packs;
+    let content = packs.iter().filter(|pack| pack.index.kind == PackKind::Data);
+    content.map(|pack| pack.id).filter(|id| snapshot.packs.contains(id)).collect()
+}
+
+#[test]
+fn what_changed_again_after_a_short_time_lies_apart_from_what_did_not() {
+    let fixture = Fixture::new();
+    let aged = |name: &str, seed: u64, days: u64| {
+        fixture.write(name, &noise(seed, 50_000));
+        let file = fs::File::options().write(true).open(fixture.source().join(name)).unwrap();
+        let time = std::time::SystemTime::now() - Duration::from_secs(days * 86_400);
+        file.set_modified(time).unwrap();
+    };
+    aged("hot", 1, 1);
+    aged("cold", 2, 30);
+    let first = fixture.create();
+    // Of the first run the files' times are all that is known.
+    assert_eq!(content_packs(&fixture, &first).len(), 2);
+    aged("hot", 3, 0);
+    aged("cold", 4, 0);
+    aged("new", 5, 0);
+    let second = fixture.create();
+    assert_eq!(content_packs(&fixture, &second).len(), 2);
+    for (name, seed) in [("hot", 3), ("cold", 4), ("new", 5)] {
+        assert_eq!(fixture.content(&second, name), noise(seed, 50_000));
+    }
+    assert_eq!(fixture.create().stats.bytes_stored, 0);
+}
+
+/// Pieces of a MiB.
+const PIECES: u64 = 4;
+
+/// How many packs a run makes in a large repository of so many pieces of 256 KiB of each kind, the first to its end before the second.
+fn packs_of(amounts: &[(packer::Lane, u64)]) -> usize {
+    packed(&TestRepository::new(), amounts, |_| ()).0
+}
+
+/// The same, and what `look` sees behind each piece, at most.
+fn packed<T: Ord + Default>(
+    test: &TestRepository,
+    amounts: &[(packer::Lane, u64)],
+    look: impl Fn(&Packer<'_>) -> T,
+) -> (usize, T) {
+    let mut most = T::default();
+    let index =
+        crate::pack::PackIndex { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() };
+    let id = crate::pack::PackId(crate::chunk::ChunkId([7; 16]));
+    let large = crate::index::IndexedPack { id, bytes: 1 << 30, index, sealed_by: None };
+    let index = Index::new(vec![large], &std::collections::HashSet::new());
+    let (progress, shutdown) = (Progress::new(), Shutdown::new());
+    let packer = Packer::new(&test.repository, &index, 1, true, &progress, &shutdown);
+    thread::scope(|scope| {
+        start_uploads(scope, &packer, 2);
+        let _close = packer.close_on_drop();
+        let mut stow = packer.stow(PackKind::Data).unwrap();
+        let mut seed = 0;
+        for (lane, pieces) in amounts {
+            stow.go_to(*lane);
+            for _ in 0..*pieces {
+                seed += 1;
+                stow.store(&noise(seed, (1 << 20) / PIECES as usize)).unwrap();
+                most = look(&packer).max(std::mem::take(&mut most));
+            }
+        }
+        stow.finish().unwrap();
+        packer.close();
+    });
+    (packer.finish().unwrap().packs.len(), most)
+}
+
+#[test]
+fn two_packs_that_are_filled_side_by_side_need_no_more_memory_the_more_is_stored() {
+    use packer::Lane::{Cold, Hot};
+    // A full pack is kept from before; then one piece of each, in turn.
+    let mut amounts = vec![(Cold, 20 * PIECES)];
+    amounts.extend([(Hot, 1), (Cold, 1)].repeat(60 * PIECES as usize));
+    // One frame of each thread comes on top.
+    let (packs, (open, spares)) =
+        packed(&TestRepository::new(), &amounts, |packer| (packer.open_bytes(), packer.spares()));
+    assert!((8..20).contains(&packs), "{packs} packs");
+    assert!(open <= packer::OPEN_BYTES_MAX + (1 << 20), "{open} bytes are open");
+    assert!(spares <= 2, "memory of {spares} packs is kept");
+}
+
+#[test]
+fn what_is_kept_of_packs_is_bounded_and_goes_when_two_are_filled() {
+    use packer::Lane::{Cold, Hot};
+    let (_, (_, spares)) = packed(&TestRepository::new(), &[(Cold, 80 * PIECES)], |packer| {
+        (packer.open_bytes(), packer.spares())
+    });
+    assert!(spares <= 2, "memory of {spares} packs is kept");
+    let amounts = [(Hot, PIECES), (Cold, 60 * PIECES), (Hot, 20 * PIECES)];
+    let (_, (_, spares)) =
+        packed(&TestRepository::new(), &amounts, |packer| (packer.open_bytes(), packer.spares()));
+    assert_eq!(spares, 0);
+}
+
+#[test]
+fn the_length_of_a_pack_never_tells_that_of_few_pieces_while_there_are_more() {
+    use packer::Lane::{Cold, Hot};
+    let packs_of =
+        |amounts: &[(packer::Lane, u64)]| packed(&TestRepository::encrypted(), amounts, |_| ()).0;
+    assert_eq!(packs_of(&[(Cold, 3), (Hot, 3)]), 1);
+    // A frame has three pieces: the one is too few for both, the other gets one.
+    assert_eq!(packs_of(&[(Cold, 3), (Hot, 6)]), 1);
+    assert_eq!(packs_of(&[(Cold, 3), (Hot, 12)]), 2);
+    assert_eq!(packs_of(&[(Cold, 12), (Hot, 1)]), 2);
+    assert_eq!(packs_of(&[(Cold, 6), (Hot, 1)]), 1);
+    assert_eq!(packs_of(&[(Cold, 4), (Hot, 4)]), 2);
+    assert_eq!(packs_of(&[(Hot, 5)]), 1);
+}
+
+#[test]
+fn no_more_is_stored_again_to_leave_packs_than_may_be() {
+    use rewrite::{Fate, Fates};
+    let test = TestRepository::new();
+    let id = |number: u8| crate::chunk::ChunkId([number; 16]);
+    let place = |number: u8| crate::pack::ChunkPlace {
+        id: id(number),
+        frame: 0,
+        offset: u32::from(number) * 1000,
+        length: 1000,
+    };
+    let frames = vec![crate::pack::FramePlace { start: 0, stored: 4000, content: 4000 }];
+    let chunks = (0..4).map(place).collect();
+    let pack = crate::index::IndexedPack {
+        id: crate::pack::PackId(id(7)),
+        bytes: 4000,
+        index: crate::pack::PackIndex { kind: PackKind::Data, frames, chunks },
+        sealed_by: None,
+    };
+    let index = Index::new(vec![pack], &std::collections::HashSet::new());
+    let (progress, shutdown) = (Progress::new(), Shutdown::new());
+    let packer = |again_bytes_max| {
+        let fates = Fates { of_packs: vec![Fate::Left], again_bytes_max };
+        let packer = Packer::new(&test.repository, &index, 1, true, &progress, &shutdown);
+        packer.with_fates(fates)
+    };
+    let taken = |packer: &Packer<'_>| (0..4).filter(|number| packer.take(&id(*number))).count();
+    assert_eq!(taken(&packer(0)), 0);
+    assert_eq!(taken(&packer(2500)), 2);
+    assert_eq!(taken(&packer(5000)), 4);
+}
+
+#[test]
+fn what_has_to_be_read_each_time_is_not_stored_each_time() {
+    let fixture = Fixture::encrypted();
+    for number in 0..20 {
+        fixture.write(&format!("much/{number}"), &noise(100 + number, 100_000));
+    }
+    fixture.create();
+    let options = fixture.options();
+    // A database: changed so short before the run that the cache cannot vouch for it.
+    for number in 0..5 {
+        let name = format!("database/{number}");
+        fixture.write(&name, &noise(number, 50_000));
+        let file = fs::File::options().write(true).open(fixture.source().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::from(options.time)).unwrap();
+    }
+    fixture.write("small", &noise(50, 1000));
+    fixture.create_with(options).unwrap();
+    let again = fixture.create().stats;
+    assert_eq!((again.chunks_added, again.bytes_read), (0, 250_000));
+}
+
+#[test]
+fn what_is_not_expected_to_stay_has_full_packs_unless_the_rest_needs_the_memory() {
+    use packer::Lane::{Cold, Hot};
+    let packs_of = |amounts: [(packer::Lane, u64); 2]| {
+        packs_of(&amounts.map(|(lane, mib)| (lane, mib * PIECES)))
+    };
+    assert_eq!(packs_of([(Hot, 30), (Cold, 1)]), 3);
+    assert_eq!(packs_of([(Cold, 15), (Hot, 3)]), 2);
+    // Both together would have 23 MiB: what is not expected to stay makes two packs.
+    assert_eq!(packs_of([(Cold, 15), (Hot, 8)]), 3);
+    assert_eq!(packs_of([(Hot, 8), (Cold, 15)]), 3);
+}
+
+#[test]
+fn who_cannot_read_stores_again_the_little_that_is_needed_of_an_old_pack() {
+    let fixture = Fixture::encrypted();
+    for number in 0..20 {
+        fixture.write(&format!("much/{number}"), &noise(100 + number, 100_000));
+    }
+    fixture.create();
+    for number in 0..10 {
+        fixture.write(&format!("old/{number}"), &noise(number, 20_000));
+    }
+    let old = content_packs(&fixture, &fixture.create());
+    for number in 1..10 {
+        fixture.write(&format!("old/{number}"), &noise(50 + number, 20_000));
+    }
+    // What little it needs is known from this run on.
+    let third = content_packs(&fixture, &fixture.create());
+    assert!(old.iter().all(|pack| third.contains(pack)));
+    let fourth = fixture.create();
+    assert_eq!(fourth.stats.bytes_read, 20_000);
+    assert_eq!(fourth.stats.bytes_added, 20_000);
+    let now = content_packs(&fixture, &fourth);
+    assert_eq!(old.iter().filter(|pack| !now.contains(pack)).count(), 1);
+    // And not again, though the old pack is there still.
+    let fifth = fixture.create();
+    assert_eq!((fifth.stats.bytes_read, fifth.stats.bytes_added), (0, 0));
+    assert_eq!(fifth.packs, fourth.packs);
+    // Another job would store it twice.
+    let other =
+        fixture.create_with(CreateOptions { name: "other".to_owned(), ..fixture.options() });
+    assert_eq!(other.unwrap().snapshot.stats.bytes_added, 0);
+}
+
+#[test]
+fn a_dump_that_lies_in_a_pack_that_is_left_is_saved_with_it() {
+    let fixture = Fixture::encrypted();
+    for number in 0..20 {
+        fixture.write(&format!("much/{number}"), &noise(100 + number, 100_000));
+    }
+    // The database's file and its dump share a little.
+    fixture.write("base", &noise(0, 20_000));
+    let dump = || {
+        let options = StreamOptions { level: 1, uploads: 2, time: jiff::Timestamp::UNIX_EPOCH };
+        let (progress, shutdown) = (Progress::new(), Shutdown::new());
+        let repository = &fixture.test.repository;
+        let stored =
+            store_streams(repository, &options, "/dump/db", &progress, &shutdown, |store| {
+                for number in 0..10 {
+                    store.write(&noise(number, 20_000))?;
+                    store.end(&format!("part-{number}"), false)?;
+                }
+                Ok(())
+            });
+        let stored = stored.unwrap().1;
+        let record = DumpRecord {
+            kind: snapshot::DumpKind::Sqlite,
+            path: "/dump/db".to_owned(),
+            server: String::new(),
+            container: None,
+            databases: Vec::new(),
+            files: Vec::new(),
+            proof: Default::default(),
+        };
+        let (tree, entries) = (stored.tree, stored.entries);
+        let dump = StoredDump { record, tree, warnings: Vec::new(), entries, entries_file: None };
+        let options = CreateOptions { dumps: vec![dump], ..fixture.options() };
+        (stored.packs, fixture.create_with(options).unwrap().snapshot)
+    };
+    let (packs, first) = dump();
+    let (_, second) = dump();
+    // The pack was left for the file, which proves that the dump had to be taken from one that is.
+    assert_eq!(second.stats.bytes_added, 20_000, "{:?}", second.stats);
+    let content = content_packs(&fixture, &first);
+    let dumped: Vec<_> = packs.iter().filter(|pack| content.contains(pack)).collect();
+    assert!(!dumped.is_empty() && dumped.iter().all(|pack| second.packs.contains(pack)));
+    let (_, third) = dump();
+    assert_eq!(third.stats.bytes_added, 0, "{:?}", third.stats);
 }

@@ -9,7 +9,7 @@ use crossbeam_channel::Sender;
 
 use super::CreateError;
 use super::content::FileReader;
-use super::packer::{Failure, Stow};
+use super::packer::{Failure, Lane, Stow};
 use super::queue::{Next, Task, TaskQueue};
 use crate::chunk::Cutter;
 use crate::entry::{Entry, Extent, FileContent, Kind, display_path};
@@ -37,6 +37,7 @@ pub(super) struct Done {
 #[derive(Debug)]
 pub(super) struct LargeJob {
     found: Found,
+    lane: Lane,
     reader: FileReader,
     parts: Mutex<Vec<Part>>,
     error: Mutex<Option<SourceError>>,
@@ -76,7 +77,7 @@ impl Worker<'_, '_> {
                     Ok(())
                 }
                 Next::Task(Task::Batch { found, done }) => self.batch(found, &done),
-                Next::Task(Task::Large { found, done }) => self.large(found, done),
+                Next::Task(Task::Large { found, lane, done }) => self.large(found, lane, done),
                 Next::Help(job) => self.work_on(&job),
             };
             if let Err(error) = outcome {
@@ -90,12 +91,17 @@ impl Worker<'_, '_> {
         }
     }
 
-    fn batch(&mut self, found: Vec<Found>, done: &Sender<Vec<Done>>) -> Result<(), CreateError> {
+    fn batch(
+        &mut self,
+        found: Vec<(Found, Lane)>,
+        done: &Sender<Vec<Done>>,
+    ) -> Result<(), CreateError> {
         let mut results = Vec::with_capacity(found.len());
-        for found in found {
+        for (found, lane) in found {
             if self.failure.is_set() {
                 return Ok(());
             }
+            self.stow.go_to(lane);
             results.push(self.path(found)?);
         }
         // The receiver only goes away when the run has failed.
@@ -180,11 +186,16 @@ impl Worker<'_, '_> {
         Ok(Done::unread(found, None))
     }
 
-    fn large(&mut self, mut found: Found, done: Sender<Vec<Done>>) -> Result<(), CreateError> {
+    fn large(
+        &mut self,
+        mut found: Found,
+        lane: Lane,
+        done: Sender<Vec<Done>>,
+    ) -> Result<(), CreateError> {
         let Some(root) = self.roots.get(found.root) else { return Ok(()) };
         let source = match open_current(root, &mut found) {
             Ok(Some(source)) => source,
-            Ok(None) => return self.batch(vec![found], &done),
+            Ok(None) => return self.batch(vec![(found, lane)], &done),
             Err(error) => {
                 drop(done.send(vec![Done::unread(found, Some(&error))]));
                 return Ok(());
@@ -192,6 +203,7 @@ impl Worker<'_, '_> {
         };
         let job = Arc::new(LargeJob {
             found,
+            lane,
             reader: FileReader::new(source, self.cutter),
             parts: Mutex::default(),
             error: Mutex::default(),
@@ -206,6 +218,7 @@ impl Worker<'_, '_> {
     /// Reads segments of a shared file until there are none; whoever is last reports the file.
     fn work_on(&mut self, job: &LargeJob) -> Result<(), CreateError> {
         job.threads.fetch_add(1, Ordering::SeqCst);
+        self.stow.go_to(job.lane);
         loop {
             if self.failure.is_set() {
                 job.reader.abandon();

@@ -1,10 +1,14 @@
 //! What the answers mean.
 
+use std::time::SystemTime;
+
 use chores_common::engine::{EngineError, EngineVersion};
 use chores_common::exit::chain;
 use chores_common::object::{ErrorKind, Location, ObjectError};
 
 use super::{Finding, Status};
+use crate::browse::text::instant;
+use crate::lock::Lock;
 use crate::mounts::{Mount, is_below};
 use crate::repository::RepositoryError;
 
@@ -92,14 +96,26 @@ pub(super) fn repository(opened: Result<String, RepositoryError>, place: &Locati
         Ok(id) => Finding::ok(name, format!("{place} opens (id {id})")),
         Err(RepositoryError::Missing(_)) => not_made(place),
         Err(RepositoryError::Store(error)) => match (error.kind(), place) {
-            (ErrorKind::NoBucket, Location::Directory(_)) => not_made(place),
+            (ErrorKind::NoBucket, place) if place.has_directories() => not_made(place),
             (kind, _) => {
                 Finding::new(name, Status::Fail, error.to_string(), advice_for_store(kind))
             }
         },
+        Err(error @ RepositoryError::NoLocks(_)) => Finding::new(
+            name,
+            Status::Fail,
+            chain(&error),
+            "name the bucket, or say `backup lock off` to save here without locks",
+        ),
         Err(error @ RepositoryError::Feature { .. }) => {
             Finding::new(name, Status::Fail, chain(&error), "use a later version of this program")
         }
+        Err(error @ RepositoryError::OtherIdentity(_)) => Finding::new(
+            name,
+            Status::Fail,
+            chain(&error),
+            "give the identity of one of its recipients with --identity, or none",
+        ),
         Err(
             error @ (RepositoryError::Encrypted(_)
             | RepositoryError::Clear(_)
@@ -174,10 +190,101 @@ fn advice_for_store(kind: ErrorKind) -> &'static str {
         ErrorKind::ReadOnly => "mount it writable to make backups",
         ErrorKind::Interrupted => "run it again",
         ErrorKind::Unavailable => "check the endpoint, the network and the service",
-        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Invalid => {
-            "check the settings of the store"
-        }
+        ErrorKind::NotFound
+        | ErrorKind::Corrupt
+        | ErrorKind::Unconditional
+        | ErrorKind::Invalid => "check the settings of the store",
     }
+}
+
+/// What was seen of locks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LockLook {
+    /// Whether the bucket has Object Lock, where that may be asked.
+    pub(super) bucket: Option<bool>,
+    /// The newest snapshot and some of its packs; none where there is no snapshot.
+    pub(super) looked_at: usize,
+    /// So many of them are locked as they should be.
+    pub(super) locked: usize,
+    /// When the lock of that snapshot ends.
+    pub(super) until: Option<SystemTime>,
+    /// That snapshot is older than the period.
+    pub(super) is_over: bool,
+}
+
+pub(super) fn locks(lock: Lock, look: Result<LockLook, RepositoryError>) -> Finding {
+    let name = "locks";
+    let look = match look {
+        Ok(look) => look,
+        Err(error) => {
+            let advice = "allow the key s3:GetObjectRetention and s3:PutObjectRetention";
+            return Finding::new(name, Status::Fail, chain(&error), advice);
+        }
+    };
+    if look.bucket == Some(false) {
+        return Finding::new(
+            name,
+            Status::Fail,
+            format!("{lock} is asked for, and the bucket has no Object Lock"),
+            "copy the repository into a bucket that was made with Object Lock (`backup copy`)",
+        );
+    }
+    if look.is_over {
+        return Finding::new(
+            name,
+            Status::Warn,
+            format!("{lock}; the newest snapshot is older than that, so nothing here is protected"),
+            "make a backup, and find out why there was none",
+        );
+    }
+    let LockLook { looked_at, locked, .. } = look;
+    if looked_at == 0 {
+        return Finding::ok(name, format!("{lock}; there is no snapshot yet"));
+    }
+    if locked < looked_at {
+        return Finding::new(
+            name,
+            Status::Fail,
+            format!(
+                "{lock}; of the newest snapshot and some of its packs {locked} of {looked_at} are locked"
+            ),
+            "make a backup, which locks what it needs; find out who unlocked the others, or wrote without locks",
+        );
+    }
+    let until = look.until.and_then(|until| jiff::Timestamp::try_from(until).ok());
+    let until = until.map(|until| format!(" until {}", instant(until))).unwrap_or_default();
+    let found = format!(
+        "{lock}; the newest snapshot and {} of its packs are locked{until}; snapshots older than the period are not protected",
+        looked_at - 1
+    );
+    Finding::ok(name, found)
+}
+
+/// Whoever can write a `repo.json` can ask for none.
+pub(super) fn unasked_locks() -> Finding {
+    Finding::new(
+        "locks",
+        Status::Warn,
+        "the bucket has Object Lock, and the repository asks for no locks",
+        "say `backup lock 30d`; where it did before, find out who has changed repo.json",
+    )
+}
+
+/// Whether a store keeps to `If-None-Match: *`. Nothing but `init` relies on it.
+pub(super) fn conditional_writes(outcome: Result<bool, ObjectError>) -> Finding {
+    let name = "conditional writes";
+    let found = match outcome {
+        Ok(true) => "the store keeps to them: of two `init` at once one wins".to_owned(),
+        Ok(false) => {
+            "the store ignores the condition, which only two `init` at once would need".to_owned()
+        }
+        Err(error) => {
+            format!(
+                "the store does not take them, which only two `init` at once would need: {error}"
+            )
+        }
+    };
+    Finding { name, status: Status::Note, found, advice: None }
 }
 
 /// `store` and `own` are seconds since the epoch by the two clocks.

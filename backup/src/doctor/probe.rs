@@ -4,15 +4,18 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chores_common::engine::Engine;
-use chores_common::object::{Location, ObjectStore, S3Settings};
+use chores_common::object::{
+    ErrorKind, Location, ObjectError, ObjectStore, RemoteSettings, S3Settings,
+};
 use chores_common::shutdown::Shutdown;
 use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, access, openat2, statvfs};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
 
-use super::decide::{self, CacheAnswer, StoreFault};
+use super::decide::{self, CacheAnswer, LockLook, StoreFault};
 use super::{Finding, Status};
 use crate::keys::KeyRing;
+use crate::lock::Lock;
 use crate::mounts;
 use crate::quiesce;
 use crate::repository::{Operation, Repository, RepositoryError};
@@ -21,9 +24,15 @@ use crate::store::Store;
 /// Below this prefix lies nothing of a repository.
 const PREFIX: &str = "doctor/";
 
+/// The same where the folder would stay.
+const PREFIX_WITHOUT_FOLDER: &str = "doctor-";
+
 /// Length of the probe object in bytes, and the part of it that is read by range.
 const PROBE_BYTES: usize = 4096;
 const PROBE_RANGE: std::ops::Range<usize> = 1000..3000;
+
+/// Packs of the newest snapshot whose locks are looked at.
+const LOOKED_AT_MAX: usize = 16;
 
 /// How long the engine may take to answer: an address behind a firewall never does.
 const ENGINE_TIME_MAX: Duration = Duration::from_secs(10);
@@ -31,12 +40,12 @@ const ENGINE_TIME_MAX: Duration = Duration::from_secs(10);
 /// The store, and the repository in it.
 pub(super) fn repository(
     location: &Location,
-    settings: &S3Settings,
+    settings: (&S3Settings, &RemoteSettings),
     keys: &KeyRing,
     runtime: &Handle,
     shutdown: &Shutdown,
 ) -> Vec<Finding> {
-    let store = match ObjectStore::open(location, settings) {
+    let store = match ObjectStore::open_with(location, settings.0, settings.1) {
         Ok(objects) => Store::new(objects, runtime.clone(), shutdown.clone()),
         Err(error) => {
             return vec![decide::repository(Err(RepositoryError::Store(error)), location)];
@@ -44,17 +53,31 @@ pub(super) fn repository(
     };
     let opened = Repository::open_with(store.clone(), keys.clone()).and_then(|repository| {
         repository.permit(Operation::Write)?;
-        Ok(repository.id().to_owned())
+        Ok(repository)
     });
+    let locks = opened.as_ref().ok().and_then(look_at_locks);
+    let is_unasked = opened.as_ref().is_ok_and(|repository| repository.lock().is_none())
+        && matches!(location, Location::S3 { .. })
+        && store.has_object_lock().unwrap_or(false);
+    let opened = opened.map(|repository| repository.id().to_owned());
     // A probe object would make the missing directory.
     let is_place = match location {
         Location::Directory(directory) => directory.is_dir(),
-        Location::S3 { .. } => true,
+        Location::S3 { .. } | Location::Remote(_) => true,
+    };
+    let prefix = match location {
+        Location::Remote(_) => PREFIX_WITHOUT_FOLDER,
+        _ => PREFIX,
     };
     let mut findings = vec![decide::repository(opened, location)];
     if is_place {
-        let (outcome, modified) = probe_object(&store);
+        let (outcome, modified) = probe_object(&store, prefix);
         findings.push(decide::store(outcome));
+        findings.extend(locks.map(|(lock, look)| decide::locks(lock, look)));
+        findings.extend(is_unasked.then(decide::unasked_locks));
+        if matches!(location, Location::S3 { .. }) {
+            findings.push(decide::conditional_writes(probe_condition(&store)));
+        }
         if let Some((by_store, by_us)) = modified {
             findings.push(decide::clock(by_store, by_us));
         }
@@ -72,21 +95,64 @@ pub(super) fn repository(
 }
 
 /// Writes, reads, lists and removes one object. Returns its time by the store's clock and by ours.
-fn probe_object(store: &Store) -> (Result<(), StoreFault>, Option<(u64, u64)>) {
+fn probe_object(store: &Store, prefix: &str) -> (Result<(), StoreFault>, Option<(u64, u64)>) {
     let mut content = vec![0; PROBE_BYTES];
     // Without random numbers the probe is a weaker one.
     let mut id = [0; 16];
     getrandom::fill(&mut content).unwrap_or_default();
     getrandom::fill(&mut id).unwrap_or_default();
-    let key = format!("{PREFIX}{}", crate::chunk::ChunkId(id));
+    let key = format!("{prefix}{}", crate::chunk::ChunkId(id));
     let mut modified = None;
-    let outcome = write_and_read(store, &key, &content, &mut modified);
+    let outcome = write_and_read(store, prefix, &key, &content, &mut modified);
     let removed = store.delete(&key).map_err(StoreFault::from);
     (outcome.and(removed), modified)
 }
 
+/// Whether the newest snapshot and some of what it needs are locked; nothing where the repository asks for no locks.
+fn look_at_locks(repository: &Repository) -> Option<(Lock, Result<LockLook, RepositoryError>)> {
+    let lock = repository.lock()?;
+    let look = || -> Result<LockLook, RepositoryError> {
+        let bucket = match repository.store().has_object_lock() {
+            Ok(bucket) => Some(bucket),
+            // Who may not ask may lock all the same.
+            Err(error) if error.kind() == ErrorKind::Denied => None,
+            Err(error) => return Err(error.into()),
+        };
+        let mut look = LockLook { bucket, ..LockLook::default() };
+        let names = repository.snapshot_names()?;
+        let Some(name) = names.last() else { return Ok(look) };
+        let (meta, held) = repository.store().retention(&name.key(), None)?;
+        let now = SystemTime::now();
+        let end = meta.modified.checked_add(lock.period());
+        if end.is_none_or(|end| end <= now) {
+            look.is_over = true;
+            return Ok(look);
+        }
+        let until = held.map_or(now, |held| held.until);
+        let mut packs = repository.snapshot(name)?.packs;
+        packs.truncate(LOOKED_AT_MAX);
+        look.looked_at = packs.len() + 1;
+        look.locked = usize::from(lock.is_enough(held, now)) + repository.held(&packs, until)?;
+        look.until = held.map(|held| held.until);
+        Ok(look)
+    };
+    Some((lock, look()))
+}
+
+/// Whether the store keeps to a condition: the second of two objects of one name is not to be written.
+fn probe_condition(store: &Store) -> Result<bool, ObjectError> {
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).unwrap_or_default();
+    let key = format!("{PREFIX}{}", crate::chunk::ChunkId(id));
+    let outcome = store.put_new(&key, "first").and_then(|_| store.put_new(&key, "second"));
+    let removed = store.delete(&key);
+    let is_written = outcome?;
+    removed.map(|()| !is_written)
+}
+
 fn write_and_read(
     store: &Store,
+    prefix: &str,
     key: &str,
     content: &[u8],
     modified: &mut Option<(u64, u64)>,
@@ -99,7 +165,7 @@ fn write_and_read(
     if *whole != *content || Some(&*part) != content.get(PROBE_RANGE) {
         return Err(StoreFault::Changed);
     }
-    let listed = store.list(PREFIX)?;
+    let listed = store.list(prefix)?;
     let listed = listed.iter().find(|object| object.key == key);
     let object = listed.ok_or(StoreFault::Unlisted)?;
     *modified = Some((seconds(object.modified), own));

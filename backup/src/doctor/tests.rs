@@ -5,7 +5,7 @@ use chores_common::object::ObjectStore;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-use super::decide::{self, CacheAnswer};
+use super::decide::{self, CacheAnswer, LockLook};
 use super::*;
 use crate::mounts;
 use crate::repository::Repository;
@@ -40,6 +40,7 @@ impl Patient {
         let options = DoctorOptions {
             location: Some(&self.location()),
             settings: &self.settings,
+            remote: &RemoteSettings::default(),
             keys: &KeyRing::default(),
             engine_host: Some("/nonexistent/engine.sock"),
             worker_image: None,
@@ -174,6 +175,28 @@ fn no_engine_is_only_a_note_and_no_worker_image_a_warning() {
     assert_eq!(answer.found, "/run/engine.sock answers, version 20.10.24, API 1.41");
     assert_eq!(decide::worker_image(Ok(true), "backup:1").status, Status::Ok);
     assert_eq!(decide::worker_image(Ok(false), "backup:1").status, Status::Warn);
+}
+
+#[test]
+fn locks_that_are_missing_fail_and_locks_that_are_over_are_warned_of() {
+    let lock: crate::lock::Lock = "30d".parse().unwrap();
+    let of = |look| decide::locks(lock, Ok(look));
+    let look = LockLook { bucket: Some(true), ..LockLook::default() };
+    assert_eq!(of(look).status, Status::Ok);
+    assert_eq!(of(LockLook { bucket: None, ..look }).status, Status::Ok);
+    assert_eq!(of(LockLook { bucket: Some(false), ..look }).status, Status::Fail);
+    assert_eq!(of(LockLook { looked_at: 3, locked: 2, ..look }).status, Status::Fail);
+    assert_eq!(of(LockLook { is_over: true, ..look }).status, Status::Warn);
+    let well = of(LockLook { looked_at: 3, locked: 3, ..look });
+    assert_eq!(well.status, Status::Ok);
+    assert!(well.found.contains("30d=compliance") && well.found.contains("2 of its packs"));
+}
+
+#[test]
+fn what_a_store_makes_of_conditions_is_only_a_note() {
+    for outcome in [Ok(true), Ok(false)] {
+        assert_eq!(decide::conditional_writes(outcome).status, Status::Note);
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ const NOT_EXECUTABLE: i64 = 126;
 const NOT_FOUND: i64 = 127;
 
 /// Starts of variables with keys of the store and the repository, which no client has to know.
-const OURS: [&str; 2] = ["AWS_", "BACKUP_"];
+const OURS: [&str; 3] = ["AWS_", "AZURE_", "BACKUP_"];
 
 /// What a shell is asked for first; and the names of the processes of its container: those in its cgroup or below
 /// it, as the process namespace may be that of the host.

@@ -72,6 +72,7 @@ impl Scene {
             name: "shop".to_owned(),
             tags: BTreeMap::new(),
             host: "host".to_owned(),
+            provenance: Provenance::default(),
             time: jiff::Timestamp::now(),
             begun: Instant::now(),
         };

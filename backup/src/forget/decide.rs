@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::machine::Boot;
 use crate::snapshot::{Snapshot, SnapshotId, State};
 
 #[cfg(test)]
@@ -122,6 +123,8 @@ pub struct Policy {
     pub tags: Vec<(String, String)>,
     /// What a source is.
     pub group_by: GroupBy,
+    /// The boot of this machine: what was made elsewhere meanwhile freezes its source.
+    pub boot: Option<Boot>,
 }
 
 /// Why a snapshot stays.
@@ -181,6 +184,8 @@ pub enum Freeze {
     Future(SnapshotId),
     /// These two hosts take turns: it may be two sources of one name.
     Hosts(String, String),
+    /// This one is of another machine, which has the name of this one and whose engine calls itself the same.
+    Machines(SnapshotId),
 }
 
 impl fmt::Display for Freeze {
@@ -202,6 +207,12 @@ impl fmt::Display for Freeze {
                 f,
                 "the hosts {one:?} and {other:?} take turns in making them: say `--group-by host` to keep the rules for \
                  each of them, or `--group-by name` if they are one source"
+            ),
+            Self::Machines(id) => write!(
+                f,
+                "snapshot {short} was made by another machine while this one was up, under the same name: give each a host \
+                 name of its own with `--host`",
+                short = id.short()
             ),
         }
     }
@@ -245,7 +256,7 @@ pub fn decide(candidates: &[Candidate], policy: &Policy, now: Timestamp) -> Vec<
     groups
         .into_iter()
         .map(|((name, host), members)| {
-            let frozen = freeze(candidates, &members, policy.group_by, now);
+            let frozen = freeze(candidates, &members, policy, now);
             let verdicts = verdicts(candidates, &members, policy, frozen.is_some());
             SourceVerdict { name: name.to_owned(), host: host.map(str::to_owned), frozen, verdicts }
         })
@@ -282,7 +293,7 @@ fn groups(candidates: &[Candidate], group_by: GroupBy) -> BTreeMap<Group<'_>, Ve
 fn freeze(
     candidates: &[Candidate],
     members: &[usize],
-    group_by: GroupBy,
+    policy: &Policy,
     now: Timestamp,
 ) -> Option<Freeze> {
     let members = || members.iter().filter_map(|number| candidates.get(*number));
@@ -291,6 +302,13 @@ fn freeze(
     if seconds(newest.time) - seconds(now) > duration_seconds(AHEAD_MAX) {
         return Some(Freeze::Future(newest.id));
     }
+    let is_elsewhere = |member: &&Candidate| {
+        let boot = policy.boot.as_ref();
+        boot.is_some_and(|boot| boot.is_elsewhere(member.time, &member.tags, now))
+    };
+    if let Some(member) = members().find(is_elsewhere) {
+        return Some(Freeze::Machines(member.id));
+    }
     let compared = members().find(|member| {
         !member.is_of_dumps_only
             && matches!(member.standing, Standing::Proved | Standing::Suspicious)
@@ -298,7 +316,7 @@ fn freeze(
     if let Some(doubtful) = compared.filter(|member| member.standing == Standing::Suspicious) {
         return Some(Freeze::Suspicious(doubtful.id));
     }
-    if group_by != GroupBy::Unsaid {
+    if policy.group_by != GroupBy::Unsaid {
         return None;
     }
     // A throw-away container has another name every night; one that comes back is a machine's.
@@ -387,6 +405,14 @@ fn verdicts(
 type Period = fn(usize, Timestamp) -> i64;
 
 impl Policy {
+    /// Whether there is no rule at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.within.is_none()
+            && self.tags.is_empty()
+            && self.rules().iter().all(|(_, count, _)| *count == 0)
+    }
+
     fn rules(&self) -> [(Reason, u32, Period); 6] {
         [
             (Reason::Last, self.last, |number, _| i64::try_from(number).unwrap_or(i64::MAX)),

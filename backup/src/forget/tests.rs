@@ -2,6 +2,7 @@ use std::fs;
 
 use super::*;
 use crate::drill_record::{DrillRecord, Outcome};
+use crate::machine::{BOOT_TAG, Boot};
 use crate::repository::tests::{TestRepository, snapshot};
 use crate::snapshot::State;
 
@@ -9,6 +10,9 @@ fn policy(last: u32) -> ForgetOptions {
     ForgetOptions {
         wanted: Wanted::ByRules(Policy { last, ..Policy::default() }),
         name: None,
+        host: None,
+        tags: BTreeMap::new(),
+        node: None,
         dry_run: false,
     }
 }
@@ -18,6 +22,9 @@ fn these(names: &[&SnapshotName], even_newest: bool) -> ForgetOptions {
     ForgetOptions {
         wanted: Wanted::These { snapshots, even_newest, group_by: GroupBy::Unsaid },
         name: None,
+        host: None,
+        tags: BTreeMap::new(),
+        node: None,
         dry_run: false,
     }
 }
@@ -89,6 +96,11 @@ fn a_dry_run_and_a_name_leave_the_others_alone() {
     nights(&test, "b", 4);
     let report = run(&test, &ForgetOptions { dry_run: true, ..policy(1) }).unwrap();
     assert_eq!((report.gone.len(), names(&test).len()), (6, 8));
+    let elsewhere = ForgetOptions { host: Some("elsewhere".to_owned()), ..policy(1) };
+    assert_eq!(run(&test, &elsewhere).unwrap().snapshots, []);
+    let tags = BTreeMap::from([("of".to_owned(), "another".to_owned())]);
+    let others = ForgetOptions { tags, ..policy(1) };
+    assert_eq!(run(&test, &others).unwrap().snapshots, []);
     let only = ForgetOptions { name: Some("b".to_owned()), ..policy(1) };
     assert_eq!(run(&test, &only).unwrap().gone.len(), 3);
     assert_eq!(names(&test).len(), 5);
@@ -146,7 +158,7 @@ fn what_it_says_names_every_snapshot_and_the_reason() {
     let test = TestRepository::new();
     nights(&test, "a\u{1b}[31m", 3);
     let suspicious = Snapshot {
-        version: crate::snapshot::version_with(&[], true),
+        version: crate::snapshot::version_with(&[], true, &crate::snapshot::Provenance::default()),
         suspicious: true,
         ..snapshot("b", "2026-11-03T02:00:00Z")
     };
@@ -180,4 +192,58 @@ fn a_request_to_stop_leaves_the_rest() {
     // Reads end at once.
     forget(&test.repository, &policy(1), now(), &shutdown).unwrap_err();
     assert_eq!(fs::read_dir(test.path().join("snapshots")).unwrap().count(), 3);
+}
+
+#[test]
+fn a_snapshot_under_another_name_might_be_the_newest_so_nothing_goes_by_rules() {
+    let test = TestRepository::new();
+    let made = nights(&test, "a", 3);
+    let path = test.path().join(made[2].key());
+    // As a tool that copies folders may call it.
+    let copy = path.with_extension("json (1)");
+    fs::rename(&path, &copy).unwrap();
+    let error = run(&test, &policy(1)).unwrap_err();
+    assert!(matches!(&error, ForgetError::Stranger(key) if key.ends_with("(1)")), "{error}");
+    fs::rename(&copy, &path).unwrap();
+    assert_eq!(run(&test, &policy(1)).unwrap().gone, made[..2]);
+}
+
+#[test]
+fn without_any_rule_nothing_goes() {
+    let test = TestRepository::new();
+    let made = nights(&test, "a", 3);
+    let error = run(&test, &policy(0)).unwrap_err();
+    assert!(matches!(error, ForgetError::NoRule), "{error}");
+    assert_eq!(names(&test), made);
+}
+
+#[test]
+fn what_another_node_or_a_copy_of_this_machine_made_is_left_alone() {
+    let test = TestRepository::new();
+    packs(&test);
+    let put = |day: u32, key: &str, value: &str| {
+        let mut made = snapshot("a", &format!("2026-11-{day:02}T02:00:00Z"));
+        made.tags.insert(key.to_owned(), value.to_owned());
+        test.repository.put_snapshot(&made).unwrap()
+    };
+    let nodes: Vec<_> =
+        (1..=4).map(|day| put(day, NODE_TAG, ["n1", "n2"][day as usize % 2])).collect();
+    let of = |node: &str| ForgetOptions { node: Some(node.to_owned()), ..policy(1) };
+    assert_eq!(run(&test, &of("")).unwrap().snapshots, [], "who is no node has none of these");
+    assert_eq!(run(&test, &of("n1")).unwrap().gone, nodes[1..2]);
+    // Nothing of the source goes once another machine was up at the same time.
+    let boots = [put(11, BOOT_TAG, "b0"), put(21, BOOT_TAG, "b1"), put(22, BOOT_TAG, "b1")];
+    let boot = Boot { id: "b1".to_owned(), began: "2026-11-20T00:00:00Z".parse().unwrap() };
+    let rules = || Policy { last: 1, boot: Some(boot.clone()), ..Policy::default() };
+    let ours = || ForgetOptions { wanted: Wanted::ByRules(rules()), ..of("n1") };
+    let dry = ForgetOptions { dry_run: true, ..ours() };
+    assert_eq!(
+        run(&test, &dry).unwrap().gone,
+        [nodes[3].clone(), boots[0].clone(), boots[1].clone()]
+    );
+    put(23, BOOT_TAG, "b2");
+    let report = run(&test, &ours()).unwrap();
+    assert_eq!((report.gone.len(), report.frozen()), (0, 1));
+    let frozen = report.sources[0].frozen.as_ref().unwrap().to_string();
+    assert!(frozen.contains("another machine") && frozen.contains("--host"), "{frozen}");
 }

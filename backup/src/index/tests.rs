@@ -51,3 +51,28 @@ fn a_chunk_in_several_packs_has_each_of_its_places() {
     assert_eq!(packs(11), [1, 2, 3]);
     assert!(packs(13).is_empty());
 }
+
+#[test]
+fn objects_are_joined_in_their_order_and_the_lowest_rank_counts() {
+    let mut builder = IndexBuilder::default();
+    builder.expect(1000);
+    // As they come when they are read at the same time.
+    builder.add(2, [pack(5, &[11])]);
+    builder.add(0, [pack(4, &[10, 11]), pack(2, &[12])]);
+    builder.add(1, [pack(4, &[10, 11]), pack(3, &[10]), pack(1, &[13])]);
+    assert_eq!(builder.known().len(), 5);
+    let index = builder.finish(|pack| match pack.id.0.0[0] {
+        1 => None,
+        5 => Some(0),
+        _ => Some(1),
+    });
+    let names: Vec<_> = index.packs().iter().map(|pack| pack.id.0.0[0]).collect();
+    assert_eq!(names, [5, 4, 2, 3]);
+    let pack_of = |id: u8| {
+        let place = index.find(&ChunkId([id; 16]))?;
+        Some(index.pack(place.pack).unwrap().id.0.0[0])
+    };
+    assert_eq!([10, 11, 12, 13].map(pack_of), [Some(4), Some(5), Some(2), None]);
+    let copies: Vec<_> = index.copies(&ChunkId([11; 16])).map(|place| place.pack).collect();
+    assert_eq!(copies, [PackNumber(1)]);
+}

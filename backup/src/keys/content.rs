@@ -9,6 +9,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::rc::Rc;
 
+use age::stream::StreamWriter;
 use age::{DecryptError, Decryptor, EncryptError, Encryptor};
 use zeroize::Zeroizing;
 
@@ -45,7 +46,7 @@ pub enum ContentError {
     /// A part that is not there.
     #[error("it is shorter than its index says")]
     Range,
-    /// Encrypting into memory failed.
+    /// What is encrypted cannot be written.
     #[error("cannot encrypt")]
     Write(#[source] io::Error),
 }
@@ -80,12 +81,20 @@ impl Taken {
     }
 }
 
-/// Encrypts in the memory of `content`: a pack is not held twice.
-pub fn seal(recipients: &Recipients, mut content: Vec<u8>) -> Result<Vec<u8>, ContentError> {
+/// Encrypts what is written from here on into `into`. It opens only when its end was told ([`StreamWriter::finish`]).
+pub fn seal_into<W: Write>(
+    recipients: &Recipients,
+    into: W,
+) -> Result<StreamWriter<W>, ContentError> {
     let encryptor = Encryptor::with_recipients(recipients.all())
         .map_err(|error| ContentError::Recipients(Box::new(error)))?;
+    encryptor.wrap_output(into).map_err(ContentError::Write)
+}
+
+/// Encrypts in the memory of `content`: a pack is not held twice.
+pub fn seal(recipients: &Recipients, mut content: Vec<u8>) -> Result<Vec<u8>, ContentError> {
     let taken = Taken::default();
-    let mut writer = encryptor.wrap_output(taken.clone()).map_err(ContentError::Write)?;
+    let mut writer = seal_into(recipients, taken.clone())?;
     let length = content.len();
     let blocks = (length as u64).div_ceil(BLOCK_BYTES).max(1);
     let growth = taken.length() + usize::try_from(blocks * TAG_BYTES).unwrap_or(usize::MAX);
@@ -167,8 +176,15 @@ impl Header {
         Self::read(stored.get(..HEADER_BYTES_MAX as usize).unwrap_or(stored))
     }
 
+    /// For how many X25519 recipients it is. Who they are, it does not tell.
+    #[must_use]
+    pub fn recipients(&self) -> usize {
+        let lines = self.0.split(|byte| *byte == b'\n');
+        lines.filter(|line| line.starts_with(b"-> X25519 ")).count()
+    }
+
     /// Length of the content of a pack of `stored` bytes.
-    fn content_bytes(&self, stored: u64) -> Result<u64, ContentError> {
+    pub fn content_bytes(&self, stored: u64) -> Result<u64, ContentError> {
         let blocks = stored.checked_sub(self.0.len() as u64).ok_or(ContentError::Range)?;
         let count = blocks.div_ceil(BLOCK_BYTES + TAG_BYTES).max(1);
         blocks.checked_sub(count * TAG_BYTES).ok_or(ContentError::Range)

@@ -12,6 +12,15 @@ mod tests;
 /// Most identities of one file.
 pub const IDENTITIES_MAX: usize = 16;
 
+/// How every private half of an age recipient begins.
+const PRIVATE: &str = "AGE-SECRET-KEY-";
+
+/// Whether a private half is in a text, whatever stands around it: such a text is never repeated.
+#[must_use]
+pub fn is_in(text: &str) -> bool {
+    text.to_ascii_uppercase().contains(PRIVATE)
+}
+
 /// Private halves of age recipients, as `age-keygen` makes them.
 #[derive(Clone, Default)]
 pub struct Identities(Vec<Identity>);
@@ -69,6 +78,13 @@ impl Identities {
     #[must_use]
     pub fn generate() -> Self {
         Self(vec![Identity::generate()])
+    }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// Whether there is none.

@@ -43,6 +43,8 @@ pub enum Kind {
     Snapshot,
     /// The record of a drill.
     Drill,
+    /// A list of moves.
+    Moved,
 }
 
 impl Kind {
@@ -51,6 +53,7 @@ impl Kind {
             Self::Index => 1,
             Self::Snapshot => 2,
             Self::Drill => 3,
+            Self::Moved => 4,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::identity;
 use super::index_key::IndexKeys;
 use super::recipient::{RecipientError, Recipients};
 use crate::chunk::DedupKey;
@@ -90,6 +91,12 @@ pub enum KeyFileError {
     Recipients(#[source] RecipientError),
 }
 
+/// Whether a key file is in a text, whatever stands around it: such a text is never repeated.
+#[must_use]
+pub fn is_in(text: &str) -> bool {
+    text.contains(FORMAT) && text.contains('{')
+}
+
 impl KeyFile {
     /// The text of the file.
     #[must_use]
@@ -113,7 +120,7 @@ impl KeyFile {
 
     /// Reads it.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
-        if text.lines().any(|line| line.trim().starts_with("AGE-SECRET-KEY-")) {
+        if identity::is_in(text) {
             return Err(KeyFileError::Identity);
         }
         // What serde says of a text repeats parts of it.

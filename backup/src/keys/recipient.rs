@@ -2,6 +2,8 @@
 
 use age::x25519::Recipient;
 
+use super::identity;
+
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +39,7 @@ impl Recipients {
     pub fn parse<'t>(texts: impl IntoIterator<Item = &'t str>) -> Result<Self, RecipientError> {
         let mut recipients: Vec<(String, Recipient)> = Vec::new();
         for text in texts {
-            if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            if identity::is_in(text) {
                 return Err(RecipientError::Private);
             }
             let recipient: Recipient = text
@@ -59,6 +61,12 @@ impl Recipients {
     /// Their texts, sorted.
     pub fn texts(&self) -> impl Iterator<Item = String> + '_ {
         self.0.iter().map(ToString::to_string)
+    }
+
+    /// How many they are: at least one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
     }
 
     /// For encrypting.

@@ -30,6 +30,9 @@ const WORK: u8 = 18;
 /// The most work that a slot may ask for.
 const WORK_MAX: u8 = WORK;
 
+/// Most identities that a repository keeps for passphrases; trying one takes a second.
+pub const PASSPHRASES_MAX: usize = 16;
+
 /// Longest wrapped secret, in bytes.
 const WRAPPED_BYTES_MAX: u64 = 64 << 10;
 
@@ -66,6 +69,16 @@ pub enum SlotError {
     /// The passphrase is wrong.
     #[error("the passphrase does not fit")]
     Passphrase,
+    /// Trying them all would take for ever.
+    #[error(
+        "it asks to try a passphrase more than {PASSPHRASES_MAX} times, which this program never writes: somebody changed it"
+    )]
+    TooManyPassphrases,
+    /// A slot asks for more work than this program gives it.
+    #[error(
+        "a key slot in it asks for more work on the passphrase than this program writes: somebody changed it"
+    )]
+    Work,
     /// A slot names no recipient.
     #[error("its recipients are unusable")]
     Recipients(#[source] RecipientError),
@@ -104,28 +117,24 @@ pub fn wrap_identity(identity: &Identities, passphrase: &Secret) -> Result<KeySl
     })
 }
 
-/// The identity that a passphrase unlocks.
+/// All identities that a passphrase unlocks: the same one may have been given twice, and each reads what was saved in its time.
 pub fn unlock(slots: &[KeySlot], passphrase: &Secret) -> Result<Identities, SlotError> {
-    let mut mine = slots.iter().filter(|slot| slot.is_passphrase()).peekable();
-    if mine.peek().is_none() {
+    let mine: Vec<_> = slots.iter().filter(|slot| slot.is_passphrase()).collect();
+    if mine.is_empty() {
         return Err(SlotError::NoPassphrase);
     }
-    for slot in mine {
-        let sealed = slot.bytes()?;
-        let mut identity = age::scrypt::Identity::new(SecretString::from(passphrase.expose()));
-        identity.set_max_work_factor(WORK_MAX);
-        Header::read_of(&sealed).map_err(|_| SlotError::Damaged)?;
-        let decryptor =
-            age::Decryptor::new_buffered(&sealed[..]).map_err(|_| SlotError::Damaged)?;
-        let Ok(reader) = decryptor.decrypt(iter::once(&identity as &dyn age::Identity)) else {
-            continue;
-        };
-        let mut text = Zeroizing::new(String::new());
-        let read = reader.take(WRAPPED_BYTES_MAX).read_to_string(&mut text);
-        read.map_err(|_| SlotError::Damaged)?;
-        return Identities::parse(&text).map_err(SlotError::Identity);
+    if mine.len() > PASSPHRASES_MAX {
+        return Err(SlotError::TooManyPassphrases);
     }
-    Err(SlotError::Passphrase)
+    let (mut unlocked, mut failed) = (Identities::default(), SlotError::Passphrase);
+    for slot in mine {
+        match slot.unlock(passphrase) {
+            Ok(identities) => unlocked = unlocked.and(identities),
+            Err(SlotError::Passphrase) => {}
+            Err(error) => failed = error,
+        }
+    }
+    if unlocked.is_empty() { Err(failed) } else { Ok(unlocked) }
 }
 
 /// The key file that one of the slots wraps for one of these identities.
@@ -154,6 +163,24 @@ impl KeySlot {
     #[must_use]
     pub fn is_passphrase(&self) -> bool {
         self.kind == KIND_PASSPHRASE
+    }
+
+    fn unlock(&self, passphrase: &Secret) -> Result<Identities, SlotError> {
+        let sealed = self.bytes()?;
+        let mut identity = age::scrypt::Identity::new(SecretString::from(passphrase.expose()));
+        identity.set_max_work_factor(WORK_MAX);
+        Header::read_of(&sealed).map_err(|_| SlotError::Damaged)?;
+        let decryptor =
+            age::Decryptor::new_buffered(&sealed[..]).map_err(|_| SlotError::Damaged)?;
+        let opened = decryptor.decrypt(iter::once(&identity as &dyn age::Identity));
+        let reader = opened.map_err(|error| match error {
+            age::DecryptError::ExcessiveWork { .. } => SlotError::Work,
+            _ => SlotError::Passphrase,
+        })?;
+        let mut text = Zeroizing::new(String::new());
+        let read = reader.take(WRAPPED_BYTES_MAX).read_to_string(&mut text);
+        read.map_err(|_| SlotError::Damaged)?;
+        Identities::parse(&text).map_err(SlotError::Identity)
     }
 
     fn bytes(&self) -> Result<Vec<u8>, SlotError> {

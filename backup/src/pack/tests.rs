@@ -15,7 +15,7 @@ fn pack(contents: &[Vec<u8>]) -> Pack {
     let mut frame = FrameBuilder::default();
     let mut pack = PackBuilder::new(PackKind::Data, Vec::new());
     for content in contents {
-        if !frame.has_room(content.len()) {
+        if !frame.has_room(content.len(), PACK_TARGET_BYTES) {
             pack.append(frame.seal(&mut compressor).unwrap());
         }
         frame.push(key().id_of(content), content);
@@ -113,7 +113,55 @@ fn a_pack_of_tiny_chunks_is_sealed_before_its_index_grows_too_long() {
     let mut pack = PackBuilder::new(PackKind::Data, Vec::new());
     let chunks = (0..PACK_CHUNKS_TARGET).map(|_| (ChunkId([0; 16]), 0, 0)).collect();
     pack.append(&Frame { stored: vec![0], content_bytes: 1, chunks });
-    assert!(pack.is_full());
+    assert!(pack.is_full(PACK_TARGET_BYTES));
+}
+
+#[test]
+fn packs_grow_with_the_repository_and_with_what_a_run_stores() {
+    let mib = |count: u64| count << 20;
+    let target = |stored, of_run| target_bytes(stored, of_run) >> 10;
+    assert_eq!([0, 50, 128].map(|stored| target(mib(stored), 0)), [256, 256, 256]);
+    assert_eq!([256, 512, 1023].map(|stored| target(mib(stored), 0)), [1024, 4096, 16352]);
+    assert_eq!([mib(1024), mib(1025), u64::MAX].map(|stored| target(stored, 0)), [16384; 3]);
+    // Of a first backup.
+    assert_eq!([16, 64, 512].map(|all| target(mib(all), mib(all))), [256, 1024, 8192]);
+    assert_eq!(target(u64::MAX, u64::MAX), 16384);
+}
+
+#[test]
+fn a_pack_has_some_pieces_before_it_is_sealed() {
+    let mut compressor = Compressor::new(1).unwrap();
+    let mut pack = PackBuilder::new(PackKind::Data, Vec::new());
+    let target = target_bytes(0, 0);
+    for number in 0..PACK_PIECES_MIN as u64 {
+        assert!(!pack.is_full(target), "{number}");
+        let mut frame = FrameBuilder::default();
+        let content = noise(number, target);
+        frame.push(key().id_of(&content), &content);
+        frame.push(key().id_of(&[0; SALT_BYTES]), &[0; SALT_BYTES]);
+        pack.append(frame.seal(&mut compressor).unwrap());
+    }
+    assert!(pack.is_full(target) && !pack.is_full(PACK_TARGET_BYTES));
+}
+
+#[test]
+fn frames_fill_half_a_pack_as_they_compress_and_are_never_longer_than_in_large_repositories() {
+    let mut compressor = Compressor::new(1).unwrap();
+    let mut frame = FrameBuilder::default();
+    let target = target_bytes(0, 0);
+    assert_eq!(frame.content_bytes_max(target), target / 2);
+    frame.push(key().id_of(b"noise"), &noise(1, 100_000));
+    frame.seal(&mut compressor).unwrap();
+    assert_eq!(frame.content_bytes_max(target), target / 2);
+    // Two parts of three are zeros.
+    frame.push(key().id_of(b"third"), &[noise(2, 100_000), vec![0; 200_000]].concat());
+    frame.seal(&mut compressor).unwrap();
+    let third = frame.content_bytes_max(target);
+    assert!((target * 5 / 4..target * 7 / 4).contains(&third), "{third}");
+    frame.push(key().id_of(b"zeros"), &vec![0; 500_000]);
+    frame.seal(&mut compressor).unwrap();
+    assert_eq!(frame.content_bytes_max(target), FRAME_TARGET_BYTES);
+    assert_eq!(FrameBuilder::default().content_bytes_max(PACK_TARGET_BYTES), FRAME_TARGET_BYTES);
 }
 
 proptest! {

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::{PruneReport, Sum};
+use super::{PruneReport, Repacking, Sum};
 use crate::browse::text::instant;
 use crate::text::bytes;
 
@@ -35,6 +35,12 @@ pub fn write_text(report: &PruneReport, out: &mut impl Write) -> io::Result<()> 
         writeln!(out, "the next ones are due at {}", instant(due))?;
     }
     say(out, "marked before, but needed by a snapshot: they stay", report.kept)?;
+    say(out, "marked before and due, but locked: they stay until their locks end", report.held)?;
+    if let Some(ends) = report.next_unlocked.and_then(timestamp) {
+        writeln!(out, "the first of these locks ends at {}", instant(ends))?;
+    }
+    write_swept(report, out)?;
+    write_repacked(report, out)?;
     if report.runs > 0 {
         writeln!(
             out,
@@ -42,8 +48,85 @@ pub fn write_text(report: &PruneReport, out: &mut impl Write) -> io::Result<()> 
             report.runs
         )?;
     }
-    if report.deleted.packs + report.marked.packs + report.waiting.packs == 0 {
+    let acted = [report.deleted, report.marked, report.waiting, report.repacked, report.held];
+    if acted.iter().all(|sum| sum.packs == 0) {
         writeln!(out, "nothing to prune")?;
+    }
+    Ok(())
+}
+
+fn write_swept(report: &PruneReport, out: &mut impl Write) -> io::Result<()> {
+    let swept = report.swept;
+    if swept.removed > 0 {
+        let size = bytes(swept.removed_bytes);
+        writeln!(out, "{size} in {} old versions of what is gone were removed", swept.removed)?;
+    }
+    if swept.held > 0 {
+        let size = bytes(swept.held_bytes);
+        writeln!(out, "{size} in {} old versions of what is gone are still locked", swept.held)?;
+    }
+    if swept.written_over > 0 {
+        writeln!(
+            out,
+            "{} packs were written over since they were stored, and somebody may have done that who means ill: `backup check \
+             --read-data` tells whether they are good, `backup undelete` brings back what was there before",
+            swept.written_over
+        )?;
+    }
+    let refused = report.refused + swept.refused;
+    if refused > 0 {
+        writeln!(
+            out,
+            "the store did not let {refused} objects or old versions go: they are locked by others than this program, or the key \
+             lacks s3:GetObjectVersion or s3:DeleteObjectVersion; the next prune tries again"
+        )?;
+    }
+    Ok(())
+}
+
+fn write_repacked(report: &PruneReport, out: &mut impl Write) -> io::Result<()> {
+    match report.repacking {
+        Repacking::Off => return Ok(()),
+        Repacking::NoIdentity => {
+            return writeln!(
+                out,
+                "packs of which only a part is needed were not looked for, which needs the private key: give --identity FILE"
+            );
+        }
+        Repacking::NoKeyFile => {
+            return writeln!(
+                out,
+                "packs of which only a part is needed were not looked for, which needs the key file: give --key-file FILE"
+            );
+        }
+        Repacking::OtherIdentity => {
+            return writeln!(
+                out,
+                "packs of which only a part is needed were not looked for: the private key that was given is that of nobody for whom \
+                 content is encrypted now; give that of one of its recipients, which `backup key list` shows"
+            );
+        }
+        Repacking::Done => {}
+    }
+    writeln!(out, "{} in needed packs are of no use", bytes(report.unused))?;
+    if report.repacked.packs > 0 {
+        let (old, new) = (report.repacked, report.rewritten);
+        let verb = if report.dry_run { "would be" } else { "were" };
+        writeln!(
+            out,
+            "{} in {} packs {verb} stored anew as {}: {} come back when the grace has passed twice",
+            bytes(old.bytes),
+            old.packs,
+            bytes(new.bytes),
+            bytes(old.bytes.saturating_sub(new.bytes))
+        )?;
+    }
+    if report.damaged > 0 {
+        writeln!(
+            out,
+            "{} packs were left as they are, because something in them is damaged: run `backup check --read-data`",
+            report.damaged
+        )?;
     }
     Ok(())
 }
@@ -76,6 +159,22 @@ struct SummaryLine {
     next_due: Option<jiff::Timestamp>,
     running_backups: usize,
     indexes_rewritten: u64,
+    repacking: Repacking,
+    unused_bytes: u64,
+    repacked_packs: u64,
+    repacked_bytes: u64,
+    rewritten_packs: u64,
+    rewritten_bytes: u64,
+    damaged_packs: u64,
+    held_packs: u64,
+    held_bytes: u64,
+    next_unlocked: Option<jiff::Timestamp>,
+    refused_objects: u64,
+    removed_versions: u64,
+    removed_version_bytes: u64,
+    held_versions: u64,
+    held_version_bytes: u64,
+    packs_written_over: u64,
 }
 
 /// Writes the report as one JSON line.
@@ -103,6 +202,22 @@ pub fn write_json(
         next_due: report.next_due.and_then(timestamp),
         running_backups: report.runs,
         indexes_rewritten: report.indexes_rewritten,
+        repacking: report.repacking,
+        unused_bytes: report.unused,
+        repacked_packs: report.repacked.packs,
+        repacked_bytes: report.repacked.bytes,
+        rewritten_packs: report.rewritten.packs,
+        rewritten_bytes: report.rewritten.bytes,
+        damaged_packs: report.damaged,
+        held_packs: report.held.packs,
+        held_bytes: report.held.bytes,
+        next_unlocked: report.next_unlocked.and_then(timestamp),
+        refused_objects: report.refused + report.swept.refused,
+        removed_versions: report.swept.removed,
+        removed_version_bytes: report.swept.removed_bytes,
+        held_versions: report.swept.held,
+        held_version_bytes: report.swept.held_bytes,
+        packs_written_over: report.swept.written_over,
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")

@@ -4,7 +4,7 @@
 //! if still no snapshot needs it. Nothing here is needed for safety but that order: a writer that missed the mark finds
 //! it when it looks again behind its commit.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, SystemTime};
 
 use crate::mark::Mark;
@@ -35,6 +35,16 @@ pub struct Stock {
     pub marks: Vec<Mark>,
     /// When the runs began that are at work now, by the store's clock.
     pub runs: Vec<SystemTime>,
+    /// When content of packs was stored anew elsewhere, by the store's clock: who began before may refer to them still.
+    pub moved: BTreeMap<PackId, SystemTime>,
+    /// Until when packs are locked, as far as that was asked.
+    pub locked: HashMap<PackId, SystemTime>,
+}
+
+impl Stock {
+    fn is_locked(&self, id: &PackId) -> bool {
+        self.locked.get(id).is_some_and(|until| *until > self.now)
+    }
 }
 
 /// How.
@@ -61,6 +71,10 @@ pub struct Plan {
     pub kept: BTreeSet<PackId>,
     /// When the next waiting pack is due, unless a run delays it.
     pub next_due: Option<SystemTime>,
+    /// Packs that are due and locked. They stay marked.
+    pub held: BTreeSet<PackId>,
+    /// When the lock of the first of these ends.
+    pub next_unlocked: Option<SystemTime>,
 }
 
 /// Decides.
@@ -80,6 +94,8 @@ pub fn plan(stock: &Stock, rules: Rules) -> Plan {
             marked.insert(*id);
             if stock.needed.contains(id) {
                 plan.kept.insert(*id);
+            } else if due && stock.is_locked(id) {
+                plan.held.insert(*id);
             } else if due && pack.bytes <= budget && deleted.insert(*id) {
                 budget -= pack.bytes;
                 plan.delete.push(*id);
@@ -88,7 +104,8 @@ pub fn plan(stock: &Stock, rules: Rules) -> Plan {
             }
         }
     }
-    plan.waiting.retain(|id| !deleted.contains(id));
+    plan.waiting.retain(|id| !deleted.contains(id) && !plan.held.contains(id));
+    plan.next_unlocked = plan.held.iter().filter_map(|id| stock.locked.get(id)).min().copied();
     let waits = |mark: &&Mark| mark.packs.iter().any(|id| plan.waiting.contains(id));
     let due =
         stock.marks.iter().filter(waits).filter_map(|mark| mark.modified.checked_add(rules.grace));
@@ -97,11 +114,14 @@ pub fn plan(stock: &Stock, rules: Rules) -> Plan {
     let gone = |id: &PackId| !stock.packs.contains_key(id) || deleted.contains(id);
     let done = stock.marks.iter().filter(|mark| mark.packs.iter().all(gone));
     plan.done = done.map(|mark| mark.key.clone()).collect();
+    let is_settled = |since: SystemTime| {
+        is_past(since, rules.grace, stock.now) && stock.runs.iter().all(|begun| *begun > since)
+    };
     let unneeded = stock.packs.iter().filter(|(id, pack)| {
         !stock.needed.contains(id)
             && !marked.contains(id)
-            && is_past(pack.modified, rules.grace, stock.now)
-            && stock.runs.iter().all(|begun| *begun > pack.modified)
+            && is_settled(pack.modified)
+            && stock.moved.get(id).is_none_or(|moved| is_settled(*moved))
     });
     plan.mark = unneeded.map(|(id, _)| *id).collect();
     plan

@@ -8,15 +8,22 @@ use crate::create::tests::{Fixture, noise};
 use crate::snapshot::Snapshot;
 
 mod nights;
+pub(crate) mod repack;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const RULES: Rules = Rules { grace: DAY, bytes_max: None };
-const OPTIONS: PruneOptions = PruneOptions { rules: RULES, even_all: false, dry_run: false };
+const WHOLE_PACKS: RepackRules = RepackRules { max_unused: Unused::Unlimited, bytes_max: None };
+const OPTIONS: PruneOptions =
+    PruneOptions { rules: RULES, repack: WHOLE_PACKS, even_all: false, dry_run: false };
 
 /// The store's clock of a directory is the time of its files: so much passes for all that is there.
 fn pass(fixture: &Fixture, time: Duration) {
-    for folder in ["packs", "marks", "runs"] {
-        age(&fixture.test.path().join(folder), time);
+    pass_in(&fixture.test.path(), time);
+}
+
+fn pass_in(directory: &Path, time: Duration) {
+    for folder in ["packs", "marks", "runs", "moved"] {
+        age(&directory.join(folder), time);
     }
 }
 
@@ -240,8 +247,9 @@ fn several_at_once_and_backups_beside_them_lose_nothing() {
         fixture.write("a", &noise(10 + round % 2, 300_000));
         std::thread::scope(|scope| {
             scope.spawn(|| fixture.create());
-            for _ in 0..3 {
+            for _ in 0..2 {
                 scope.spawn(|| pruned(&fixture));
+                scope.spawn(|| run(&fixture, &repack::EVERYTHING).unwrap());
             }
         });
         assert_sound(&fixture);

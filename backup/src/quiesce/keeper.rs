@@ -10,7 +10,7 @@ use chores_common::exit::chain;
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::QuiesceError;
 use super::guard::{Guard, GuardImage};
@@ -23,6 +23,9 @@ use super::plan::{
 use super::restore::{self, Found};
 use crate::create::{CreateError, Stillness};
 use crate::text;
+
+/// How long a command before is waited for once the run was asked to stop: a run of `serve` is killed after a minute.
+const INTERRUPTED_HOOK_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// What a run needs to keep containers still.
 #[derive(Debug)]
@@ -67,6 +70,8 @@ struct Inner {
     warnings: Vec<String>,
     /// Something could not be let go on.
     has_failed: bool,
+    /// The container where a command before still runs, of a run that was asked to stop.
+    unfinished: Option<String>,
 }
 
 impl Keeper {
@@ -106,6 +111,7 @@ impl Keeper {
             phase: Phase::Before,
             warnings: Vec::new(),
             has_failed: false,
+            unfinished: None,
         };
         if !targets.is_empty() || !post.is_empty() {
             let state = place(options.state, own.as_ref(), options.guard.is_some())?;
@@ -291,8 +297,18 @@ impl Inner {
                 return Err(QuiesceError::Interrupted);
             }
             self.make_due(|after| after.id == hook.container.id).await?;
-            hook::run(&self.engine, &hook.container.id, &hook.command).await.map_err(|reason| {
-                QuiesceError::Hook { container: hook.container.name.clone(), reason }
+            let mut run = Box::pin(hook::run(&self.engine, &hook.container.id, &hook.command));
+            let Some(ended) = self.shutdown.or(&mut run).await else {
+                // It goes on in its container, whatever happens here, and what comes after must not come before its end.
+                let is_over = timeout(INTERRUPTED_HOOK_TIME_MAX, run).await.is_ok();
+                if !is_over {
+                    self.unfinished = Some(hook.container.name.clone());
+                }
+                return Err(QuiesceError::Interrupted);
+            };
+            ended.map_err(|reason| QuiesceError::Hook {
+                container: hook.container.name.clone(),
+                reason,
             })?;
         }
         self.make_due(|_| true).await
@@ -399,6 +415,7 @@ impl Inner {
         let mut is_well = !self.has_failed;
         if let Some(journal) = self.journal.take()
             && is_well
+            && self.unfinished.is_none()
             && let Err(error) = journal.remove()
         {
             tracing::error!("{}", chain(&error));
@@ -438,6 +455,13 @@ impl Inner {
             self.warnings.push(failure);
         }
         self.save(&journal);
+        if let Some(name) = &self.unfinished {
+            tracing::error!(
+                "the command before in {name} still runs, and is not waited for: what comes after is left to `backup resume`"
+            );
+            self.journal = Some(journal);
+            return;
+        }
         let mut hooks = std::mem::take(&mut journal.document.hooks);
         let mut ran = Vec::new();
         let failures =

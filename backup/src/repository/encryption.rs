@@ -16,11 +16,12 @@ use super::{FormatFile, Inner, Operation, Repository, RepositoryError};
 use crate::chunk::DedupKey;
 use crate::keys::KeyRing;
 use crate::keys::content::{self, ContentError, HEADER_BYTES_MAX, Header, Part};
-use crate::keys::identity::Identities;
+use crate::keys::identity::{IDENTITIES_MAX, Identities};
 use crate::keys::index_key::{CacheKey, IndexKeys, KEYS_MAX};
 use crate::keys::key_file::KeyFile;
 use crate::keys::recipient::{RecipientError, Recipients};
-use crate::keys::slot::{self, KeySlot, SlotError};
+use crate::keys::slot::{self, KeySlot, PASSPHRASES_MAX, SlotError};
+use crate::lock::Lock;
 use crate::pack::PackId;
 use crate::store::Store;
 
@@ -35,9 +36,6 @@ const CONTENT: &str = "age-v1";
 
 /// How documents are.
 const DOCUMENTS: &str = "chacha20-poly1305";
-
-/// Most identities that a repository keeps for passphrases; trying one takes a second.
-const PASSPHRASES_MAX: usize = 16;
 
 /// Headers of packs that are kept, each of a few hundred bytes.
 const HEADERS_MAX: usize = 4096;
@@ -107,6 +105,11 @@ pub enum KeysError {
     /// Wrapped identities are never dropped.
     #[error("it keeps {PASSPHRASES_MAX} identities for passphrases, which is the most")]
     TooManyPassphrases,
+    /// More than a worker is given.
+    #[error(
+        "the identity file and the passphrase give {0} identities, and at most {IDENTITIES_MAX} are taken: leave some out of the file"
+    )]
+    TooManyIdentities(usize),
     /// Recipients are unusable.
     #[error(transparent)]
     Recipients(#[from] RecipientError),
@@ -140,6 +143,18 @@ impl Sealing {
             recipients: recipients.clone(),
         });
         KeyRing { key_file, identities: self.identities.clone(), passphrase: None }
+    }
+
+    /// Whether one of the identities is that of a recipient of today.
+    pub(super) fn reads_what_comes(&self) -> bool {
+        let recipients: Vec<_> =
+            self.recipients.as_ref().unwrap_or(&self.claimed).texts().collect();
+        self.identities.public().any(|public| recipients.contains(&public))
+    }
+
+    /// Whether identities were given, and none is that of a recipient of today.
+    pub(super) fn reads_the_past_alone(&self) -> bool {
+        !self.identities.is_empty() && !self.reads_what_comes()
     }
 }
 
@@ -189,10 +204,17 @@ pub(super) fn open(format: &FormatFile, ring: KeyRing) -> Result<(DedupKey, Seal
     if format.hash.key.is_some() || !lists.iter().all(|list| list.iter().any(|f| f == FEATURE)) {
         return Err(KeysError::Damaged("it is encrypted in part"));
     }
-    let identities = match &ring.passphrase {
-        Some(passphrase) if ring.identities.is_empty() => slot::unlock(&format.keys, passphrase)?,
-        _ => ring.identities,
-    };
+    if let Some(keys) = ring.key_file.as_ref().filter(|keys| keys.repository != format.id) {
+        return Err(KeysError::OtherRepository(keys.repository.clone()));
+    }
+    let mut identities = ring.identities;
+    if let Some(passphrase) = &ring.passphrase {
+        identities = identities.and(slot::unlock(&format.keys, passphrase)?);
+    }
+    let count = identities.all().count();
+    if count > IDENTITIES_MAX {
+        return Err(KeysError::TooManyIdentities(count));
+    }
     let unwrapped = match slot::unwrap(&format.keys, &identities) {
         _ if identities.is_empty() => None,
         // With a key file it need not open documents: it may read what was saved before its recipient was removed.
@@ -266,10 +288,24 @@ impl Repository {
         passphrase: Option<&Secret>,
         keep: Box<Keep<'_>>,
     ) -> Result<Self, RepositoryError> {
+        Self::init_encrypted_locked(store, now, recipients, passphrase, keep, None)
+    }
+
+    /// The same, which locks what is saved from its first object on. A document that is signed and asks for no locks must
+    /// never lie there: somebody could put it back.
+    pub fn init_encrypted_locked(
+        store: Store,
+        now: jiff::Timestamp,
+        recipients: &[String],
+        passphrase: Option<&Secret>,
+        keep: Box<Keep<'_>>,
+        lock: Option<Lock>,
+    ) -> Result<Self, RepositoryError> {
         super::refuse_occupied(&store)?;
         let place = store.objects().location().to_string();
         let failed = |error| RepositoryError::Keys(place.clone(), error);
         let mut format = FormatFile::new(now)?;
+        format.set_lock(lock);
         let mut recipients = recipients.to_vec();
         let mut unlocking = Vec::new();
         if let Some(passphrase) = passphrase {
@@ -321,10 +357,28 @@ impl Repository {
         if self.can_read() { Ok(()) } else { Err(RepositoryError::NoIdentity(self.place())) }
     }
 
+    /// Whether what is saved now can be read here.
+    #[must_use]
+    pub fn reads_what_is_saved(&self) -> bool {
+        self.inner.sealing.as_ref().is_none_or(Sealing::reads_what_comes)
+    }
+
+    /// Refuses where keys were changed since this was opened: what is saved would be sealed and encrypted for those of before.
+    pub(super) fn require_present_keys(&self) -> Result<(), RepositoryError> {
+        if self.is_encrypted() { self.again().map(|_| ()) } else { Ok(()) }
+    }
+
     /// What opens it again elsewhere, such as in a worker.
     #[must_use]
     pub fn ring(&self) -> KeyRing {
         self.inner.sealing.as_ref().map(|sealing| sealing.ring(&self.inner)).unwrap_or_default()
+    }
+
+    /// For how many recipients content is encrypted now; for nobody in particular in a clear repository.
+    #[must_use]
+    pub fn recipient_count(&self) -> Option<usize> {
+        let sealing = self.inner.sealing.as_ref()?;
+        Some(sealing.recipients.as_ref().unwrap_or(&sealing.claimed).count())
     }
 
     /// The key of caches, which are encrypted as the repository is.

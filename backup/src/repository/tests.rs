@@ -89,7 +89,7 @@ fn now() -> jiff::Timestamp {
 
 pub(crate) fn snapshot(name: &str, time: &str) -> Snapshot {
     Snapshot {
-        version: crate::snapshot::version_with(&[], false),
+        version: crate::snapshot::version_with(&[], false, &crate::snapshot::Provenance::default()),
         name: name.to_owned(),
         time: time.parse().unwrap(),
         host: "host".to_owned(),
@@ -99,6 +99,7 @@ pub(crate) fn snapshot(name: &str, time: &str) -> Snapshot {
         sources: Vec::new(),
         container: None,
         dumps: Vec::new(),
+        provenance: crate::snapshot::Provenance::default(),
         tree: TreeRoot { root: ChunkId([7; 16]), depth: 0, entries: 1 },
         stats: Stats::default(),
         warning_count: 0,
@@ -133,6 +134,45 @@ fn a_place_with_other_files_is_not_made_a_repository() {
     let error = Repository::init(store(temp.path(), &runtime), now()).unwrap_err();
     assert!(matches!(error, RepositoryError::Occupied(_)), "{error}");
     assert!(!temp.path().join(FORMAT_KEY).exists());
+}
+
+#[test]
+fn who_comes_second_does_not_replace_the_first_document() {
+    let test = TestRepository::new();
+    let before = fs::read(test.path().join(FORMAT_KEY)).unwrap();
+    // It has looked before the first one wrote.
+    let mut late = FormatFile::new(now()).unwrap();
+    late.hash.key = Some(test.repository.key().to_hex());
+    late.checksum = late.checksum();
+    let place = || store(&test.path(), &test.runtime);
+    let error = Repository::put_format(place(), &late, KeyRing::default()).unwrap_err();
+    assert!(matches!(error, RepositoryError::Exists(_)), "{error}");
+    assert_eq!(fs::read(test.path().join(FORMAT_KEY)).unwrap(), before);
+    // Nor does it win twice, but it does where its own document is there already.
+    let own = &test.repository.inner.format;
+    let again = Repository::put_format(place(), own, KeyRing::default()).unwrap();
+    assert_eq!(again.id(), test.repository.id());
+}
+
+#[test]
+fn what_a_killed_init_has_left_is_no_hindrance_and_all_else_is() {
+    for (key, is_free) in [
+        ("marks/clock", true),
+        ("doctor/00112233445566778899aabbccddeeff", true),
+        ("marks/other", false),
+        ("marks/clock/x", false),
+        ("doctor/note", false),
+        ("packs/00112233445566778899aabbccddeeff", false),
+    ] {
+        let temp = tempfile::tempdir().unwrap();
+        let runtime = runtime();
+        let path = temp.path().join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "x").unwrap();
+        let made = Repository::init(store(temp.path(), &runtime), now());
+        assert_eq!(made.is_ok(), is_free, "{key}: {made:?}");
+        assert!(is_free || matches!(made, Err(RepositoryError::Occupied(_))), "{key}");
+    }
 }
 
 #[test]
@@ -276,4 +316,32 @@ fn an_index_object_under_a_wrong_name_is_left_aside() {
     let objects = test.repository.index_objects().unwrap();
     assert!(objects.packs.is_empty());
     assert_eq!(objects.damaged.len(), 1);
+}
+
+#[test]
+fn locks_of_no_sensible_time_or_in_part_of_the_features_are_refused() {
+    let mode = chores_common::object::LockMode::Compliance;
+    for days in [0, crate::lock::DAYS_MAX + 1, u32::MAX] {
+        let test = TestRepository::new();
+        test.change_format(|format| format.set_lock(Some(Lock { mode, days })));
+        let error = test.reopen().unwrap_err();
+        assert!(matches!(error, RepositoryError::Format { .. }), "{days}: {error}");
+    }
+    let test = TestRepository::new();
+    test.change_format(|format| format.set_lock(Some(Lock { mode, days: 30 })));
+    assert!(test.reopen().unwrap().lock().is_some());
+    test.change_format(|format| format.features.write.clear());
+    assert!(matches!(test.reopen(), Err(RepositoryError::Format { .. })));
+}
+
+#[test]
+fn a_pack_of_another_length_is_as_good_as_absent_for_a_writer() {
+    let fixture = crate::create::tests::Fixture::new();
+    fixture.write("a", &crate::create::tests::noise(1, 300_000));
+    fixture.create();
+    let repository = &fixture.test.repository;
+    let known = repository.index_for_writing().unwrap().0.packs().len();
+    let pack = fixture.test.objects("packs/").remove(0);
+    fs::write(pack, "pay").unwrap();
+    assert_eq!(repository.index_for_writing().unwrap().0.packs().len(), known - 1);
 }

@@ -29,10 +29,10 @@ fn every_flipped_byte_and_every_cut_shows() {
 
 #[test]
 fn a_later_version_is_named_even_with_unknown_fields() {
-    let bytes = b"{\"version\": 3, \"news\": true}";
+    let bytes = b"{\"version\": 4, \"news\": true}";
     let id = SnapshotId(key().id_of(bytes));
     let name = SnapshotName { id, time: String::new(), sealed: false };
-    assert!(matches!(Snapshot::open(&name, bytes, &key()), Err(SnapshotError::Version(3))));
+    assert!(matches!(Snapshot::open(&name, bytes, &key()), Err(SnapshotError::Version(4))));
 }
 
 #[test]
@@ -80,20 +80,36 @@ fn a_document_has_the_lowest_version_that_understands_it() {
     assert_eq!(plain.version, 1);
     let (_, bytes) = plain.seal(&key(), false).unwrap();
     let text = String::from_utf8(bytes).unwrap();
-    assert!(!text.contains("dumps") && !text.contains("suspicious"), "{text}");
+    assert!(
+        !["dumps", "suspicious", "provenance"].iter().any(|field| text.contains(field)),
+        "{text}"
+    );
     let doubtful = Snapshot { version: 2, suspicious: true, ..plain.clone() };
     let (name, bytes) = doubtful.seal(&key(), false).unwrap();
     assert_eq!(Snapshot::open(&name, &bytes, &key()).unwrap(), doubtful);
     let (name, bytes) = Snapshot { version: 1, ..doubtful }.seal(&key(), false).unwrap();
     assert!(matches!(Snapshot::open(&name, &bytes, &key()), Err(SnapshotError::Fields(1))));
     let dumps = vec![dump()];
-    let document = Snapshot { version: version_with(&dumps, false), dumps, ..plain.clone() };
+    let document = Snapshot {
+        version: version_with(&dumps, false, &Provenance::default()),
+        dumps,
+        ..plain.clone()
+    };
     assert_eq!(document.version, 2);
     let (name, bytes) = document.seal(&key(), false).unwrap();
     assert_eq!(Snapshot::open(&name, &bytes, &key()).unwrap(), document);
-    for (version, wrong) in
-        [(1, Snapshot { version: 1, ..document }), (2, Snapshot { version: 2, ..plain })]
-    {
+    let images = [("sha256:ab".to_owned(), vec!["shop/web@sha256:cd".to_owned()])].into();
+    let provenance = Provenance { images, stacks: Vec::new() };
+    let version = version_with(&[], false, &provenance);
+    let known = Snapshot { version, provenance, ..plain.clone() };
+    assert_eq!(known.version, 3);
+    let (name, bytes) = known.seal(&key(), false).unwrap();
+    assert_eq!(Snapshot::open(&name, &bytes, &key()).unwrap(), known);
+    for (version, wrong) in [
+        (1, Snapshot { version: 1, ..document }),
+        (2, Snapshot { version: 2, ..plain }),
+        (2, Snapshot { version: 2, ..known }),
+    ] {
         let (name, bytes) = wrong.seal(&key(), false).unwrap();
         let opened = Snapshot::open(&name, &bytes, &key());
         assert!(matches!(opened, Err(SnapshotError::Fields(found)) if found == version));

@@ -48,6 +48,10 @@ fn roots_of_trust_and_key_files_are_no_data() {
         [
             ("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere/key"),
             ("AWS_REGION", "/nowhere/region"),
+            ("BACKUP_SFTP_KEY_FILE", "/nowhere/sftp"),
+            ("AZURE_STORAGE_KEY_FILE", "/nowhere/azure"),
+            ("BACKUP_FROM_KEY_FILE", "/nowhere/from"),
+            ("BACKUP_DATA_FILE", "/nowhere/data"),
             ("SSL_CERT_FILE", "/nowhere/roots.pem"),
             ("SSL_CERT_DIR", "/nowhere/a:/nowhere/b:/"),
             ("OTHER_FILE", "/nowhere/other"),
@@ -55,11 +59,22 @@ fn roots_of_trust_and_key_files_are_no_data() {
         .into_iter()
         .map(|(name, value)| (OsString::from(name), OsString::from(value)))
     };
-    assert_eq!(key_files_in(variables()), [PathBuf::from("/nowhere/key")]);
+    let keys = ["/nowhere/key", "/nowhere/sftp", "/nowhere/azure", "/nowhere/from"];
+    assert_eq!(key_files_in(variables()), keys.map(PathBuf::from));
     let places = trust_places(variables());
     for place in ["/etc/ssl/certs", "/etc/pki", "/nowhere/roots.pem", "/nowhere/a", "/nowhere/b"] {
         assert!(places.contains(&PathBuf::from(place)), "{place}");
     }
     assert!(!places.contains(&PathBuf::from("/")));
     assert!(!places.iter().any(|place| place.ends_with("region") || place.ends_with("other")));
+}
+
+#[test]
+fn every_file_that_a_setting_names_is_known_as_one_with_a_secret() {
+    let known = crate::cli::known_variables();
+    let files: Vec<_> = known.iter().filter(|name| name.ends_with("_FILE")).collect();
+    assert!(files.len() >= 7, "{files:?}");
+    for name in files {
+        assert!(SECRET_FILES.contains(&name.as_str()), "{name}");
+    }
 }

@@ -10,6 +10,7 @@ use chores_common::engine::{
 use serde::{Deserialize, Serialize};
 
 use super::spec::WORKER_LABEL;
+use crate::machine::{Seen, boot_id, see, start_of};
 use crate::quiesce::GUARD_LABEL;
 
 #[cfg(test)]
@@ -20,10 +21,6 @@ pub(crate) const PARENT_LABEL: &str = "chores.backup.parent";
 
 /// Label of everything that a drill makes, `1`.
 pub(crate) const DRILL_LABEL: &str = "chores.backup.drill";
-
-/// Field of `/proc/PID/stat` behind the program's name that has the start time, counted from 0
-/// (proc_pid_stat(5): field 22, where the name is field 2).
-const START_FIELD: usize = 19;
 
 /// A process that attends a worker, known again from other processes on the same engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,12 +51,11 @@ impl Parent {
     /// This process; `container` is the id of the one it is in.
     pub(super) fn this(container: Option<&str>) -> Self {
         let pid = std::process::id();
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
         Self {
             host: super::host_name(),
             container: container.map(str::to_owned),
-            boot: boot.trim().to_owned(),
+            boot: boot_id().unwrap_or_default(),
             namespace: namespace.display().to_string(),
             pid,
             start: start_of(pid).unwrap_or_default(),
@@ -76,12 +72,16 @@ impl Parent {
     }
 
     /// What became of this parent, as seen by `ours`. `is_running` tells whether this parent's container
-    /// runs, `start_of` when the process with an id started, if there is one.
-    fn fate(&self, ours: &Self, is_running: bool, start_of: impl Fn(u32) -> Option<u64>) -> Fate {
+    /// runs, `see` what is seen of the process with an id.
+    fn fate(&self, ours: &Self, is_running: bool, see: impl Fn(u32) -> Seen) -> Fate {
         let is_same_place = self.boot == ours.boot && self.namespace == ours.namespace;
         let by = |alive| if alive { Fate::Alive } else { Fate::Gone };
         match &self.container {
-            _ if is_same_place => by(start_of(self.pid) == Some(self.start)),
+            _ if is_same_place => match see(self.pid) {
+                Seen::Since(start) => by(start == self.start),
+                Seen::Nobody => Fate::Gone,
+                Seen::Hidden => Fate::Unknown,
+            },
             // The same container was started again.
             Some(id) if ours.container.as_ref() == Some(id) => Fate::Gone,
             Some(_) => by(is_running),
@@ -122,7 +122,7 @@ async fn is_orphan(
 ) -> Result<bool, EngineError> {
     let Some(parent) = label.and_then(|label| Parent::from_label(label)) else { return Ok(false) };
     let runs = runs(engine, parent.container.as_deref()).await?;
-    Ok(parent.fate(ours, runs, start_of) == Fate::Gone)
+    Ok(parent.fate(ours, runs, see) == Fate::Gone)
 }
 
 /// Removes ended workers and guards of dead parents.
@@ -142,7 +142,7 @@ async fn clear_labelled(
         let parent = worker.labels.get(PARENT_LABEL).and_then(|label| Parent::from_label(label));
         let fate = match &parent {
             Some(parent) => {
-                parent.fate(ours, runs(engine, parent.container.as_deref()).await?, start_of)
+                parent.fate(ours, runs(engine, parent.container.as_deref()).await?, see)
             }
             None => Fate::Unknown,
         };
@@ -180,14 +180,4 @@ async fn runs(engine: &Engine, container: Option<&str>) -> Result<bool, EngineEr
         }
         Err(error) => Err(error),
     }
-}
-
-fn start_of(pid: u32) -> Option<u64> {
-    start_in(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// The name stands in parentheses and may have parentheses and spaces in it.
-fn start_in(stat: &str) -> Option<u64> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(START_FIELD)?.parse().ok()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::entry::EntryError;
 use crate::mounts::is_system_point;
-use crate::snapshot::{Source, SourceContainer, SourceVolume, StoredDump};
+use crate::snapshot::{Provenance, Source, SourceContainer, SourceVolume, StoredDump};
 
 #[cfg(test)]
 mod tests;
@@ -17,12 +17,15 @@ mod tests;
 /// Environment variable in which a worker finds its [`SourceInfo`] as JSON:
 /// `{"host": "web1", "sources": [{"path": "/data", "volume": {"kind": "volume", "name": "n", …}}],
 /// "container": {"name": …, "id": …, "image": …, "image_id": …}}`, with the fields of the snapshot
-/// document; `container` may be absent. `dumps` are those that the parent has stored for this snapshot.
+/// document; `container` and `provenance` may be absent. `dumps` are those that the parent has stored for this snapshot.
 pub const SOURCE_VARIABLE: &str = "BACKUP_SOURCE_JSON";
 
 /// Longest text for [`SOURCE_VARIABLE`] in bytes. The kernel takes strings of 128 KiB at most
 /// (`MAX_ARG_STRLEN`, execve(2)), the name included.
 const SOURCE_TEXT_BYTES_MAX: usize = 120 * 1024;
+
+/// What may be added to that text when it is too late to leave anything out: the host, places of files. In bytes.
+const SOURCE_TEXT_ROOM: usize = 8 * 1024;
 
 /// Where volumes that were named one by one are mounted.
 const VOLUMES: &str = "/volumes";
@@ -38,6 +41,9 @@ pub struct SourceInfo {
     /// The container whose volumes they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<SourceContainer>,
+    /// What the containers are of.
+    #[serde(default, skip_serializing_if = "Provenance::is_empty")]
+    pub provenance: Provenance,
     /// Who else writes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub users: Vec<SourceUsers>,
@@ -102,6 +108,19 @@ impl SourceInfo {
     pub fn users_of(&self, path: &str) -> &[String] {
         let users = self.users.iter().find(|users| users.path == path);
         users.map_or(&[], |users| users.containers.as_slice())
+    }
+
+    /// Leaves out what is only good to know where all of it is too long to be told; says whether it did.
+    pub(super) fn shorten(&mut self) -> bool {
+        let is_too_long = match self.to_env_text() {
+            Ok(text) => text.len() + SOURCE_TEXT_ROOM > SOURCE_TEXT_BYTES_MAX,
+            Err(error) => matches!(error, SourceInfoError::TooLong),
+        };
+        let is_too_long = is_too_long && !self.provenance.is_empty();
+        if is_too_long {
+            self.provenance = Provenance::default();
+        }
+        is_too_long
     }
 
     /// What a snapshot of them is called by default: as the container, or as the volumes.

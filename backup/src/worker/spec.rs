@@ -254,6 +254,7 @@ pub(super) fn network(
         (Location::S3 { .. }, Some(wanted), _) => Some(wanted.to_owned()),
         // Not a network of the same name: links, further networks and added hosts count too.
         (Location::S3 { .. }, None, Some(own)) => Some(format!("container:{own}")),
+        (Location::Remote(_), wanted, _) => wanted.map(str::to_owned),
         (Location::S3 { .. }, None, None) => {
             endpoint.is_some_and(is_loopback).then(|| "host".to_owned())
         }

@@ -1,9 +1,11 @@
 //! The volume that is restored into.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chores_common::engine::{
     Container, ContainerFilter, Engine, EngineError, EngineErrorKind, Mount, MountKind, NewVolume,
+    Volume,
 };
 
 use super::WorkerError;
@@ -58,12 +60,38 @@ async fn users(
     Ok(users)
 }
 
-fn uses(container: &Container, volume: &str) -> bool {
+pub(super) fn uses(container: &Container, volume: &str) -> bool {
     container.running
         && container
             .mounts
             .iter()
             .any(|mount| mount.kind == MountKind::Volume && mount.name.as_deref() == Some(volume))
+}
+
+/// The path of the host that a volume of the `local` driver leads to (`o=bind`).
+pub(crate) fn device_of(options: &BTreeMap<String, String>) -> Option<&str> {
+    let binds = |words: &String| words.split(',').any(|word| matches!(word, "bind" | "rbind"));
+    let device = options.get("device").filter(|device| device.starts_with('/'))?;
+    options.get("o").is_some_and(binds).then_some(device.as_str())
+}
+
+/// Whether a running container writes at this path of the host: by a bind mount, or by one of `volumes` that leads there.
+pub(super) fn leads_to(container: &Container, device: &str, volumes: &[Volume]) -> bool {
+    let device = Path::new(device);
+    let meets = |other: &Path| other.starts_with(device) || device.starts_with(other);
+    let volume_meets = |name: &String| {
+        let named = volumes.iter().find(|volume| volume.name == *name);
+        named.and_then(|volume| device_of(&volume.options)).is_some_and(|at| meets(Path::new(at)))
+    };
+    container.running
+        && container.mounts.iter().any(|mount| {
+            mount.read_write
+                && match mount.kind {
+                    MountKind::Bind => meets(&mount.source),
+                    MountKind::Volume => mount.name.as_ref().is_some_and(volume_meets),
+                    MountKind::Tmpfs | MountKind::Image | MountKind::Other => false,
+                }
+        })
 }
 
 /// Makes the volume where it is missing; says whether it did.

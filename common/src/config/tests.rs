@@ -70,6 +70,17 @@ fn a_file_that_is_no_text_is_refused() {
 }
 
 #[test]
+fn what_may_be_the_secret_itself_is_not_repeated() {
+    for secret in ["hunter2", "", "a/b"] {
+        let error = secret_from(NAME, None, Some(secret.into())).unwrap_err().to_string();
+        assert!(error.starts_with("cannot read the file that AWS_SECRET_ACCESS_KEY_FILE names"));
+        assert!(secret.is_empty() || !error.contains(secret), "{error}");
+    }
+    let error = secret_from(NAME, None, Some("./nowhere".into())).unwrap_err().to_string();
+    assert!(error.contains("./nowhere"), "{error}");
+}
+
+#[test]
 fn a_missing_file_is_refused_with_its_cause() {
     let error = secret_from(NAME, None, Some("/nowhere/key".into())).unwrap_err();
     assert_eq!(

@@ -24,6 +24,27 @@ fn a_written_file_has_its_content_and_mode_and_leaves_nothing_beside_it() {
 }
 
 #[test]
+fn a_name_is_taken_once_and_keeps_its_first_content() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("repo.json");
+    let path = path.as_path();
+    let taken: Vec<u8> = std::thread::scope(|scope| {
+        let write = |number: u8| scope.spawn(move || write_new(path, &[number; 9], 0o600));
+        let writers: Vec<_> = (0..8).map(write).collect();
+        let taken = (0..8).zip(writers).filter_map(|(number, writer)| {
+            let written = writer.join().unwrap();
+            let is_taken = |error: &DurableError| error.io().kind() == io::ErrorKind::AlreadyExists;
+            assert!(written.as_ref().err().is_none_or(is_taken), "{written:?}");
+            written.is_ok().then_some(number)
+        });
+        taken.collect()
+    });
+    let [winner] = taken.as_slice() else { panic!("{taken:?} have taken it") };
+    assert_eq!(fs::read(path).unwrap(), [*winner; 9]);
+    assert_eq!(names(directory.path()), ["repo.json"]);
+}
+
+#[test]
 fn a_file_that_is_not_committed_is_removed_and_the_old_one_stays() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("pack");
@@ -98,4 +119,20 @@ fn only_names_of_this_module_are_temporary() {
     assert!(!is_temporary(".pack.tmp-0123456789abcde"));
     assert!(!is_temporary(".pack.tmp-0123456789abcdeg"));
     assert!(!is_temporary(".pack"));
+}
+
+#[test]
+fn a_new_file_takes_the_place_of_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    write_new(&path, b"first", 0o600).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let dangling = directory.path().join("dangling");
+    std::os::unix::fs::symlink(directory.path().join("nowhere"), &dangling).unwrap();
+    for taken in [&path, &dangling, &directory.path().to_owned()] {
+        let error = write_new(taken, b"second", 0o600).unwrap_err();
+        assert_eq!(error.io().kind(), io::ErrorKind::AlreadyExists, "{error}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"first");
+    assert_eq!(names(directory.path()), ["dangling", "key"]);
 }

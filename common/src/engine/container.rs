@@ -25,6 +25,10 @@ mod tests;
 /// Labels by which Compose marks what it starts.
 const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+const COMPOSE_DIRECTORY: &str = "com.docker.compose.project.working_dir";
+const COMPOSE_FILES: &str = "com.docker.compose.project.config_files";
+/// `True` for what `docker compose run` starts.
+const COMPOSE_ONE_OFF: &str = "com.docker.compose.oneoff";
 
 /// A container as inspected.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -124,6 +128,22 @@ impl Container {
     /// The Compose service it belongs to.
     pub fn compose_service(&self) -> Option<&str> {
         self.labels.get(COMPOSE_SERVICE).map(String::as_str)
+    }
+
+    /// The directory of that project.
+    pub fn compose_directory(&self) -> Option<&str> {
+        self.labels.get(COMPOSE_DIRECTORY).map(String::as_str)
+    }
+
+    /// The files that say what the project is; none where Compose is too old to tell.
+    pub fn compose_files(&self) -> impl Iterator<Item = &str> {
+        let files = self.labels.get(COMPOSE_FILES).map(String::as_str).unwrap_or_default();
+        files.split(',').map(str::trim).filter(|file| !file.is_empty())
+    }
+
+    /// Whether it is a run beside its service, which does not last.
+    pub fn is_compose_run(&self) -> bool {
+        self.labels.get(COMPOSE_ONE_OFF).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Images.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::body_full;
@@ -8,8 +8,8 @@ use bollard::query_parameters::{BuildImageOptions, ListImagesOptions, RemoveImag
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::Engine;
 use super::error::{EngineError, EngineErrorKind, Request};
+use super::{Container, Engine};
 
 /// How long the engine may take to receive a build context and begin.
 const BUILD_TIME_MAX: Duration = Duration::from_secs(30 * 60);
@@ -69,6 +69,42 @@ impl Engine {
                 let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
                 Ok(Some(labels.into_iter().collect()))
             }
+            Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The labels that the images of these containers give, by the id of the image; not those of images that are gone, or that
+    /// a proxy hides.
+    pub async fn labels_of_images(
+        &self,
+        containers: &[Container],
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, EngineError> {
+        let images: BTreeSet<_> = containers
+            .iter()
+            // A container has its image's labels too; one that is just being made or removed may have no image.
+            .filter(|container| !container.labels.is_empty() && !container.image_id.is_empty())
+            .map(|container| &container.image_id)
+            .collect();
+        let mut found = BTreeMap::new();
+        for image in images {
+            match self.image_labels(image).await {
+                Ok(Some(labels)) => drop(found.insert(image.clone(), labels)),
+                Ok(None) => {}
+                Err(error) if error.kind() == EngineErrorKind::Denied => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// The digests under which registries have the image (name or id), as `repository@sha256:…`; none for one that was
+    /// built here. `None` where it is not on the engine's host.
+    pub async fn image_digests(&self, image: &str) -> Result<Option<Vec<String>>, EngineError> {
+        let request = Request::new("inspect", "image", image);
+        let answer = self.docker.inspect_image(request.checked_name()?).await;
+        match answer.map_err(|error| request.failed(&error)) {
+            Ok(found) => Ok(Some(found.repo_digests.unwrap_or_default())),
             Err(error) if error.kind() == EngineErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }

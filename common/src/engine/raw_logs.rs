@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
+use hyper::header::{HeaderMap, SERVER};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -69,6 +70,7 @@ pub struct RawLogs {
     connection: Pin<Box<Connection>>,
     is_connected: bool,
     body: Incoming,
+    is_docker: bool,
     /// Why the body broke off, to be told after what came before: it is told once only by the connection.
     failure: Option<hyper::Error>,
     /// Kept, since a connection without one closes.
@@ -142,6 +144,7 @@ impl Engine {
             connection,
             is_connected,
             body,
+            is_docker: is_docker(&head.headers),
             failure: None,
             _sender: sender,
         };
@@ -153,7 +156,23 @@ impl Engine {
     }
 }
 
+/// By the headers that Docker's middleware adds to every answer, of which proxies leave one or the other.
+fn is_docker(headers: &HeaderMap) -> bool {
+    let names_docker =
+        headers.get(SERVER).is_some_and(|name| name.as_bytes().starts_with(b"Docker/"));
+    names_docker
+        || (headers.contains_key("docker-experimental")
+            && !headers.contains_key("libpod-api-version"))
+}
+
 impl RawLogs {
+    /// Whether it is Docker that answers. Where it cannot be known, and with podman, whose log drivers have the names of
+    /// Docker's on its compatible socket, it is not.
+    #[must_use]
+    pub fn is_docker(&self) -> bool {
+        self.is_docker
+    }
+
     /// Adds what has arrived to `buffer`, waiting for at least some; `None` after the last.
     pub async fn read(&mut self, buffer: &mut Vec<u8>) -> Option<Result<(), EngineError>> {
         let follows = self.follows;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use rustix::fs::OFlags;
 
 use super::body::{Body, Piece};
-use super::error::{Act, ErrorKind, ObjectError, describe_io};
-use super::key::is_valid_key;
+use super::error::{Act, ErrorKind, ObjectError, describe_io, too_long, too_many, too_short};
+use super::key::{Wanted, is_valid_key, join};
 use super::location::Location;
 use super::{LIST_OBJECTS_MAX, ObjectMeta};
 use crate::durable::{self, DurableError, DurableFile};
@@ -82,6 +82,17 @@ impl Directory {
         .await
     }
 
+    pub(super) async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool, ObjectError> {
+        self.run_on_key(Act::Write, key, move |root, key| {
+            match durable::write_new(&path_for_writing(root, key)?, &bytes, FILE_MODE) {
+                Ok(()) => Ok(true),
+                Err(error) if error.io().kind() == io::ErrorKind::AlreadyExists => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
     pub(super) async fn put_stream(&self, key: &str, mut body: Body) -> Result<u64, ObjectError> {
         self.run_on_key(Act::Write, key, move |root, key| {
             let mut file = DurableFile::create(&path_for_writing(root, key)?, FILE_MODE)?;
@@ -106,12 +117,12 @@ impl Directory {
         self.run_on_key(Act::Read, key, move |root, key| {
             let (file, metadata) = open(&root.join(key))?;
             if metadata.len() > bytes_max {
-                return Err(too_long(metadata.len(), bytes_max));
+                return Err(Fault::corrupt(too_long(metadata.len(), bytes_max)));
             }
             let bytes = read(file, metadata.len(), bytes_max.saturating_add(1))?;
             // A file that grows while it is read is caught here.
             if bytes.len() as u64 > bytes_max {
-                return Err(too_long(bytes.len() as u64, bytes_max));
+                return Err(Fault::corrupt(too_long(bytes.len() as u64, bytes_max)));
             }
             Ok(bytes)
         })
@@ -127,12 +138,13 @@ impl Directory {
             let length = range.end.saturating_sub(range.start);
             let (mut file, metadata) = open(&root.join(key))?;
             if metadata.len() < range.end {
-                return Err(too_short(metadata.len(), &range));
+                return Err(Fault::corrupt(too_short(metadata.len(), &range)));
             }
             file.seek(SeekFrom::Start(range.start))?;
             let bytes = read(file, length, length)?;
             if bytes.len() as u64 != length {
-                return Err(too_short(range.start + bytes.len() as u64, &range));
+                let end = range.start + bytes.len() as u64;
+                return Err(Fault::corrupt(too_short(end, &range)));
             }
             Ok(bytes)
         })
@@ -264,12 +276,9 @@ fn read(file: File, expected: u64, bytes_max: u64) -> io::Result<Bytes> {
 }
 
 fn list(root: &Path, prefix: &str) -> Result<Vec<ObjectMeta>, Fault> {
-    let folder = prefix.rsplit_once('/').map_or("", |(folder, _)| folder);
-    if !folder.is_empty() && !is_valid_key(folder) {
-        return Ok(Vec::new());
-    }
+    let Some(wanted) = Wanted::below(prefix) else { return Ok(Vec::new()) };
     let mut objects = Vec::new();
-    let mut pending = vec![folder.to_owned()];
+    let mut pending = vec![wanted.folder.to_owned()];
     while let Some(folder) = pending.pop() {
         let Some(entries) = unless_gone(std::fs::read_dir(root.join(&folder)))? else { continue };
         for entry in entries {
@@ -277,18 +286,16 @@ fn list(root: &Path, prefix: &str) -> Result<Vec<ObjectMeta>, Fault> {
             let Some(key) = entry.file_name().to_str().map(|name| join(&folder, name)) else {
                 continue;
             };
-            if !is_valid_key(&key) || !(key.starts_with(prefix) || prefix.starts_with(&key)) {
+            if !wanted.leads(&key) {
                 continue;
             }
             // Links are followed: an operator may keep a folder on another disk.
             let Some(metadata) = unless_gone(std::fs::metadata(entry.path()))? else { continue };
             if metadata.is_dir() {
                 pending.push(key);
-            } else if metadata.is_file() && key.starts_with(prefix) {
+            } else if metadata.is_file() && wanted.has(&key) {
                 if objects.len() == LIST_OBJECTS_MAX {
-                    return Err(Fault::corrupt(format!(
-                        "there are more than {LIST_OBJECTS_MAX} objects"
-                    )));
+                    return Err(Fault::corrupt(too_many("objects")));
                 }
                 objects.push(meta(key, &metadata)?);
             }
@@ -332,19 +339,6 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}
-
 fn meta(key: String, metadata: &Metadata) -> io::Result<ObjectMeta> {
     Ok(ObjectMeta { key, size: metadata.len(), modified: metadata.modified()? })
-}
-
-fn too_long(length: u64, bytes_max: u64) -> Fault {
-    Fault::corrupt(format!("it is {length} bytes long, at most {bytes_max} were expected"))
-}
-
-fn too_short(length: u64, range: &Range<u64>) -> Fault {
-    let Range { start, end } = range;
-    Fault::corrupt(format!("it ends at byte {length}, but bytes {start} to {end} are needed"))
 }

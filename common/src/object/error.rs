@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 
+use super::LIST_OBJECTS_MAX;
 use super::location::Location;
 
 #[cfg(test)]
@@ -27,6 +29,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The request to stop came before the answer.
     Interrupted,
+    /// The store does not know the condition under which it was to be done, and has done nothing.
+    Unconditional,
     /// The request itself cannot work: a bad key, bad settings, an unexpected refusal.
     Invalid,
 }
@@ -48,6 +52,8 @@ pub enum Act {
     Find,
     /// Deleting an object.
     Delete,
+    /// Keeping an object from being deleted.
+    Lock,
 }
 
 /// A failed act on a store. `Display` is one complete sentence that names the act, the object and
@@ -83,6 +89,11 @@ impl ObjectError {
         Self::new(ErrorKind::Interrupted, act, key, store.to_string(), "interrupted")
     }
 
+    /// An act that a store has not done, whatever it said.
+    pub fn denied(act: Act, key: &str, store: &Location, reason: &str) -> Self {
+        Self::new(ErrorKind::Denied, act, key, store.to_string(), reason)
+    }
+
     /// What to decide by.
     pub fn kind(&self) -> ErrorKind {
         self.kind
@@ -116,8 +127,25 @@ impl fmt::Display for ObjectError {
             Act::List => write!(formatter, "cannot list {key} in {store}: {reason}"),
             Act::Find => write!(formatter, "cannot find {key} in {store}: {reason}"),
             Act::Delete => write!(formatter, "cannot delete {key} from {store}: {reason}"),
+            Act::Lock => write!(formatter, "cannot lock {key} in {store}: {reason}"),
         }
     }
+}
+
+/// That an object is longer than it may be, in words.
+pub(super) fn too_long(length: u64, bytes_max: u64) -> String {
+    format!("it is {length} bytes long, at most {bytes_max} were expected")
+}
+
+/// That an object is over before the range that is read of it, in words.
+pub(super) fn too_short(length: u64, range: &Range<u64>) -> String {
+    let Range { start, end } = range;
+    format!("it ends at byte {length}, but bytes {start} to {end} are needed")
+}
+
+/// That a listing has more of something than one may have, in words.
+pub(super) fn too_many(what: &str) -> String {
+    format!("there are more than {LIST_OBJECTS_MAX} {what}")
 }
 
 /// The kind and the reason, in words, of a failed system call.

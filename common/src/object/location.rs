@@ -5,12 +5,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::key::is_valid_key;
+use super::remote::{self, Remote};
 
 #[cfg(test)]
 mod tests;
 
 /// Longest bucket name, in bytes: S3 says 63, old and foreign services allow more.
 const BUCKET_BYTES_MAX: usize = 255;
+
+/// S3 interfaces of services that have one of their own as well, which lacks times of objects (B2) or wants what is
+/// not in this program (GCS).
+const B2_ENDPOINT: &str = "https://s3.REGION.backblazeb2.com";
+const GOOGLE_ENDPOINT: &str = "https://storage.googleapis.com";
 
 /// A directory, or a bucket with an optional prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub enum Location {
         /// Without `/` at either end; empty for the whole bucket.
         prefix: String,
     },
+    /// A store of another kind, such as `sftp://user@host/path`.
+    Remote(Remote),
 }
 
 /// A text that is no location.
@@ -50,13 +58,49 @@ pub enum LocationError {
         /// What was given.
         location: String,
     },
+    /// The host, bucket or user is missing or cannot be one.
+    #[error("{location} is not of the form {form}")]
+    Form {
+        /// What was given, without a password.
+        location: String,
+        /// How it is written.
+        form: &'static str,
+    },
+    /// SFTP has no directory that could be meant.
+    #[error("{location} names no directory; write {form}")]
+    NoDirectory {
+        /// What was given.
+        location: String,
+        /// How it is written.
+        form: &'static str,
+    },
+    /// A password or a user where the environment is the place for it.
+    #[error(
+        "a URL is shown to every user of this host and is no place for credentials: leave them out of {location} and {instead}"
+    )]
+    Credentials {
+        /// What was given, without a password.
+        location: String,
+        /// What to do.
+        instead: &'static str,
+    },
+    /// A service that is reached by its S3 interface.
+    #[error(
+        "{scheme}:// is not supported, the service speaks S3: give s3://bucket/prefix with --s3-endpoint {endpoint}"
+    )]
+    SpeaksS3 {
+        /// What stands before `://`.
+        scheme: &'static str,
+        /// Of its S3 interface.
+        endpoint: &'static str,
+    },
     /// A NUL byte in a path.
     #[error("a path with a NUL byte is no directory")]
     Nul,
 }
 
 impl Location {
-    /// Reads `s3://bucket/prefix`, or a directory as it stands.
+    /// Reads `s3://bucket/prefix`, the URL of a [`Remote`], or a directory as it stands.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         if text.is_empty() {
             return Err(LocationError::Empty);
@@ -66,10 +110,30 @@ impl Location {
         }
         match text.split_once("://") {
             Some(("s3", rest)) => parse_s3(text, rest),
+            Some(("b2", _)) => Err(LocationError::SpeaksS3 { scheme: "b2", endpoint: B2_ENDPOINT }),
+            Some(("gcs" | "gs", _)) => {
+                Err(LocationError::SpeaksS3 { scheme: "gcs", endpoint: GOOGLE_ENDPOINT })
+            }
+            Some((scheme, rest)) if remote::is_scheme(scheme) => {
+                Remote::parse(text, scheme, rest).map(Self::Remote)
+            }
             Some((scheme, _)) if is_scheme(scheme) => {
                 Err(LocationError::Scheme { scheme: scheme.to_owned() })
             }
             _ => Ok(Self::Directory(PathBuf::from(text))),
+        }
+    }
+}
+
+impl Location {
+    /// Whether objects lie in directories there, of which the first is made by
+    /// [`ObjectStore::create_root`](super::ObjectStore::create_root).
+    #[must_use]
+    pub fn has_directories(&self) -> bool {
+        match self {
+            Self::Directory(_) => true,
+            Self::S3 { .. } => false,
+            Self::Remote(remote) => remote.has_directories(),
         }
     }
 }
@@ -88,23 +152,45 @@ impl fmt::Display for Location {
             Self::Directory(path) => write!(formatter, "{}", path.display()),
             Self::S3 { bucket, prefix } if prefix.is_empty() => write!(formatter, "s3://{bucket}"),
             Self::S3 { bucket, prefix } => write!(formatter, "s3://{bucket}/{prefix}"),
+            Self::Remote(remote) => write!(formatter, "{remote}"),
         }
     }
 }
 
 fn parse_s3(location: &str, rest: &str) -> Result<Location, LocationError> {
-    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-    let prefix = prefix.trim_end_matches('/');
+    let (bucket, rest) = rest.split_once('/').unwrap_or((rest, ""));
     if !is_bucket(bucket) {
-        return Err(LocationError::Bucket { location: location.to_owned() });
+        return Err(LocationError::Bucket { location: without_password(location) });
     }
-    if !prefix.is_empty() && !is_valid_key(prefix) {
-        return Err(LocationError::Prefix { location: location.to_owned() });
-    }
-    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix(location, rest)? })
 }
 
-fn is_bucket(name: &str) -> bool {
+/// What follows a bucket or a host, without `/` at its end.
+pub(super) fn prefix(location: &str, rest: &str) -> Result<String, LocationError> {
+    let prefix = rest.trim_end_matches('/');
+    if !prefix.is_empty() && !is_valid_key(prefix) {
+        return Err(LocationError::Prefix { location: without_password(location) });
+    }
+    Ok(prefix.to_owned())
+}
+
+/// What may be shown of a text that should be a location: a URL without what may be a credential in it, which is all
+/// before the last `@`, wherever that is. Of SFTP, whose users are no secret, it is what follows the first `:`.
+#[must_use]
+pub fn without_password(text: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme))?;
+        let (before, host) = rest.rsplit_once('@')?;
+        if scheme != "sftp" {
+            return Some(format!("{scheme}://…@{host}"));
+        }
+        let (user, _) = before.split_once(':')?;
+        Some(format!("{scheme}://{user}:…@{host}"))
+    };
+    hidden().unwrap_or_else(|| text.to_owned())
+}
+
+pub(super) fn is_bucket(name: &str) -> bool {
     (1..=BUCKET_BYTES_MAX).contains(&name.len())
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))

@@ -5,53 +5,64 @@
 //! signatures also checks the content. Retries are ours and not the SDK's, since the SDK does not
 //! repeat a download whose body breaks off.
 
-mod fault;
+mod judge;
 mod multipart;
+mod retention;
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::ops::Range;
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    StalledStreamProtectionConfig,
+    BehaviorVersion, ConfigBag, Credentials, Intercept, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, RuntimeComponents, StalledStreamProtectionConfig,
 };
+use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::{Client, Config};
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
 use bytes::{Bytes, BytesMut};
 
-use super::error::{Act, ErrorKind, ObjectError};
+use super::error::{Act, ErrorKind, ObjectError, too_long, too_many, too_short};
+use super::fault::{Fault, Tries};
 use super::key::is_valid_key;
-use super::location::Location;
+use super::location::{Location, without_password};
+use super::part::{Cut, bytes_of_part};
+use super::retention::Retention;
 use super::{LIST_OBJECTS_MAX, ObjectMeta, S3Settings, trust};
 use crate::exit::chain;
-use crate::retry::Retry;
 use crate::secret::Secret;
-use fault::Fault;
 
 #[cfg(test)]
 mod tests;
 
-/// Five attempts within about ten seconds when the endpoint refuses at once.
-const RETRY: Retry =
-    Retry { attempts: 5, base: Duration::from_millis(500), cap: Duration::from_secs(20) };
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-/// What one attempt may take before its bytes are counted.
-const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(60);
 /// How long a transfer may stand still.
 const STALL_TIME_MAX: Duration = Duration::from_secs(30);
-/// Slowest transfer that is waited for, in bytes per second.
-const THROUGHPUT_MIN: u64 = 64 * 1024;
 /// Idle connections are closed before the usual servers and load balancers do it.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(20);
 /// Most memory that is reserved before the bytes are there.
 const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Acts at once: more than any of our programs begins.
+const REQUESTS_MAX: usize = 256;
 /// Keys per page of a listing: the protocol's limit.
 const PAGE_KEYS: i32 = 1000;
+/// Pages of one listing, of which a service may leave each next to empty.
+const PAGES_MAX: usize = 100_000;
+/// How long one listing may take, of which each page has its own time: more than one of as many objects as are taken needs.
+const LISTING_TIME_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+/// A part is sent (RFC 9110, section 15.3.7).
+const PARTIAL_CONTENT: u16 = 206;
+/// A condition that did not hold (RFC 9110, section 15.5.13).
+const PRECONDITION_FAILED: u16 = 412;
+/// What services that do not know a condition say of it: no such argument, no such method, not implemented.
+const CONDITION_UNKNOWN: [u16; 3] = [400, 405, 501];
 const REGION_DEFAULT: &str = "us-east-1";
 
 #[derive(Debug)]
@@ -59,9 +70,8 @@ pub(super) struct S3 {
     client: Client,
     bucket: String,
     prefix: String,
-    /// What errors call this store: `s3://b/p at http://…`.
-    name: String,
-    retry: Retry,
+    /// By a name such as `s3://b/p at http://…`.
+    tries: Tries,
 }
 
 impl S3 {
@@ -72,7 +82,8 @@ impl S3 {
     ) -> Result<Self, ObjectError> {
         let location = Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
         let name = match &settings.endpoint {
-            Some(endpoint) => format!("{location} at {endpoint}"),
+            // Keys do not belong into it, and who put them there is not to find them in the log.
+            Some(endpoint) => format!("{location} at {}", without_password(endpoint)),
             None => location.to_string(),
         };
         let config = config(settings).map_err(|reason| {
@@ -82,8 +93,7 @@ impl S3 {
             client: Client::from_conf(config),
             bucket: bucket.to_owned(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
-            name,
-            retry: RETRY,
+            tries: Tries::at(name, REQUESTS_MAX),
         })
     }
 
@@ -94,50 +104,92 @@ impl S3 {
 
     /// Asks with a listing, because keys that may list a prefix may not always look at the bucket.
     pub(super) async fn create_root(&self) -> Result<(), ObjectError> {
-        self.attempts(Act::CreateRoot, "", 0, async || {
-            let listed = self
-                .client
-                .list_objects_v2()
-                .bucket(&self.bucket)
-                .prefix(&self.prefix)
-                .max_keys(1)
-                .send();
-            listed.await.map_err(Fault::from)?;
-            Ok(())
-        })
-        .await
+        self.tries
+            .attempts(Act::CreateRoot, "", 0, async || {
+                let listed = self
+                    .client
+                    .list_objects_v2()
+                    .bucket(&self.bucket)
+                    .prefix(&self.prefix)
+                    .max_keys(1)
+                    .send();
+                listed.await.map_err(Fault::from)?;
+                Ok(())
+            })
+            .await
     }
 
     pub(super) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), ObjectError> {
-        let full_key = self.full_key(Act::Write, key)?;
-        self.attempts(Act::Write, key, bytes.len() as u64, async || {
-            let put = self
-                .client
-                .put_object()
-                .bucket(&self.bucket)
-                .key(&full_key)
-                .body(ByteStream::from(bytes.clone()))
-                .send();
-            put.await.map_err(Fault::from)?;
-            Ok(())
-        })
-        .await
+        self.put_as(key, bytes, None, false).await.map(drop)
+    }
+
+    pub(super) async fn put_new(&self, key: &str, bytes: Bytes) -> Result<bool, ObjectError> {
+        self.put_as(key, bytes, None, true).await
+    }
+
+    /// Says whether it was stored. What `is_new` is not where something is under the key.
+    async fn put_as(
+        &self,
+        key: &str,
+        bytes: Bytes,
+        retention: Option<Retention>,
+        is_new: bool,
+    ) -> Result<bool, ObjectError> {
+        let full_key = self.tries.full_key(Act::Write, &self.prefix, key)?;
+        self.tries
+            .attempts(Act::Write, key, bytes.len() as u64, async || {
+                let put = self
+                    .client
+                    .put_object()
+                    .bucket(&self.bucket)
+                    .key(&full_key)
+                    .set_if_none_match(is_new.then(|| "*".to_owned()))
+                    .body(ByteStream::from(bytes.clone()));
+                let put = match retention {
+                    Some(retention) => retention::locked(put, retention),
+                    None => put.customize(),
+                };
+                match put.send().await {
+                    Ok(_) => Ok(true),
+                    Err(error) => {
+                        let status = error.raw_response().map(|answer| answer.status().as_u16());
+                        match status {
+                            Some(PRECONDITION_FAILED) if is_new => Ok(false),
+                            Some(status) if is_new && CONDITION_UNKNOWN.contains(&status) => {
+                                Err(Fault::from(error).of_condition())
+                            }
+                            _ => Err(error.into()),
+                        }
+                    }
+                }
+            })
+            .await
     }
 
     pub(super) async fn get(&self, key: &str, bytes_max: u64) -> Result<Bytes, ObjectError> {
-        let full_key = self.full_key(Act::Read, key)?;
-        self.attempts(Act::Read, key, bytes_max.min(RESERVE_BYTES_MAX), async || {
-            let get = self.client.get_object().bucket(&self.bucket).key(&full_key).send();
-            let answer = get.await.map_err(Fault::from)?;
-            let length = known_length(answer.content_length())?;
-            if length > bytes_max {
-                return Err(Fault::corrupt(format!(
-                    "it is {length} bytes long, at most {bytes_max} were expected"
-                )));
-            }
-            collect(answer.body, length).await
-        })
-        .await
+        self.get_any(key, None, bytes_max).await
+    }
+
+    /// What is under `key` now, or one version of it.
+    async fn get_any(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        bytes_max: u64,
+    ) -> Result<Bytes, ObjectError> {
+        let full_key = self.tries.full_key(Act::Read, &self.prefix, key)?;
+        self.tries
+            .attempts(Act::Read, key, bytes_max.min(RESERVE_BYTES_MAX), async || {
+                let get = self.client.get_object().bucket(&self.bucket).key(&full_key);
+                let get = get.set_version_id(version.map(str::to_owned)).send();
+                let answer = get.await.map_err(Fault::from)?;
+                let length = known_length(answer.content_length())?;
+                if length > bytes_max {
+                    return Err(Fault::corrupt(too_long(length, bytes_max)));
+                }
+                collect(answer.body, Cut::whole(length)).await
+            })
+            .await
     }
 
     pub(super) async fn get_range(
@@ -145,81 +197,114 @@ impl S3 {
         key: &str,
         range: Range<u64>,
     ) -> Result<Bytes, ObjectError> {
-        let full_key = self.full_key(Act::Read, key)?;
+        let full_key = self.tries.full_key(Act::Read, &self.prefix, key)?;
         let Some(last) = range.end.checked_sub(1).filter(|last| *last >= range.start) else {
             return Ok(Bytes::new());
         };
         let wanted = range.end - range.start;
         let header = format!("bytes={}-{last}", range.start);
-        self.attempts(Act::Read, key, wanted, async || {
-            let get =
-                self.client.get_object().bucket(&self.bucket).key(&full_key).range(&header).send();
-            let answer = get.await.map_err(Fault::from)?;
-            let length = known_length(answer.content_length())?;
-            if length != wanted {
-                return Err(Fault::corrupt(format!(
-                    "{length} bytes were sent, but bytes {} to {} are needed",
-                    range.start, range.end
-                )));
-            }
-            collect(answer.body, length).await
-        })
-        .await
+        self.tries
+            .attempts(Act::Read, key, bytes_of_part(&range), async || {
+                let get = self
+                    .client
+                    .get_object()
+                    .bucket(&self.bucket)
+                    .key(&full_key)
+                    .range(&header)
+                    .customize();
+                let seen = SeenStatus::default();
+                let answer = get.interceptor(seen.clone()).send().await.map_err(Fault::from)?;
+                let length = known_length(answer.content_length())?;
+                let is_part = seen.0.load(Ordering::Relaxed) == PARTIAL_CONTENT;
+                let cut = match answer.content_range() {
+                    // Some gateways do not say which part it is.
+                    None if is_part && length == wanted => Cut::whole(wanted),
+                    sent => Cut::of(&range, is_part, sent, Some(length))?,
+                };
+                if cut.length() != wanted {
+                    return Err(Fault::corrupt(too_short(range.start + cut.length(), &range)));
+                }
+                collect(answer.body, cut).await
+            })
+            .await
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, ObjectError> {
         let full_prefix = format!("{}{prefix}", self.prefix);
-        let mut objects = Vec::new();
-        let mut token: Option<String> = None;
-        loop {
-            let (page, next) = self
-                .attempts(Act::List, prefix, 0, async || {
-                    self.list_page(&full_prefix, token.clone()).await
-                })
-                .await?;
-            objects.extend(page);
-            if objects.len() > LIST_OBJECTS_MAX {
-                let reason = format!("there are more than {LIST_OBJECTS_MAX} objects");
-                return Err(self.error(ErrorKind::Corrupt, Act::List, prefix, reason));
+        self.pages(prefix, "objects", |token| self.list_page(&full_prefix, token), |_| {}).await
+    }
+
+    /// What is on all pages of a listing of `what`. Each is asked for with what the one before says of it, and `tidy` is
+    /// called behind each, with all there is.
+    async fn pages<Item, Next, Page>(
+        &self,
+        prefix: &str,
+        what: &str,
+        page: impl Fn(Option<Next>) -> Page,
+        mut tidy: impl FnMut(&mut Vec<Item>),
+    ) -> Result<Vec<Item>, ObjectError>
+    where
+        Next: Clone + PartialEq,
+        Page: Future<Output = Result<(Vec<Item>, Option<Next>), Fault>>,
+    {
+        let failed =
+            |reason: String| Err(self.tries.error(ErrorKind::Corrupt, Act::List, prefix, reason));
+        let mut all = Vec::new();
+        let mut at: Option<Next> = None;
+        let deadline = Instant::now() + LISTING_TIME_MAX;
+        for _page in 0..PAGES_MAX {
+            if Instant::now() > deadline {
+                let reason =
+                    format!("the listing takes more than {} s", LISTING_TIME_MAX.as_secs());
+                return Err(self.tries.error(ErrorKind::Unavailable, Act::List, prefix, reason));
+            }
+            let asked = self.tries.attempts(Act::List, prefix, 0, || page(at.clone()));
+            let (found, next) = asked.await?;
+            all.extend(found);
+            tidy(&mut all);
+            if all.len() > LIST_OBJECTS_MAX {
+                return failed(too_many(what));
             }
             match next {
-                None => return Ok(objects),
+                None => return Ok(all),
                 // A service that repeats itself would be asked for ever.
-                Some(next) if token.as_ref() == Some(&next) => {
-                    let reason = "the pages of the listing repeat";
-                    return Err(self.error(ErrorKind::Corrupt, Act::List, prefix, reason));
+                Some(_) if next == at => {
+                    return failed("the pages of the listing repeat".to_owned());
                 }
-                Some(next) => token = Some(next),
+                next => at = next,
             }
         }
+        failed(format!("the listing has more than {PAGES_MAX} pages"))
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
-        let full_key = self.full_key(Act::Find, key)?;
-        self.attempts(Act::Find, key, 0, async || {
-            let head = self.client.head_object().bucket(&self.bucket).key(&full_key).send();
-            match head.await.map_err(Fault::from) {
-                Ok(answer) => Ok(ObjectMeta {
-                    key: key.to_owned(),
-                    size: known_length(answer.content_length())?,
-                    modified: time(answer.last_modified()),
-                }),
-                Err(fault) => Err(self.explain_head(fault).await),
-            }
-        })
-        .await
+        let full_key = self.tries.full_key(Act::Find, &self.prefix, key)?;
+        self.tries
+            .attempts(Act::Find, key, 0, async || {
+                let head = self.client.head_object().bucket(&self.bucket).key(&full_key).send();
+                match head.await.map_err(Fault::from) {
+                    Ok(answer) => Ok(ObjectMeta {
+                        key: key.to_owned(),
+                        size: known_length(answer.content_length())?,
+                        modified: time(answer.last_modified()),
+                    }),
+                    Err(fault) => Err(self.explain_head(fault).await),
+                }
+            })
+            .await
     }
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), ObjectError> {
-        let full_key = self.full_key(Act::Delete, key)?;
-        self.attempts(Act::Delete, key, 0, async || {
-            let delete = self.client.delete_object().bucket(&self.bucket).key(&full_key).send();
-            match delete.await.map_err(Fault::from) {
-                Err(fault) if fault.kind != ErrorKind::NotFound => Err(fault),
-                _ => Ok(()),
-            }
-        })
-        .await
+        let full_key = self.tries.full_key(Act::Delete, &self.prefix, key)?;
+        self.tries
+            .attempts(Act::Delete, key, 0, async || {
+                let delete = self.client.delete_object().bucket(&self.bucket).key(&full_key).send();
+                match delete.await.map_err(Fault::from) {
+                    Err(fault) if fault.kind != ErrorKind::NotFound => Err(fault),
+                    _ => Ok(()),
+                }
+            })
+            .await
     }
 
     /// One page: its objects, and the token of the next.
@@ -263,56 +348,25 @@ impl S3 {
             _ => fault,
         }
     }
+}
 
-    fn full_key(&self, act: Act, key: &str) -> Result<String, ObjectError> {
-        if is_valid_key(key) {
-            Ok(format!("{}{key}", self.prefix))
-        } else {
-            Err(ObjectError::invalid_key(act, key, self.name.clone()))
-        }
+/// The status of an answer, of which the library tells nobody when it is a good one. 0 before there is any.
+#[derive(Debug, Clone, Default)]
+struct SeenStatus(Arc<AtomicU16>);
+
+impl Intercept for SeenStatus {
+    fn name(&self) -> &'static str {
+        "status"
     }
 
-    /// Tries until it works, the fault is final, or the attempts are used up. `bytes` is what one
-    /// attempt transfers at most.
-    async fn attempts<T, Attempt>(
+    fn read_before_deserialization(
         &self,
-        act: Act,
-        key: &str,
-        bytes: u64,
-        attempt: impl Fn() -> Attempt,
-    ) -> Result<T, ObjectError>
-    where
-        Attempt: Future<Output = Result<T, Fault>>,
-    {
-        let mut number = 1;
-        loop {
-            let fault = match tokio::time::timeout(attempt_time(bytes), attempt()).await {
-                Ok(Ok(value)) => return Ok(value),
-                Ok(Err(fault)) => fault,
-                Err(_) => Fault::timeout(attempt_time(bytes)),
-            };
-            if !fault.is_temporary {
-                return Err(self.error(fault.kind, act, key, fault.reason));
-            }
-            let random = getrandom::u64().unwrap_or(u64::from(number));
-            let Some(pause) = self.retry.pause_after(number, random) else {
-                let reason = format!("{} ({number} attempts)", fault.reason);
-                return Err(self.error(fault.kind, act, key, reason));
-            };
-            tracing::debug!(key, attempt = number, reason = fault.reason, "will be tried again");
-            tokio::time::sleep(pause).await;
-            number += 1;
-        }
-    }
-
-    fn error(
-        &self,
-        kind: ErrorKind,
-        act: Act,
-        key: &str,
-        reason: impl Into<String>,
-    ) -> ObjectError {
-        ObjectError::new(kind, act, key, self.name.clone(), reason)
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.store(context.response().status().as_u16(), Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -377,27 +431,22 @@ fn is_endpoint(endpoint: &str) -> bool {
         })
 }
 
-fn attempt_time(bytes: u64) -> Duration {
-    ATTEMPT_TIME_MIN + Duration::from_secs(bytes / THROUGHPUT_MIN)
-}
-
 fn known_length(length: Option<i64>) -> Result<u64, Fault> {
     length
         .and_then(|length| u64::try_from(length).ok())
         .ok_or_else(|| Fault::corrupt("the answer does not say its length"))
 }
 
-/// The body, which must be exactly `length` bytes long. One that breaks off is worth another
-/// attempt.
-async fn collect(mut body: ByteStream, length: u64) -> Result<Bytes, Fault> {
+/// What is cut out of a body, which must have all of it. One that breaks off is worth another attempt.
+async fn collect(mut body: ByteStream, mut cut: Cut) -> Result<Bytes, Fault> {
+    let length = cut.length();
     let reserve = usize::try_from(length.min(RESERVE_BYTES_MAX)).unwrap_or(0);
     let mut bytes = BytesMut::with_capacity(reserve);
-    while let Some(piece) = body.next().await {
+    while !cut.is_done()
+        && let Some(piece) = body.next().await
+    {
         let piece = piece.map_err(|error| Fault::broken_body(&error))?;
-        bytes.extend_from_slice(&piece);
-        if bytes.len() as u64 > length {
-            return Err(Fault::corrupt(format!("more than the announced {length} bytes came")));
-        }
+        bytes.extend_from_slice(&cut.take(&piece));
     }
     if bytes.len() as u64 == length {
         Ok(bytes.freeze())

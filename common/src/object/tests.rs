@@ -1,5 +1,7 @@
 use super::*;
 
+pub(super) mod folders;
+
 fn assert_send<T: Send>(_: &T) {}
 
 #[test]
@@ -28,5 +30,20 @@ fn a_store_knows_its_location() {
         let location = Location::parse(text).unwrap();
         let store = ObjectStore::open(&location, &settings).unwrap();
         assert_eq!(store.location(), location);
+    }
+}
+
+#[cfg(feature = "stores")]
+#[test]
+fn futures_of_remote_stores_may_move_between_threads_too() {
+    for text in ["sftp://host/repo", "webdav://host/repo"] {
+        let location = Location::parse(text).unwrap();
+        let settings = S3Settings::default();
+        assert!(ObjectStore::open(&location, &settings).is_err());
+        let store =
+            ObjectStore::open_with(&location, &settings, &RemoteSettings::default()).unwrap();
+        assert_eq!(store.location(), location);
+        assert_send(&store.temporaries());
+        assert_send(&store.remove_temporaries(Duration::ZERO));
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chores_common::engine::{Container, Engine, EngineError, EngineErrorKind, LogTail};
+use chores_common::engine::{Container, Engine, EngineError, EngineErrorKind, LogTail, RawLogs};
 use chores_common::retry::Retry;
 use chores_common::shutdown::Shutdown;
 use tokio::sync::{Notify, Semaphore};
@@ -16,8 +16,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::frames::{Decoder, FrameError, Framing, Message as LogMessage};
 use super::resume::{Attach, Attached, Extent, Live, Outcome, Picture, Tracker, Verdict};
 use super::rotation::Rotation;
+use super::run_end::RunEnd;
 use crate::cursor::Cursor;
-use crate::cursor::api::Seen;
+use crate::cursor::api::{AHEAD_MAX, Seen};
 use crate::intake::{Chunk, Intake, Message};
 use crate::process::{Piece, ProcessSettings, Processor};
 use crate::record::{Control, Gap, GapReason, Stream};
@@ -50,6 +51,14 @@ const PICTURE_EVERY: Duration = Duration::from_millis(100);
 
 /// A follower's lines are proven after this time at the latest.
 const PROVE_EVERY: Duration = Duration::from_secs(30);
+
+/// Where the engine may leave out lines between the tail and what follows, a new follower is proven after these times:
+/// a busy engine begins to follow a while after it has sent the tail.
+const SETTLE_TIMES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+
+/// Pictures one after the other until one of them shows nothing that the one before did not, where the engine may leave
+/// out lines in them. A log that is written without a pause has none such; the next proof goes on.
+const PROOFS_MAX: u32 = 2;
 
 /// A follower that gives nothing for so long is proven to have nothing to give.
 const IDLE_PROVE_EVERY: Duration = Duration::from_secs(300);
@@ -181,7 +190,12 @@ pub async fn follow(followed: Followed) -> FollowEnd {
         processor: Processor::new(followed.process.clone()),
         followed,
         framing: Framing::Multiplexed,
-        rotation: Rotation { file_bytes: None, files: 1, pieces_share_time: false },
+        rotation: Rotation {
+            file_bytes: None,
+            retained_bytes: None,
+            pieces_share_time: false,
+            tail_may_skip: false,
+        },
         open: [None; 3],
         holds_return: false,
         gather_until: None,
@@ -328,6 +342,13 @@ impl Follower {
         self.rotation = Rotation::of(&container.log.driver, &container.log.options);
     }
 
+    /// What the engine is by its answer.
+    fn heed(&mut self, logs: &RawLogs) {
+        if !logs.is_docker() {
+            self.rotation = self.rotation.elsewhere();
+        }
+    }
+
     async fn wait_for_change(&mut self) -> Result<(), Halt> {
         let changed = self.followed.changed.clone();
         let change = timeout(RECHECK_EVERY, changed.notified());
@@ -343,7 +364,9 @@ impl Follower {
                 self.catch_up().await?;
                 continue;
             }
-            match self.live().await? {
+            let left = self.live().await?;
+            tracing::debug!(container = self.name(), ?left, "a follower ended");
+            match left {
                 Left::End => return Ok(()),
                 Left::Busy => self.busy_until = Some(Instant::now() + BUSY_TIME),
                 Left::Doubt => {}
@@ -382,6 +405,7 @@ impl Follower {
         let mut extent = self.within_readable(self.first_extent());
         let mut is_rest = false;
         let mut is_bounded = false;
+        let mut proofs = 0;
         loop {
             self.last_picture = Some(Instant::now());
             let picture = if is_rest {
@@ -404,6 +428,7 @@ impl Follower {
                 }
                 looked => looked?,
             };
+            let is_proof = matches!(outcome, Outcome::Proven(_));
             match outcome {
                 Outcome::Proven(told) => {
                     for (stream, control) in told {
@@ -411,6 +436,7 @@ impl Follower {
                     }
                 }
                 Outcome::Empty => {}
+                Outcome::Full => continue,
                 Outcome::TooShort if is_bounded => {
                     self.is_corrupt = true;
                     is_rest = true;
@@ -426,6 +452,16 @@ impl Follower {
                     continue;
                 }
             }
+            proofs += 1;
+            let (taken, ahead) = (self.tracker.taken() - before, self.tracker.ahead());
+            tracing::debug!(container = self.name(), ?extent, messages, taken, ahead, "looked");
+            // A busy log has the next picture at once anyway.
+            let is_last = proofs >= PROOFS_MAX || is_bounded || self.is_busy();
+            if is_proof && ahead > 0 && !is_last {
+                extent = self.within_readable(self.first_extent());
+                is_rest = false;
+                continue;
+            }
             self.is_corrupt = false;
             self.readable = match (extent, is_bounded) {
                 (Extent::Tail(readable), true) => Some((readable, self.tracker.taken())),
@@ -433,7 +469,7 @@ impl Follower {
                 (Extent::Everything, _) => None,
             };
             self.unproven_bytes = 0;
-            self.unproven_since = None;
+            self.unproven_since = (self.tracker.ahead() > 0).then(Instant::now);
             self.is_stalled = false;
             let taken = self.tracker.taken() - before;
             let is_whole = match extent {
@@ -536,7 +572,7 @@ impl Follower {
     }
 
     fn larger(&self, extent: Extent) -> Extent {
-        let is_small = self.rotation.retained_bytes().is_some_and(|bytes| bytes <= SMALL_LOG_BYTES);
+        let is_small = self.rotation.retained_bytes.is_some_and(|bytes| bytes <= SMALL_LOG_BYTES);
         match extent {
             Extent::Tail(count) if !is_small && count.saturating_mul(TAIL_GROWTH) < TAIL_MAX => {
                 Extent::Tail(count.max(TAIL_DEFAULT / TAIL_GROWTH).saturating_mul(TAIL_GROWTH))
@@ -557,6 +593,10 @@ impl Follower {
         };
         let asked = engine.raw_logs(&self.followed.id, tail, false);
         let mut logs = stop.or(asked).await.ok_or(Halt::Stopped)??;
+        self.heed(&logs);
+        if self.rotation.tail_may_skip && extent != Extent::Everything {
+            picture = picture.that_may_skip();
+        }
         let mut decoder = Decoder::new(self.framing);
         let mut buffer = Vec::new();
         let mut messages = 0;
@@ -574,6 +614,7 @@ impl Follower {
                 match picture.message(&mut self.tracker, seen, ends_line) {
                     Verdict::Skip => {}
                     Verdict::TooShort => return Ok((Outcome::TooShort, messages)),
+                    Verdict::Full => return Ok((Outcome::Full, messages)),
                     Verdict::Take { late, before } => {
                         if let Some(before) = before {
                             self.control_at(message.ts, message.stream, &before);
@@ -596,7 +637,15 @@ impl Follower {
 
     /// Follows until it must be left. The place was proven just before.
     async fn live(&mut self) -> Result<Left, Halt> {
-        let trusted = self.rotation.is_never();
+        let engine = self.followed.engine.clone();
+        let id = self.followed.id.clone();
+        let mut run_end = RunEnd::new(&engine, &id, self.followed.changed.clone());
+        let left = self.live_until(&mut run_end).await?;
+        // Another follower would not be told of it again.
+        Ok(if run_end.has_ended() { Left::End } else { left })
+    }
+
+    async fn live_until(&mut self, run_end: &mut RunEnd<'_>) -> Result<Left, Halt> {
         let is_short = self.log.is_whole && self.log.messages < TAIL_DEFAULT;
         let extent = if self.tracker.is_new() || is_short {
             Extent::Everything
@@ -614,16 +663,31 @@ impl Follower {
         let id = self.followed.id.clone();
         self.send().await?;
         self.is_drained = false;
-        let asked = engine.raw_logs(&id, tail, true);
+        tracing::debug!(container = self.name(), ?extent, "following");
         // An engine may answer with the first line only; and it may be one that knows no container any more.
-        let asked = timeout(IDLE_PROVE_EVERY, asked);
-        let mut logs = match stop.or(asked).await.ok_or(Halt::Stopped)? {
-            Ok(logs) => logs?,
-            Err(_) => return Ok(Left::Unattached),
+        let mut asked = std::pin::pin!(engine.raw_logs(&id, tail, true));
+        let asked_since = Instant::now();
+        let mut logs = loop {
+            let leave_at = run_end.leave_at(asked_since, self.rotation.tail_may_skip);
+            let wake = leave_at.unwrap_or(asked_since + IDLE_PROVE_EVERY);
+            tokio::select! {
+                biased;
+                () = stop.wait() => return Err(Halt::Stopped),
+                logs = &mut asked => break logs?,
+                () = run_end.found(), if !run_end.has_ended() => {}
+                () = sleep_until(wake) => {
+                    return Ok(if leave_at.is_some() { Left::End } else { Left::Unattached });
+                }
+            }
         };
+        self.heed(&logs);
         let mut decoder = Decoder::new(self.framing);
         let mut attach = (!self.tracker.is_new()).then(|| Attach::new(&self.tracker, extent));
         let mut attach_until = Instant::now() + ATTACH_TIME_MAX;
+        let mut may_skip = self.rotation.tail_may_skip && extent != Extent::Everything;
+        let mut settles = SETTLE_TIMES.into_iter();
+        let mut settled = None;
+        let mut is_whole = true;
         let mut last_data = Instant::now();
         let mut buffer = Vec::new();
         self.rate.restart();
@@ -635,6 +699,8 @@ impl Follower {
                 self.gather_until,
                 (attach.is_some() && !is_empty).then_some(attach_until),
                 self.unproven_since.map(|since| since + PROVE_EVERY),
+                settled,
+                run_end.leave_at(last_data, self.rotation.tail_may_skip),
                 self.processor.deadline().map(|at| {
                     let wait = u64::try_from(at.saturating_sub(time::now())).unwrap_or(0);
                     Instant::now() + Duration::from_nanos(wait)
@@ -646,8 +712,11 @@ impl Follower {
                 biased;
                 () = stop.wait() => return Err(Halt::Stopped),
                 more = logs.read(&mut buffer) => Some(more),
+                () = run_end.found(), if !run_end.has_ended() => None,
                 () = sleep_until(wake) => None,
             };
+            // Where nothing else has the log, nothing can be left out that could still be had.
+            let trusted = self.rotation.is_never() || run_end.is_gone();
             let now = Instant::now();
             let is_end = matches!(more, Some(None));
             if let Some(Some(read)) = more {
@@ -660,13 +729,31 @@ impl Follower {
                     Ok(message) => message,
                     // A picture tells whether the log itself is broken.
                     Err(error) => {
-                        tracing::debug!(container = self.name(), %error, "a follower ended");
+                        tracing::debug!(container = self.name(), %error, "a follower is broken");
                         return Ok(Left::Unattached);
                     }
                 };
                 let ends_line = message.bytes.ends_with(b"\n");
                 let seen = Seen::of(message.stream, message.ts, message.bytes);
-                match attach.as_mut().map(|attach| attach.message(seen, ends_line)) {
+                let mut place = attach.as_mut().map(|attach| attach.message(seen, ends_line));
+                if matches!(place, Some(Attached::Last | Attached::New))
+                    && std::mem::take(&mut may_skip)
+                    && !run_end.is_gone()
+                {
+                    // What was left out comes before what the follower gives, as nearly always it can.
+                    settled = settles.next().map(|time| now + time);
+                    is_whole = false;
+                    if self.catch_up().await?.taken > 0 {
+                        attach_until = Instant::now() + ATTACH_TIME_MAX;
+                        let again = attach.insert(Attach::new(&self.tracker, Extent::Everything));
+                        if place == Some(Attached::New) {
+                            place = Some(again.message(seen, ends_line));
+                        } else {
+                            continue;
+                        }
+                    }
+                }
+                match place {
                     Some(Attached::Before) => continue,
                     Some(Attached::No) => return Ok(Left::Unattached),
                     Some(Attached::Last) => {
@@ -677,6 +764,11 @@ impl Follower {
                     None => {}
                 }
                 if self.tracker.follow(seen, trusted) == Live::Doubt {
+                    if run_end.is_gone() {
+                        // Sent again most likely. Nobody can tell any more.
+                        is_whole = false;
+                        continue;
+                    }
                     return Ok(Left::Doubt);
                 }
                 if !trusted {
@@ -690,8 +782,13 @@ impl Follower {
                 }
             }
             if is_end {
-                self.is_drained = attach.is_none();
+                // One that was not proved yet may have left out lines.
+                self.is_drained = attach.is_none() && is_whole;
                 self.send().await?;
+                return Ok(Left::End);
+            }
+            let leave_at = run_end.leave_at(last_data, self.rotation.tail_may_skip);
+            if leave_at.is_some_and(|at| at <= now) {
                 return Ok(Left::End);
             }
             if self.gather_until.is_some_and(|until| until <= now) {
@@ -704,13 +801,21 @@ impl Follower {
             if attach.is_some() && !is_empty && attach_until <= now {
                 return Ok(Left::Unattached);
             }
+            if run_end.is_gone() {
+                continue;
+            }
             self.rate.tick(now);
             if !trusted && self.rate.lines_per_second > BUSY_LINES {
                 return Ok(Left::Busy);
             }
+            let is_settled = settled.take_if(|at| *at <= now).is_some();
+            if is_settled {
+                settled = settles.next().map(|time| now + time);
+                is_whole = true;
+            }
             let is_due = self.unproven_since.is_some_and(|since| since + PROVE_EVERY <= now)
                 || last_data + IDLE_PROVE_EVERY <= now;
-            if is_due || self.must_prove() {
+            if is_settled || is_due || self.must_prove() {
                 last_data = now;
                 if self.catch_up().await?.taken > 0 {
                     // The follower will give the same: it goes on behind them.
@@ -725,7 +830,9 @@ impl Follower {
     /// a whole file, and while the engine writes one, a follower that is not held up gets a good part of it.
     fn must_prove(&self) -> bool {
         let limit = self.rotation.file_bytes.map_or(u64::MAX, |bytes| bytes / 4);
-        self.tracker.ahead() > 0 && (self.is_stalled || self.unproven_bytes >= limit)
+        let ahead = self.tracker.ahead();
+        let is_much = self.unproven_bytes >= limit || ahead >= AHEAD_MAX / 2;
+        ahead > 0 && (self.is_stalled || is_much)
     }
 
     // -- Handing on.

@@ -9,6 +9,10 @@
 //! may send some messages again. So what it sends is taken when it cannot be an old message, and remembered as
 //! *ahead* of the proven place until a picture shows what was left out between.
 //!
+//! Podman's picture of the end of a log is no exact one: it reads the end, and then from the end of the file as it
+//! is by then ([`Picture::that_may_skip`]). What was known before it was asked for is in the first part, without a
+//! hole. What comes after that may come behind one, so it is ahead until the next picture.
+//!
 //! `since` is not used at all. Engines before 24.0 test every line against it, later ones a prefix only, so
 //! after a step of the clock back it hides lines or does not, and it costs a read of everything retained.
 
@@ -216,6 +220,8 @@ pub enum Verdict {
     Skip,
     /// The picture begins after the last message that was taken: a larger one is needed.
     TooShort,
+    /// No more can be remembered as ahead: another picture proves what was taken, and goes on.
+    Full,
     /// It is new.
     Take {
         /// It came after younger ones of the log.
@@ -235,6 +241,8 @@ pub enum Outcome {
     /// It was everything, and the last message that was taken is not in it: read again with
     /// [`Picture::of_the_rest`].
     Lost,
+    /// All that can be remembered was taken of it: look again.
+    Full,
     /// There was nothing in it. When something was taken before, all of that is gone; what comes next tells.
     Empty,
 }
@@ -259,6 +267,8 @@ pub struct Tracker {
     taken: u64,
     /// A cursor was told, so that the next one adds to it.
     is_told: bool,
+    /// The first message of the log, when it was taken by this tracker.
+    first: Option<Seen>,
 }
 
 impl Tracker {
@@ -289,6 +299,7 @@ impl Tracker {
             steps: VecDeque::new(),
             taken: 0,
             is_told: false,
+            first: None,
         }
     }
 
@@ -421,6 +432,11 @@ impl Tracker {
     }
 
     fn step(&mut self, step: Step) {
+        if let Step::Proven { seen, .. } = &step
+            && self.is_new()
+        {
+            self.first = Some(*seen);
+        }
         self.live.apply(step.clone());
         self.steps.push_back((self.taken, step));
     }
@@ -445,6 +461,8 @@ pub struct Picture {
     ahead: HashMap<Seen, u32>,
     ahead_count: usize,
     newest: Option<i64>,
+    /// Behind what was known before, messages may be left out.
+    may_skip: bool,
 }
 
 impl Picture {
@@ -462,7 +480,14 @@ impl Picture {
 
     fn of(tracker: &Tracker, extent: Extent, search: Option<Search>) -> Self {
         let (ahead, ahead_count) = counted(&tracker.live.ahead);
-        Self { extent, search, count: 0, ahead, ahead_count, newest: None }
+        Self { extent, search, count: 0, ahead, ahead_count, newest: None, may_skip: false }
+    }
+
+    /// Of an engine that may leave out what is written while it answers for the end of a log. What is new then is
+    /// proven by another picture; [`Tracker::ahead`] says whether there is such.
+    #[must_use]
+    pub fn that_may_skip(self) -> Self {
+        Self { may_skip: true, ..self }
     }
 
     /// The next message of the picture; `ends_line`: it is the end of a line, or all of one. Pieces of a line may
@@ -471,7 +496,8 @@ impl Picture {
         self.count += 1;
         self.newest = self.newest.max(Some(seen.ts));
         if self.count == 1 {
-            match self.begin(&tracker.live, seen, ends_line) {
+            let is_start = tracker.first == Some(seen);
+            match self.begin(&tracker.live, seen, ends_line, is_start) {
                 Begin::Search => {}
                 Begin::Within => {
                     let from = tracker.live.newest;
@@ -496,7 +522,8 @@ impl Picture {
         self.take(tracker, seen)
     }
 
-    fn begin(&self, position: &Position, first: Seen, ends_line: bool) -> Begin {
+    /// `is_start`: it is the first message of the log.
+    fn begin(&self, position: &Position, first: Seen, ends_line: bool, is_start: bool) -> Begin {
         let is_tail = self.extent != Extent::Everything;
         let Some(search) = &self.search else { return Begin::Lost };
         if search.pattern.is_empty() {
@@ -509,7 +536,7 @@ impl Picture {
             (true, true) => Begin::TooShort,
             (true, false) => Begin::Lost,
             (false, true) if is_within => Begin::TooShort,
-            (false, false) if is_within && !search.is_from_start() => Begin::Within,
+            (false, false) if is_within && !is_start && !search.is_from_start() => Begin::Within,
             (false, _) => Begin::Search,
         }
     }
@@ -544,6 +571,10 @@ impl Picture {
             return Verdict::Skip;
         }
         let late = self.ahead_count > 0;
+        let is_ahead = self.may_skip && !late;
+        if is_ahead && tracker.ahead() >= AHEAD_MAX {
+            return Verdict::Full;
+        }
         let last = tracker.live.last(seen.stream).filter(|last| seen.ts < *last && !late);
         let gap = tracker.live.gap(seen.stream, Some(seen.ts));
         let step = last.map(|from| Control::ClockStep { from, to: seen.ts });
@@ -552,7 +583,10 @@ impl Picture {
         }
         let before = gap.or(step);
         tracker.taken += 1;
-        tracker.step(Step::Proven { seen, was_ahead: false, late });
+        tracker.step(match is_ahead {
+            true => Step::Ahead(seen),
+            false => Step::Proven { seen, was_ahead: false, late },
+        });
         Verdict::Take { late, before }
     }
 
@@ -572,8 +606,9 @@ impl Picture {
                 Extent::Everything => Outcome::Lost,
             };
         }
-        if tracker.ahead() > 0 {
-            tracker.step(Step::Forget(tracker.ahead()));
+        // Those that were not met; what this picture itself put ahead is behind them.
+        if self.ahead_count > 0 {
+            tracker.step(Step::Forget(self.ahead_count));
         }
         let mut told = Vec::new();
         for stream in STREAMS {

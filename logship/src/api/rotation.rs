@@ -17,33 +17,57 @@ const LOCAL_FILES: u64 = 5;
 pub struct Rotation {
     /// Bytes of one file; `None`: it is never rotated, so that a follower leaves nothing out.
     pub file_bytes: Option<u64>,
-    /// Files that are kept.
-    pub files: u64,
+    /// Bytes that are retained, about; `None`: nobody knows, or there is no limit.
+    pub retained_bytes: Option<u64>,
     /// All pieces of a long line carry the time of the first.
     pub pieces_share_time: bool,
+    /// An answer that begins with a tail may leave out lines behind it. Podman reads the tail of the file and then goes on
+    /// from its end, whether it follows or not (`GetLogFile` in its `libpod/logs/log.go`); Docker does both at one
+    /// place.
+    pub tail_may_skip: bool,
 }
 
 impl Rotation {
-    /// By the log driver and its options, as `inspect` tells them.
+    /// By the log driver of Docker and its options, as `inspect` tells them.
     #[must_use]
     pub fn of(driver: &str, options: &BTreeMap<String, String>) -> Self {
         let size = options.get("max-size").and_then(|text| size(text)).filter(|size| *size > 0);
         let files = options.get("max-file").and_then(|text| text.parse().ok());
         let files = files.filter(|files| *files > 0);
+        let retained = |bytes: u64, usual: u64| bytes.saturating_mul(files.unwrap_or(usual));
         match driver {
-            "json-file" => {
-                Self { file_bytes: size, files: files.unwrap_or(1), pieces_share_time: true }
-            }
-            "local" => Self {
-                file_bytes: Some(size.unwrap_or(LOCAL_FILE_BYTES)),
-                files: files.unwrap_or(LOCAL_FILES),
+            "json-file" => Self {
+                file_bytes: size,
+                retained_bytes: size.map(|size| retained(size, 1)),
                 pieces_share_time: true,
+                tail_may_skip: false,
             },
+            "local" => {
+                let size = size.unwrap_or(LOCAL_FILE_BYTES);
+                Self {
+                    file_bytes: Some(size),
+                    retained_bytes: Some(retained(size, LOCAL_FILES)),
+                    pieces_share_time: true,
+                    tail_may_skip: false,
+                }
+            }
             _ => Self {
                 file_bytes: Some(size.unwrap_or(UNKNOWN_FILE_BYTES)),
-                files: files.unwrap_or(1),
+                retained_bytes: size.map(|size| retained(size, 1)),
                 pieces_share_time: false,
+                tail_may_skip: false,
             },
+        }
+    }
+
+    /// The same where it is not Docker that answers: podman calls its driver `k8s-file` by the name `json-file`.
+    #[must_use]
+    pub fn elsewhere(self) -> Self {
+        Self {
+            file_bytes: self.file_bytes.or(Some(UNKNOWN_FILE_BYTES)),
+            pieces_share_time: false,
+            tail_may_skip: true,
+            ..self
         }
     }
 
@@ -51,12 +75,6 @@ impl Rotation {
     #[must_use]
     pub fn is_never(&self) -> bool {
         self.file_bytes.is_none()
-    }
-
-    /// Bytes that are retained, about; `None` when there is no limit.
-    #[must_use]
-    pub fn retained_bytes(&self) -> Option<u64> {
-        self.file_bytes.map(|bytes| bytes.saturating_mul(self.files))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use chores_common::object::{
-    ErrorKind, Location, LocationError, ObjectError, ObjectStore, S3Settings,
+    ErrorKind, Location, LocationError, ObjectError, ObjectStore, S3Settings, without_password,
 };
 use tokio::runtime::Handle;
 
@@ -44,6 +44,9 @@ pub enum PlaceError {
     /// What is written is no place.
     #[error("{0:?} is no place")]
     Location(String, #[source] LocationError),
+    /// A store of a kind that has no archives of ours.
+    #[error("archives are read from directories and S3, not from {0}")]
+    Remote(String),
     /// The store does not answer as it should.
     #[error(transparent)]
     Store(#[from] ObjectError),
@@ -61,7 +64,7 @@ impl PlaceError {
     pub fn is_usage(&self) -> bool {
         match self {
             Self::Path { source, .. } => source.kind() == io::ErrorKind::NotFound,
-            Self::Special(_) | Self::Location(..) | Self::Nothing(_) => true,
+            Self::Special(_) | Self::Location(..) | Self::Remote(_) | Self::Nothing(_) => true,
             Self::Archive(ArchiveError::Plain { .. }) => true,
             Self::Store(error) => matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NotFound),
             Self::TooMany(_) | Self::Archive(_) => false,
@@ -130,11 +133,12 @@ pub fn parts(text: &str, s3: &S3Settings, runtime: &Handle) -> Result<Vec<Part>,
     if text == "-" {
         return Ok(vec![Part::Input]);
     }
-    let location =
-        Location::parse(text).map_err(|error| PlaceError::Location(text.to_owned(), error))?;
+    let location = Location::parse(text)
+        .map_err(|error| PlaceError::Location(without_password(text), error))?;
     match &location {
         Location::Directory(path) => local_parts(path),
         Location::S3 { bucket, prefix } => remote_parts(text, bucket, prefix, s3, runtime),
+        Location::Remote(remote) => Err(PlaceError::Remote(remote.to_string())),
     }
 }
 

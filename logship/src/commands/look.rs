@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use chores_common::exit::ExitCode;
 use chores_common::finding::Status;
+use chores_common::status::{self, StatusError};
 
 use super::{CommandError, Context, print};
 use crate::archive::moment;
@@ -13,7 +14,6 @@ use crate::config::{self, Config, SettingError};
 use crate::doctor::{self, DoctorOptions};
 use crate::pipeline;
 use crate::rule::FilesRule;
-use crate::status::{self, StatusError};
 use crate::time;
 use crate::wal::BYTES_MAX_DEFAULT;
 
@@ -85,8 +85,8 @@ pub fn healthcheck(
     let written = || config::metrics(context.args);
     let address = args.metrics.map_or_else(written, |address| Ok(Some(address)))?;
     let address = address.ok_or_else(|| CommandError::usage(NoAddress))?;
-    let (is_well, said) =
-        status::ask(address).map_err(|error: StatusError| CommandError::failed(error))?;
+    let (is_well, said) = status::ask(address, "logship")
+        .map_err(|error: StatusError| CommandError::failed(error))?;
     if !is_well {
         return Err(CommandError::failed(Unwell(said.replace('\n', "; "))));
     }

@@ -22,6 +22,10 @@ fn started(id: &str) -> Change {
     Change::Started(id.to_owned())
 }
 
+fn ended(id: &str) -> Change {
+    Change::Ended(id.to_owned())
+}
+
 fn removed(id: &str) -> Change {
     Change::Removed(id.to_owned())
 }
@@ -32,7 +36,7 @@ fn events_tell_what_begins_and_what_is_over() {
     let mut tell = |action, id| known.event(&event(action, id, "web"));
     assert_eq!(tell(ContainerAction::Create, "a"), [appeared("a")]);
     assert_eq!(tell(ContainerAction::Start, "a"), [started("a")]);
-    assert_eq!(tell(ContainerAction::Die, "a"), []);
+    assert_eq!(tell(ContainerAction::Die, "a"), [ended("a")]);
     assert_eq!(tell(ContainerAction::Start, "a"), [started("a")]);
     assert_eq!(tell(ContainerAction::Rename, "a"), [appeared("a")]);
     assert_eq!(tell(ContainerAction::Destroy, "a"), [removed("a")]);
@@ -57,6 +61,11 @@ fn the_list_tells_what_the_events_did_not() {
         known.list(&second),
         [removed("a"), appeared("b"), started("b"), appeared("c"), Change::Complete]
     );
+    let third = [
+        listed("b", "database", ContainerState::NotRunning),
+        listed("c", "job", ContainerState::NotRunning),
+    ];
+    assert_eq!(known.list(&third), [ended("b"), Change::Complete]);
 }
 
 #[test]
@@ -64,7 +73,7 @@ fn a_run_that_began_and_ended_between_two_lists_is_told_by_its_event_alone() {
     let mut known = Known::default();
     known.list(&[listed("a", "web", ContainerState::NotRunning)]);
     assert_eq!(known.event(&event(ContainerAction::Start, "a", "web")), [started("a")]);
-    assert_eq!(known.event(&event(ContainerAction::Die, "a", "web")), []);
+    assert_eq!(known.event(&event(ContainerAction::Die, "a", "web")), [ended("a")]);
     let again = [listed("a", "web", ContainerState::NotRunning)];
     assert_eq!(known.list(&again), [Change::Complete]);
 }

@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::failure::SinkFailure;
 use super::options::{Batching, OptionFault, Options, SinkUrl};
 use super::server::Server;
-use super::tls::TlsSettings;
+use super::tls;
 use super::{Context, Pace, Sent};
 use crate::encode::Controls;
 use crate::encode::fluent::{self, Fluent, FluentFormat, Ping, Said};
@@ -97,7 +97,7 @@ impl FluentSink {
     pub(super) fn open(settings: FluentSettings) -> Result<Self, SinkFailure> {
         let Server { tls, .. } = &settings.server;
         Ok(Self {
-            tls: TlsSettings::rustls(tls.as_ref(), &settings.server.to_string())?,
+            tls: tls::client_config(tls.as_ref(), &settings.server.to_string())?,
             encoder: Fluent::new(settings.format.clone()),
             settings,
             batch: Batch::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chores_common::secret::Secret;
+use chores_common::tls::TlsSettings;
 use rustls::ClientConfig;
 use twox_hash::XxHash3_64;
 
@@ -13,7 +14,7 @@ use super::batch::{Batch, Part, Poison, Refusals};
 use super::connection::Connection;
 use super::failure::SinkFailure;
 use super::options::{Batching, OptionFault, Options, SinkUrl};
-use super::tls::TlsSettings;
+use super::tls;
 use super::{Context, Pace, Sent};
 use crate::encode::fields::FieldNames;
 use crate::encode::kafka::{self, Api, Fate, Message, Metadata, Producer};
@@ -83,7 +84,7 @@ impl KafkaSettings {
             url.host_and_port(PORT, FORM)
         };
         let brokers = brokers.into_iter().map(broker).collect::<Result<_, _>>()?;
-        let tls = TlsSettings::of(url, options)?;
+        let tls = tls::read_for(url, options)?;
         let batching = options.batching()?;
         Ok(Self {
             scheme: url.scheme.clone(),
@@ -146,7 +147,7 @@ impl KafkaSink {
             links: BTreeMap::new(),
             settings,
         };
-        sink.tls = TlsSettings::rustls(sink.settings.tls.as_ref(), &sink.peer())?;
+        sink.tls = tls::client_config(sink.settings.tls.as_ref(), &sink.peer())?;
         Ok(sink)
     }
 

@@ -13,7 +13,7 @@ use super::connection::Connection;
 use super::failure::SinkFailure;
 use super::options::{Batching, OptionFault, Options, SinkUrl};
 use super::server::Server;
-use super::tls::TlsSettings;
+use super::tls;
 use super::{Context, Pace, Sent};
 use crate::encode::fields::FieldNames;
 use crate::encode::identity::Identities;
@@ -120,7 +120,7 @@ impl NatsSink {
     pub(super) fn open(settings: NatsSettings, log: &str) -> Result<Self, SinkFailure> {
         let Server { tls, .. } = &settings.server;
         Ok(Self {
-            tls: TlsSettings::rustls(tls.as_ref(), &settings.server.to_string())?,
+            tls: tls::client_config(tls.as_ref(), &settings.server.to_string())?,
             encoder: Ndjson::named(settings.controls, settings.names.clone()),
             identities: Identities::new(log),
             record: Vec::new(),

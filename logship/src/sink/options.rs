@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chores_common::config::{ConfigError, secret_from};
+use chores_common::percent;
 use chores_common::secret::Secret;
+use chores_common::template::TemplateError;
 
 use super::Pace;
 use crate::encode::Controls;
 use crate::encode::fields::FieldNames;
 use crate::quantity::{self, QuantityError};
-use crate::template::TemplateError;
 
 #[cfg(test)]
 mod tests;
@@ -225,22 +226,7 @@ pub fn shown(text: &str) -> String {
 }
 
 fn percent_decoded(text: &str) -> Result<String, OptionFault> {
-    if !text.contains('%') {
-        return Ok(text.to_owned());
-    }
-    let broken = || OptionFault::Escape(shown(text));
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let (high, low) = (digit().ok_or_else(broken)?, digit().ok_or_else(broken)?);
-        out.push((high * 16 + low) as u8);
-    }
-    String::from_utf8(out).map_err(|_| broken())
+    percent::decoded(text).ok_or_else(|| OptionFault::Escape(shown(text)))
 }
 
 /// The options of one sink; each is taken once, and what is left at the end is unknown.

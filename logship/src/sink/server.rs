@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use chores_common::tls::TlsSettings;
+
 use super::options::{OptionFault, Options, SinkUrl};
-use super::tls::TlsSettings;
+use super::tls;
 
 /// Where it is, and how it is spoken to.
 #[derive(Debug, Clone)]
@@ -30,7 +32,7 @@ impl Server {
             return Err(OptionFault::Form(form));
         }
         let (host, port) = url.host_and_port(default_port, form)?;
-        Ok(Self { scheme: url.scheme.clone(), host, port, tls: TlsSettings::of(url, options)? })
+        Ok(Self { scheme: url.scheme.clone(), host, port, tls: tls::read_for(url, options)? })
     }
 }
 

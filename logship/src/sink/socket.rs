@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
+use chores_common::tls::TlsSettings;
+
 use super::connection::{ADDRESSES_MAX, Connection, is_timeout};
 use super::failure::SinkFailure;
 use super::options::{OptionFault, Options, SinkUrl};
-use super::tls::TlsSettings;
+use super::tls;
 use super::{Context, Pace, Sent};
 use crate::encode::Controls;
 use crate::encode::gelf::{self, Datagrams, Gelf, GelfFormat};
@@ -101,7 +103,7 @@ impl SocketSettings {
     pub(super) fn read(url: &SinkUrl, options: &mut Options<'_>) -> Result<Self, OptionFault> {
         let (protocol, transport) = url.scheme.split_once('+').unwrap_or_default();
         let transport = match transport {
-            "tls" => Transport::Tls(TlsSettings::read(options)?),
+            "tls" => Transport::Tls(tls::read(options)?),
             "tcp" => Transport::Tcp,
             _ => Transport::Udp,
         };
@@ -214,7 +216,7 @@ impl SocketSink {
             connection: None,
         };
         if let Transport::Tls(tls) = &sink.settings.transport {
-            sink.tls = TlsSettings::rustls(Some(tls), &sink.peer())?;
+            sink.tls = tls::client_config(Some(tls), &sink.peer())?;
         }
         Ok(sink)
     }

@@ -1,3 +1,8 @@
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+
+use chores_common::status::ask;
+
 use super::*;
 use crate::wal::LogSettings;
 
@@ -15,7 +20,7 @@ fn served() -> Served {
     let sinks = vec![("archive".to_owned(), stats.clone())];
     let watched = Watched::new(&log, sinks, Arc::default(), Arc::default());
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let status = Status::start(Some(address), watched, runtime.handle()).unwrap();
+    let status = serve(Some(address), watched, runtime.handle()).unwrap();
     Served { status, stats, runtime }
 }
 
@@ -36,62 +41,17 @@ fn metrics_and_health_are_served() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("application/openmetrics-text"), "{answer}");
     assert!(answer.contains("logship_sink_records_total{sink=\"archive\"} 0\n"), "{answer}");
-    assert_eq!(ask(address).unwrap(), (true, "well".to_owned()));
+    assert_eq!(ask(address, "logship").unwrap(), (true, "well".to_owned()));
     let since = time::now() - metrics::FAILING_TOLERATED;
     assert!(served.stats.failed(since, "no".to_owned()));
-    let (is_well, said) = ask(address).unwrap();
+    let (is_well, said) = ask(address, "logship").unwrap();
     assert!(!is_well && said.starts_with("the sink archive has failed for "), "{said}");
     served.status.finish();
     drop(served.runtime);
-    assert!(ask(address).unwrap_err().to_string().starts_with("nobody answers at 127.0.0.1:"));
-}
-
-#[test]
-fn other_requests_are_refused() {
-    let served = served();
-    let address = served.status.address().unwrap();
-    for (request, status) in [
-        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
-        ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", "405"),
-        ("nonsense\r\n\r\n", "400"),
-    ] {
-        let answer = say(address, request.as_bytes());
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
-    }
-    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(2 * LIMITS.head_bytes));
-    let answer = say(address, long.as_bytes());
-    assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
-}
-
-#[test]
-fn an_address_that_is_taken_is_one_sentence() {
-    let served = served();
-    let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
-    let watched = Watched::new(&log, Vec::new(), Arc::default(), Arc::default());
-    let error = Status::start(served.status.address(), watched, served.runtime.handle());
-    let error = error.unwrap_err().to_string();
-    assert!(error.starts_with("cannot serve metrics at 127.0.0.1:"), "{error}");
-}
-
-#[test]
-fn without_an_address_nothing_is_served() {
-    let served = served();
-    let (log, _) = Log::open(LogSettings { directory: None, ..LogSettings::default() }).unwrap();
-    let status = Status::start(
-        None,
-        Watched::new(&log, Vec::new(), Arc::default(), Arc::default()),
-        served.runtime.handle(),
+    assert!(
+        ask(address, "logship")
+            .unwrap_err()
+            .to_string()
+            .starts_with("nobody answers at 127.0.0.1:")
     );
-    assert_eq!(status.unwrap().address(), None);
-}
-
-#[test]
-fn what_listens_everywhere_is_asked_at_home() {
-    for (address, asked) in [
-        ("0.0.0.0:9464", "127.0.0.1:9464"),
-        ("[::]:9464", "[::1]:9464"),
-        ("10.0.0.1:9464", "10.0.0.1:9464"),
-    ] {
-        assert_eq!(reachable(address.parse().unwrap()), asked.parse().unwrap());
-    }
 }

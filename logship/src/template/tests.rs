@@ -32,7 +32,11 @@ fn placeholders_are_filled_in() {
 
 #[test]
 fn what_is_no_placeholder_is_named() {
-    assert_eq!(Template::parse("a{b}"), Err(TemplateError::Unknown("b".to_owned())));
+    let error = Template::parse("a{b}").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "{b} is no placeholder; there are {name}, {container}, {id}, {project}, {service}, {stream}, {host} and {date}"
+    );
     for text in ["{", "}", "a{name", "name}", "}{name}", "{name}}"] {
         assert_eq!(Template::parse(text), Err(TemplateError::Brace(text.to_owned())), "{text}");
     }

@@ -13,7 +13,9 @@ use russh::keys::ssh_key::public::KeyData;
 
 use super::Shared;
 use super::connection::{Choice, Connection};
+use super::files;
 use super::journal::Journal;
+use super::linger::Waiting;
 use super::session::Account;
 use crate::control;
 use crate::login::{shown, told};
@@ -84,6 +86,7 @@ pub(super) fn login(
     login: &LoginName,
     client: &str,
     peer: SocketAddr,
+    factor: Option<&'static str>,
 ) {
     let issued = identity.issued();
     event!(
@@ -100,6 +103,7 @@ pub(super) fn login(
         serial = issued.map(|issued| issued.serial),
         authority = issued.map(|issued| issued.authority.as_str()),
         client = shown(client),
+        factor = factor,
     );
 }
 
@@ -234,7 +238,7 @@ pub(super) fn session(
         user = access.user().unwrap_or("(of the container)"),
         program = told_program(program),
         terminal = has_terminal,
-        recording = account.tap.as_ref().map(|tap| tap.name()),
+        recording = account.tap.as_ref().and_then(|tap| tap.name()),
     );
 }
 
@@ -286,6 +290,19 @@ pub(super) fn degraded(connection: &Connection, session: ItemId, reason: &str) {
     );
 }
 
+/// What came of the toolbox that a session needed.
+pub(super) fn toolbox(connection: &Connection, session: ItemId, name: &str, missing: Option<&str>) {
+    event!(
+        connection.shared.journal,
+        info,
+        "toolbox",
+        connection = connection.id,
+        session = session,
+        name = name,
+        missing = missing.map(told),
+    );
+}
+
 /// A session's program ended.
 pub(super) fn exited(
     connection: &Connection,
@@ -308,6 +325,113 @@ pub(super) fn exited(
         status = of_status,
         signal = of_signal,
         milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+    );
+}
+
+/// A session has lost its connection; where its rule lets it wait for its client. `not_kept` is why it does not wait all the
+/// same.
+pub(super) fn lost(
+    connection: &Connection,
+    session: ItemId,
+    name: &str,
+    linger: Duration,
+    not_kept: Option<&str>,
+) {
+    event!(
+        connection.shared.journal,
+        info,
+        "lost",
+        connection = connection.id,
+        session = session,
+        name = name,
+        linger_seconds = not_kept.is_none().then_some(linger.as_secs()),
+        not_kept = not_kept,
+    );
+}
+
+/// A client is about to return to a session that waited for it.
+pub(super) fn attached(connection: &Connection, session: ItemId, waiting: &Waiting) {
+    event!(
+        connection.shared.journal,
+        info,
+        "attached",
+        connection = connection.id,
+        session = session,
+        name = waiting.name.as_str(),
+        identity = connection.identity.name(),
+        key = connection.identity.fingerprint(),
+        rule = waiting.access.rule().name.as_str(),
+        id = waiting.container.as_str(),
+        since = waiting.lost.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+    );
+}
+
+/// A session waits no more, and ends.
+pub(super) fn linger_ended(
+    connection: &Connection,
+    session: ItemId,
+    name: &str,
+    reason: &'static str,
+) {
+    event!(
+        connection.shared.journal,
+        info,
+        "linger-ended",
+        connection = connection.id,
+        session = session,
+        name = name,
+        reason = reason,
+    );
+}
+
+/// What is told of a file.
+macro_rules! about_file {
+    ($session:ident, $line:ident, $name:literal) => {{
+        event!(
+            $session.shared.journal,
+            debug,
+            $name,
+            connection = $session.connection,
+            session = $session.session,
+            name = $session.name.as_str(),
+            what = $line.what,
+            path = $line.path.as_str(),
+            to = $line.to.as_deref(),
+            opened = $line.opened.as_deref(),
+            read = $line.read,
+            read_sha256 = $line.read_sha256.as_deref(),
+            written = $line.written,
+            written_sha256 = $line.written_sha256.as_deref(),
+            copied = $line.copied,
+            size = $line.size,
+            mode = $line.mode.as_deref(),
+            owner = $line.owner.as_deref(),
+            modified = $line.modified,
+            reason = $line.reason.as_deref(),
+            fault = $line.fault.as_deref(),
+        );
+    }};
+}
+
+/// Something was done to a file, or tried, by one of our own programs.
+pub(super) fn file(session: &files::Session, line: &files::Line) {
+    match line.reason {
+        None => about_file!(session, line, "file"),
+        // Who only tries has less room in the audit.
+        Some(_) => about_file!(session, line, "file refused"),
+    }
+}
+
+/// A finished record is in the store.
+pub(super) fn uploaded(journal: &Journal, file: &str, bytes: u64, sha256: &str, is_removed: bool) {
+    event!(
+        journal,
+        info,
+        "upload",
+        file = file,
+        bytes = bytes,
+        sha256 = sha256,
+        removed = is_removed.then_some(true),
     );
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,18 +11,19 @@ use chores_common::engine::{Container, ContainerState, ListedContainer};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::Shared;
 use super::containers::{Plan, failure, pin};
 use super::portals::Portal;
 use super::refusal::{self, failure_of};
 use super::spool::{self, Promise};
 use super::words::Words;
+use super::{Shared, audit};
 use crate::capability;
 use crate::hop::{HopError, Started, Task};
 use crate::login::{self, Login, Resolution};
 use crate::policy::{self, Access, Denial, Identity, Reserved};
 use crate::proof::Presence;
 use crate::wire::net::{ConnectionId, LoginName, Refusal};
+use crate::wire::socket::Socket;
 use crate::wire::task::{Failure, FailureKind, Start, Target, User};
 use crate::wire::{Opaque, Program};
 
@@ -40,6 +42,8 @@ pub(super) struct Connection {
     pub(super) words: Words,
     pub(super) identity: Identity,
     proved: Proved,
+    /// Whether anything may begin.
+    is_in: AtomicBool,
     /// The login name.
     pub(super) login: LoginName,
     pub(super) peer: SocketAddr,
@@ -54,12 +58,14 @@ pub(super) struct Connection {
 }
 
 /// What the client has proved to hold.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Proved {
     /// The blob of the key or certificate.
     pub(super) key: Vec<u8>,
     /// How it was used.
     pub(super) presence: Presence,
+    /// A code was given too.
+    pub(super) has_code: bool,
 }
 
 /// The container of a connection.
@@ -82,6 +88,8 @@ pub(super) enum NoChoice {
         reason: String,
         /// What it may enter.
         among: Vec<ListedContainer>,
+        /// All of these are what the login name means.
+        is_meant: bool,
     },
     /// The engine did not answer, or the container is gone.
     Failed(Failure),
@@ -121,6 +129,7 @@ impl Connection {
             words,
             identity,
             proved,
+            is_in: AtomicBool::new(false),
             login,
             peer,
             local,
@@ -131,11 +140,25 @@ impl Connection {
         }
     }
 
+    /// Lets the client in: from now on it may begin something.
+    pub(super) fn let_in(&self, client: &str, factor: Option<&'static str>) {
+        let (journal, login) = (&self.shared.journal, &self.login);
+        audit::login(journal, self.id, &self.identity, login, client, self.peer, factor);
+        self.is_in.store(true, Ordering::Release);
+    }
+
+    /// Whether it is in.
+    pub(super) fn is_in(&self) -> bool {
+        self.is_in.load(Ordering::Acquire)
+    }
+
     /// Who the client would be if it came in now: nobody any more when its key or its rules are gone.
     pub(super) fn identity_now(&self) -> Result<Identity, Denial> {
-        let Proved { key, presence } = &self.proved;
+        let Proved { key, presence, has_code } = &self.proved;
         let from = self.peer.ip().to_canonical();
-        policy::admit(&self.shared.policy(), key, *presence, from, Timestamp::now())
+        let identity =
+            policy::admit(&self.shared.policy(), key, *presence, from, Timestamp::now())?;
+        if *has_code { Ok(identity) } else { identity.without_code() }
     }
 
     /// Fails when what was allowed before is so no more: asked for every session and forward.
@@ -148,6 +171,11 @@ impl Connection {
     /// Whether the client has named the gateway itself, and not a container.
     pub(super) fn is_for_gateway(&self) -> bool {
         self.login.host.is_none() && self.login.user == login::GATEWAY
+    }
+
+    /// The identity that has given a code on this connection.
+    pub(super) fn coded_identity(&self) -> Option<&str> {
+        self.identity.name().filter(|_| self.proved.has_code && self.is_in())
     }
 
     /// The container, if it was found already.
@@ -163,7 +191,7 @@ impl Connection {
     /// The container that was chosen from a list.
     pub(super) async fn choose(&self, chosen: &ListedContainer) -> Result<Arc<Choice>, NoChoice> {
         // The user that was asked for still counts, if the name makes any sense.
-        let user = Login::of(&self.login).ok().and_then(|login| login.user);
+        let user = self.asked_user();
         let choice = self.choice.get_or_try_init(|| self.enterable(chosen, user.as_ref())).await?;
         // Another session of the connection has chosen meanwhile.
         if choice.container.id != chosen.id {
@@ -174,23 +202,51 @@ impl Connection {
         Ok(Arc::clone(choice))
     }
 
+    /// The same client on its way into another container. What net would be told of a session there, is told to who
+    /// has the other end of `words`.
+    pub(super) fn elsewhere(&self, words: Words) -> Self {
+        let (identity, proved) = (self.identity.clone(), self.proved.clone());
+        let addresses = (self.peer, self.local);
+        Self::new(
+            self.id,
+            Arc::clone(&self.shared),
+            words,
+            identity,
+            proved,
+            self.login.clone(),
+            addresses,
+        )
+    }
+
+    /// The user of the container that the login name asks for.
+    pub(super) fn asked_user(&self) -> Option<login::UserName> {
+        Login::of(&self.login).ok().and_then(|login| login.user)
+    }
+
     /// Whether a host is a container that could be entered; if not, one sentence. `None` when it cannot be the name
     /// of any.
-    pub(super) async fn behind(&self, host: &str) -> Result<Option<Result<(), String>>, Failure> {
+    pub(super) async fn behind(&self, host: &str) -> Result<Option<Result<(), String>>, NoChoice> {
         let Ok(selector) = host.parse() else { return Ok(None) };
         let listed = self.enterable_containers().await?;
         let resolution = login::resolve(&selector, &listed);
         Ok(Some(login::explain(&selector, &resolution).map_or(Ok(()), Err)))
     }
 
-    async fn enterable_containers(&self) -> Result<Vec<ListedContainer>, Failure> {
-        let listed = self.shared.containers.list().await?;
+    async fn enterable_containers(&self) -> Result<Vec<ListedContainer>, NoChoice> {
+        let listed = self.shared.containers.list().await.map_err(NoChoice::Failed)?;
+        // By what counts now: who is nobody any more is told of nothing, however long his connection is there.
+        let identity = self.identity_still()?;
         // What this key may not enter does not exist for it.
-        Ok(listed.into_iter().filter(|container| self.identity.may_enter(container)).collect())
+        Ok(listed.into_iter().filter(|container| identity.may_enter(container)).collect())
+    }
+
+    /// Who the client would be if it came in now, for what it looks for.
+    fn identity_still(&self) -> Result<Identity, NoChoice> {
+        self.identity_now().map_err(|_| NoChoice::Denied(Denial::Withdrawn))
     }
 
     async fn find(&self) -> Result<Arc<Choice>, NoChoice> {
-        let listed = self.enterable_containers().await.map_err(NoChoice::Failed)?;
+        let listed = self.enterable_containers().await?;
         if self.is_for_gateway() {
             return Err(choose(FOR_GATEWAY.to_owned(), running(&listed)));
         }
@@ -202,7 +258,10 @@ impl Connection {
         let reason = login::explain(&login.selector, &resolution).unwrap_or_default();
         match resolution {
             Resolution::One(container) => self.enterable(container, login.user.as_ref()).await,
-            Resolution::Many(many) => Err(choose(reason, many.into_iter().cloned().collect())),
+            Resolution::Many(many) => {
+                let among = many.into_iter().cloned().collect();
+                Err(NoChoice::Choose { reason, among, is_meant: true })
+            }
             Resolution::Projects(found) => {
                 let found: Vec<_> = found.into_iter().cloned().collect();
                 Err(choose(reason, running(&found)))
@@ -232,7 +291,7 @@ impl Connection {
             labels: container.labels.clone(),
             state,
         };
-        let access = self.identity.access(&inspected, user, Timestamp::now());
+        let access = self.identity_still()?.access(&inspected, user, Timestamp::now());
         let access = access.map_err(NoChoice::Denied)?;
         match state {
             ContainerState::Running => {
@@ -312,6 +371,7 @@ impl Connection {
             container_environment: specification.environment.clone(),
             session_environment,
             directory: None,
+            toolbox: None,
             as_engine_exec: false,
         }
     }
@@ -360,6 +420,8 @@ impl Connection {
         if let Some(portal) = portal {
             portal.end().await;
         }
+        // A session that waits for its client needs no room for what that has sent.
+        self.promise.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// A file for what a program does not take. Blocks.
@@ -389,14 +451,14 @@ fn running(listed: &[ListedContainer]) -> Vec<ListedContainer> {
 }
 
 fn choose(reason: String, among: Vec<ListedContainer>) -> NoChoice {
-    NoChoice::Choose { reason, among }
+    NoChoice::Choose { reason, among, is_meant: false }
 }
 
-/// Descriptors of a program, in the order in which net gets them.
-pub(super) fn descriptors(started: Started) -> Vec<OwnedFd> {
+/// Descriptors of a program, in the order in which net gets them, and where it tells of files.
+pub(super) fn descriptors(started: Started) -> (Vec<OwnedFd>, Option<Socket>) {
     match started {
-        Started::Terminal { master } => vec![master],
-        Started::Pipes { stdin, stdout, stderr } => vec![stdin, stdout, stderr],
-        Started::Portal(socket) => vec![socket.into_descriptor()],
+        Started::Terminal { master, files } => (vec![master], files),
+        Started::Pipes { stdin, stdout, stderr, files } => (vec![stdin, stdout, stderr], files),
+        Started::Portal(socket) => (vec![socket.into_descriptor()], None),
     }
 }

@@ -113,7 +113,7 @@ async fn answer(stream: UnixStream, sessions: &Sessions, journal: &Journal) -> i
                 }
             }
             Some(_) => {
-                let reason = "the session is not recorded, so its bytes do not go through here";
+                let reason = "the session is not recorded, and no terminal of a rule with linger, so its bytes do not go through here";
                 say(&mut stream, &Answer::No(reason.to_owned())).await
             }
             None => say(&mut stream, &unknown(&name)).await,

@@ -1,5 +1,5 @@
-//! What net writes to its standard error, as our own lines: it must not write them itself, or it could forge those
-//! of the audit.
+//! What net and the uploader write to their standard error, as our own lines: they must not write them themselves, or they
+//! could forge those of the audit.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,16 +15,16 @@ const READ_BYTES: usize = 4096;
 /// Longest line, in bytes; the rest is cut.
 const LINE_BYTES_MAX: usize = 1024;
 
-/// A pipe: what is written to it is logged until all its writers are gone. Needs a tokio runtime.
-pub(super) fn logged() -> io::Result<OwnedFd> {
+/// A pipe: what is written to it is logged as the words of `who` until all its writers are gone. Needs a tokio runtime.
+pub(super) fn logged(who: &'static str) -> io::Result<OwnedFd> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
     let reader = Receiver::from_owned_fd(reader)?;
-    tokio::spawn(log(reader));
+    tokio::spawn(log(reader, who));
     Ok(writer)
 }
 
-async fn log(mut reader: Receiver) {
+async fn log(mut reader: Receiver, who: &'static str) {
     let mut line = Vec::with_capacity(LINE_BYTES_MAX);
     let mut bytes = [0; READ_BYTES];
     loop {
@@ -34,18 +34,18 @@ async fn log(mut reader: Receiver) {
         };
         for byte in bytes.iter().take(length) {
             match byte {
-                b'\n' => say(&mut line),
+                b'\n' => say(&mut line, who),
                 _ if line.len() < LINE_BYTES_MAX => line.push(*byte),
                 _ => {}
             }
         }
     }
-    say(&mut line);
+    say(&mut line, who);
 }
 
-fn say(line: &mut Vec<u8>) {
+fn say(line: &mut Vec<u8>, who: &str) {
     if !line.is_empty() {
-        tracing::warn!("net says: {}", shown(&String::from_utf8_lossy(line)));
+        tracing::warn!("{who} says: {}", shown(&String::from_utf8_lossy(line)));
     }
     line.clear();
 }

@@ -271,16 +271,19 @@ fn collect(mut output: ExecOutput) -> mpsc::Receiver<Piece> {
     receiver
 }
 
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// A pipe: what is read, and what is written.
+pub(super) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC)?)
 }
 
-fn receiving(end: OwnedFd) -> io::Result<Receiver> {
+/// The end of a pipe that is read. Needs a tokio runtime.
+pub(super) fn receiving(end: OwnedFd) -> io::Result<Receiver> {
     rustix::io::ioctl_fionbio(&end, true)?;
     Receiver::from_owned_fd(end)
 }
 
-fn sending(end: OwnedFd) -> io::Result<Sender> {
+/// The end of a pipe that is written. Needs a tokio runtime.
+pub(super) fn sending(end: OwnedFd) -> io::Result<Sender> {
     rustix::io::ioctl_fionbio(&end, true)?;
     Sender::from_owned_fd(end)
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::audit;
 use super::connection::{Connection, NoChoice};
 use super::refusal;
-use crate::login::shown;
+use crate::login::{self, shown};
 use crate::policy::{Access, Denial};
 use crate::wire::net::{Answer, Guest, ItemId, Place, Refusal};
 use crate::wire::portal::{Act, Opened};
@@ -91,11 +91,14 @@ async fn begins(
 /// other end of the stream is net's, which serves it like any other client.
 async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result<OwnedFd, Refusal> {
     let Place::Tcp { host, port: SSH_PORT } = to else { return Err(none.refusal()) };
+    // From here on it is the container, for rules, the audit and the login behind it.
+    let host = login::host_container(host);
+    let to = &Place::Tcp { host: host.to_owned(), port: SSH_PORT };
     // A client that came through one connection of ours does not go through another: nobody could say where it is.
     if connection.login.host.is_some() {
         return Err(none.refusal());
     }
-    let behind = connection.behind(host).await.map_err(|failure| refusal::of_failure(&failure))?;
+    let behind = connection.behind(host).await.map_err(|none| none.refusal())?;
     behind.ok_or_else(|| none.refusal())?.map_err(refusal::prohibited)?;
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
     let identity = connection.identity_now().map_err(|_| denied(Denial::Withdrawn))?;
@@ -109,7 +112,12 @@ async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result
         None,
     )
     .map_err(|errno| refusal::failed(format!("a stream could not be made: {errno}")))?;
-    let guest = Guest { host: host.clone(), peer: connection.peer, local: connection.local };
+    let guest = Guest {
+        through: connection.id,
+        host: host.to_owned(),
+        peer: connection.peer,
+        local: connection.local,
+    };
     connection.words.guest(guest, nets).await;
     Ok(stream)
 }

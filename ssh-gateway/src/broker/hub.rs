@@ -13,9 +13,10 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, spawn_blocking};
 
+use super::codes::CodeError;
 use super::connection::{Connection, Proved};
 use super::refusal;
-use super::session::{self, ORDERS_MAX, Order, Wanted};
+use super::session::{self, Loss, ORDERS_MAX, Order, Wanted};
 use super::words::{Unheard, Words};
 use super::{Shared, audit, forward, signals};
 use crate::policy::{self, Denial, Identity};
@@ -31,6 +32,12 @@ const ITEMS_SLACK: usize = 64;
 const NO_CONNECTION: &str = "there is no such connection";
 /// Keys of one connection whose refusal is logged when they are offered.
 const OFFERS_LOGGED_MAX: u32 = 6;
+/// Codes that a client may try on one connection.
+const CODE_ATTEMPTS_MAX: u32 = 3;
+/// How the audit calls a second factor that was given.
+const CODE: &str = "totp";
+/// The same, where it was given on the connection that a client came through.
+const ONWARD: &str = "totp, on the way";
 /// Files for waiting bytes that one connection may ask for in its life.
 const SPOOLS_MAX: u64 = 1_000_000;
 
@@ -41,6 +48,8 @@ pub(super) struct Hub {
     words: Words,
     connections: HashMap<ConnectionId, Open>,
     items: HashMap<ItemId, Item>,
+    /// Clients that have proved a key, and of whom a code is needed too.
+    owing: HashMap<ConnectionId, Owing>,
     /// How many refused keys each connection has offered.
     refused_offers: HashMap<ConnectionId, u32>,
     /// Nothing new begins.
@@ -73,7 +82,7 @@ struct Item {
 
 #[derive(Debug)]
 enum Kind {
-    Session { orders: mpsc::Sender<Order>, is_started: bool },
+    Session { orders: mpsc::Sender<Order>, loss: Loss, is_started: bool },
     Stream,
     Listener { _closed: oneshot::Sender<()> },
 }
@@ -95,8 +104,8 @@ impl From<Unheard> for Broken {
 
 impl Hub {
     pub(super) fn new(shared: Arc<Shared>, words: Words) -> Self {
-        let (connections, items, refused_offers) = Default::default();
-        Self { shared, words, connections, items, refused_offers, is_draining: false }
+        let (connections, items, owing, refused_offers) = Default::default();
+        Self { shared, words, connections, items, owing, refused_offers, is_draining: false }
     }
 
     /// Hears one question.
@@ -106,9 +115,21 @@ impl Hub {
             Question::Offer { connection, peer, login, key } => {
                 self.offer(number, connection, peer, &login, &key).await
             }
-            Question::Authenticate { connection, peer, local, login, key, signed, client } => {
-                let asked = Authentication { peer, local, login, key, signed, client };
+            Question::Authenticate {
+                connection,
+                peer,
+                local,
+                login,
+                key,
+                signed,
+                client,
+                through,
+            } => {
+                let asked = Authentication { peer, local, login, key, signed, client, through };
                 self.authenticate(number, connection, asked).await
+            }
+            Question::Code { connection, login, code } => {
+                self.code(number, connection, &login, &code.0).await
             }
             Question::Prepare { connection, session } => self.prepare(connection, session).await,
             Question::Start { connection, session, program, terminal, environment, agent } => {
@@ -121,6 +142,10 @@ impl Hub {
             }
             Question::Close { item } => {
                 self.close(item);
+                Ok(())
+            }
+            Question::Lost { session } => {
+                self.lost(session);
                 Ok(())
             }
             Question::Connect { connection, item, to } => {
@@ -173,8 +198,11 @@ impl Hub {
         })
     }
 
-    /// Ends everything that is left.
+    /// Ends everything that is left: net is gone, and with it every connection, unless it is the gateway that ends.
     pub(super) fn end(mut self, reason: &str) {
+        for session in self.items.keys() {
+            self.lost(*session);
+        }
         for connection in self.connections() {
             self.disconnected(connection, reason);
         }
@@ -218,14 +246,14 @@ impl Hub {
         id: ConnectionId,
         asked: Authentication,
     ) -> Result<(), Broken> {
-        let Authentication { peer, local, login, key, signed, client } = asked;
-        if self.connections.contains_key(&id) {
+        let Authentication { peer, local, login, key, signed, client, through } = asked;
+        if self.connections.contains_key(&id) || self.owing.contains_key(&id) {
             // Its first answer came too late for net to wait for it.
             return self
                 .refuse(number, refusal::failed("the connection is somebody's already"))
                 .await;
         }
-        if self.connections.len() >= CONNECTIONS_MAX {
+        if self.connections.len() + self.owing.len() >= CONNECTIONS_MAX {
             let answer = Answer::Refused(refusal::failed("the gateway has too many connections"));
             return Ok(self.words.answer_in_time(number, answer, Vec::new()).await?);
         }
@@ -238,19 +266,119 @@ impl Hub {
                 return Ok(self.words.answer_in_time(number, answer, Vec::new()).await?);
             }
         };
-        audit::login(&self.shared.journal, id, &identity, &login, &client, peer);
+        let proved = Proved { key, presence, has_code: false };
+        let mut owing = Owing { peer, local, login, proved, client, attempts: 0 };
+        let factor = if !identity.owes_code() {
+            None
+        } else if self.has_given_code(&identity, &owing, through) {
+            owing.proved.has_code = true;
+            Some(ONWARD)
+        } else {
+            self.owing.insert(id, owing);
+            let answer = Answer::CodeNeeded;
+            return Ok(self.words.answer_in_time(number, answer, Vec::new()).await?);
+        };
+        let client = owing.client.clone();
+        let connection = self.enter(id, identity, owing);
+        connection.let_in(&client, factor);
+        Ok(self.words.answer_in_time(number, Answer::Granted, Vec::new()).await?)
+    }
+
+    /// Whether a client comes through a connection on which its identity has given a code: the same one would not count
+    /// again. Which connection that is, is net's word, and that it is there and whose it is, is not.
+    fn has_given_code(
+        &self,
+        identity: &Identity,
+        owing: &Owing,
+        through: Option<ConnectionId>,
+    ) -> bool {
+        let outer = through.filter(|_| owing.login.host.is_some());
+        let outer = outer.and_then(|outer| self.connections.get(&outer));
+        outer.is_some_and(|outer| {
+            let coded = outer.connection.coded_identity();
+            coded.is_some() && coded == identity.name() && outer.connection.peer == owing.peer
+        })
+    }
+
+    /// From now on there is such a connection; nothing begins on it before it is let in.
+    fn enter(&mut self, id: ConnectionId, identity: Identity, owing: Owing) -> Arc<Connection> {
+        let Owing { peer, local, login, proved, .. } = owing;
         let (shared, words) = (Arc::clone(&self.shared), self.words.clone());
-        let proved = Proved { key, presence };
         let connection = Connection::new(id, shared, words, identity, proved, login, (peer, local));
+        let connection = Arc::new(connection);
         let open = Open {
-            connection: Arc::new(connection),
+            connection: Arc::clone(&connection),
             tasks: JoinSet::new(),
             sessions: 0,
             items: 0,
             spools: 0,
         };
         self.connections.insert(id, open);
-        Ok(self.words.answer_in_time(number, Answer::Granted, Vec::new()).await?)
+        connection
+    }
+
+    async fn code(
+        &mut self,
+        number: u64,
+        id: ConnectionId,
+        login: &LoginName,
+        given: &[u8],
+    ) -> Result<(), Broken> {
+        let Some(mut owing) = self.owing.remove(&id) else {
+            return self.refuse(number, not_authorized()).await;
+        };
+        owing.attempts += 1;
+        let identity = match self.take_code(&owing, login, given) {
+            Ok(identity) => identity,
+            Err(refused) => {
+                let Owing { login, peer, proved, .. } = &owing;
+                audit::login_denied(&self.shared, id, &refused, login, *peer, &proved.key);
+                if owing.attempts < CODE_ATTEMPTS_MAX {
+                    self.owing.insert(id, owing);
+                }
+                return self.refuse(number, not_authorized()).await;
+            }
+        };
+        owing.proved.has_code = true;
+        let (client, key) = (owing.client.clone(), owing.proved.key.clone());
+        let connection = self.enter(id, identity, owing);
+        let Some(open) = self.connections.get_mut(&id) else { return Ok(()) };
+        // A disk may be slow.
+        open.tasks.spawn(async move {
+            match connection.shared.codes.save().await {
+                Ok(()) => {
+                    connection.let_in(&client, Some(CODE));
+                    connection.words.answer(number, Answer::Granted, Vec::new()).await;
+                }
+                Err(error) => {
+                    let refused = Refused::Unkept(error);
+                    let (login, peer) = (&connection.login, connection.peer);
+                    audit::login_denied(&connection.shared, id, &refused, login, peer, &key);
+                    connection.refuse(number, not_authorized()).await;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Who it is that has given a code, by what counts now.
+    fn take_code(
+        &self,
+        owing: &Owing,
+        login: &LoginName,
+        given: &[u8],
+    ) -> Result<Identity, Refused> {
+        if *login != owing.login {
+            return Err(Refused::OtherName);
+        }
+        let (policy, now) = (self.shared.policy(), Timestamp::now());
+        let Proved { key, presence, .. } = &owing.proved;
+        let peer = owing.peer.ip().to_canonical();
+        let identity = policy::admit(&policy, key, *presence, peer, now)?;
+        let secret = identity.name().and_then(|who| Some((who, policy.secret(who)?)));
+        let (who, secret) = secret.ok_or(Denial::Code)?;
+        self.shared.codes.take(who, secret, given, now)?;
+        Ok(identity)
     }
 
     /// Who it is that has signed, by a proof that nobody has come in with before.
@@ -272,11 +400,12 @@ impl Hub {
 
     async fn prepare(&mut self, connection: ConnectionId, session: ItemId) -> Result<(), Broken> {
         let (orders, receiver) = mpsc::channel(ORDERS_MAX);
-        let kind = Kind::Session { orders, is_started: false };
+        let loss = Loss::default();
+        let kind = Kind::Session { orders, loss: loss.clone(), is_started: false };
         // Nobody waits for an answer: too many sessions are refused when they are started.
         let Some(open) = self.add(0, connection, session, kind).await? else { return Ok(()) };
         open.sessions += 1;
-        open.tasks.spawn(session::run(Arc::clone(&open.connection), session, receiver));
+        open.tasks.spawn(session::run(Arc::clone(&open.connection), session, loss, receiver));
         Ok(())
     }
 
@@ -291,14 +420,14 @@ impl Hub {
         if matches!(wanted.program, Program::Portal | Program::Words(_)) {
             return Err(Broken::Rule("a session is to run what no client can ask for"));
         }
-        if !self.connections.contains_key(&owner) {
+        if !self.connections.get(&owner).is_some_and(|open| open.connection.is_in()) {
             return self.refuse(number, refusal::failed(NO_CONNECTION)).await;
         }
         if !self.items.contains_key(&session) {
             self.prepare(owner, session).await?;
         }
         match self.items.get_mut(&session) {
-            Some(Item { owner: its, kind: Kind::Session { orders, is_started } })
+            Some(Item { owner: its, kind: Kind::Session { orders, is_started, .. } })
                 if *its == owner =>
             {
                 if std::mem::replace(is_started, true) {
@@ -322,6 +451,15 @@ impl Hub {
             && orders.try_send(Order::Signal(number)).is_err()
         {
             tracing::debug!(session, "a signal is lost");
+        }
+    }
+
+    /// The connection of a session is lost; it is closed next. What the gateway ends is not lost.
+    fn lost(&self, session: ItemId) {
+        if let Some(Item { kind: Kind::Session { loss, .. }, .. }) = self.items.get(&session)
+            && !self.is_draining
+        {
+            loss.say();
         }
     }
 
@@ -368,6 +506,7 @@ impl Hub {
 
     fn disconnected(&mut self, id: ConnectionId, reason: &str) {
         self.refused_offers.remove(&id);
+        self.owing.remove(&id);
         let Some(Open { connection, mut tasks, .. }) = self.connections.remove(&id) else { return };
         self.items.retain(|_, item| item.owner != id);
         let (running, reason) = (self.shared.running.clone(), reason.to_owned());
@@ -402,6 +541,7 @@ impl Hub {
         let is_full = self.connections.get_mut(&owner).is_some_and(|open| open.is_full(items_max));
         let fault = match self.connections.get(&owner) {
             None => Some(NO_CONNECTION),
+            Some(open) if !open.connection.is_in() => Some(NO_CONNECTION),
             Some(_) if self.is_draining => Some("the gateway is stopping"),
             Some(open) if open.items >= items_max || is_full => Some("there are too many channels"),
             Some(open) if is_session && open.sessions >= sessions_max => {
@@ -443,6 +583,13 @@ enum Refused {
     /// An honest net has verified the same.
     #[error("net claims what was not proved: {0}")]
     NotProved(#[from] ProofError),
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    #[error("it cannot be kept that the code was used: {0}")]
+    Unkept(String),
+    /// A key is proved for one login name.
+    #[error("the code was given under another login name")]
+    OtherName,
 }
 
 /// What a client has signed, and how it came.
@@ -453,6 +600,18 @@ struct Authentication {
     key: Vec<u8>,
     signed: Signed,
     client: String,
+    through: Option<ConnectionId>,
+}
+
+/// A client that has proved a key, and of whom a code may be needed too.
+#[derive(Debug)]
+struct Owing {
+    peer: SocketAddr,
+    local: SocketAddr,
+    login: LoginName,
+    proved: Proved,
+    client: String,
+    attempts: u32,
 }
 
 /// The same for every reason.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chores_common::engine::{ContainerState, ListedContainer};
@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::Connection;
 use super::refusal::{self, STATUS_GATEWAY};
+use super::room::{Full, Room};
 use super::terminal::{self, Terminal};
 use crate::descriptor::watched;
 use crate::login::{self, shown};
@@ -93,7 +94,7 @@ impl Inquiry {
         let who = connection.identity.name().unwrap_or(connection.identity.fingerprint());
         let watching = match self.about {
             About::Containers => None,
-            About::Events => Some(connection.shared.watchers.begin(who)?),
+            About::Events => Some(connection.shared.watchers.take(who).map_err(refusal_of)?),
         };
         let (out, descriptors) = Out::new(terminal)
             .map_err(|_| refusal::failed("the gateway has nothing to answer on"))?;
@@ -168,44 +169,16 @@ enum End {
     Refused(Refusal),
 }
 
-/// Who looks at events: how many of each identity.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Watchers(Arc<Mutex<BTreeMap<String, usize>>>);
-
-/// Somebody looks at events.
-#[derive(Debug)]
-struct Watching {
-    watchers: Watchers,
-    who: String,
+/// Room for who looks at events.
+pub(super) fn room() -> Room {
+    Room::new(WATCHERS_OF_ONE_MAX, WATCHERS_MAX)
 }
 
-impl Watchers {
-    /// Counts one more of this identity, as long as he looks.
-    fn begin(&self, who: &str) -> Result<Watching, Refusal> {
-        let mut counts = self.lock();
-        if counts.get(who).is_some_and(|count| *count >= WATCHERS_OF_ONE_MAX) {
-            return Err(refusal::failed("you look at events already; end that first"));
-        }
-        if counts.values().sum::<usize>() >= WATCHERS_MAX {
-            return Err(refusal::failed("too many look at events already; try again later"));
-        }
-        *counts.entry(who.to_owned()).or_default() += 1;
-        Ok(Watching { watchers: self.clone(), who: who.to_owned() })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let mut counts = self.watchers.lock();
-        if let Some(count) = counts.get_mut(&self.who) {
-            *count -= 1;
-        }
-        counts.retain(|_, count| *count > 0);
-    }
+fn refusal_of(full: Full) -> Refusal {
+    refusal::failed(match full {
+        Full::OfOne => "you look at events already; end that first",
+        Full::OfAll => "too many look at events already; try again later",
+    })
 }
 
 /// What the key of a connection is told of now, by name: asked again for every look.

@@ -1,12 +1,12 @@
 //! Writes the audit: a thread that writes, and one that makes durable, so that a slow disk holds up nobody but those who must
 //! not begin without their line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,8 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use crate::chain::{
-    self, BEGIN, CHECKPOINT_LINES_MAX, FORMAT, GAP, LINE_BYTES_MAX, Link, NAMESPACE, Tip, Torn,
+    self, BEGIN, CHECKPOINT_LINES_MAX, FORMAT, GAP, LINE_BYTES_MAX, Link, NAMESPACE, Tail, Tip,
+    Torn,
 };
 use crate::host_keys::{AUDIT_DIRECTORY, AuditKey};
 
@@ -32,6 +33,8 @@ const QUEUE_MAX: usize = 4096;
 const CHECKPOINT_PERIOD: Duration = Duration::from_secs(5);
 /// After a fault it is tried again no sooner than this.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
+/// And another file no sooner than this, when those before could not be made durable one after the other.
+const UNSYNCED_RETRY_PERIOD: Duration = Duration::from_secs(60);
 /// A line is written in this time, or what waits for it is told that it is not.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(10);
 /// Checkpoints are durable in this time, or the disk has a fault: waiting for it tells nobody.
@@ -48,7 +51,9 @@ const WARN_PERCENT: u64 = 80;
 /// out those who are not.
 const REFUSALS_PERCENT: u64 = 50;
 /// These.
-const REFUSALS: [&str; 3] = ["login denied", "session refused", "forward refused"];
+const REFUSALS: [&str; 4] = ["login denied", "session refused", "forward refused", "file refused"];
+/// Of the quota, in hundredths: from here on sessions end that must have lines about files. There is room left for others.
+const FILES_PERCENT: u64 = 75;
 /// Begins a connection; from there on it waits for something that is no refusal.
 const LOGIN: &str = "login";
 /// Ends a connection.
@@ -70,6 +75,8 @@ pub(crate) struct Journal {
     queue: SyncSender<Order>,
     /// Events that were not written, since the start.
     lost: Arc<AtomicU64>,
+    /// There is no more room for lines about files.
+    is_crowded: Arc<AtomicBool>,
 }
 
 /// A moment of the journal: what is written from then on is there, or it is known that it is not.
@@ -96,35 +103,12 @@ impl Journal {
     ///
     /// [`written`]: Self::written
     pub(crate) fn start(state: &Path, key: impl Into<AuditKey>, quota: u64) -> io::Result<Self> {
-        let AuditKey { key, is_doubtful } = key.into();
         let (queue, orders) = sync_channel(QUEUE_MAX);
         let lost = Arc::<AtomicU64>::default();
-        let directory = state.join(AUDIT_DIRECTORY);
-        let durability = Durability::start(&directory, SYNC_TIME_MAX)?;
-        let mut writer = Writer {
-            durability,
-            directory,
-            key,
-            is_doubtful,
-            quota,
-            file_bytes_max: (quota / FILES_OF_QUOTA).clamp(LINE_BYTES_MAX as u64, FILE_BYTES_MAX),
-            lost: Arc::clone(&lost),
-            told: 0,
-            refusals: 0,
-            gap_at: None,
-            waiting: BTreeMap::new(),
-            open: None,
-            last: None,
-            has_head: false,
-            fault: None,
-            tried: None,
-            full_at: None,
-            measured: None,
-            is_warned: false,
-            is_counting: false,
-        };
+        let mut writer = Writer::new(state, key, quota, Arc::clone(&lost))?;
+        let is_crowded = Arc::clone(&writer.is_crowded);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&orders))?;
-        Ok(Self { queue, lost })
+        Ok(Self { queue, lost, is_crowded })
     }
 
     /// Now: to be taken before the events that [`written`] is asked about.
@@ -132,6 +116,11 @@ impl Journal {
     /// [`written`]: Self::written
     pub(crate) fn mark(&self) -> Mark {
         Mark { lost: self.lost.load(Ordering::Acquire) }
+    }
+
+    /// Whether lines about files would take the room of others.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.is_crowded.load(Ordering::Relaxed)
     }
 
     /// Writes an event. Does not wait.
@@ -233,6 +222,10 @@ struct Writer {
     last: Option<Tip>,
     /// There is a head of ours.
     has_head: bool,
+    /// How many files could not be made durable by now.
+    damaged: usize,
+    /// The last one could not be, and none since then was.
+    is_unsynced: bool,
     /// Why the last event was not written.
     fault: Option<String>,
     /// When it was last tried to open a file.
@@ -245,6 +238,8 @@ struct Writer {
     is_warned: bool,
     /// It was said that refusals are only counted.
     is_counting: bool,
+    /// See [`Journal::is_crowded`].
+    is_crowded: Arc<AtomicBool>,
 }
 
 /// Why a line is not written. One sentence.
@@ -272,9 +267,47 @@ struct Before {
     is_headless: bool,
     /// Lines behind the head.
     unsigned: Option<(u64, u64)>,
+    /// Lines that may not be on the disk.
+    unsynced: Option<(u64, u64)>,
 }
 
 impl Writer {
+    fn new(
+        state: &Path,
+        key: impl Into<AuditKey>,
+        quota: u64,
+        lost: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
+        let AuditKey { key, is_doubtful } = key.into();
+        let directory = state.join(AUDIT_DIRECTORY);
+        let durability = Durability::start(&directory, SYNC_TIME_MAX)?;
+        Ok(Self {
+            durability,
+            directory,
+            key,
+            is_doubtful,
+            quota,
+            file_bytes_max: (quota / FILES_OF_QUOTA).clamp(LINE_BYTES_MAX as u64, FILE_BYTES_MAX),
+            lost,
+            told: 0,
+            refusals: 0,
+            gap_at: None,
+            waiting: BTreeMap::new(),
+            open: None,
+            last: None,
+            has_head: false,
+            damaged: 0,
+            is_unsynced: false,
+            fault: None,
+            tried: None,
+            full_at: None,
+            measured: None,
+            is_warned: false,
+            is_counting: false,
+            is_crowded: Arc::default(),
+        })
+    }
+
     fn run(&mut self, orders: &Receiver<Order>) {
         self.tend(Self::opened);
         loop {
@@ -290,6 +323,7 @@ impl Writer {
                     }
                 }
                 Ok(Order::Answer(answer)) => {
+                    self.look_for_room();
                     // A fault is over when a file can be opened again.
                     self.tend(Self::opened);
                     // Who asked may have given up.
@@ -358,6 +392,7 @@ impl Writer {
         // What was written before and is not durable is a fault too, and so is a quota that has no room for the next event.
         match done.and_then(|()| self.durability.fault()).and_then(|()| self.has_room()) {
             Ok(()) => {
+                self.is_unsynced = false;
                 if self.fault.take().is_some() {
                     tracing::info!("the audit is written again");
                 }
@@ -433,15 +468,31 @@ impl Writer {
         self.open_file(Room::Quota)
     }
 
+    /// Gives a file up that could not be made durable. What the kernel says of it from then on means nothing: it has
+    /// forgotten what it could not write (fsync(2)).
+    fn shun(&mut self) {
+        let damaged = self.durability.damaged();
+        if damaged > self.damaged {
+            self.damaged = damaged;
+            self.open = None;
+            if !self.is_unsynced {
+                self.tried = None;
+            }
+            self.is_unsynced = true;
+        }
+    }
+
     fn open_file(&mut self, room: Room) -> Result<(), Fault> {
+        self.shun();
         if self.open.as_ref().is_some_and(|open| open.bytes >= self.file_bytes_max) {
             self.sign()?;
             self.open = None;
             self.tried = None;
         }
         if self.open.is_none() {
+            let patience = if self.is_unsynced { UNSYNCED_RETRY_PERIOD } else { RETRY_PERIOD };
             if let (Some(fault), Some(tried)) = (&self.fault, self.tried)
-                && tried.elapsed() < RETRY_PERIOD
+                && tried.elapsed() < patience
             {
                 return Err(fault.clone());
             }
@@ -494,6 +545,17 @@ impl Writer {
         is_full
     }
 
+    /// Says whether there is room for lines about files.
+    fn look_for_room(&mut self) {
+        let most = self.quota / 100 * FILES_PERCENT;
+        let is_full =
+            |writer: &Self| writer.open.as_ref().is_some_and(|open| open.all_bytes >= most);
+        if is_full(self) {
+            self.measure();
+        }
+        self.is_crowded.store(is_full(self), Ordering::Relaxed);
+    }
+
     /// How long all files are by now: somebody may have moved some away.
     fn measure(&mut self) {
         if self.measured.is_some_and(|measured| measured.elapsed() < RETRY_PERIOD) {
@@ -537,20 +599,46 @@ impl Writer {
     fn begun(&mut self, room: Room) -> Result<(), Fault> {
         let Some(number) = self.open.as_ref().map(|open| open.number) else { return Ok(()) };
         let last = self.last.clone();
+        let known = self.head().ok().and_then(|(_, head)| head);
         let begun = self.first_lines(number, room);
         if begun.is_err() {
-            self.open = None;
-            self.last = last;
-            if let Err(error) = std::fs::remove_file(self.directory.join(file_name(number))) {
-                tracing::warn!("a file of the audit that was not begun is left behind: {error}");
-            }
+            self.abandon(number, last, known.map_or(0, |head| head.number));
         }
         begun
     }
 
+    /// Removes a file that could not be begun, unless a head may name its lines: it would say for ever that they are gone.
+    fn abandon(&mut self, number: u64, last: Option<Tip>, known: u64) {
+        self.open = None;
+        // A new one may be there although it could not be made durable.
+        match self.head() {
+            Ok((_, Some(head))) if head.number > known => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("a file of the audit that was not begun is left behind: {error}");
+                return;
+            }
+        }
+        self.last = last;
+        if let Err(error) = std::fs::remove_file(self.directory.join(file_name(number))) {
+            tracing::warn!("a file of the audit that was not begun is left behind: {error}");
+        }
+    }
+
     fn first_lines(&mut self, number: u64, room: Room) -> Result<(), Fault> {
         let before = self.before(number).map_err(|error| self.failed(&error))?;
-        let Before { tip, torn, lost, is_changed, is_headless, unsigned } = before;
+        let Before { tip, torn, lost, is_changed, is_headless, unsigned, unsynced } = before;
+        if let Some(torn) = &torn {
+            tracing::error!(
+                "{} bytes at the end of the audit were no whole line, and are left out from here on: the gateway was killed there, or power failed",
+                torn.bytes
+            );
+        }
+        if let Some((from, to)) = unsynced {
+            tracing::error!(
+                "lines {from} to {to} of the audit may not be on the disk: it could not make them durable"
+            );
+        }
         if let Some((from, to)) = lost {
             tracing::error!("lines {from} to {to} of the audit are gone: somebody has cut it");
         }
@@ -580,9 +668,21 @@ impl Writer {
             ("headless".to_owned(), told(is_headless)),
             ("doubtful_key".to_owned(), told(self.is_doubtful)),
             ("unsigned".to_owned(), value(serde_json::to_value(unsigned))),
+            ("unsynced".to_owned(), value(serde_json::to_value(unsynced))),
         ]);
         self.append(&Timestamp::now(), BEGIN, fields, room)?;
         self.sign()
+    }
+
+    /// The head as it is, and what it names when it is one of ours.
+    fn head(&self) -> io::Result<(Option<Vec<u8>>, Option<Tip>)> {
+        let kept = match std::fs::read(self.directory.join(HEAD)) {
+            Ok(kept) => Some(kept),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let head = kept.as_deref().and_then(|kept| chain::checkpoint(kept, self.key.public_key()));
+        Ok((kept, head))
     }
 
     /// What a new file follows, and whether it is what it was.
@@ -594,19 +694,24 @@ impl Writer {
             is_changed: false,
             is_headless: false,
             unsigned: None,
+            unsynced: None,
             tip: tip.clone(),
         };
+        let (kept, head) = self.head()?;
         if let Some(last) = &self.last {
             before.lost = (last.number > tip.number).then(|| (tip.number + 1, last.number));
             before.is_changed = before.lost.is_none() && *last != tip;
+            if self.is_unsynced {
+                // The head names the last line that is durable.
+                let durable = head.as_ref().map_or(0, |head| head.number);
+                before.unsynced = (tip.number > durable).then_some((durable + 1, tip.number));
+                if let (Some(head), None) = (&head, before.lost) {
+                    let gone = first_gone(&self.directory, number, head)?;
+                    before.lost = gone.map(|first| (first, last.number));
+                }
+            }
             return Ok(before);
         }
-        let kept = match std::fs::read(self.directory.join(HEAD)) {
-            Ok(kept) => Some(kept),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let head = kept.as_deref().and_then(|kept| chain::checkpoint(kept, self.key.public_key()));
         self.has_head = head.is_some();
         let Some(head) = head else {
             before.is_headless = kept.is_some() || tip.number > 0;
@@ -676,6 +781,7 @@ impl Writer {
 
     /// Signs what was written since the last time, and has it made durable.
     fn sign(&mut self) -> Result<(), Fault> {
+        self.shun();
         if self.open.is_none() {
             return self.opened();
         }
@@ -722,7 +828,9 @@ struct WantedState {
     /// The files with lines that are not durable, by their numbers, and the head behind the last of them. The quota bounds
     /// how many there can be.
     files: BTreeMap<u64, File>,
-    head: Option<String>,
+    head: Option<(u64, String)>,
+    /// Files that could not be made durable: nothing is asked of them any more, since the kernel tells of a loss once.
+    damaged: BTreeSet<u64>,
     /// Since when something is asked for that is not done.
     since: Option<Instant>,
     fault: Option<Fault>,
@@ -742,10 +850,18 @@ impl Durability {
     /// Has this checkpoint of this file made durable. Does not wait.
     fn ask(&self, number: u64, file: File, head: String) {
         let mut state = self.wanted.lock();
+        if state.damaged.contains(&number) {
+            return;
+        }
         state.files.entry(number).or_insert(file);
-        state.head = Some(head);
+        state.head = Some((number, head));
         state.since.get_or_insert_with(Instant::now);
         self.wanted.changed.notify_one();
+    }
+
+    /// How many files could not be made durable, ever.
+    fn damaged(&self) -> usize {
+        self.wanted.lock().damaged.len()
     }
 
     /// What the last try came to, or that it does not come to anything.
@@ -782,18 +898,32 @@ impl Wanted {
     }
 
     fn serve(&self, directory: &Path) {
-        while let Some((files, head)) = self.next() {
-            let synced = files.values().try_for_each(File::sync_data);
-            let kept = synced.map_err(|error| error.to_string()).and_then(|()| {
-                durable::write(&directory.join(HEAD), head.as_bytes(), FILE_MODE)
-                    .map_err(|error| chain(&error))
-            });
+        while let Some((files, (number, head))) = self.next() {
+            let mut damaged = BTreeMap::new();
+            for (number, file) in files {
+                if let Err(error) = file.sync_data() {
+                    damaged.insert(number, format!("{}: {error}", file_name(number)));
+                }
+            }
+            let mut again = None;
+            let fault = match damaged.values().next() {
+                Some(fault) => Some(fault.clone()),
+                None => durable::write(&directory.join(HEAD), head.as_bytes(), FILE_MODE)
+                    .err()
+                    .map(|error| {
+                        again = Some((number, head));
+                        chain(&error)
+                    }),
+            };
             let mut state = self.lock();
             // What was asked for meanwhile was asked for just now.
             state.since = state.head.is_some().then(Instant::now);
-            state.fault = kept.err();
+            state.fault = fault;
+            state.shun(damaged.into_keys());
             if state.fault.is_some() {
-                state.again(files, head);
+                if let Some((number, head)) = again {
+                    state.again(number, head);
+                }
                 if state.is_over {
                     return;
                 }
@@ -803,7 +933,7 @@ impl Wanted {
     }
 
     /// What is to be made durable next; `None` when it is over.
-    fn next(&self) -> Option<(BTreeMap<u64, File>, String)> {
+    fn next(&self) -> Option<(BTreeMap<u64, File>, (u64, String))> {
         let mut state = self.lock();
         while state.head.is_none() && !state.is_over {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -814,12 +944,20 @@ impl Wanted {
 }
 
 impl WantedState {
-    /// Has it tried once more, unless there is something newer.
-    fn again(&mut self, files: BTreeMap<u64, File>, head: String) {
-        self.head.get_or_insert(head);
+    /// Has the head tried once more, unless there is something newer.
+    fn again(&mut self, number: u64, head: String) {
+        self.head.get_or_insert((number, head));
         self.since.get_or_insert_with(Instant::now);
-        for (number, file) in files {
-            self.files.entry(number).or_insert(file);
+    }
+
+    /// Asks nothing more of these files.
+    fn shun(&mut self, damaged: impl Iterator<Item = u64>) {
+        self.damaged.extend(damaged);
+        let damaged = &self.damaged;
+        self.files.retain(|number, _| !damaged.contains(number));
+        if self.head.as_ref().is_some_and(|(number, _)| damaged.contains(number)) {
+            self.head = None;
+            self.since = None;
         }
     }
 }
@@ -864,6 +1002,68 @@ fn hash_of(directory: &Path, number: u64, wanted: u64) -> io::Result<Option<Stri
     Ok(first.filter(|first| first.number == wanted + 1).map(|first| first.previous))
 }
 
+/// The number of the first line that does not go on from the one before it, from the durable one on that the head names,
+/// in the files before `number`.
+fn first_gone(directory: &Path, number: u64, head: &Tip) -> io::Result<Option<u64>> {
+    let mut numbers = files(directory)?;
+    numbers.retain(|before| *before < number);
+    let mut from = 0;
+    for (at, before) in numbers.iter().enumerate().rev() {
+        from = at;
+        let first = Lines::open(directory, *before)?.next().transpose()?.flatten();
+        if first.is_some_and(|(link, _)| link.number <= head.number) {
+            break;
+        }
+    }
+    let mut tip: Option<Tip> = None;
+    for before in numbers.into_iter().skip(from) {
+        for line in Lines::open(directory, before)? {
+            let next = tip.as_ref().map_or(head.number, |tip| tip.number + 1);
+            let Some((link, hash)) = line? else { return Ok(Some(next)) };
+            let fits = match &tip {
+                None if link.number < head.number => continue,
+                None => link.number == head.number && hash == head.hash,
+                Some(tip) => link.number == next && link.previous == tip.hash,
+            };
+            if !fits {
+                return Ok(Some(next));
+            }
+            tip = Some(Tip { number: link.number, hash });
+        }
+    }
+    Ok(tip.is_none().then_some(head.number))
+}
+
+/// The lines of a file with their hashes; `None` for what is none. What is behind the last line end is no line.
+struct Lines(BufReader<File>);
+
+impl Lines {
+    fn open(directory: &Path, number: u64) -> io::Result<Self> {
+        Ok(Self(BufReader::new(File::open(directory.join(file_name(number)))?)))
+    }
+}
+
+impl Iterator for Lines {
+    type Item = io::Result<Option<(Link, String)>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = Vec::new();
+        match (&mut self.0).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line) {
+            Err(error) => return Some(Err(error)),
+            Ok(_) if line.is_empty() => return None,
+            Ok(_) => {}
+        }
+        match line.split_last() {
+            Some((b'\n', whole)) => {
+                Some(Ok(Link::parse(whole).map(|link| (link, chain::hash(whole)))))
+            }
+            // Too long, or the end.
+            _ if line.len() > LINE_BYTES_MAX => Some(Ok(None)),
+            _ => None,
+        }
+    }
+}
+
 /// The last whole line of the files before `number`, and what is behind it.
 fn end_of(directory: &Path, number: u64) -> io::Result<(Tip, Option<Torn>)> {
     let numbers = files(directory)?;
@@ -877,15 +1077,53 @@ fn end_of(directory: &Path, number: u64) -> io::Result<(Tip, Option<Torn>)> {
         file.take(span).read_to_end(&mut end)?;
         let lines = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let (whole, rest) = end.split_at(lines);
-        torn = torn.or_else(|| Torn::of(rest));
         let line = whole.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
+        let tip = line.and_then(|line| {
+            Some(Tip { number: Link::parse(line)?.number, hash: chain::hash(line) })
+        });
+        let (tip, its) = match tip {
+            Some(tip) => (Some(tip), Torn::of(rest)),
+            None => torn_end_of(directory, before)?,
+        };
+        torn = torn.or(its);
+        if let Some(tip) = tip {
+            return Ok((tip, torn));
+        }
         // A file without a whole line: its writer was killed at once.
-        let Some(line) = line else { continue };
-        let link = Link::parse(line).ok_or_else(|| {
-            let name = file_name(before);
-            io::Error::other(format!("the end of {name} is no line of an audit: look at it with `audit verify`, and move the files away"))
-        })?;
-        return Ok((Tip { number: link.number, hash: chain::hash(line) }, torn));
     }
     Ok((Tip::start(), torn))
+}
+
+/// The same of one file that has something else behind its last line than the beginning of another. An error when that was
+/// not left by a writer that was cut short: somebody has written there.
+fn torn_end_of(directory: &Path, number: u64) -> io::Result<(Option<Tip>, Option<Torn>)> {
+    let name = file_name(number);
+    let edited = || {
+        io::Error::other(format!(
+            "the end of {name} is no line of an audit: look at it with `audit verify`, and move the files away"
+        ))
+    };
+    let mut file = BufReader::new(File::open(directory.join(&name))?);
+    let mut tip = None;
+    let mut tail: Option<Tail> = None;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        (&mut file).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            break;
+        }
+        let whole = line.strip_suffix(b"\n");
+        match (whole.and_then(Link::parse), whole, &mut tail) {
+            (Some(link), Some(whole), None) => {
+                tip = Some(Tip { number: link.number, hash: chain::hash(whole) });
+            }
+            (Some(_), _, Some(_)) => return Err(edited()),
+            (_, _, tail) => tail.get_or_insert_default().add(&line),
+        }
+    }
+    match tail {
+        Some(tail) if !tail.is_torn() => Err(edited()),
+        tail => Ok((tip, tail.map(|tail| tail.torn()))),
+    }
 }

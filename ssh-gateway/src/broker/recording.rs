@@ -1,12 +1,13 @@
 //! Recordings of sessions. A queue each, and a thread that empties it into a file: a disk that is slow slows that session
 //! and no other.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -43,6 +44,8 @@ pub(super) const BEGIN_TIME_MAX: Duration = Duration::from_secs(10);
 const BEGINS_MAX: usize = 64;
 /// What was recorded is in the file after this.
 const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+/// A recording that has less room than this when it begins has hardly any, in bytes.
+const ROOM_BYTES: u64 = 64 * 1024;
 /// Quick rather than small: sessions are text.
 const ZSTD_LEVEL: i32 = 3;
 /// Characters of a container's name in the name of a file.
@@ -64,6 +67,31 @@ pub(super) struct Recordings {
     begins: Arc<Semaphore>,
     /// The threads that write.
     writing: TaskTracker,
+    /// What they write.
+    running: Running,
+}
+
+/// Names of recordings that are written.
+type Running = Arc<Mutex<BTreeSet<String>>>;
+
+/// One of them, as long as it is there.
+#[derive(Debug)]
+struct Written {
+    running: Running,
+    name: String,
+}
+
+impl Written {
+    fn begin(running: &Running, name: &str) -> Self {
+        running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        Self { running: Arc::clone(running), name: name.to_owned() }
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
 }
 
 /// What is recorded.
@@ -86,7 +114,8 @@ impl Recordings {
         let used = Arc::new(AtomicU64::new(used(&directory)));
         let RecordConfig { quota, largest, .. } = *config;
         let (begins, writing) = (Arc::new(Semaphore::new(BEGINS_MAX)), TaskTracker::new());
-        Self { directory, quota, largest, used, journal, begins, writing }
+        let running = Running::default();
+        Self { directory, quota, largest, used, journal, begins, writing, running }
     }
 
     /// Begins a recording, within `patience`: what a slow disk begins later is left empty. The error is one sentence for the
@@ -109,6 +138,18 @@ impl Recordings {
         timeout(patience, begun).await.unwrap_or_else(|_| late())
     }
 
+    /// What is written just now: paths below the directory of recordings.
+    pub(super) fn running(&self) -> BTreeSet<String> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// One of so many bytes was removed here, since a store has it.
+    pub(super) fn removed(&self, bytes: u64) {
+        let less = |used: u64| Some(used.saturating_sub(bytes));
+        // It is never refused.
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
+    }
+
     /// Waits until nobody records any more and all is written, at most for `patience`. Whether it is so.
     pub(super) async fn end(&self, patience: Duration) -> bool {
         self.writing.close();
@@ -117,7 +158,9 @@ impl Recordings {
 
     /// Begins a recording. The error is one sentence for the log. Blocks; needs a tokio runtime.
     pub(super) fn begin(&self, subject: Subject) -> Result<Recording, String> {
-        if self.used.load(Ordering::Relaxed) >= self.quota {
+        // Writers stop before the quota, and not at it.
+        let used_soon = self.used.load(Ordering::Relaxed).saturating_add(ROOM_BYTES);
+        if used_soon > self.quota {
             // Somebody may have moved some away.
             self.used.store(used(&self.directory), Ordering::Relaxed);
         }
@@ -136,6 +179,7 @@ impl Recordings {
         if let Some(parent) = path.parent() {
             durable::create_directories(parent, DIRECTORY_MODE).map_err(|error| chain(&error))?;
         }
+        let written = Written::begin(&self.running, &name);
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -164,7 +208,7 @@ impl Recordings {
         std::thread::Builder::new()
             .name("recording".to_owned())
             .spawn(move || {
-                let _token = token;
+                let (_token, _written) = (token, written);
                 write(&runtime, pieces, writer, &journal, &session, &file);
             })
             .map_err(|error| failed(error.to_string()))?;
@@ -211,11 +255,36 @@ struct Piece {
 impl Recording {
     /// Records something. Waits for a disk that is slow.
     pub(super) async fn put(&self, what: What) -> Result<(), Lost> {
-        let piece = Piece { time: self.begun.elapsed(), what };
-        match timeout(PUT_TIME_MAX, self.queue.send(piece)).await {
-            Ok(Ok(())) => Ok(()),
+        self.room().await.map(|room| room.put(what))
+    }
+
+    /// Room for something that is not known yet. Waits for a disk that is slow.
+    pub(super) async fn room(&self) -> Result<Room<'_>, Lost> {
+        match timeout(PUT_TIME_MAX, self.queue.reserve()).await {
+            Ok(Ok(permit)) => Ok(Room { permit, begun: self.begun }),
             Ok(Err(_)) | Err(_) => Err(Lost),
         }
+    }
+
+    /// Takes all the room that there is, as a disk does that stands still, until what is given back is dropped.
+    #[cfg(test)]
+    pub(super) fn fill(&self) -> impl Sized + use<> {
+        let take = || self.queue.clone().try_reserve_owned().ok();
+        std::iter::from_fn(take).collect::<Vec<_>>()
+    }
+}
+
+/// Room for one thing in a recording.
+#[derive(Debug)]
+pub(super) struct Room<'recording> {
+    permit: mpsc::Permit<'recording, Piece>,
+    begun: Instant,
+}
+
+impl Room<'_> {
+    /// Records it.
+    pub(super) fn put(self, what: What) {
+        self.permit.send(Piece { time: self.begun.elapsed(), what });
     }
 }
 

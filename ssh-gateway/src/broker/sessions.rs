@@ -63,6 +63,15 @@ impl Sessions {
     }
 }
 
+impl Listed {
+    /// Changes what is told of the session.
+    pub(super) fn change(&self, change: impl FnOnce(&mut control::Session)) {
+        if let Some(running) = self.sessions.lock().get_mut(&self.name) {
+            change(&mut running.told);
+        }
+    }
+}
+
 impl Drop for Listed {
     fn drop(&mut self) {
         self.sessions.lock().remove(&self.name);

@@ -1,4 +1,5 @@
-//! Between a recorded program and net: what goes through is recorded first, and shown to who watches.
+//! Between a program and net, where its session is recorded or may outlive its connection: what goes through is recorded
+//! first, and shown to who watches.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,17 +10,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{LocalModes, tcgetattr, tcsetwinsize};
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::recording::{Lost, Recording, What};
+use super::recording::{self, Lost, Recording, What};
 use super::terminal::{self, READ_BYTES, Terminal};
 use crate::descriptor::watched;
 use crate::policy::{Record, Unrecorded};
 use crate::wire::{Exit, WindowSize};
+
+pub(super) mod line;
 
 #[cfg(test)]
 mod tests;
@@ -64,10 +68,10 @@ enum Room {
     Over,
 }
 
-/// Records what passes.
+/// Records what passes, where that is to be done.
 #[derive(Debug)]
 pub(super) struct Tap {
-    recording: Recording,
+    recording: Option<Recording>,
     record: Record,
     unrecorded: Unrecorded,
     room: Mutex<Room>,
@@ -85,7 +89,7 @@ pub(super) struct Tap {
 
 impl Tap {
     pub(super) fn new(
-        recording: Recording,
+        recording: Option<Recording>,
         record: Record,
         unrecorded: Unrecorded,
         scope: Scope,
@@ -109,9 +113,9 @@ impl Tap {
         }
     }
 
-    /// Its path below the directory of recordings.
-    pub(super) fn name(&self) -> &str {
-        &self.recording.name
+    /// The path of its recording, below the directory of recordings.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.recording.as_ref().map(|recording| recording.name.as_str())
     }
 
     /// What goes through from now on.
@@ -139,7 +143,8 @@ impl Tap {
 
     /// Records something, or ends the session when it must not go on without.
     async fn record(&self, what: What) -> Result<(), Lost> {
-        if !self.is_lost.load(Ordering::Relaxed) && self.recording.put(what).await.is_err() {
+        let Some(recording) = &self.recording else { return Ok(()) };
+        if !self.is_lost.load(Ordering::Relaxed) && recording.put(what).await.is_err() {
             self.is_lost.store(true, Ordering::Relaxed);
         }
         self.may_go_on()
@@ -190,17 +195,77 @@ impl Tap {
         Recordable::Part(bytes.slice(..end), mark)
     }
 
-    /// What is typed; never what is typed blindly.
-    async fn input(&self, bytes: Bytes, is_echoed: bool) -> Result<(), Lost> {
-        if self.record != Record::Input || !is_echoed {
-            return self.may_go_on();
+    /// Hands what is typed to the program behind this terminal, and records it; never what is typed blindly. There is room
+    /// for it in the recording before it is handed over; whether the terminal echoes is asked behind that wait, and once more
+    /// when all of it is with the terminal: a program may turn it off meanwhile. `is_taken` is whether the program takes
+    /// anything. Dropped meanwhile, it has recorded what the program has by then.
+    async fn input(
+        &self,
+        typed: &[u8],
+        theirs: &AsyncFd<OwnedFd>,
+        is_taken: &mut bool,
+    ) -> Result<(), Lost> {
+        let room = self.input_room().await?;
+        let mut typed = Typed { was_echoed: is_echoed(theirs), theirs, typed, handed: 0, room };
+        // A program that has ended takes nothing, and may still have said something.
+        *is_taken = *is_taken && typed.hand_over().await.is_ok();
+        // Nobody has the rest.
+        typed.handed = typed.typed.len();
+        Ok(())
+    }
+
+    /// Room for what is typed, where that is recorded.
+    async fn input_room(&self) -> Result<Option<recording::Room<'_>>, Lost> {
+        self.may_go_on()?;
+        let its = self.recording.as_ref().filter(|_| self.record == Record::Input);
+        let Some(recording) = its.filter(|_| !self.is_lost.load(Ordering::Relaxed)) else {
+            return Ok(None);
+        };
+        if let Ok(room) = recording.room().await {
+            return Ok(Some(room));
         }
-        self.record(What::Input(bytes)).await
+        self.is_lost.store(true, Ordering::Relaxed);
+        self.may_go_on().map(|()| None)
     }
 
     async fn size(&self, size: WindowSize) -> Result<(), Lost> {
         self.live.send(Live::Size(size)).ok();
         self.record(What::Resize(size)).await
+    }
+}
+
+/// What is typed, on its way to a program. Dropped, it is recorded as far as it has come.
+struct Typed<'a> {
+    theirs: &'a AsyncFd<OwnedFd>,
+    typed: &'a [u8],
+    /// How much of it is with the terminal.
+    handed: usize,
+    /// Where it may be recorded.
+    room: Option<recording::Room<'a>>,
+    was_echoed: bool,
+}
+
+impl Typed<'_> {
+    async fn hand_over(&mut self) -> io::Result<()> {
+        while let Some(rest) = self.typed.get(self.handed..)
+            && !rest.is_empty()
+        {
+            self.handed += terminal::write_some(self.theirs, rest).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Typed<'_> {
+    fn drop(&mut self) {
+        let handed = self.typed.get(..self.handed).unwrap_or_default();
+        if let Some(room) = self.room.take()
+            && !handed.is_empty()
+            && self.was_echoed
+            && is_echoed(self.theirs)
+        {
+            room.put(What::Input(Bytes::copy_from_slice(handed)));
+        }
     }
 }
 
@@ -263,13 +328,7 @@ async fn carry(
             if length == 0 {
                 return Ok(());
             }
-            let typed = bytes.get(..length).unwrap_or_default();
-            // Asked now: whoever turns it off does so before the secret is typed.
-            let is_echoed = tcgetattr(theirs.get_ref())
-                .is_ok_and(|attributes| attributes.local_modes.contains(LocalModes::ECHO));
-            tap.input(Bytes::copy_from_slice(typed), is_echoed).await?;
-            // A program that has ended takes nothing, and may still have said something.
-            is_taken = is_taken && terminal::write(&theirs, typed).await.is_ok();
+            tap.input(bytes.get(..length).unwrap_or_default(), &theirs, &mut is_taken).await?;
         }
     };
     let out = async {
@@ -312,6 +371,12 @@ async fn carry(
         ended = sizes => ended,
         () = tap.cut.cancelled() => Ok(()),
     }
+}
+
+/// Whether a program's terminal echoes now.
+fn is_echoed(theirs: &AsyncFd<OwnedFd>) -> bool {
+    tcgetattr(theirs.get_ref())
+        .is_ok_and(|attributes| attributes.local_modes.contains(LocalModes::ECHO))
 }
 
 /// Puts pipes between net and the outputs of a program: standard output and error for net. What goes in goes past it:

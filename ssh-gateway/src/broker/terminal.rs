@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Winsize, tcgetattr, tcgetwinsize,
-    tcsetattr, tcsetwinsize,
+    InputModes, LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, Winsize,
+    tcflush, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -23,7 +23,11 @@ const GIVE_UP: u8 = 3;
 
 /// The end at which a program would be.
 #[derive(Debug)]
-pub(super) struct Terminal(AsyncFd<OwnedFd>);
+pub(super) struct Terminal {
+    end: AsyncFd<OwnedFd>,
+    /// How lines are edited on it.
+    editing: Termios,
+}
 
 impl Terminal {
     /// A terminal of this size in which lines are edited and echoed, and its master for net. Needs a tokio runtime.
@@ -40,19 +44,29 @@ impl Terminal {
         attributes.input_modes |= InputModes::IUTF8;
         attributes.special_codes[SpecialCodeIndex::VEOL] = GIVE_UP;
         tcsetattr(&slave, OptionalActions::Now, &attributes)?;
-        Ok((Self(watched(slave)?), master))
+        Ok((Self { end: watched(slave)?, editing: attributes }, master))
+    }
+
+    /// From now on lines are edited and echoed, as at the beginning.
+    pub(super) fn edit_lines(&self) -> io::Result<()> {
+        Ok(tcsetattr(self.end.get_ref(), OptionalActions::Now, &self.editing)?)
+    }
+
+    /// What was typed and not read is forgotten.
+    pub(super) fn forget_typed(&self) -> io::Result<()> {
+        Ok(tcflush(self.end.get_ref(), QueueSelector::IFlush)?)
     }
 
     /// From now on bytes go through as they are.
     pub(super) fn make_raw(&self) -> io::Result<()> {
-        let mut attributes = tcgetattr(self.0.get_ref())?;
+        let mut attributes = tcgetattr(self.end.get_ref())?;
         attributes.make_raw();
-        Ok(tcsetattr(self.0.get_ref(), OptionalActions::Now, &attributes)?)
+        Ok(tcsetattr(self.end.get_ref(), OptionalActions::Now, &attributes)?)
     }
 
     /// Its size.
     pub(super) fn size(&self) -> io::Result<WindowSize> {
-        let size = tcgetwinsize(self.0.get_ref())?;
+        let size = tcgetwinsize(self.end.get_ref())?;
         Ok(WindowSize {
             columns: size.ws_col,
             rows: size.ws_row,
@@ -72,14 +86,26 @@ impl Terminal {
         }
     }
 
+    /// Gives this terminal of a program our size, so that what was typed after a change of size comes after it. Where
+    /// it has that size already, the kernel tells nobody anything (tty_ioctl(4)).
+    pub(super) fn hand_size_to(&self, theirs: &AsyncFd<OwnedFd>) -> io::Result<()> {
+        Ok(tcsetwinsize(theirs.get_ref(), winsize(self.size()?))?)
+    }
+
     /// What was typed; 0 when the other end is closed.
     pub(super) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
-        read(&self.0, bytes).await
+        read(&self.end, bytes).await
+    }
+
+    /// Shows as much of it as can be shown without waiting.
+    pub(super) fn write_at_once(&self, bytes: &[u8]) {
+        // It may be closed.
+        rustix::io::write(self.end.get_ref(), bytes).ok();
     }
 
     /// Shows all of it.
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        write(&self.0, bytes).await
+        write(&self.end, bytes).await
     }
 }
 
@@ -91,7 +117,10 @@ pub(super) async fn join(ours: &Terminal, master: OwnedFd) -> io::Result<()> {
         loop {
             match ours.read(&mut bytes).await? {
                 0 => return Ok(()),
-                length => write(&theirs, bytes.get(..length).unwrap_or_default()).await?,
+                length => {
+                    ours.hand_size_to(&theirs)?;
+                    write(&theirs, bytes.get(..length).unwrap_or_default()).await?;
+                }
             }
         }
     };
@@ -136,12 +165,15 @@ pub(super) async fn read(from: &AsyncFd<OwnedFd>, bytes: &mut [u8]) -> io::Resul
 /// Writes all of it.
 pub(super) async fn write(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
-        let written = to
-            .async_io(Interest::WRITABLE, |descriptor| Ok(rustix::io::write(descriptor, bytes)?))
-            .await?;
+        let written = write_some(to, bytes).await?;
         bytes = bytes.get(written..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Writes what there is room for, at least a byte; how much. Dropped before it is ready, it has written nothing.
+pub(super) async fn write_some(to: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
+    to.async_io(Interest::WRITABLE, |descriptor| Ok(rustix::io::write(descriptor, bytes)?)).await
 }
 
 /// A size as the kernel has it.
@@ -151,5 +183,30 @@ pub(super) fn winsize(size: WindowSize) -> Winsize {
         ws_col: size.columns,
         ws_xpixel: size.width,
         ws_ypixel: size.height,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_typed_after_a_change_of_size_comes_after_it() {
+        let small = WindowSize { columns: 70, rows: 12, width: 0, height: 0 };
+        let large = WindowSize { columns: 120, rows: 30, width: 0, height: 0 };
+        let (ours, net) = Terminal::new(small).unwrap();
+        let (program, master) = Terminal::new(small).unwrap();
+        for terminal in [&ours, &program] {
+            terminal.make_raw().unwrap();
+        }
+        let joined = tokio::spawn(async move { join(&ours, master).await });
+        for size in [large, small, large] {
+            tcsetwinsize(&net, winsize(size)).unwrap();
+            rustix::io::write(&net, b"x").unwrap();
+            assert_eq!(program.read(&mut [0; 1]).await.unwrap(), 1);
+            assert_eq!(program.size().unwrap(), size);
+        }
+        drop(net);
+        joined.await.unwrap().unwrap();
     }
 }

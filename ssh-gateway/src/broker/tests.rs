@@ -14,10 +14,13 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::{EnterConfig, KeySource, LIMITS_DEFAULT, Mode, RecordConfig};
 use crate::host_keys;
+use crate::policy::ToolboxUse;
 use crate::wire::net::{Answer, Guest, LoginName, Place, Question, Refusal, Signed};
 use crate::wire::portal;
 use crate::wire::task::{Failure, FailureKind, Order, Report, Start};
 use crate::wire::{Exit, Opaque, Program};
+
+pub(super) mod lingering;
 
 /// Everything here is quick; this is for a broken test only.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -57,10 +60,14 @@ pub(super) fn line(options: &str, number: u8) -> String {
     format!("{options} {} somebody\n", key(number).to_openssh().unwrap())
 }
 
-/// Answers as an engine with two containers that run.
-async fn engine(listener: UnixListener) {
+/// What the engine was asked, a line each, below the state directory.
+const ENGINE_LOG: &str = "engine.log";
+
+/// Answers as an engine with two containers that run, and keeps what it was asked.
+async fn engine(listener: UnixListener, log: PathBuf) {
     loop {
         let Ok((mut stream, _)) = listener.accept().await else { return };
+        let log = log.clone();
         tokio::spawn(async move {
             let mut seen = Vec::new();
             loop {
@@ -75,6 +82,9 @@ async fn engine(listener: UnixListener) {
                 let head = String::from_utf8_lossy(&seen).into_owned();
                 seen.clear();
                 let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                let mut asked =
+                    std::fs::File::options().create(true).append(true).open(&log).unwrap();
+                io::Write::write_all(&mut asked, format!("{path}\n").as_bytes()).unwrap();
                 let body = engine_says(&path);
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nApi-Version: 1.41\r\nContent-Length: {}\r\n\r\n{body}",
@@ -113,7 +123,7 @@ fn engine_says(path: &str) -> String {
 pub(super) async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSocket) {
     let directory = config.state.clone();
     let path = directory.join("engine.sock");
-    tokio::spawn(engine(UnixListener::bind(&path).unwrap()));
+    tokio::spawn(engine(UnixListener::bind(&path).unwrap(), directory.join(ENGINE_LOG)));
     for id in [WEB, DATABASE] {
         std::fs::create_dir(directory.join(id)).unwrap();
         std::fs::write(directory.join(id).join("config.json"), SPECIFICATION).unwrap();
@@ -128,6 +138,7 @@ pub(super) async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSoc
     std::fs::create_dir(config.state.join(host_keys::AUDIT_DIRECTORY)).unwrap();
     let journal = Journal::start(&config.state, private(99), config.record.audit_quota).unwrap();
     let recordings = Recordings::new(&config.state, &config.record, journal.clone());
+    let codes = Arc::new(codes::Codes::load(&config.state, Timestamp::now()));
     let shared = Arc::new(Shared {
         policy: RwLock::new(Arc::new(policy.unwrap())),
         containers: Containers::new(engine, bundles, Arc::clone(&spawner)),
@@ -137,12 +148,16 @@ pub(super) async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSoc
         cgroup_root: "/cgroup".to_owned(),
         cgroup_prefix: "ssh-test-".to_owned(),
         proved: Mutex::default(),
+        codes,
         promises: spool::Promises::default(),
         journal,
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
-        watchers: inquiry::Watchers::default(),
+        watchers: inquiry::room(),
+        fan_outs: session::fan_out_room(),
+        lingering: linger::Lingering::default(),
+        paces: files::Paces::default(),
         running: TaskTracker::new(),
     });
     (shared, its.into_async().unwrap())
@@ -232,6 +247,12 @@ impl Stage {
         Socket::from_descriptor(descriptors.pop().unwrap()).into_async().unwrap()
     }
 
+    /// What the engine has been asked by now.
+    fn engine_asked(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.directory.path().join(ENGINE_LOG)).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
     /// What the audit has by now.
     fn audit(&self) -> String {
         let directory = self.directory.path().join(host_keys::AUDIT_DIRECTORY);
@@ -252,7 +273,14 @@ pub(super) fn config(directory: &Path, mode: Mode) -> Config {
         policy: PolicySource::Keys(Vec::new()),
         revoked_keys: Vec::new(),
         banner: None,
-        enter: EnterConfig { engine: None, mode, bundles: Vec::new(), cgroup_roots: Vec::new() },
+        enter: EnterConfig {
+            engine: None,
+            mode,
+            bundles: Vec::new(),
+            cgroup_roots: Vec::new(),
+            toolbox: None,
+            toolbox_use: ToolboxUse::default(),
+        },
         limits: LIMITS_DEFAULT,
         stop_grace: Duration::from_millis(100),
         accept_environment: vec!["LC_*".to_owned()],
@@ -274,6 +302,7 @@ fn authenticate_behind(connection: u64, user: &str, host: Option<&str>, number: 
         key: key(number).to_bytes().unwrap(),
         signed: signed(connection, user, number),
         client: "SSH-2.0-test".to_owned(),
+        through: None,
     }
 }
 
@@ -411,6 +440,37 @@ async fn what_a_key_does_not_allow_does_not_exist() {
     assert!(forbidden.prohibited);
 }
 
+/// How long an answer takes is not measured here: what it costs is the same, request by request.
+#[tokio::test]
+async fn the_engine_is_asked_the_same_about_a_forbidden_container_as_about_none() {
+    let mut stage = Stage::new(&line("container=\"web\"", 1)).await;
+    let mut before = stage.engine_asked().len();
+    let mut asked = Vec::new();
+    let id = DATABASE.get(..12).unwrap();
+    let names = ["database", "databast", "database+root", "databast+root", id, "0a0a0a0a0a0a"];
+    for (number, name) in (1..).zip(names) {
+        stage.login(number, name, 1).await;
+        assert_eq!(stage.engine_asked().len(), before, "{name}: nothing before a session");
+        stage.tell(Question::Prepare { connection: number, session: number }).await;
+        stage.refusal(start(number, number, command("true"))).await;
+        asked.push(stage.engine_asked().split_off(before));
+        before += asked.last().unwrap().len();
+    }
+    assert!(asked.iter().all(|one| one.len() == 1 && *one == asked[0]), "{asked:#?}");
+    // A wrong key is refused before anybody asks for anything.
+    assert!(matches!(stage.login(9, "web", 2).await, Answer::Refused(_)));
+    assert_eq!(stage.engine_asked().len(), before);
+    // Nor does a host behind the gateway cost more than another.
+    stage.login(10, "_", 1).await;
+    let mut asked = Vec::new();
+    for (item, host) in [(21, "database"), (22, "databast")] {
+        stage.refusal(reach(10, item, host)).await;
+        asked.push(stage.engine_asked().split_off(before));
+        before += asked.last().unwrap().len();
+    }
+    assert_eq!(asked[0], asked[1]);
+}
+
 fn reach(connection: u64, item: u64, host: &str) -> Question {
     let to = Place::Tcp { host: host.to_owned(), port: 22 };
     Question::Connect { connection, item, to }
@@ -428,7 +488,7 @@ async fn a_container_behind_the_gateway_is_reached_by_the_name_of_a_host() {
     };
     let addresses = ("192.0.2.1:5000".parse().unwrap(), "192.0.2.2:22".parse().unwrap());
     let (peer, local) = addresses;
-    assert_eq!(guest, Guest { host: "web".to_owned(), peer, local });
+    assert_eq!(guest, Guest { through: 1, host: "web".to_owned(), peer, local });
     let (Word::Answer { answer: Answer::Opened { .. }, .. }, streams) = stage.hear().await else {
         panic!("no stream")
     };
@@ -443,11 +503,21 @@ async fn a_container_behind_the_gateway_is_reached_by_the_name_of_a_host() {
     let task = stage.task().await;
     assert_eq!(enter_and_start(&task).await.user.name.as_deref(), Some("app"));
 
+    // The same host with what clients put behind it, so that it is no other one.
+    stage.tell(reach(1, 6, "web.chores")).await;
+    let (Word::Guest(again), _) = stage.hear().await else { panic!("no guest") };
+    assert_eq!(again.host, "web");
+    stage.hear().await;
+
     // What is not there, what the key may not enter, where it may not go, and once more through.
     let absent = stage.refusal(reach(1, 11, "wep")).await;
     assert!(absent.message.contains("did you mean web?"), "{absent:?}");
-    let foreign = stage.refusal(reach(1, 12, "database")).await;
-    assert_eq!(foreign.message, "there is no container database that this key may enter");
+    for (item, host) in [(12, "database"), (14, "database.chores")] {
+        let foreign = stage.refusal(reach(1, item, host)).await;
+        assert_eq!(foreign.message, "there is no container database that this key may enter");
+    }
+    stage.refusal(reach(1, 15, ".chores")).await;
+    stage.refusal(reach(1, 16, "web.chores.chores")).await;
     // Within the container it is a forward like any other, for which a portal is started.
     stage.tell(reach(2, 13, "web")).await;
     stage.task().await;
@@ -459,10 +529,13 @@ async fn who_may_not_forward_goes_nowhere_behind_the_gateway() {
     stage.login(1, "operator", 1).await;
     let refusal = stage.refusal(reach(1, 5, "web")).await;
     assert!(refusal.prohibited && refusal.message.contains("forwards"), "{refusal:?}");
-    let mut stage = Stage::new(&line("permitopen=\"db:22\"", 1)).await;
+    let mut stage = Stage::new(&line("permitopen=\"db:22\",permitopen=\"web.chores:22\"", 1)).await;
     stage.login(1, "operator", 1).await;
-    let refusal = stage.refusal(reach(1, 5, "web")).await;
-    assert!(refusal.prohibited && refusal.message.contains("web:22"), "{refusal:?}");
+    // What is permitted is the container, however the client writes it.
+    for (item, host) in [(5, "web"), (6, "web.chores")] {
+        let refusal = stage.refusal(reach(1, item, host)).await;
+        assert!(refusal.prohibited && refusal.message.contains("web:22"), "{refusal:?}");
+    }
 }
 
 #[tokio::test]
@@ -799,6 +872,78 @@ async fn a_recording_ends_with_its_program() {
     assert_eq!(stage.shared.sessions.told().len(), 1, "it is not gone yet");
 }
 
+/// His connection is there still, as behind a ControlMaster.
+#[tokio::test]
+async fn who_is_nobody_any_more_is_told_no_names_and_enters_nothing() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    for (connection, user) in [(1, "wep"), (2, "_"), (3, "operator"), (4, "web")] {
+        assert_eq!(stage.login(connection, user, 1).await, Answer::Granted);
+    }
+    let told = stage.refusal(start(1, 1, command("true"))).await;
+    assert!(told.message.contains("did you mean web?"), "{told:?}");
+    // One has its container already.
+    stage.ask(start(4, 2, command("true"))).await;
+    let task = stage.task().await;
+    enter_and_start(&task).await;
+    say_started(&task).await;
+    stage.hear().await;
+    stage.shared.set_policy(Policy::default());
+    for (session, connection, program) in [
+        (11, 1, command("true")),
+        (12, 1, Program::Shell),
+        (13, 2, Program::Shell),
+        (14, 3, command("ls")),
+        (15, 4, command("true")),
+        (16, 4, Program::Sftp),
+    ] {
+        stage.tell(Question::Prepare { connection, session }).await;
+        let refusal = stage.refusal(start(connection, session, program)).await;
+        assert!(refusal.message.contains("has been changed since"), "{session}: {refusal:?}");
+        let names = ["web", "database"];
+        assert!(!names.iter().any(|name| refusal.message.contains(name)), "{refusal:?}");
+    }
+    for (item, host) in [(21, "web"), (22, "wep"), (23, "shop")] {
+        let refusal = stage.refusal(reach(3, item, host)).await;
+        assert!(refusal.message.contains("has been changed since"), "{host}: {refusal:?}");
+    }
+    // In the container that one has, nothing is held ready for him.
+    let forked = timeout(Duration::from_millis(100), stage.spawner.receive::<u8>());
+    assert!(forked.await.is_err());
+}
+
+/// What was found while the client still talked names containers.
+#[tokio::test]
+async fn who_is_nobody_any_more_when_he_starts_is_told_nothing_that_was_found_before() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    for connection in 1..=3 {
+        assert_eq!(stage.login(connection, "wep", 1).await, Answer::Granted);
+        let before = stage.engine_asked().len();
+        stage.tell(Question::Prepare { connection, session: connection }).await;
+        timeout(PATIENCE, async {
+            while stage.engine_asked().len() == before {
+                sleep(LOOK_PERIOD).await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+    // The last answer of the engine has come by the one after it.
+    let told = stage.refusal(start(3, 3, command("true"))).await;
+    assert!(told.message.contains("did you mean web?"), "{told:?}");
+    stage.shared.set_policy(Policy::default());
+    let Question::Start { connection, session, program, environment, agent, .. } =
+        start(2, 2, Program::Shell)
+    else {
+        panic!()
+    };
+    let terminal = Some(wire_terminal());
+    let shell = Question::Start { connection, session, program, terminal, environment, agent };
+    for question in [start(1, 1, command("true")), shell] {
+        let refusal = stage.refusal(question).await;
+        assert!(refusal.message.contains("has been changed since"), "{refusal:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_disconnected_client_leaves_nothing() {
     let mut stage = Stage::new(&line("", 1)).await;
@@ -922,8 +1067,115 @@ async fn a_key_counts_only_when_it_was_proved_and_each_proof_once() {
     assert_eq!(stage.answer(claimed(2, signed(2, "web", 1))).await.0, Answer::Granted);
 }
 
-/// Long enough for a file that can be read at once.
-const KEYS_PATIENCE: Duration = Duration::from_millis(500);
+/// A policy that demands a code of the first key and none of the second, and the secret of these codes.
+fn coded_policy(stage: &Stage) -> crate::totp::Secret {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let write = |name: &str, text: &str| {
+        let path = stage.directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    };
+    let secret = write("secret", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\n");
+    let policy = format!(
+        "[[identity]]\nname = 'alice'\nkeys = ['{}']\ntotp_file = '{}'\n\
+         [[identity]]\nname = 'bob'\nkeys = ['{}']\n\
+         [[rule]]\nname = 'coded'\nwho = ['alice']\ncontainers = ['*']\nusers = ['*']\n\
+         allow = ['exec']\nrequire = ['totp']\n\
+         [[rule]]\nname = 'free'\nwho = ['bob']\ncontainers = ['*']\nusers = ['*']\nallow = ['exec']\n",
+        line("", 1).trim(),
+        secret.display(),
+        line("", 2).trim()
+    );
+    let policy = write("policy.toml", &policy);
+    let (files, policy) = policy::file::load(&PolicySource::File(policy), &[], &|_| true);
+    assert!(files.contains(&secret), "a changed secret is not seen");
+    stage.shared.set_policy(policy.unwrap());
+    crate::totp::Secret::load(&secret).unwrap()
+}
+
+/// The same, and the code of now.
+fn coded(stage: &Stage) -> String {
+    format!("{:06}", coded_policy(stage).code(crate::totp::step(Timestamp::now())))
+}
+
+#[tokio::test]
+async fn a_code_is_needed_where_a_rule_demands_one() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    let secret = coded_policy(&stage);
+    let now = crate::totp::step(Timestamp::now());
+    let [right, next] = [now, now + 1].map(|step| format!("{:06}", secret.code(step)));
+    let code = |connection, user: &str, code: &str| Question::Code {
+        connection,
+        login: LoginName { user: user.to_owned(), host: None },
+        code: Opaque(code.as_bytes().to_vec()),
+    };
+    // Nobody owes one yet, and half of a login is none.
+    stage.refusal(code(1, "web", &right)).await;
+    assert_eq!(stage.login(1, "web", 1).await, Answer::CodeNeeded);
+    stage.refusal(start(1, 5, command("true"))).await;
+    // Under another name, a wrong one, and then the right one.
+    stage.refusal(code(1, "database", &right)).await;
+    stage.refusal(code(1, "web", "12345")).await;
+    assert_eq!(stage.answer(code(1, "web", &right)).await.0, Answer::Granted);
+    assert!(stage.directory.path().join("totp-used.json").exists());
+    // It counts once, and after three tries none does.
+    assert_eq!(stage.login(2, "web", 1).await, Answer::CodeNeeded);
+    for given in [&right, &right, &right, &next] {
+        stage.refusal(code(2, "web", given)).await;
+    }
+    assert_eq!(stage.login(3, "web", 1).await, Answer::CodeNeeded);
+    stage.tell(Question::Disconnected { connection: 3, reason: String::new() }).await;
+    stage.refusal(code(3, "web", &next)).await;
+    // Who comes through a connection of the same identity that has given one needs no other: nobody else does.
+    let through = |connection, by, outer| {
+        let mut question = authenticate_behind(connection, "root", Some("web"), by);
+        if let Question::Authenticate { through, .. } = &mut question {
+            *through = outer;
+        }
+        question
+    };
+    assert_eq!(stage.login(4, "web", 2).await, Answer::Granted);
+    for (connection, outer, wanted) in [
+        (5, None, Answer::CodeNeeded),
+        (6, Some(4), Answer::CodeNeeded),
+        (7, Some(2), Answer::CodeNeeded),
+        (8, Some(99), Answer::CodeNeeded),
+        (9, Some(1), Answer::Granted),
+    ] {
+        assert_eq!(stage.answer(through(connection, 1, outer)).await.0, wanted, "{outer:?}");
+    }
+    stage.tell(Question::Disconnected { connection: 1, reason: String::new() }).await;
+    assert_eq!(stage.answer(through(10, 1, Some(1))).await.0, Answer::CodeNeeded);
+}
+
+#[tokio::test]
+async fn a_code_that_cannot_be_kept_lets_nobody_in() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    let code = coded(&stage);
+    assert_eq!(stage.login(1, "web", 1).await, Answer::CodeNeeded);
+    // A directory is where the file should be.
+    std::fs::create_dir(stage.directory.path().join("totp-used.json")).unwrap();
+    let given = Question::Code {
+        connection: 1,
+        login: LoginName { user: "web".to_owned(), host: None },
+        code: Opaque(code.into_bytes()),
+    };
+    stage.refusal(given).await;
+    let refused = stage.refusal(start(1, 5, command("true"))).await;
+    assert!(refused.message.contains("no such connection"), "{refused:?}");
+}
+
+/// With a policy that hangs: lists that can be read have all the time they need, and changes are seen at once.
+const HANGING_POLICY: Patience = Patience {
+    policy: Duration::from_millis(500),
+    lists: PATIENCE,
+    period: Duration::from_millis(20),
+};
+
+/// With a list that hangs.
+const HANGING_LIST: Patience = Patience { lists: Duration::from_millis(100), ..HANGING_POLICY };
 
 #[tokio::test]
 async fn a_key_file_that_hangs_lets_nobody_in_and_stops_nothing() {
@@ -942,12 +1194,12 @@ async fn a_key_file_that_hangs_lets_nobody_in_and_stops_nothing() {
     let (shared, _spawner) = shared(config, &line("", 1)).await;
     let count = || shared.policy().keys().lines().len();
     let known = Some(Seen::now(shared.config.policy.files()));
-    let seen = look_at_policy(&shared, known.clone(), false, KEYS_PATIENCE).await;
+    let seen = look_at_policy(&shared, known.clone(), false, &POLICY_PATIENCE).await;
     assert_eq!(seen, known);
     assert_eq!(count(), 1, "nothing has changed");
     let looking = {
         let (shared, known) = (Arc::clone(&shared), known.clone());
-        tokio::spawn(async move { look_at_policy(&shared, known, true, KEYS_PATIENCE).await })
+        tokio::spawn(async move { look_at_policy(&shared, known, true, &HANGING_POLICY).await })
     };
     timeout(PATIENCE, async {
         while count() > 0 {
@@ -966,7 +1218,7 @@ async fn a_key_file_that_hangs_lets_nobody_in_and_stops_nothing() {
 /// Looks until nothing is left to be read.
 async fn settled(shared: &Arc<Shared>, mut seen: Option<Seen>) -> Option<Seen> {
     for _ in 0..CHANGES_MAX {
-        seen = look_at_policy(shared, seen, false, PATIENCE).await;
+        seen = look_at_policy(shared, seen, false, &POLICY_PATIENCE).await;
         if seen.as_ref().is_some_and(|seen| seen.changes == 0) {
             return seen;
         }
@@ -978,41 +1230,180 @@ async fn settled(shared: &Arc<Shared>, mut seen: Option<Seen>) -> Option<Seen> {
 #[tokio::test]
 async fn what_is_revoked_counts_although_the_policy_is_broken() {
     let directory = tempfile::tempdir().unwrap();
-    let path = |name: &str| directory.path().join(name);
+    let (config, policy, list) = with_list(directory.path());
+    let whole = std::fs::read(&policy).unwrap();
+    let (shared, _spawner) = shared(config, &line("", 3)).await;
+    let admitted = || admitted(&shared);
+    let seen = settled(&shared, None).await;
+    assert_eq!(admitted(), [true, true]);
+    std::fs::write(&policy, "[[rule]]\n").unwrap();
+    std::fs::write(&list, line("", 1)).unwrap();
+    let seen = settled(&shared, seen).await;
+    assert_eq!(admitted(), [false, true], "the policy is broken");
+    std::fs::write(&policy, &whole).unwrap();
+    std::fs::write(&list, "sha1 of something").unwrap();
+    let seen = settled(&shared, seen).await;
+    assert_eq!(admitted(), [false, false], "the list is broken");
+    std::fs::write(&list, line("", 1)).unwrap();
+    settled(&shared, seen).await;
+    assert_eq!(admitted(), [false, true], "both are mended");
+}
+
+/// A policy with the keys 1 and 2, and a list of revoked keys beside it.
+fn with_list(directory: &Path) -> (Config, PathBuf, PathBuf) {
+    let path = |name: &str| directory.join(name);
     let whole = format!(
         "[[identity]]\nname = 'a'\nkeys = ['{}', '{}']\n[[rule]]\nname = 'r'\nwho = ['a']\n\
          containers = ['*']\nusers = ['*']\nallow = ['exec']\n",
         line("", 1).trim(),
         line("", 2).trim()
     );
-    std::fs::write(path("policy"), &whole).unwrap();
+    std::fs::write(path("policy"), whole).unwrap();
     std::fs::write(path("revoked"), "# nobody\n").unwrap();
-    let mut config = config(directory.path(), Mode::Native);
+    let mut config = config(directory, Mode::Native);
     config.policy = PolicySource::File(path("policy"));
     config.revoked_keys = vec![path("revoked")];
+    (config, path("policy"), path("revoked"))
+}
+
+/// Which of the keys 1 and 2 come in.
+fn admitted(shared: &Shared) -> [bool; 2] {
+    [1, 2].map(|number| {
+        let blob = key(number).to_bytes().unwrap();
+        let presence = crate::proof::Presence::Signed { touched: false, verified: false };
+        let peer = "192.0.2.7".parse().unwrap();
+        policy::admit(&shared.policy(), &blob, presence, peer, Timestamp::now()).is_ok()
+    })
+}
+
+/// A file every read of which hangs. Dropped, it is gone where it was not replaced, so that a test that fails ends.
+struct Hanging {
+    file: PathBuf,
+    _pipe: std::fs::File,
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        if self.file.is_symlink() {
+            std::fs::remove_file(&self.file).unwrap();
+        }
+    }
+}
+
+/// Makes every read of this file hang until what is given back is dropped.
+fn hang(file: &Path) -> Hanging {
+    let (pipe, link) = (file.with_extension("pipe"), file.with_extension("link"));
+    let (kind, mode) =
+        (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    std::os::unix::fs::symlink(&pipe, &link).unwrap();
+    std::fs::rename(link, file).unwrap();
+    // Who writes and says nothing.
+    let pipe = std::fs::File::options().read(true).write(true).open(pipe).unwrap();
+    Hanging { file: file.to_owned(), _pipe: pipe }
+}
+
+#[tokio::test]
+async fn a_list_of_revoked_keys_that_hangs_lets_nobody_in_beside_a_policy() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, _, list) = with_list(directory.path());
     let (shared, _spawner) = shared(config, &line("", 3)).await;
-    let admitted = || {
-        [1, 2].map(|seed| {
-            let key = PrivateKey::from(Ed25519Keypair::from_seed(&[seed; 32]));
-            let blob = key.public_key().to_bytes().unwrap();
-            let presence = crate::proof::Presence::Signed { touched: false, verified: false };
-            let peer = "192.0.2.7".parse().unwrap();
-            policy::admit(&shared.policy(), &blob, presence, peer, jiff::Timestamp::now()).is_ok()
-        })
-    };
     let seen = settled(&shared, None).await;
-    assert_eq!(admitted(), [true, true]);
-    std::fs::write(path("policy"), "[[rule]]\n").unwrap();
-    std::fs::write(path("revoked"), line("", 1)).unwrap();
-    let seen = settled(&shared, seen).await;
-    assert_eq!(admitted(), [false, true], "the policy is broken");
-    std::fs::write(path("policy"), &whole).unwrap();
-    std::fs::write(path("revoked"), "sha1 of something").unwrap();
-    let seen = settled(&shared, seen).await;
-    assert_eq!(admitted(), [false, false], "the list is broken");
-    std::fs::write(path("revoked"), line("", 1)).unwrap();
+    assert_eq!(admitted(&shared), [true, true]);
+    let hanging = hang(&list);
+    let looking = {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move { look_at_policy(&shared, seen, true, &HANGING_LIST).await })
+    };
+    timeout(PATIENCE, async {
+        while admitted(&shared) != [false, false] {
+            sleep(LOOK_PERIOD).await;
+        }
+    })
+    .await
+    .unwrap();
+    // It is mended.
+    std::fs::write(list.with_extension("new"), line("", 1)).unwrap();
+    std::fs::rename(list.with_extension("new"), &list).unwrap();
+    drop(hanging);
+    let seen = timeout(PATIENCE, looking).await.unwrap().unwrap();
     settled(&shared, seen).await;
-    assert_eq!(admitted(), [false, true], "both are mended");
+    assert_eq!(admitted(&shared), [false, true]);
+}
+
+#[tokio::test]
+async fn what_is_revoked_counts_although_the_policy_hangs() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, policy, list) = with_list(directory.path());
+    let (shared, _spawner) = shared(config, &line("", 3)).await;
+    let seen = settled(&shared, None).await;
+    let whole = std::fs::read(&policy).unwrap();
+    std::fs::write(&list, line("", 1)).unwrap();
+    let hanging = hang(&policy);
+    let looking = {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move { look_at_policy(&shared, seen, true, &HANGING_POLICY).await })
+    };
+    let comes_to = async |wanted: [bool; 2]| {
+        let looking = async {
+            while admitted(&shared) != wanted {
+                sleep(LOOK_PERIOD).await;
+            }
+        };
+        timeout(PATIENCE, looking).await.unwrap();
+    };
+    comes_to([false, true]).await;
+    // So do keys that are revoked later, while it still hangs, and a list in which nobody can read who is.
+    std::fs::write(&list, [line("", 1), line("", 2)].concat()).unwrap();
+    comes_to([false, false]).await;
+    std::fs::write(&list, line("", 2)).unwrap();
+    comes_to([true, false]).await;
+    std::fs::write(&list, "sha1 of something").unwrap();
+    comes_to([false, false]).await;
+    std::fs::write(&list, line("", 1)).unwrap();
+    comes_to([false, true]).await;
+    assert!(!looking.is_finished());
+    std::fs::write(policy.with_extension("new"), whole).unwrap();
+    std::fs::rename(policy.with_extension("new"), policy).unwrap();
+    drop(hanging);
+    timeout(PATIENCE, looking).await.unwrap().unwrap();
+    assert_eq!(admitted(&shared), [false, true]);
+}
+
+/// Files that never hold still are read all the same; what changes while they are is read again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_during_the_last_chance_is_read_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, policy, list) = with_list(directory.path());
+    let (shared, _spawner) = shared(config, &line("", 3)).await;
+    let seen = settled(&shared, None).await;
+    let whole = std::fs::read(&policy).unwrap();
+    std::fs::remove_file(&policy).unwrap();
+    let (kind, mode) =
+        (rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &policy, kind, mode, 0).unwrap();
+    let seen = seen.map(|seen| Seen { changes: CHANGES_MAX, ..seen });
+    let looking = {
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move { look_at_policy(&shared, seen, false, &POLICY_PATIENCE).await })
+    };
+    // It has looked, and reads now.
+    let mut written = spawn_blocking({
+        let policy = policy.clone();
+        move || std::fs::File::options().write(true).open(policy)
+    })
+    .await
+    .unwrap()
+    .unwrap();
+    std::fs::write(&list, line("", 1)).unwrap();
+    io::Write::write_all(&mut written, &whole).unwrap();
+    drop(written);
+    let seen = timeout(PATIENCE, looking).await.unwrap().unwrap();
+    assert_eq!(seen.as_ref().map(|seen| seen.changes), Some(1));
+    std::fs::remove_file(&policy).unwrap();
+    std::fs::write(&policy, whole).unwrap();
+    settled(&shared, seen).await;
+    assert_eq!(admitted(&shared), [false, true]);
 }
 
 /// Half of a policy can be a policy, and allow what the whole does not.
@@ -1036,19 +1427,19 @@ async fn a_policy_that_is_being_written_is_not_read() {
     };
     let before = names();
     std::fs::write(&path, &half).unwrap();
-    let seen = look_at_policy(&shared, None, false, PATIENCE).await;
+    let seen = look_at_policy(&shared, None, false, &POLICY_PATIENCE).await;
     assert_eq!(names(), before, "it was seen once");
     std::fs::write(&path, &whole).unwrap();
-    let seen = look_at_policy(&shared, seen, false, PATIENCE).await;
+    let seen = look_at_policy(&shared, seen, false, &POLICY_PATIENCE).await;
     assert_eq!(names(), before, "it has changed since");
-    let seen = look_at_policy(&shared, seen, false, PATIENCE).await;
+    let seen = look_at_policy(&shared, seen, false, &POLICY_PATIENCE).await;
     assert_eq!(names(), "whole");
     // One that changes at every look is read all the same in the end.
     let mut seen = seen;
     for number in 0..=CHANGES_MAX {
         std::fs::write(&path, format!("{half}#{}\n", "x".repeat(number.into()))).unwrap();
         assert_eq!(names(), "whole", "{number}");
-        seen = look_at_policy(&shared, seen, false, PATIENCE).await;
+        seen = look_at_policy(&shared, seen, false, &POLICY_PATIENCE).await;
     }
     assert_eq!(names(), "half");
 }
@@ -1084,12 +1475,12 @@ async fn a_policy_that_breaks_is_not_taken_over_and_one_that_is_mended_is() {
     assert_eq!((names().as_str(), keys()), ("one", 2));
     // The file of the identity was not known before: it is looked at once more, and then no more.
     let seen = settled(&shared, seen).await;
-    assert_eq!(look_at_policy(&shared, seen.clone(), false, PATIENCE).await, seen);
+    assert_eq!(look_at_policy(&shared, seen.clone(), false, &POLICY_PATIENCE).await, seen);
     write("[[rule]]\nname = 'everything'\nwho = ['*']\n");
     let seen = settled(&shared, seen).await;
     assert_eq!((names().as_str(), keys()), ("one", 2), "a broken one");
     // It is asked for, and as broken as it was.
-    let seen = look_at_policy(&shared, seen, true, PATIENCE).await;
+    let seen = look_at_policy(&shared, seen, true, &POLICY_PATIENCE).await;
     assert_eq!(names(), "one");
     write(&rule("two"));
     let seen = settled(&shared, seen).await;

@@ -177,6 +177,18 @@ fn a_certificate_takes_away_and_never_gives() {
     assert_eq!(of("", &generous), [true; 3]);
     assert_eq!(of("restrict,", &generous), [false; 3]);
     assert_eq!(of("no-pty,", &generous), [true, true, false]);
+    assert_eq!(of("no-agent-forwarding,", &generous), [false, true, true]);
+    assert_eq!(of("no-port-forwarding,", &generous), [true, false, true]);
+    for (place, left_out) in all.iter().enumerate() {
+        let less = for_alice(|builder| {
+            for name in all.iter().filter(|name| *name != left_out) {
+                builder.extension(*name, "").unwrap();
+            }
+        });
+        let wanted = [0, 1, 2].map(|its| its != place);
+        assert_eq!(of("", &less), wanted, "{left_out}");
+        assert_eq!(of("restrict,", &less), [false; 3]);
+    }
     // Without extensions there is nothing but commands.
     assert_eq!(of("", &for_alice(|_| {})), [false; 3]);
     let one = for_alice(|builder| drop(builder.extension("permit-pty", "")));
@@ -209,6 +221,81 @@ fn forced_commands_of_both_must_be_one() {
     let odd =
         for_alice(|builder| drop(builder.critical_option("force-command", "internal-sftp -d /")));
     assert_eq!(command("", &odd), Err(CertificateError::Critical("force-command".to_owned())));
+}
+
+#[test]
+fn a_certificate_counts_at_every_address_that_it_names_and_nowhere_else() {
+    let several = for_alice(|builder| {
+        let list = "192.0.2.0/24,198.51.100.7,2001:db8:1::/48,2001:db8:2::7";
+        builder.critical_option("source-address", list).unwrap();
+    });
+    let now = Timestamp::from_second(NOW.cast_signed()).unwrap();
+    for (peer, wanted) in [
+        ("192.0.2.7", Ok(())),
+        ("198.51.100.7", Ok(())),
+        ("198.51.100.8", Err(CertificateError::Address)),
+        ("2001:db8:1:2::3", Ok(())),
+        ("2001:db8:2::7", Ok(())),
+        ("2001:db8:2::8", Err(CertificateError::Address)),
+        ("::", Err(CertificateError::Address)),
+    ] {
+        assert_eq!(check(&several, peer.parse().unwrap(), now), wanted, "{peer}");
+    }
+}
+
+/// What ssh-keygen makes with an authority of this kind, which signs with this algorithm.
+fn signed_by(kind: &[&str], algorithm: Option<&str>) -> Certificate {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let keygen = |words: &[&str]| {
+        let mut command = std::process::Command::new("ssh-keygen");
+        let made = command.arg("-q").args(words).current_dir(&directory).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+    };
+    keygen(&[kind, &["-N", "", "-f", "authority"]].concat());
+    std::fs::write(path("user.pub"), private(1).public_key().to_openssh().unwrap()).unwrap();
+    let with = algorithm.map_or(Vec::new(), |algorithm| vec!["-t", algorithm]);
+    keygen(&[&["-s", "authority", "-I", "x"], &with[..], &["-n", "alice", "user.pub"]].concat());
+    let text = std::fs::read_to_string(path("user-cert.pub")).unwrap();
+    Certificate::from_openssh(&text).unwrap()
+}
+
+#[test]
+fn authorities_of_every_kind_count_and_none_with_sha1() {
+    let rsa = &["-t", "rsa", "-b", "2048"][..];
+    for (kind, algorithm, wanted) in [
+        (rsa, None, Ok(())),
+        (rsa, Some("rsa-sha2-256"), Ok(())),
+        (rsa, Some("rsa-sha2-512"), Ok(())),
+        (rsa, Some("ssh-rsa"), Err(CertificateError::Signature)),
+        (&["-t", "ecdsa", "-b", "256"], None, Ok(())),
+        (&["-t", "ecdsa", "-b", "384"], None, Ok(())),
+        (&["-t", "ecdsa", "-b", "521"], None, Ok(())),
+        (&["-t", "ed25519"], None, Ok(())),
+    ] {
+        let certificate = signed_by(kind, algorithm);
+        assert_eq!(checked(&certificate), wanted, "{kind:?} {algorithm:?}");
+        assert!(blobs(&certificate).is_some());
+    }
+}
+
+/// A chain of them is none: who was certified is no authority.
+#[test]
+fn a_certificate_of_a_certificate_is_none() {
+    let good = for_alice(|_| {});
+    let bytes = good.to_bytes().unwrap();
+    let string = |bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes()[..], bytes].concat();
+    let authority = string(&private(9).public_key().to_bytes().unwrap());
+    let at = bytes.windows(authority.len()).rposition(|window| window == authority).unwrap();
+    let chained = [&bytes[..at], &string(&bytes), &bytes[at + authority.len()..]].concat();
+    let counts = |read: Certificate| blobs(&read).is_some() && checked(&read).is_ok();
+    assert!(!Certificate::from_bytes(&chained).is_ok_and(counts));
+    // As the key that is certified.
+    let point = private(1).public_key().key_data().ed25519().unwrap().0;
+    let key = string(&point);
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap();
+    let nested = [&bytes[..at], &string(&bytes), &bytes[at + key.len()..]].concat();
+    assert!(!Certificate::from_bytes(&nested).is_ok_and(counts));
 }
 
 #[test]

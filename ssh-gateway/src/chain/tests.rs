@@ -221,7 +221,7 @@ fn what_the_gateway_could_not_write_is_noted() {
     let notes = report.notes.join("\n");
     for said in [
         "lines 4 to 5 were signed only when the gateway had started again, by line 2",
-        "line 1 has the format 3",
+        "line 1 has the format 4",
         "14 events were not written, 6 of them refusals: lines 2 to 3 tell of it",
     ] {
         assert!(notes.contains(said), "{notes}");
@@ -290,7 +290,8 @@ fn recordings_are_named() {
     let public = key(1).public_key().clone();
     let mut verifier = Verifier::new(&public, Head::Elsewhere, BTreeMap::new());
     let found = verifier.line(line.trim_end().as_bytes());
-    assert_eq!(found, Some(Recorded { file: "d/f".to_owned(), sha256: NOTHING.to_owned() }));
+    let (file, sha256) = ("d/f".to_owned(), NOTHING.to_owned());
+    assert_eq!(found, Some(Recorded { file, sha256, is_elsewhere: false }));
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! `audit`: is it whole, and is it ours?
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -96,15 +97,36 @@ fn verify(common: &CommonArgs, args: &VerifyArgs) -> Result<ExitCode, CommandErr
         verifier.file(&path.display().to_string());
         read(&mut verifier, &path, &mut recordings)?;
     }
-    let report = verifier.end();
+    let mut report = verifier.end();
     let mut missing = Vec::new();
+    let (elsewhere, recordings): (Vec<_>, Vec<_>) =
+        recordings.into_iter().partition(|recorded| recorded.is_elsewhere);
+    // Moved to a store by the gateway itself, as the audit says.
+    let elsewhere: BTreeSet<_> =
+        elsewhere.into_iter().map(|recorded| (recorded.file, recorded.sha256)).collect();
+    let is_moved = |recorded: &Recorded| {
+        let path = format!("{}/{}", recording::DIRECTORY, recorded.file);
+        elsewhere.contains(&(path, recorded.sha256.clone()))
+    };
+    let mut moved = 0;
     if args.recordings {
         let directory = directory.parent().map(Path::to_owned).unwrap_or_default();
+        let directory = directory.join(recording::DIRECTORY);
         for recorded in &recordings {
-            missing.extend(fault(&directory.join(recording::DIRECTORY), recorded));
+            let is_here = directory.join(&recorded.file).symlink_metadata().is_ok();
+            if !is_here && is_moved(recorded) {
+                moved += 1;
+            } else {
+                missing.extend(fault(&directory, recorded));
+            }
         }
     }
-    let checked = args.recordings.then_some(recordings.len());
+    if moved > 0 {
+        report
+            .notes
+            .push(format!("{moved} recordings are not here: the gateway has uploaded them"));
+    }
+    let checked = args.recordings.then_some(recordings.len() - moved);
     let text = if common.json {
         json(&report, &missing, checked)
     } else {
@@ -164,8 +186,8 @@ fn read(
                 recordings.extend(recorded.filter(|_| recordings.len() < RECORDINGS_MAX));
             }
             Some(_) if length as u64 == most => {
-                verifier.line(&line);
-                skip_line(&mut file).map_err(unreadable(path))?;
+                verifier.long_line(&line);
+                rest_of_line(&mut file, |bytes| verifier.more(bytes)).map_err(unreadable(path))?;
             }
             Some(_) => {
                 verifier.rest(&line);
@@ -175,7 +197,8 @@ fn read(
     }
 }
 
-fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
+/// Passes on what is left of a line, with its line end.
+fn rest_of_line(file: &mut impl BufRead, mut to: impl FnMut(&[u8])) -> io::Result<()> {
     loop {
         let bytes = file.fill_buf()?;
         if bytes.is_empty() {
@@ -183,6 +206,7 @@ fn skip_line(file: &mut impl BufRead) -> io::Result<()> {
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let length = end.map_or(bytes.len(), |at| at + 1);
+        to(bytes.get(..length).unwrap_or_default());
         file.consume(length);
         if end.is_some() {
             return Ok(());

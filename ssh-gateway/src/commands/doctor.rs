@@ -4,12 +4,14 @@ use std::io::{self, Write as _};
 
 use chores_common::exit::ExitCode;
 use chores_common::finding::{self, Status};
+use jiff::Timestamp;
 use tokio::runtime::Builder;
 
 use super::CommandError;
 use crate::cli::{CommonArgs, DoctorArgs};
 use crate::config::{self, EnterConfig};
 use crate::doctor::{self, Helper};
+use crate::upload_state;
 
 /// Looks and answers.
 pub fn run(common: &CommonArgs, args: &DoctorArgs) -> Result<ExitCode, CommandError> {
@@ -27,6 +29,7 @@ pub fn run(common: &CommonArgs, args: &DoctorArgs) -> Result<ExitCode, CommandEr
     runtime.shutdown_background();
     if let Some(state) = config::state(common)? {
         findings.extend(doctor::audit_key(&state));
+        findings.extend(upload_state::finding(&state, Timestamp::now()));
     }
     let mut out = io::stdout().lock();
     let worst = finding::write(&findings, common.json, &mut out)

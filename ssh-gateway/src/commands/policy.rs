@@ -17,7 +17,7 @@ use crate::config::{self, SettingError};
 use crate::login::{self, Login, Resolution, shown};
 use crate::policy::expectations::{self, keys_of};
 use crate::policy::verdict::{self, ACTIONS, Action, Client, Outcome, Verdict};
-use crate::policy::{self, Access, Policy};
+use crate::policy::{self, Access, Denial, Policy};
 
 /// The engine answers within this.
 const ENGINE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -148,6 +148,8 @@ fn said(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Decides => "decides".to_owned(),
         Outcome::TooLate => "would fit too, but another one decides before it".to_owned(),
+        // What is true of all rules where nobody may enter is said of one here.
+        Outcome::No(Denial::NoRule) => "does not fit: it is not about the key".to_owned(),
         Outcome::No(denial) => format!("does not fit: {denial}"),
     }
 }
@@ -162,6 +164,16 @@ fn allowed(access: &Access) -> (Vec<String>, Vec<String>) {
 fn recorded(access: &Access) -> String {
     let record = access.rule().record;
     record.map_or_else(|| "as the configuration says".to_owned(), |record| record.to_string())
+}
+
+fn tools(access: &Access) -> String {
+    let rule = access.rule();
+    let when = rule.toolbox.map_or("as the configuration says".to_owned(), |when| when.to_string());
+    if rule.toolbox_trace { format!("{when}, with what traces") } else { when }
+}
+
+fn lingers(access: &Access) -> String {
+    access.linger().map_or_else(|| "no".to_owned(), |time| format!("{} s", time.as_secs()))
 }
 
 /// What is said about one key.
@@ -196,6 +208,8 @@ impl Explanation<'_> {
                 lines.push(format!("  forwards to: {}", access.rule().forward));
                 lines.push(format!("  listens at: {}", access.rule().listen));
                 lines.push(format!("  recorded: {}", recorded(access)));
+                lines.push(format!("  toolbox: {}", tools(access)));
+                lines.push(format!("  lingers: {}", lingers(access)));
                 if access.key().options != Options::default() {
                     lines.push("  the options of the key may take some of that away".to_owned());
                 }
@@ -227,6 +241,8 @@ impl Explanation<'_> {
                     "forwards": access.rule().forward.to_string(),
                     "listens": access.rule().listen.to_string(),
                     "recorded": recorded(access),
+                    "toolbox": tools(access),
+                    "linger_seconds": access.linger().map(|time| time.as_secs()),
                 })
             }
         };

@@ -14,12 +14,13 @@ use tokio::runtime::Builder;
 
 use super::CommandError;
 use crate::broker::{self, Parts, confine, sweep};
-use crate::cli::{CommonArgs, Environment, ServeArgs};
+use crate::cli::{CommonArgs, Credentials, Environment, ServeArgs};
 use crate::config::Config;
 use crate::container::bundle::Bundles;
 use crate::host_keys::{self, HostKeys};
 use crate::policy;
 use crate::role::{Image, Role};
+use crate::toolbox;
 
 /// Threads of the broker: it decides and waits, bytes go past it.
 const THREADS: usize = 2;
@@ -42,6 +43,7 @@ enum ServeError {
 /// Serves until told to stop.
 pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandError> {
     let config = Config::for_serve(common, args, Environment::of_process())?;
+    let upload = config.record.upload(Credentials::of_process())?;
     let accepted = &config.accept_environment;
     let (_, policy) = policy::file::load(&config.policy, &config.revoked_keys, &|name| {
         policy::accepts_variable(accepted, name)
@@ -49,6 +51,9 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
     let policy = policy?;
     for fault in policy.keys().faults() {
         tracing::warn!("{fault}");
+    }
+    if let Some(directory) = &config.enter.toolbox {
+        toolbox::check(directory).map_err(CommandError::usage)?;
     }
     let host_keys = HostKeys::load_or_make(&config.state)?;
     for fingerprint in host_keys.fingerprints() {
@@ -88,6 +93,7 @@ pub fn run(common: &CommonArgs, args: &ServeArgs) -> Result<ExitCode, CommandErr
         cgroup_prefix,
         spawner,
         nursery,
+        upload,
     };
     let served = runtime.block_on(async {
         let shutdown = Shutdown::on_signals().map_err(CommandError::failed)?;

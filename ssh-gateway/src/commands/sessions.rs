@@ -113,7 +113,7 @@ fn json(sessions: &[Session]) -> String {
 
 fn table(sessions: &[Session]) -> String {
     let mut rows = vec![
-        ["SESSION", "WHO", "FROM", "CONTAINER", "USER", "SINCE", "RECORDED", "PROGRAM"]
+        ["SESSION", "WHO", "FROM", "CONTAINER", "USER", "SINCE", "RECORDED", "STATE", "PROGRAM"]
             .map(str::to_owned),
     ];
     rows.extend(sessions.iter().map(|session| {
@@ -125,10 +125,14 @@ fn table(sessions: &[Session]) -> String {
             shown(session.user.as_deref().unwrap_or("-")),
             session.since.clone(),
             (if session.recording.is_some() { "yes" } else { "no" }).to_owned(),
+            session.lingering.as_ref().map_or_else(
+                || "runs".to_owned(),
+                |since| format!("lingering since {}", shown(since)),
+            ),
             shown(&session.program),
         ]
     }));
-    let mut widths = [0; 8];
+    let mut widths = [0; 9];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -161,11 +165,13 @@ mod tests {
             rule: "r".to_owned(),
             recording: None,
             since: "2026-11-30T06:00:00Z".to_owned(),
+            lingering: Some("2026-11-30T07:00:00Z".to_owned()),
         };
         let text = table(std::slice::from_ref(&session));
         assert!(text.chars().all(|character| character == '\n' || !character.is_control()));
         assert_eq!(text.lines().count(), 2);
         assert!(text.contains("a1b2     SHA256:x  192.0.2.1:5"), "{text}");
+        assert!(text.contains("lingering since 2026-11-30T07:00:00Z"), "{text}");
         assert_eq!(json(&[session]).lines().count(), 1);
     }
 }

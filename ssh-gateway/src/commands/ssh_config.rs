@@ -12,7 +12,7 @@ use crate::cli::{CommonArgs, SshConfigArgs};
 use crate::config::{self, SettingError};
 use crate::host_keys::HostKeys;
 use crate::login;
-use crate::ssh_config::{self, Reached, is_nobody_elses, is_word};
+use crate::ssh_config::{self, Reached, is_nobody_elses, is_word, leads_into};
 
 /// The engine answers within this.
 const ENGINE_TIME_MAX: Duration = Duration::from_secs(15);
@@ -42,11 +42,16 @@ pub fn run(common: &CommonArgs, args: &SshConfigArgs) -> Result<ExitCode, Comman
         operator: args.operator.clone(),
     };
     let names = if args.names.is_empty() {
-        let (names, left_out): (Vec<_>, Vec<_>) =
+        let (mut names, left_out): (Vec<_>, Vec<_>) =
             running(common)?.into_iter().partition(|name| is_nobody_elses(name, &reached));
+        // Those that run later, and those whose names are left out.
+        names.push(format!("*{}", login::HOST_SUFFIX));
         for name in left_out {
+            let suffix = login::HOST_SUFFIX;
+            // Given as it is, it would be another container's.
+            let or = if leads_into(&name).is_some() { "" } else { ", or give it as NAME" };
             tracing::warn!(
-                "{name} is left out: it may be the name of another host; give it as NAME"
+                "{name} is left out: it may be the name of another host; use {name}{suffix}{or}"
             );
         }
         names
@@ -59,6 +64,12 @@ pub fn run(common: &CommonArgs, args: &SshConfigArgs) -> Result<ExitCode, Comman
                     &"it is no name or pattern of a host behind the gateway",
                 )
                 .into());
+            }
+            if let Some(container) = leads_into(name) {
+                tracing::warn!(
+                    "{name} leads into the container {container}; one that is itself called {name} is {name}{}",
+                    login::HOST_SUFFIX
+                );
             }
         }
         args.names.clone()

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chores_common::object::Location;
 use chores_common::settings::{self, Fault, FileFaults, Item, Table};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     STOP_GRACE_DEFAULT, banner,
 };
 use crate::authorized_keys::AddressList;
-use crate::policy;
+use crate::policy::{self, ToolboxUse};
 use crate::wire::net::Limits;
 
 #[cfg(test)]
@@ -66,6 +67,10 @@ pub struct FileConfig {
     pub bundles: Vec<PathBuf>,
     /// `[enter] cgroup_root`.
     pub cgroup_root: Option<PathBuf>,
+    /// `[enter] toolbox`.
+    pub toolbox: Option<PathBuf>,
+    /// `[enter] toolbox_use`.
+    pub toolbox_use: ToolboxUse,
     /// `[limits]`.
     pub limits: Limits,
     /// `[record]`.
@@ -89,6 +94,8 @@ impl Default for FileConfig {
             mode: Mode::default(),
             bundles: Vec::new(),
             cgroup_root: None,
+            toolbox: None,
+            toolbox_use: ToolboxUse::default(),
             limits: LIMITS_DEFAULT,
             record: RecordConfig::default(),
             proxies: Vec::new(),
@@ -109,10 +116,10 @@ pub fn parse(text: &str) -> Result<FileConfig, Vec<Fault>> {
 fn config(root: &Table<'_>) -> FileConfig {
     let mut config = FileConfig {
         listen: root.get("listen").map(|item| listen(&item)).unwrap_or_default(),
-        state: root.get("state").and_then(|item| path(&item)),
+        state: root.get("state").and_then(|item| item.absolute_path()),
         authorized_keys: root.get("authorized_keys").map(|item| files(&item)).unwrap_or_default(),
         revoked_keys: root.get("revoked_keys").map(|item| files(&item)).unwrap_or_default(),
-        policy: root.get("policy").and_then(|item| path(&item)),
+        policy: root.get("policy").and_then(|item| item.absolute_path()),
         banner: root
             .get("banner")
             .and_then(|item| item.text("a text", |text| banner(text.as_bytes()))),
@@ -133,7 +140,10 @@ fn config(root: &Table<'_>) -> FileConfig {
             config.mode = mode;
         }
         config.bundles = table.get("bundles").map(|item| files(&item)).unwrap_or_default();
-        config.cgroup_root = table.get("cgroup_root").and_then(|item| path(&item));
+        config.cgroup_root = table.get("cgroup_root").and_then(|item| item.absolute_path());
+        config.toolbox = table.get("toolbox").and_then(|item| item.absolute_path());
+        let when = table.get("toolbox_use").and_then(|item| item.text("a word", str::parse));
+        config.toolbox_use = when.unwrap_or_default();
         table.end();
     }
     if let Some(table) = root.get("limits").and_then(|item| item.table()) {
@@ -164,7 +174,19 @@ fn record(table: &Table<'_>, record: &mut RecordConfig) {
     size("quota", &mut record.quota);
     size("largest", &mut record.largest);
     size("audit_quota", &mut record.audit_quota);
+    record.upload = table.get("upload").and_then(|item| item.text("a bucket", bucket));
+    if let Some(keep) = table.get("keep_local").and_then(|item| item.boolean()) {
+        record.keep_local = keep;
+    }
     table.end();
+}
+
+/// The process that uploads has no directory that it could write to.
+fn bucket(text: &str) -> Result<Location, String> {
+    match Location::parse(text).map_err(|error| error.to_string())? {
+        Location::Directory(_) | Location::Remote(_) => Err("give s3://bucket/prefix".to_owned()),
+        bucket => Ok(bucket),
+    }
 }
 
 fn limits(table: &Table<'_>, limits: &mut Limits) {
@@ -259,19 +281,8 @@ fn listen(item: &Item<'_>) -> Vec<SocketAddr> {
     addresses
 }
 
-fn path(item: &Item<'_>) -> Option<PathBuf> {
-    item.text("a path", |text| {
-        let path = Path::new(text);
-        if path.is_absolute() {
-            Ok(path.to_owned())
-        } else {
-            Err(format!("{text:?} is no absolute path"))
-        }
-    })
-}
-
 fn files(item: &Item<'_>) -> Vec<PathBuf> {
-    let paths: Vec<_> = item.items().iter().filter_map(path).collect();
+    let paths: Vec<_> = item.items().iter().filter_map(Item::absolute_path).collect();
     if paths.len() > KEY_FILES_MAX {
         item.fault(&format!("there are more than {KEY_FILES_MAX}"));
     }

@@ -3,7 +3,7 @@
 use chores_common::engine::{EngineError, EngineErrorKind, EngineVersion};
 use chores_common::finding::{Finding, Status};
 
-use super::facts::{Facts, HardLimit, Machine, Process, Seen};
+use super::facts::{Facts, HardLimit, Machine, Process, Seen, Toolbox};
 use crate::capability;
 use crate::config::{EnterConfig, Mode};
 use crate::login::shown;
@@ -79,6 +79,7 @@ pub(super) fn surroundings(config: &EnterConfig, facts: &Facts) -> Vec<Finding> 
     findings.push(no_new_privileges(&facts.process, bad));
     findings.push(label(&facts.machine, bad));
     findings.extend(machine(&facts.machine, bad));
+    findings.push(toolbox(&facts.toolbox));
     findings
 }
 
@@ -221,6 +222,30 @@ fn machine(machine: &Machine, bad: Status) -> Vec<Finding> {
         findings.push(Finding::new("memory files", Status::Fail, found, advice));
     }
     findings
+}
+
+/// Sessions work without one, but for images that have nothing.
+fn toolbox(found: &Toolbox) -> Finding {
+    match found {
+        Toolbox::Ready(names) => {
+            Finding::ok("toolbox", format!("can be mounted: {}", names.join(", ")))
+        }
+        Toolbox::Absent => Finding::new(
+            "toolbox",
+            Status::Note,
+            "none: images without a shell have no shell in sessions either",
+            "--toolbox DIR; the image of ssh-gateway has one",
+        ),
+        Toolbox::Faulty(fault) => {
+            let advice = "mend what is wrong with it, or make another: deploy/toolbox.sh DIR";
+            Finding::new("toolbox", Status::Warn, fault, advice)
+        }
+        Toolbox::Unmade(reason) => {
+            let advice =
+                "a kernel with overlayfs, --cap-add SYS_ADMIN, --security-opt apparmor=unconfined";
+            Finding::new("toolbox", Status::Warn, reason, advice)
+        }
+    }
 }
 
 /// The running containers, as far as they can be judged without entering them.

@@ -13,6 +13,7 @@ use crate::config::EnterConfig;
 use crate::container::Specification;
 use crate::container::bundle::Bundles;
 use crate::login::shown;
+use crate::{enter, toolbox};
 
 /// Files of the kernel are not read further, in bytes.
 const KERNEL_FILE_BYTES_MAX: u64 = 256 * 1024;
@@ -98,6 +99,34 @@ pub(super) struct Seen {
     pub(super) limits: Vec<HardLimit>,
 }
 
+/// The programs for images without any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Toolbox {
+    /// None is named.
+    #[default]
+    Absent,
+    /// It may not be used, and why.
+    Faulty(String),
+    /// It cannot be mounted, and why.
+    Unmade(String),
+    /// The names of its directories.
+    Ready(Vec<String>),
+}
+
+impl Toolbox {
+    fn look(directory: Option<&Path>) -> Self {
+        let Some(directory) = directory else { return Self::Absent };
+        let names = match toolbox::check(directory) {
+            Ok(names) => names,
+            Err(error) => return Self::Faulty(chain(&error)),
+        };
+        match enter::toolbox::make(&directory.to_string_lossy(), true) {
+            Ok(_) => Self::Ready(names),
+            Err(reason) => Self::Unmade(reason),
+        }
+    }
+}
+
 /// Everything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Facts {
@@ -107,6 +136,7 @@ pub(super) struct Facts {
     pub(super) limits: Vec<HardLimit>,
     /// Where the host's cgroups should be.
     pub(super) cgroup_root: PathBuf,
+    pub(super) toolbox: Toolbox,
     pub(super) containers: Vec<Seen>,
 }
 
@@ -124,6 +154,7 @@ impl Facts {
             machine: machine(),
             limits: hard_limits(&text("/proc/self/limits").unwrap_or_default()),
             containers: containers.iter().map(see).collect(),
+            toolbox: Toolbox::look(config.toolbox.as_deref()),
             cgroup_root: cgroup_root.clone(),
         }
     }

@@ -134,6 +134,7 @@ async fn ours(
         container_environment: specification.environment.clone(),
         session_environment: Vec::new(),
         directory: Some(specification.directory.clone().into_bytes()),
+        toolbox: None,
         as_engine_exec: true,
     };
     let started = match task.start(start).await {
@@ -148,7 +149,7 @@ async fn ours(
         }
         Err(error) => return Err(failed(error)),
     };
-    let Started::Pipes { stdin, stdout, stderr } = started else {
+    let Started::Pipes { stdin, stdout, stderr, .. } = started else {
         return Err("the program was given a terminal".to_owned());
     };
     drop((stdin, stderr));

@@ -3,12 +3,20 @@ use std::path::PathBuf;
 use chores_common::finding::Status;
 
 use super::compare::{Output, PARTS};
-use super::facts::{Facts, HardLimit, Machine, Process, Seen};
+use super::facts::{Facts, HardLimit, Machine, Process, Seen, Toolbox};
 use super::*;
 use crate::config::Mode;
+use crate::policy::ToolboxUse;
 
 fn config(mode: Mode) -> EnterConfig {
-    EnterConfig { engine: None, mode, bundles: Vec::new(), cgroup_roots: Vec::new() }
+    EnterConfig {
+        engine: None,
+        mode,
+        bundles: Vec::new(),
+        cgroup_roots: Vec::new(),
+        toolbox: None,
+        toolbox_use: ToolboxUse::default(),
+    }
 }
 
 /// Everything that is documented, on a machine like those it is made for.
@@ -31,6 +39,7 @@ fn good() -> Facts {
         },
         limits: Vec::new(),
         cgroup_root: PathBuf::from("/host/cgroup"),
+        toolbox: Toolbox::Ready(vec!["base".to_owned(), "notices".to_owned()]),
         containers: vec![seen("db"), seen("web")],
     }
 }
@@ -73,6 +82,31 @@ fn where_all_is_well_nothing_is_said_against_it() {
     }
     let engine = bad(Mode::Engine, |_| {});
     assert!(engine[0].starts_with("warn mode: engine: every session is degraded"), "{engine:?}");
+}
+
+#[test]
+fn a_toolbox_that_is_missing_or_of_no_use_is_told() {
+    type Change = fn(&mut Facts);
+    let cases: [(Change, &str, &str); 3] = [
+        (|facts| facts.toolbox = Toolbox::Absent, "note toolbox: none", "--toolbox DIR"),
+        (
+            |facts| facts.toolbox = Toolbox::Faulty("/toolbox/base is not root's".to_owned()),
+            "warn toolbox: /toolbox/base is not root's",
+            "what is wrong",
+        ),
+        (
+            |facts| facts.toolbox = Toolbox::Unmade("no overlay: EPERM".to_owned()),
+            "warn toolbox: no overlay: EPERM",
+            "apparmor=unconfined",
+        ),
+    ];
+    for (change, said, advice) in cases {
+        let told = bad(Mode::Native, change);
+        assert!(
+            matches!(told.as_slice(), [one] if one.starts_with(said) && one.contains(advice)),
+            "{told:?}"
+        );
+    }
 }
 
 #[test]

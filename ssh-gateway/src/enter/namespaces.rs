@@ -55,6 +55,12 @@ impl Namespaces {
         Ok(Self(found))
     }
 
+    /// These, as the kernel would tell them.
+    #[cfg(test)]
+    pub(super) fn of_texts(texts: &[(&'static str, &str)]) -> Self {
+        Self(texts.iter().map(|(kind, text)| (*kind, (*text).to_owned())).collect())
+    }
+
     /// The kinds in which these differ.
     #[must_use]
     pub fn differing(&self, other: &Self) -> ThreadNameSpaceType {

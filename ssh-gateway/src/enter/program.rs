@@ -22,13 +22,13 @@ use super::environment::Environment;
 use super::limits::{self, Limit};
 use super::lsm::{self, Label};
 use super::stdio::Stdio;
-use super::step::{FromProgram, OrFail as _, Step, failure};
+use super::step::{FromProgram, GivenTools, OrFail as _, Step, failure};
 use super::supervise::{Inside, become_user, hide};
-use super::{capabilities, seccomp, sys};
+use super::{capabilities, seccomp, sys, toolbox};
 use crate::sftp::Rights;
 use crate::wire::Program;
 use crate::wire::socket::Socket;
-use crate::wire::task::{Confinement, Failure, FailureKind, Start};
+use crate::wire::task::{Confinement, Failure, FailureKind, Start, Tools};
 
 /// What a shell ends with when a program is not there.
 const STATUS_NOT_FOUND: u8 = 127;
@@ -82,11 +82,13 @@ fn become_program(inside: &Inside, socket: Socket, start: &Start) -> u8 {
     let socket = socket.into_descriptor();
     let has_label = !inside.labels.is_empty();
     let ready = take_label(&inside.labels, start)
-        .and_then(|()| connect(&socket, start))
+        .and_then(|()| connect(&socket, start, has_label))
         .and_then(|person| confine(&inside.confined, &socket, start, person, has_label));
     let failure = match ready {
         Ok(None) => return STATUS_NOT_RUN,
-        Ok(Some(Ready { run: Run::Execute(candidates), .. })) => execute(&candidates),
+        Ok(Some(Ready { run: Run::Execute(candidates), tools, .. })) => {
+            without_tools(execute(&candidates), &tools)
+        }
         Ok(Some(ready)) => {
             // Tells C1 that the program runs, as an exec would.
             drop(socket);
@@ -102,9 +104,28 @@ fn become_program(inside: &Inside, socket: Socket, start: &Start) -> u8 {
     status
 }
 
-/// Finds the user and connects the standard streams.
-fn connect(socket: &OwnedFd, start: &Start) -> Step<(Account, Stdio)> {
+/// Why nothing was found, when a toolbox might have had it.
+fn without_tools(failure: Failure, tools: &Tools) -> Failure {
+    match tools {
+        Tools::Unavailable { reason } if matches!(failure.kind, FailureKind::Program { .. }) => {
+            Failure { reason: format!("{}; no toolbox: {reason}", failure.reason), ..failure }
+        }
+        _ => failure,
+    }
+}
+
+/// Whom to be, with what.
+struct Person {
+    account: Account,
+    stdio: Stdio,
+    tools: Tools,
+}
+
+/// Finds the user, gets what the image lacks, and connects the standard streams: in this order, so that a terminal is
+/// opened where the session's mounts are.
+fn connect(socket: &OwnedFd, start: &Start, has_label: bool) -> Step<Person> {
     let account = account::find(&start.user)?;
+    let tools = tools(socket, start, &account, has_label)?;
     let mut stdio = Stdio::connect(start, account.identity.uid)?;
     let theirs = std::mem::take(&mut stdio.theirs);
     let descriptors: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
@@ -112,14 +133,61 @@ fn connect(socket: &OwnedFd, start: &Start) -> Step<(Account, Stdio)> {
     Socket::from_descriptor(duplicate)
         .send(&FromProgram::Connected(account.identity.clone()), &descriptors)
         .or_fail(FailureKind::Other, "a message to the task")?;
-    Ok((account, stdio))
+    Ok(Person { account, stdio, tools })
+}
+
+/// Gets the toolbox if the session may have it, and cannot do without.
+fn tools(socket: &OwnedFd, start: &Start, account: &Account, has_label: bool) -> Step<Tools> {
+    let Some(wanted) = &start.toolbox else { return Ok(Tools::Unused) };
+    let environment = environment(start, account, None);
+    let can_run = |name: &[u8]| can_run(name, account, &environment);
+    let has_own_scp = match &start.program {
+        Program::Command(line) => stands_in_for_scp(line, has_label, can_run(b"scp")),
+        _ => false,
+    };
+    let has_shell = shells(account).any(can_run);
+    if has_own_scp || !toolbox::is_needed(wanted, &start.program, has_shell, can_run) {
+        return Ok(Tools::Unused);
+    }
+    let asking = "asking for the toolbox";
+    let socket = Socket::from_descriptor(socket.try_clone().or_fail(FailureKind::Other, asking)?);
+    socket.send(&FromProgram::LacksTools, &[]).or_fail(FailureKind::Other, asking)?;
+    let given = socket.receive().or_fail(FailureKind::Other, asking)?;
+    let refused = match given {
+        Some((GivenTools::Here, descriptors)) => match descriptors.first() {
+            Some(mount) => toolbox::attach(mount)?.err(),
+            None => return Err(failure(FailureKind::Other, "a toolbox without a mount")),
+        },
+        Some((GivenTools::Unavailable { reason }, _)) => Some(reason),
+        None => return Err(failure(FailureKind::Other, "nobody answers for the toolbox")),
+    };
+    Ok(refused.map_or(Tools::Attached, |reason| Tools::Unavailable { reason }))
+}
+
+/// Whether the user could run a program of the image, by its path or its name, as far as its mode says. Looked at before
+/// this process is the user.
+fn can_run(name: &[u8], account: &Account, environment: &Environment) -> bool {
+    let may_run = |path: &[u8]| {
+        rustix::fs::stat(path).is_ok_and(|file| toolbox::may_run(&file, &account.identity))
+    };
+    if name.contains(&b'/') {
+        return may_run(name);
+    }
+    on_path(name, environment).any(|path| may_run(&path))
+}
+
+/// Whether our own scp does what this line wants.
+fn stands_in_for_scp(line: &[u8], has_label: bool, has_scp: bool) -> bool {
+    !has_label && !has_scp && crate::scp::understands(line)
 }
 
 /// What runs once all is in force and allowed.
 struct Ready {
     run: Run,
-    portal: Option<Socket>,
+    /// For one of our own programs.
+    own: Option<Socket>,
     account: Account,
+    tools: Tools,
 }
 
 /// Takes on the confinement in the order of the runtime, and waits for permission; `None` if there is none.
@@ -127,16 +195,21 @@ fn confine(
     confined: &Confined,
     socket: &OwnedFd,
     start: &Start,
-    (account, stdio): (Account, Stdio),
+    Person { account, stdio, tools }: Person,
     has_label: bool,
 ) -> Step<Option<Ready>> {
     let confinement = &confined.confinement;
     let filter = confinement.seccomp.as_ref().map(|filter| filter.0.as_slice());
-    let environment = environment(start, &account, stdio.terminal.as_deref());
+    let mut environment = environment(start, &account, stdio.terminal.as_deref());
+    if tools == Tools::Attached {
+        // Behind the image's own: what that has is used.
+        let path = toolbox::path_behind(environment.get(b"PATH").unwrap_or_default());
+        environment.set(b"PATH", &path);
+    }
     rustix::process::umask(Mode::from_raw_mode(confinement.umask & 0o777));
     limits::apply(&confined.limits)?;
     sys::reset_signals().or_fail(FailureKind::Other, "signals")?;
-    let portal = keep(socket, stdio.portal)?;
+    let own = keep(socket, stdio.own)?;
     if confinement.no_new_privileges {
         set_no_new_privs(true).or_fail(FailureKind::Confinement, "no new privileges")?;
     } else if let Some(filter) = filter {
@@ -155,7 +228,7 @@ fn confine(
         enter_directory(start, &account)?;
     }
     check_directory()?;
-    let run = choose(start, &account, &environment, has_label)?;
+    let run = choose(start, &account, &environment, has_label, &tools)?;
     let is_own = !matches!(run, Run::Execute(_));
     if is_own {
         let is_root = account.identity.uid == 0;
@@ -170,18 +243,18 @@ fn confine(
     {
         seccomp::install(filter)?;
     }
-    say(socket, &FromProgram::Confined { is_own }).or_fail(
+    say(socket, &FromProgram::Confined { is_own, tools: tools.clone() }).or_fail(
         FailureKind::Confinement,
         "the container's seccomp filter does not even allow to write",
     )?;
-    Ok(is_allowed(socket).then_some(Ready { run, portal, account }))
+    Ok(is_allowed(socket).then_some(Ready { run, own, account, tools }))
 }
 
-/// Closes everything but the standard streams, the socket to C1, and a portal's own. What stays closes on exec;
+/// Closes everything but the standard streams, the socket to C1, and that of one of our own programs. What stays closes on exec;
 /// a socket cannot be reopened by its name in /proc.
-fn keep(socket: &OwnedFd, portal: Option<Socket>) -> Step<Option<Socket>> {
-    sys::keep_beside(socket, portal.map(Socket::into_descriptor))
-        .map(|portal| portal.map(Socket::from_descriptor))
+fn keep(socket: &OwnedFd, own: Option<Socket>) -> Step<Option<Socket>> {
+    sys::keep_beside(socket, own.map(Socket::into_descriptor))
+        .map(|own| own.map(Socket::from_descriptor))
         .or_fail(FailureKind::Confinement, "closing descriptors")
 }
 
@@ -266,13 +339,17 @@ fn choose(
     account: &Account,
     environment: &Environment,
     has_label: bool,
+    tools: &Tools,
 ) -> Step<Run> {
+    // After those of the image.
+    let spare = (*tools == Tools::Attached).then_some(toolbox::SHELL);
     match &start.program {
         Program::Sftp => Ok(Run::Sftp(Rights::All)),
         Program::SftpReadOnly => Ok(Run::Sftp(Rights::ReadOnly)),
         Program::Portal => Ok(Run::Portal),
         Program::Words(words) => named(words, environment).map(Run::Execute),
         Program::Shell => shells(account)
+            .chain(spare)
             .map(|shell| {
                 let login = [b"-".as_slice(), base_name(shell)].concat();
                 candidate(shell, &[login], &with_shell(environment, shell))
@@ -280,10 +357,11 @@ fn choose(
             .collect::<Step<_>>()
             .map(Run::Execute),
         Program::Command(line) => {
-            if !has_label && !is_on_path(b"scp", environment) && crate::scp::understands(line) {
+            if stands_in_for_scp(line, has_label, is_on_path(b"scp", environment)) {
                 return Ok(Run::Scp(line.clone()));
             }
             let mut candidates = shells(account)
+                .chain(spare)
                 .map(|shell| {
                     let words = [base_name(shell).to_vec(), b"-c".to_vec(), line.clone()];
                     candidate(shell, &words, &with_shell(environment, shell))
@@ -384,11 +462,15 @@ fn execute(candidates: &[Candidate]) -> Failure {
 
 fn run_own(ready: Ready) -> u8 {
     let home = Path::new(std::ffi::OsStr::from_bytes(&ready.account.home));
-    match (ready.run, ready.portal) {
-        (Run::Sftp(rights), _) => crate::sftp::serve(home, rights),
+    match (ready.run, ready.own) {
+        (Run::Sftp(rights), own) => {
+            crate::sftp::serve(home, rights, own.map(Socket::into_descriptor))
+        }
         // Its patterns are the user's: nothing is looked for before everything is in force.
-        (Run::Scp(line), _) => crate::scp::words(&line)
-            .map_or(super::step::EXIT_BROKEN, |words| crate::scp::run(&words)),
+        (Run::Scp(line), own) => crate::scp::words(&line)
+            .map_or(super::step::EXIT_BROKEN, |words| {
+                crate::scp::run(&words, own.map(Socket::into_descriptor))
+            }),
         (Run::Portal, Some(socket)) => crate::portal::run(socket, home),
         (Run::Portal, None) | (Run::Execute(_), _) => super::step::EXIT_BROKEN,
     }

@@ -9,6 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::pty::Pty;
 use super::step::{OrFail as _, Step};
 use super::sys;
+use crate::tally;
 use crate::wire::socket::Socket;
 use crate::wire::task::{FailureKind, Start};
 use crate::wire::{Program, Terminal};
@@ -20,25 +21,32 @@ pub struct Stdio {
     pub theirs: Vec<OwnedFd>,
     /// Path of the terminal inside.
     pub terminal: Option<Vec<u8>>,
-    /// The messages of a portal.
-    pub portal: Option<Socket>,
+    /// The messages of a portal, or of a program that serves files.
+    pub own: Option<Socket>,
 }
 
 impl Stdio {
     /// Connects the calling process's standard streams as this program needs them, for this user. It must lead
     /// a session without a terminal.
     pub fn connect(start: &Start, uid: u32) -> Step<Self> {
-        match (&start.program, &start.terminal) {
-            (Program::Portal, _) => Self::portal(),
-            (_, Some(terminal)) => Self::terminal(terminal, uid),
-            (_, None) => Self::pipes(uid),
+        let mut stdio = match (&start.program, &start.terminal) {
+            (Program::Portal, _) => return Self::portal(),
+            (_, Some(terminal)) => Self::terminal(terminal, uid)?,
+            (_, None) => Self::pipes(uid)?,
+        };
+        if tally::tells(&start.program) {
+            let (ours, its) =
+                Socket::pair().or_errno(FailureKind::Exhausted, "a socket for the program")?;
+            stdio.theirs.push(ours.into_descriptor());
+            stdio.own = Some(its);
         }
+        Ok(stdio)
     }
 
     /// Standard streams stay what they are: the gateway's `/dev/null`.
     fn portal() -> Step<Self> {
         let (ours, its) = Socket::pair().or_errno(FailureKind::Other, "a socket for the portal")?;
-        Ok(Self { theirs: vec![ours.into_descriptor()], terminal: None, portal: Some(its) })
+        Ok(Self { theirs: vec![ours.into_descriptor()], terminal: None, own: Some(its) })
     }
 
     fn terminal(terminal: &Terminal, uid: u32) -> Step<Self> {
@@ -48,7 +56,7 @@ impl Stdio {
         let slave = pty.slave.as_fd();
         sys::set_standard(slave, slave, slave).or_fail(FailureKind::Other, "standard streams")?;
         let path = Some(pty.path.into_bytes());
-        Ok(Self { theirs: vec![pty.master], terminal: path, portal: None })
+        Ok(Self { theirs: vec![pty.master], terminal: path, own: None })
     }
 
     fn pipes(uid: u32) -> Step<Self> {
@@ -70,7 +78,7 @@ impl Stdio {
         Ok(Self {
             theirs: vec![their_stdin, their_stdout, their_stderr],
             terminal: None,
-            portal: None,
+            own: None,
         })
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sys;
 use crate::wire::Exit;
-use crate::wire::task::{Failure, FailureKind};
+use crate::wire::task::{Failure, FailureKind, Tools};
 
 /// Files of the kernel are not read further. In bytes.
 const KERNEL_FILE_MAX: u64 = 256 * 1024;
@@ -48,17 +48,33 @@ pub enum ToSupervisor {
     GiveUp(Identity),
 }
 
+/// What C1 says to C3 when that asks for a toolbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum GivenTools {
+    /// The mount comes with this.
+    Here,
+    /// There is none.
+    Unavailable {
+        /// One sentence.
+        reason: String,
+    },
+}
+
 /// What C3 says to C1.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromProgram {
     /// It is in the session's cgroup and waits to be told what to run.
     Waits,
+    /// The image lacks what the session is for: asks for [`GivenTools`], once.
+    LacksTools,
     /// It knows who it will be; with the descriptors the broker gets.
     Connected(Identity),
     /// It is confined as it must be, and waits for permission: any message.
     Confined {
         /// Whether it goes on as a program of our own instead of executing one.
         is_own: bool,
+        /// What came of a toolbox.
+        tools: Tools,
     },
     /// It could not do its part.
     Failed(Failure),

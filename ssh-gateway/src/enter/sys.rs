@@ -49,6 +49,12 @@ pub fn close(descriptor: OwnedFd) -> io::Result<()> {
     check(unsafe { libc::close(descriptor.into_raw_fd()) }).map(drop)
 }
 
+/// Puts the calling process into a mount namespace of its own, a copy of the one it was in (unshare(2)).
+pub fn leave_mounts() -> io::Result<()> {
+    // SAFETY: a plain number; what is shared between threads and what is not stays as it is in a process with one.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }).map(drop)
+}
+
 /// Ends the process without running anything of a parent's (_exit(2)).
 pub fn exit_now(status: u8) -> ! {
     // SAFETY: always sound; nothing runs after it.

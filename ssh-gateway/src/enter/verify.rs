@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::thread::ThreadNameSpaceType;
+
 use super::namespaces::Namespaces;
 use super::step::{Identity, OrFail as _, Step, failure, kernel_file};
 use crate::capability::list;
@@ -99,14 +101,36 @@ fn mismatches(status: &Status, expected: &Expected) -> Vec<String> {
     wrong
 }
 
+/// Where a process must be.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// The namespaces of the container.
+    pub container: &'a Namespaces,
+    /// Where it has mounts of its own, a toolbox: those of the gateway, whose mounts it must not have.
+    pub apart_from: Option<&'a Namespaces>,
+}
+
+impl Places<'_> {
+    /// Whether these namespaces are right.
+    fn are(&self, found: &Namespaces) -> bool {
+        const MOUNTS: ThreadNameSpaceType = ThreadNameSpaceType::MOUNT;
+        let others = found.differing(self.container);
+        match self.apart_from {
+            None => others.is_empty() && found == self.container,
+            Some(gateway) => others == MOUNTS && found.differing(gateway).contains(MOUNTS),
+        }
+    }
+}
+
 /// Fails when a process is not what it must be, or not where.
-pub fn check(process: &OwnedFd, expected: &Expected, namespaces: &Namespaces) -> Step<()> {
+pub fn check(process: &OwnedFd, expected: &Expected, places: Places<'_>) -> Step<()> {
     let status =
         kernel_file(process, "status").or_errno(FailureKind::Other, "proof of confinement")?;
     let mut wrong = mismatches(&Status::parse(&status), expected);
     let found = Namespaces::of(process)?;
-    if found != *namespaces {
-        wrong.push(format!("its namespaces are {found} and not {namespaces}"));
+    if !places.are(&found) {
+        let apart = if places.apart_from.is_some() { " with mounts of its own" } else { "" };
+        wrong.push(format!("its namespaces are {found} and not {}{apart}", places.container));
     }
     if wrong.is_empty() {
         return Ok(());

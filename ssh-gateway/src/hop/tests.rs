@@ -14,10 +14,6 @@ use crate::spawner;
 use crate::wire::task::{CapabilitySets, Confinement, User};
 use crate::wire::{Opaque, Program, Terminal, WindowSize};
 
-mod bench;
-mod hostile;
-mod oracle;
-
 /// The image of all targets: busybox, a few users, and nothing else.
 const IMAGE: &str = "hop-box:2";
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:5:web:/home/web:/bin/sh\n\
@@ -121,6 +117,7 @@ impl Container {
                 .collect(),
             session_environment: Vec::new(),
             directory: None,
+            toolbox: None,
             as_engine_exec: false,
         }
     }
@@ -166,7 +163,7 @@ fn docker(arguments: &[&str]) -> String {
 }
 
 fn ensure_image() -> bool {
-    static IS_THERE: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    static IS_THERE: OnceLock<bool> = OnceLock::new();
     *IS_THERE.get_or_init(|| {
         let version = Command::new("docker").args(["version"]).output();
         if !version.is_ok_and(|output| output.status.success())
@@ -298,11 +295,17 @@ async fn run(
 ) -> Result<Ended, HopError> {
     let (task, started) = start(spawner, target, what).await?;
     let (stdout, stderr) = match started {
-        Started::Pipes { stdin, stdout, stderr } => {
+        Started::Pipes { stdin, stdout, stderr, files } => {
+            std::thread::spawn(move || {
+                while let Some(Ok(Some(_))) =
+                    files.as_ref().map(Socket::receive::<crate::wire::files::Report>)
+                {
+                }
+            });
             std::fs::File::from(stdin).write_all(input.as_bytes()).ok();
             (reading(stdout), reading(stderr))
         }
-        Started::Terminal { master } => {
+        Started::Terminal { master, .. } => {
             let mut writer = std::fs::File::from(master.try_clone().unwrap());
             writer.write_all(input.as_bytes()).unwrap();
             (reading(master), std::thread::spawn(String::new))

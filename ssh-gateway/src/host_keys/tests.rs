@@ -107,6 +107,60 @@ fn what_cannot_be_used_is_told_and_never_replaced() {
     }
 }
 
+/// What clients are shown, whether they come by themselves or through another connection.
+#[test]
+fn a_host_certificate_is_shown_when_it_counts_and_ends_the_start_when_it_is_none() {
+    use russh::keys::ssh_key::certificate::Builder;
+
+    const NOW: u64 = 1_796_040_000;
+    let (key, other, authority) =
+        (make(Kind::Ed25519).unwrap(), make(Kind::Ed25519).unwrap(), make(Kind::Ed25519).unwrap());
+    let certified = |key: &PrivateKey, kind: CertType, from: u64, to: u64| {
+        let mut builder = Builder::new([3; 16], key.public_key(), from, to).unwrap();
+        builder.cert_type(kind).unwrap().key_id("gateway").unwrap();
+        builder.valid_principal("gateway").unwrap();
+        builder.sign(&authority).unwrap().to_openssh().unwrap()
+    };
+    let state = tempfile::tempdir().unwrap();
+    let now = Timestamp::from_second(NOW.cast_signed()).unwrap();
+    let read = |text: &str| {
+        put(&state, "certificate", text.as_bytes(), 0o600);
+        certificate(&path(&state, "certificate"), &key, now)
+    };
+    assert_eq!(certificate(&state.path().join("none"), &key, now).unwrap(), None);
+    let host = CertType::Host;
+    for (from, to, is_shown) in [
+        (NOW - 60, NOW + 60, true),
+        (0, u64::MAX, true),
+        (NOW, NOW + 1, true),
+        // Over, not begun, and over this very second.
+        (NOW - 60, NOW - 1, false),
+        (NOW + 1, NOW + 60, false),
+        (NOW - 60, NOW, false),
+    ] {
+        let shown = read(&certified(&key, host, from, to)).unwrap();
+        assert_eq!(shown.is_some(), is_shown, "{from} {to}");
+    }
+    let good = certified(&key, host, 0, u64::MAX);
+    let mut forged = Certificate::from_openssh(&good).unwrap().to_bytes().unwrap();
+    let at = forged.windows(7).rposition(|window| window == b"gateway").unwrap();
+    forged[at] = b'x';
+    let forged = Certificate::from_bytes(&forged).unwrap().to_openssh().unwrap();
+    for (text, fault) in [
+        (
+            certified(&key, CertType::User, 0, u64::MAX),
+            "it is for a user: sign it with ssh-keygen -h",
+        ),
+        (certified(&other, host, 0, u64::MAX), "it is for another key"),
+        (forged, "it is not signed by its authority"),
+        (key.public_key().to_openssh().unwrap(), "it is no certificate of OpenSSH"),
+        (String::new(), "it is no certificate of OpenSSH"),
+    ] {
+        let told = chain(&read(&text).unwrap_err());
+        assert!(told.contains(fault), "{told}");
+    }
+}
+
 #[test]
 fn links_pipes_and_open_directories_are_refused() {
     let state = tempfile::tempdir().unwrap();

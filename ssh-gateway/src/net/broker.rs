@@ -162,6 +162,11 @@ impl Broker {
         orders
     }
 
+    /// The connection of a session is lost. Told before it is closed.
+    pub(super) fn lost(&self, session: ItemId) {
+        self.finish(Question::Lost { session });
+    }
+
     /// The connection is over.
     pub(super) fn disconnected(&self, connection: ConnectionId, reason: String) {
         lock(&self.connections).remove(&connection);

@@ -135,6 +135,7 @@ impl Session {
             Streams::Terminal(terminal) => {
                 self.screen.attach(Arc::clone(&terminal));
                 let _input = AbortOnDropHandle::new(tokio::spawn(feed_terminal(
+                    Arc::clone(&self.connection),
                     Arc::clone(&self.spool),
                     Arc::clone(&terminal),
                 )));
@@ -146,8 +147,11 @@ impl Session {
                 self.finish(exit).await
             }
             Streams::Pipes { input, output, error } => {
-                let mut input =
-                    AbortOnDropHandle::new(tokio::spawn(feed(Arc::clone(&self.spool), input)));
+                let mut input = AbortOnDropHandle::new(tokio::spawn(feed(
+                    Arc::clone(&self.connection),
+                    Arc::clone(&self.spool),
+                    input,
+                )));
                 // Once it is given up, the program finds nobody who reads.
                 let ended = &mut exit;
                 let outwards = async move {
@@ -233,7 +237,9 @@ fn started((answer, descriptors): (Answer, Vec<OwnedFd>)) -> Result<Started, Ref
             Ok(Started { streams, agent, degraded })
         }
         Answer::Refused(refusal) => Err(refusal),
-        Answer::Granted | Answer::Opened { .. } => Err(fault("a wrong answer".to_owned())),
+        Answer::Granted | Answer::CodeNeeded | Answer::Opened { .. } => {
+            Err(fault("a wrong answer".to_owned()))
+        }
     }
 }
 
@@ -248,22 +254,13 @@ fn streams(terminal: bool, descriptors: Vec<OwnedFd>) -> std::io::Result<Streams
 }
 
 /// From the client to a program, until either end; dropping `input` is the program's end of file.
-async fn feed(spool: Arc<Spool>, input: Stream) {
-    while let Some(bytes) = spool.next().await {
-        // A program that reads no more, as sshd: the rest is dropped, and nobody is told.
-        if input.write_all(&bytes).await.is_err() {
-            spool.discard();
-        }
-    }
+async fn feed(connection: Arc<Connection>, spool: Arc<Spool>, input: Stream) {
+    connection.pass(&spool, &input).await;
 }
 
 /// The same for a terminal, which has no end of file: as sshd, nothing is written for it.
-async fn feed_terminal(spool: Arc<Spool>, terminal: Arc<Stream>) {
-    while let Some(bytes) = spool.next().await {
-        if terminal.write_all(&bytes).await.is_err() {
-            spool.discard();
-        }
-    }
+async fn feed_terminal(connection: Arc<Connection>, spool: Arc<Spool>, terminal: Arc<Stream>) {
+    connection.pass(&spool, &terminal).await;
 }
 
 /// The name of a signal, as sshd names it.

@@ -118,6 +118,25 @@ const DEADLY: &[libc::c_long] = &[
     libc::SYS_setresuid,
 ];
 
+/// Of these, what a client of the network needs; the C library binds to ask the kernel for addresses.
+const CLIENT: &[libc::c_long] =
+    &[libc::SYS_socket, libc::SYS_socketpair, libc::SYS_connect, libc::SYS_bind];
+
+/// What reaches for other processes of the same user: net is one.
+const OTHERS: &[libc::c_long] = &[
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_setpriority,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+    libc::SYS_ioprio_set,
+];
+
 /// Requests of ioctl(2) that are: without blocking, and the size of a terminal.
 const REQUESTS: &[u64] = &[libc::FIONBIO, libc::TIOCSWINSZ];
 /// Commands of fcntl(2): flags only.
@@ -143,7 +162,7 @@ pub enum Error {
 
 /// Becomes nobody, without capabilities, for ever. Before there are threads: these calls are for one thread.
 /// Returns how many descriptors there may be.
-pub(super) fn give_up_privileges() -> Result<usize, Error> {
+pub(crate) fn give_up_privileges() -> Result<usize, Error> {
     let call = |what| move |source: rustix::io::Errno| Error::Call { what, source: source.into() };
     let files = descriptors();
     let limit = Rlimit { current: Some(0), maximum: Some(0) };
@@ -174,6 +193,20 @@ pub(super) fn give_up_privileges() -> Result<usize, Error> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(call("to live alone"))?;
     Ok(files)
+}
+
+/// Lets this process, which needs the network, files that it may read, and nothing else, be killed when it starts a program,
+/// serves, or reaches for other processes. Before there are threads.
+pub(crate) fn forbid_deeds() -> Result<(), Error> {
+    let deadly = DEADLY.iter().filter(|call| !CLIENT.contains(call));
+    let deadly = deadly.chain(OTHERS).map(|call| (*call, Vec::new()));
+    let mut deadly: BTreeMap<_, _> = deadly.collect();
+    // Signals and limits of its own.
+    let own = u64::from(std::process::id());
+    deadly.insert(libc::SYS_tgkill, vec![rule(0, SeccompCmpOp::Ne, own)?]);
+    deadly.insert(libc::SYS_prlimit64, vec![rule(0, SeccompCmpOp::Ne, 0)?]);
+    let program = program(deadly, SeccompAction::Allow, SeccompAction::KillProcess)?;
+    seccompiler::apply_filter(&program).map_err(|error| Error::Filter(error.to_string()))
 }
 
 /// Allows this process's threads, those to come included, only what is listed here.

@@ -18,9 +18,9 @@ use super::broker::Broker;
 use super::handler::Handler;
 use super::lock;
 use super::spool::{Allowance, Bounds, Brake, Shelf, Spool};
-use super::stream::Screen;
+use super::stream::{Screen, Stream};
 use super::transport::{Link, Transport, Wire};
-use crate::wire::net::{Answer, ConnectionId, Limits, OVERRUN_BYTES, Question};
+use crate::wire::net::{Answer, ConnectionId, ItemId, Limits, OVERRUN_BYTES, Question};
 
 /// From accept to the end of the client's identification string.
 const IDENTIFICATION_TIME: Duration = Duration::from_secs(10);
@@ -56,6 +56,12 @@ pub(super) struct Connection {
     pub(super) local: SocketAddr,
     /// Where the client went on to, if it comes through a forward of another connection.
     pub(super) host: Option<String>,
+    /// The connection that it came through to there.
+    pub(super) through: Option<ConnectionId>,
+    /// Whether that one was lost.
+    outer_loss: Option<Loss>,
+    /// Whether this one was.
+    pub(super) loss: Loss,
     /// Whom to ask.
     pub(super) broker: Arc<Broker>,
     /// Its bounds.
@@ -87,6 +93,8 @@ pub(super) struct Entry {
     pub(super) closed: CancellationToken,
     /// Where the sizes of its terminal go.
     pub(super) screen: Arc<Screen>,
+    /// The session that runs in it.
+    pub(super) session: Option<ItemId>,
 }
 
 impl Connection {
@@ -94,16 +102,23 @@ impl Connection {
     pub(super) fn new(
         id: ConnectionId,
         (peer, local): (SocketAddr, SocketAddr),
-        host: Option<String>,
+        visit: Option<Visit>,
         broker: Arc<Broker>,
         limits: Limits,
         banner: Option<String>,
     ) -> Arc<Self> {
+        let (host, through, outer_loss) = match visit {
+            Some(Visit { host, through, loss }) => (Some(host), Some(through), Some(loss)),
+            None => (None, None, None),
+        };
         Arc::new(Self {
             id,
             peer,
             local,
             host,
+            through,
+            outer_loss,
+            loss: Loss::default(),
             broker,
             banner,
             link: Link::new(Brake::new(allowance(&limits))),
@@ -137,6 +152,7 @@ impl Connection {
             spool: Arc::new(Spool::new(self.bounds(), Arc::clone(&self.link.brake))),
             closed: self.over.child_token(),
             screen: Arc::default(),
+            session: None,
         });
     }
 
@@ -164,6 +180,25 @@ impl Connection {
         if let Some(entry) = removed {
             entry.closed.cancel();
             entry.spool.discard();
+        }
+    }
+
+    /// The connection is lost: so are the sessions that its client has not closed, and who came through it.
+    fn lose(&self) {
+        // Before its forwards are closed, by whose end those on the other side know that it is over.
+        self.loss.say();
+        for session in lock(&self.channels).values().filter_map(|entry| entry.session) {
+            self.broker.lost(session);
+        }
+    }
+
+    /// Hands what the client sends in a channel to a stream, to its end. What was kept and cannot be read ends the connection,
+    /// and this never: the program must not take it for the end of its input.
+    pub(super) async fn pass(&self, spool: &Spool, to: &Stream) {
+        if let Err(unreadable) = spool.pass(to).await {
+            self.note(unreadable.to_string());
+            self.over.cancel();
+            std::future::pending::<()>().await;
         }
     }
 
@@ -209,19 +244,8 @@ impl Connection {
     }
 
     /// Why the client is to be sent away now, if it is.
-    fn overdue(&self) -> Option<&'static str> {
-        let limits = &self.limits;
-        let idle = Duration::from_secs(limits.idle_seconds.into());
-        if !idle.is_zero() && self.is_authenticated() && self.idle_for() >= idle {
-            return Some("idle for too long");
-        }
-        // russh asks for no sign of life while it waits to write.
-        let silence = Duration::from_secs(limits.keepalive_seconds.into())
-            * (limits.keepalive_count.saturating_add(1));
-        if !silence.is_zero() && self.link.stalled_for() >= silence {
-            return Some("the client takes nothing any more");
-        }
-        None
+    fn overdue(&self) -> Option<Dismissal> {
+        overdue(&self.limits, self.is_authenticated(), self.idle_for(), self.link.stalled_for())
     }
 }
 
@@ -235,6 +259,31 @@ impl Shelf for Connection {
     }
 }
 
+/// Whether a connection was lost: said at its end, before its forwards are closed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Loss(Arc<AtomicBool>);
+
+impl Loss {
+    fn say(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn is_said(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Where a client went on to that comes through a forward of another connection.
+#[derive(Debug)]
+pub(super) struct Visit {
+    /// The name of the host.
+    pub(super) host: String,
+    /// The other connection.
+    pub(super) through: ConnectionId,
+    /// Whether that was lost.
+    pub(super) loss: Loss,
+}
+
 /// A connection among those that have not authenticated.
 pub(super) trait Startup: Send {
     /// It has; called at most once.
@@ -243,12 +292,65 @@ pub(super) trait Startup: Send {
     fn over(&mut self, offence: Option<Offence>);
 }
 
+/// Why a client is sent away.
+struct Dismissal {
+    reason: String,
+    /// It is not there any more.
+    is_lost: bool,
+}
+
+impl Dismissal {
+    /// Whether it is there or not.
+    fn order(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_lost: false }
+    }
+}
+
+/// Why a client is sent away that has been idle, and has taken nothing, for so long.
+fn overdue(
+    limits: &Limits,
+    is_authenticated: bool,
+    idle: Duration,
+    stalled: Duration,
+) -> Option<Dismissal> {
+    // russh asks for no sign of life while it waits to write.
+    let silence_max = Duration::from_secs(limits.keepalive_seconds.into())
+        * (limits.keepalive_count.saturating_add(1));
+    if !silence_max.is_zero() && stalled >= silence_max {
+        let reason = "the client takes nothing any more".to_owned();
+        return Some(Dismissal { reason, is_lost: true });
+    }
+    let idle_max = Duration::from_secs(limits.idle_seconds.into());
+    if !idle_max.is_zero() && is_authenticated && idle >= idle_max {
+        // One that takes nothing is not idle: it is not there.
+        let reason = "idle for too long".to_owned();
+        return Some(Dismissal { reason, is_lost: stalled >= WATCH_TIME });
+    }
+    None
+}
+
 /// How russh ended.
+#[derive(Debug)]
 enum End {
     /// The session is over.
     Over(Option<russh::Error>),
     /// It panicked.
     Crashed,
+}
+
+/// Whether a connection that nobody was sent away from was lost. The library shuts our side when the client has said that
+/// it disconnects, and not when its side ends without a word, is reset, or is silent for too long.
+///
+/// What comes through another connection has that one's client in between, who closes the way when he leaves, whether our
+/// client's last word has passed or not: an end without a word says nothing there, unless `outer`, that connection, was lost.
+fn is_lost(end: &End, is_shut: bool, outer: Option<&Loss>) -> bool {
+    match end {
+        End::Crashed => true,
+        // More was sent than may wait.
+        End::Over(Some(russh::Error::Pending)) => false,
+        End::Over(Some(russh::Error::KeepaliveTimeout)) => !is_shut,
+        End::Over(_) => !is_shut && outer.is_none_or(Loss::is_said),
+    }
 }
 
 /// Serves one client to its end. Whatever happens here ends this connection only.
@@ -260,6 +362,7 @@ pub(super) async fn serve(
 ) {
     let mut orders = connection.broker.orders_for(connection.id);
     let mut grace_exceeded = false;
+    let mut dismissed_as_lost = None;
     let transport = Transport::new(wire, Arc::clone(&connection.link));
     let handler = Handler::new(Arc::clone(&connection));
     let started = run_stream(config, transport, handler);
@@ -297,9 +400,12 @@ pub(super) async fn serve(
                         connection.link.cut();
                         continue;
                     }
-                    Some(reason) = orders.recv(), if farewell.is_none() => Some(reason),
+                    Some(reason) = orders.recv(), if farewell.is_none() => {
+                        Some(Dismissal::order(reason))
+                    }
                     () = connection.over.cancelled(), if farewell.is_none() => {
-                        Some(lock(&connection.reason).clone().unwrap_or_default())
+                        let reason = lock(&connection.reason).clone().unwrap_or_default();
+                        Some(Dismissal::order(reason))
                     }
                     () = connection.broker.gone().cancelled() => {
                         connection.link.cut();
@@ -309,7 +415,7 @@ pub(super) async fn serve(
                         let shut = connection.link.is_shut();
                         farewell = farewell.or_else(|| shut.then(|| Instant::now() + FAREWELL_TIME));
                         match farewell {
-                            None => connection.overdue().map(str::to_owned),
+                            None => connection.overdue(),
                             Some(_) => None,
                         }
                     }
@@ -319,7 +425,8 @@ pub(super) async fn serve(
                         continue;
                     }
                 };
-                if let Some(reason) = dismissal {
+                if let Some(Dismissal { reason, is_lost }) = dismissal {
+                    dismissed_as_lost = Some(is_lost);
                     connection.note(reason.clone());
                     farewell = Some(Instant::now() + FAREWELL_TIME);
                     let message =
@@ -330,6 +437,10 @@ pub(super) async fn serve(
             }
         }
     };
+    let outer = connection.outer_loss.as_ref();
+    if dismissed_as_lost.unwrap_or_else(|| is_lost(&end, connection.link.is_shut(), outer)) {
+        connection.lose();
+    }
     connection.over.cancel();
     finish(&connection, &mut startup, &end, grace_exceeded);
 }
@@ -363,5 +474,62 @@ async fn sleep_until(when: Option<Instant>) {
     match when {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use russh::Error;
+
+    use super::*;
+    use crate::config::LIMITS_DEFAULT;
+
+    #[test]
+    fn who_takes_nothing_is_lost_and_not_idle() {
+        let limits = Limits {
+            keepalive_seconds: 10,
+            keepalive_count: 2,
+            idle_seconds: 20,
+            ..LIMITS_DEFAULT
+        };
+        let of = |is_in, idle, stalled| {
+            let [idle, stalled] = [idle, stalled].map(Duration::from_secs);
+            overdue(&limits, is_in, idle, stalled).map(|dismissal| dismissal.is_lost)
+        };
+        for (is_in, idle, stalled, wanted) in [
+            (true, 19, 0, None),
+            (true, 20, 0, Some(false)),
+            (false, 20, 0, None),
+            (true, 20, 20, Some(true)),
+            (true, 30, 30, Some(true)),
+            (true, 0, 30, Some(true)),
+            (true, 0, 29, None),
+        ] {
+            assert_eq!(of(is_in, idle, stalled), wanted, "{idle} {stalled}");
+        }
+        let endless = Limits { keepalive_seconds: 0, idle_seconds: 0, ..LIMITS_DEFAULT };
+        let day = Duration::from_hours(24);
+        assert!(overdue(&endless, true, day, day).is_none());
+    }
+
+    #[test]
+    fn a_connection_is_lost_that_ends_without_a_word() {
+        let broken = || Error::IO(std::io::ErrorKind::UnexpectedEof.into());
+        let (left, lost) = (Loss::default(), Loss::default());
+        lost.say();
+        // By itself, through one that its client has left or still has, and through one that was lost.
+        for (end, is_shut, wanted) in [
+            (End::Over(None), true, [false; 3]),
+            (End::Over(None), false, [true, false, true]),
+            (End::Over(Some(broken())), false, [true, false, true]),
+            (End::Over(Some(Error::KeepaliveTimeout)), false, [true; 3]),
+            // The client has disconnected, and does not close its side.
+            (End::Over(Some(broken())), true, [false; 3]),
+            (End::Over(Some(Error::Pending)), false, [false; 3]),
+            (End::Crashed, false, [true; 3]),
+        ] {
+            let told = [None, Some(&left), Some(&lost)].map(|outer| is_lost(&end, is_shut, outer));
+            assert_eq!(told, wanted, "{end:?}");
+        }
     }
 }

@@ -200,15 +200,18 @@ fn backward(
 
 /// Both directions, each to its own end.
 async fn splice(
-    connection: &Connection,
+    connection: &Arc<Connection>,
     spool: &Arc<Spool>,
     closed: &CancellationToken,
     out: &Out,
     stream: Stream,
 ) {
     let stream = Arc::new(stream);
-    let mut inwards =
-        AbortOnDropHandle::new(tokio::spawn(inwards(Arc::clone(spool), Arc::clone(&stream))));
+    let mut inwards = AbortOnDropHandle::new(tokio::spawn(inwards(
+        Arc::clone(connection),
+        Arc::clone(spool),
+        Arc::clone(&stream),
+    )));
     let outwards = async {
         output::copy(&stream, out, None, connection).await;
         // The connection is gone, and with it everybody who could be told.
@@ -224,12 +227,8 @@ async fn splice(
     }
 }
 
-async fn inwards(spool: Arc<Spool>, stream: Arc<Stream>) {
-    while let Some(bytes) = spool.next().await {
-        if stream.write_all(&bytes).await.is_err() {
-            spool.discard();
-        }
-    }
+async fn inwards(connection: Arc<Connection>, spool: Arc<Spool>, stream: Arc<Stream>) {
+    connection.pass(&spool, &stream).await;
     stream.finish_writing();
 }
 
@@ -247,7 +246,7 @@ fn opened(
             Ok((descriptor, port))
         }
         Answer::Refused(refusal) => Err(refusal),
-        Answer::Granted | Answer::Started { .. } => Err(fault()),
+        Answer::Granted | Answer::CodeNeeded | Answer::Started { .. } => Err(fault()),
     }
 }
 

@@ -15,6 +15,7 @@
 //! `keepalive@openssh.com`) with a failure where a reply is wanted, as it should. What has no place before
 //! authentication it drops in silence: it cannot be seen here, and the login grace ends such a connection.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler as Callbacks, Msg, PublicKeyOffer, Response,
     VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Error, MethodKind, MethodSet, Pty, Sig};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -45,6 +46,10 @@ use crate::wire::{Opaque, Program, Terminal, WindowSize};
 const AUTHENTICATION_TIME: Duration = Duration::from_secs(10);
 /// Keys that a client may offer, known or not; russh counts only those that are refused.
 const OFFERS_MAX: u32 = 32;
+/// What a client is asked for that has proved a key.
+const CODE_PROMPT: &str = "Code: ";
+/// Longest code. In bytes.
+const CODE_BYTES: usize = 64;
 /// Longest command. In bytes.
 const COMMAND_BYTES: usize = 128 * 1024;
 /// Variables of a session.
@@ -70,6 +75,8 @@ pub(super) struct Handler {
     /// Sessions with one.
     running: HashMap<ChannelId, u64>,
     listeners: HashMap<Spot, Listener>,
+    /// Who has proved a key, and of whom a code is needed too.
+    owing: Option<String>,
     /// A listener was not there in time: the next one would hold up the connection again.
     is_listening_slow: bool,
 }
@@ -104,8 +111,14 @@ impl Handler {
             waiting: HashMap::new(),
             running: HashMap::new(),
             listeners: HashMap::new(),
+            owing: None,
             is_listening_slow: false,
         }
+    }
+
+    /// A client authenticates as somebody: what another one has proved is forgotten (RFC 4252, 5).
+    fn comes_as(&mut self, user: &str) {
+        self.owing.take_if(|owing| owing != user);
     }
 
     /// Counts an offer or a signature; false when there were too many.
@@ -124,6 +137,7 @@ impl Handler {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Error> {
+        self.comes_as(user);
         let Some(blob) = usable(key.blob, key.algorithm) else { return Ok(Auth::reject()) };
         if !self.attempt() {
             return Ok(Auth::reject());
@@ -136,8 +150,26 @@ impl Handler {
             key: blob,
             signed: Signed { signature: key.signature.to_vec(), data: key.signed_data.to_vec() },
             client: self.connection.link.identification(),
+            through: self.connection.through,
         };
-        Ok(verdict(&self.connection.broker.ask(question, AUTHENTICATION_TIME).await.0))
+        let answer = self.connection.broker.ask(question, AUTHENTICATION_TIME).await.0;
+        if answer == Answer::CodeNeeded {
+            self.owing = Some(user.to_owned());
+            let rest = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
+            // RFC 4252, 5.1: half of it is done.
+            return Ok(Auth::Reject { proceed_with_methods: Some(rest), partial_success: true });
+        }
+        Ok(verdict(&answer))
+    }
+
+    /// Asks the broker about a code.
+    async fn give_code(&self, user: &str, code: Vec<u8>) -> Auth {
+        let question = Question::Code {
+            connection: self.connection.id,
+            login: LoginName { user: user.to_owned(), host: self.connection.host.clone() },
+            code: Opaque(code),
+        };
+        verdict(&self.connection.broker.ask(question, AUTHENTICATION_TIME).await.0)
     }
 
     /// Starts the program of a session; the reply is success even when it will be refused, as with sshd:
@@ -152,6 +184,7 @@ impl Handler {
             return session.channel_failure(channel);
         };
         let found = self.connection.with(channel, |entry| {
+            entry.session = Some(waiting.item.id());
             (Arc::clone(&entry.spool), entry.closed.clone(), Arc::clone(&entry.screen))
         });
         let Some((spool, closed, screen)) = found else {
@@ -235,11 +268,13 @@ impl Handler {
 impl Callbacks for Handler {
     type Error = Error;
 
-    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, Error> {
+        self.comes_as(user);
         Ok(Auth::reject())
     }
 
-    async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, Error> {
+    async fn auth_password(&mut self, user: &str, _password: &str) -> Result<Auth, Error> {
+        self.comes_as(user);
         Ok(Auth::reject())
     }
 
@@ -248,6 +283,7 @@ impl Callbacks for Handler {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
+        self.comes_as(user);
         let Some(key) = usable(offer.blob, offer.algorithm) else { return Ok(Auth::reject()) };
         if !self.attempt() {
             return Ok(Auth::reject());
@@ -287,11 +323,28 @@ impl Callbacks for Handler {
 
     async fn auth_keyboard_interactive<'response>(
         &'response mut self,
-        _user: &str,
+        user: &str,
         _submethods: &str,
-        _response: Option<Response<'response>>,
+        response: Option<Response<'response>>,
     ) -> Result<Auth, Error> {
-        Ok(Auth::reject())
+        self.comes_as(user);
+        // Only behind a key, and under the name that it was proved for: everybody else is told the same at once.
+        if self.owing.as_deref() != Some(user) {
+            return Ok(Auth::reject());
+        }
+        let Some(mut response) = response else {
+            return Ok(Auth::Partial {
+                name: Cow::Borrowed(""),
+                instructions: Cow::Borrowed(""),
+                prompts: Cow::Borrowed(&[(Cow::Borrowed(CODE_PROMPT), false)]),
+            });
+        };
+        match (response.next(), response.next()) {
+            (Some(code), None) if code.len() <= CODE_BYTES && self.attempt() => {
+                Ok(self.give_code(user, code.to_vec()).await)
+            }
+            _ => Ok(Auth::reject()),
+        }
     }
 
     async fn auth_succeeded(&mut self, _session: &mut russh::server::Session) -> Result<(), Error> {

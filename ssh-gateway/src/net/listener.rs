@@ -1,5 +1,6 @@
 //! Accepts clients. Nothing of what a client does is waited for here.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,12 +12,12 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::admission::{Admission, Offence, Refused, Source};
 use super::broker::{Broker, Through};
-use super::connection::{self, Connection, Startup};
+use super::connection::{self, Connection, Loss, Startup, Visit};
 use super::lock;
 use super::proxy::{self, HEADER_TIME_MAX};
 use super::transport::{self, Wire};
 use crate::authorized_keys::AddressList;
-use crate::wire::net::{Guest as Visitor, Limits, Settings};
+use crate::wire::net::{ConnectionId, Guest as Visitor, Limits, Settings};
 
 /// After an accept that failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -42,6 +43,8 @@ pub(super) struct Door {
     connections: AtomicUsize,
     connections_max: usize,
     left: Notify,
+    /// Of who is inside, for those who come through them.
+    losses: Mutex<HashMap<ConnectionId, Loss>>,
     refusals: Mutex<Refusals>,
 }
 
@@ -70,6 +73,7 @@ impl Door {
             connections: AtomicUsize::new(0),
             connections_max,
             left: Notify::new(),
+            losses: Mutex::default(),
             refusals: Mutex::default(),
         }))
     }
@@ -115,9 +119,14 @@ impl Door {
                 () = drain.cancelled() => return Ok(()),
                 come = guests.recv() => come,
             };
-            let Some((Visitor { host, peer, local }, stream)) = come else { return Ok(()) };
+            let Some((Visitor { through, host, peer, local }, stream)) = come else {
+                return Ok(());
+            };
+            // One that is over already has closed the other end of the stream.
+            let loss = lock(&self.losses).get(&through).cloned().unwrap_or_default();
+            let visit = Visit { host, through, loss };
             match transport::through(stream) {
-                Ok(stream) => self.seat(stream, (peer, local), Some(host)),
+                Ok(stream) => self.seat(stream, (peer, local), Some(visit)),
                 Err(error) => tracing::warn!("a stream through a forward is of no use: {error}"),
             }
         }
@@ -176,7 +185,7 @@ impl Door {
         self: &Arc<Self>,
         wire: impl Wire,
         (peer, local): (SocketAddr, SocketAddr),
-        host: Option<String>,
+        visit: Option<Visit>,
     ) {
         let source = Source::from(peer.ip());
         let admitted = if self.connections.load(Ordering::Acquire) >= self.connections_max {
@@ -191,15 +200,17 @@ impl Door {
             return;
         }
         self.connections.fetch_add(1, Ordering::AcqRel);
-        let guest = Guest { door: Arc::clone(self), source, waiting: true };
+        let id = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let guest = Guest { door: Arc::clone(self), id, source, waiting: true };
         let connection = Connection::new(
-            self.numbers.fetch_add(1, Ordering::Relaxed),
+            id,
             (peer, local),
-            host,
+            visit,
             Arc::clone(&self.broker),
             self.limits.clone(),
             self.banner.clone(),
         );
+        lock(&self.losses).insert(id, connection.loss.clone());
         tokio::spawn(connection::serve(wire, Arc::clone(&self.config), connection, guest));
     }
 }
@@ -214,6 +225,7 @@ struct Refusals {
 /// A connection among those that are counted.
 struct Guest {
     door: Arc<Door>,
+    id: ConnectionId,
     source: Source,
     /// It has not authenticated.
     waiting: bool,
@@ -236,6 +248,7 @@ impl Startup for Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.authenticated();
+        lock(&self.door.losses).remove(&self.id);
         self.door.connections.fetch_sub(1, Ordering::AcqRel);
         self.door.left.notify_one();
     }

@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::lock;
+use super::stream::Stream;
 
 /// What is written to and read from the file at once. In bytes.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -132,6 +133,11 @@ pub(super) enum Overrun {
     Memory,
 }
 
+/// Bytes that were kept cannot be had again: the connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the gateway cannot read what it kept for a program of this connection")]
+pub(super) struct Unreadable;
+
 /// A queue of bytes that never makes its writer wait for its reader.
 #[derive(Debug)]
 pub(super) struct Spool {
@@ -157,6 +163,8 @@ struct State {
     weighed: Weight,
     ended: bool,
     discarded: bool,
+    /// What was kept cannot be read, so that there is a hole.
+    broken: bool,
 }
 
 /// The part of the file in use; positions only grow, and are taken modulo the size of the ring.
@@ -173,6 +181,7 @@ enum Step {
     Fetch(Arc<File>, u64, usize),
     Wait,
     End,
+    Break,
 }
 
 impl Spool {
@@ -229,17 +238,25 @@ impl Spool {
     /// Nobody reads any more: what is left, and what comes, is dropped.
     pub(super) fn discard(&self) {
         let mut state = lock(&self.state);
-        state.discarded = true;
-        state.head = BytesMut::new();
-        state.tail = BytesMut::new();
-        state.ring = Ring::default();
+        state.discard();
         self.weigh(&mut state);
         drop(state);
         self.changed.notify_one();
     }
 
+    /// Hands everything to a stream, to the end of what the client sends. A program that takes no more is no error, as with
+    /// sshd: the rest is dropped, and nobody is told.
+    pub(super) async fn pass(&self, to: &Stream) -> Result<(), Unreadable> {
+        while let Some(bytes) = self.next().await? {
+            if to.write_all(&bytes).await.is_err() {
+                self.discard();
+            }
+        }
+        Ok(())
+    }
+
     /// The next bytes; `None` at the end. For one reader at a time.
-    pub(super) async fn next(&self) -> Option<Bytes> {
+    async fn next(&self) -> Result<Option<Bytes>, Unreadable> {
         loop {
             let changed = self.changed.notified();
             let step = {
@@ -248,20 +265,21 @@ impl Spool {
                 state.in_hand = match &step {
                     Step::Give(bytes) => bytes.len(),
                     Step::Fetch(_, _, length) => *length,
-                    Step::Wait | Step::End => 0,
+                    Step::Wait | Step::End | Step::Break => 0,
                 };
                 self.weigh(&mut state);
                 step
             };
             match step {
-                Step::Give(bytes) => return Some(bytes),
+                Step::Give(bytes) => return Ok(Some(bytes)),
                 Step::Fetch(file, at, length) => {
                     if let Some(bytes) = self.fetch(file, at, length).await {
-                        return Some(bytes);
+                        return Ok(Some(bytes));
                     }
                 }
                 Step::Wait => changed.await,
-                Step::End => return None,
+                Step::End => return Ok(None),
+                Step::Break => return Err(Unreadable),
             }
         }
     }
@@ -327,8 +345,8 @@ impl Spool {
             Err(error) => {
                 // A program must not get a stream with a hole in it.
                 tracing::warn!("bytes for a program are lost: its spool cannot be read: {error}");
-                state.discarded = true;
-                state.ring = Ring::default();
+                state.broken = true;
+                state.discard();
                 None
             }
         };
@@ -385,7 +403,17 @@ impl State {
         (self.head.len() + self.tail.len() + self.spilling) as u64
     }
 
+    fn discard(&mut self) {
+        self.discarded = true;
+        self.head = BytesMut::new();
+        self.tail = BytesMut::new();
+        self.ring = Ring::default();
+    }
+
     fn step(&mut self, ring: u64) -> Step {
+        if self.broken {
+            return Step::Break;
+        }
         if self.discarded {
             return Step::End;
         }

@@ -167,6 +167,8 @@ pub(super) struct Transport<W> {
     slow_reads: u32,
     tick: Option<Pin<Box<Sleep>>>,
     ahead: BytesMut,
+    /// The client takes nothing any more: its side is gone.
+    is_unread: bool,
 }
 
 impl<W: Wire> Transport<W> {
@@ -179,6 +181,7 @@ impl<W: Wire> Transport<W> {
             slow_reads: 0,
             tick: None,
             ahead: BytesMut::new(),
+            is_unread: false,
         }
     }
 
@@ -220,6 +223,11 @@ impl<W: Wire> Transport<W> {
     }
 }
 
+/// Whether an error of writing says that there is nobody who reads.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
 impl<W: Wire> AsyncRead for Transport<W> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -259,7 +267,16 @@ impl<W: Wire> AsyncWrite for Transport<W> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.link.check(context)?;
+        if this.is_unread {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         match Pin::new(&mut this.wire).poll_write(context, bytes) {
+            // A client that has left may have said so before: whoever reads is to hear that, and then the end.
+            Poll::Ready(Err(error)) if is_gone(&error) => {
+                this.is_unread = true;
+                this.link.stalled.store(0, Ordering::Relaxed);
+                Poll::Ready(Ok(bytes.len()))
+            }
             Poll::Ready(written) => {
                 let written = written?;
                 this.link.stalled.store(0, Ordering::Relaxed);

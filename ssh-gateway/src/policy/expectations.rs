@@ -103,13 +103,13 @@ impl Row {
             };
             for action in &self.may {
                 if let Err(reason) = of(action) {
-                    let message = format!("{who} may not {action} as {target}: {reason}");
+                    let message = format!("{who} may not {action} in {target}: {reason}");
                     surprises.push(surprise(message));
                 }
             }
             for action in &self.may_not {
                 if of(action).is_ok() {
-                    surprises.push(surprise(format!("{who} may {action} as {target}")));
+                    surprises.push(surprise(format!("{who} may {action} in {target}")));
                 }
             }
             let decided = entered.as_ref().map(|access| access.rule().name.as_str());

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chores_common::settings::{self, Fault, FileFaults, Item, Table};
 use jiff::Timestamp;
 
 use super::{
     Allow, ComposePattern, Files, Hours, LabelPattern, Places, Policy, Rule, RuleUser, Targets,
-    Users, Who,
+    ToolboxUse, Users, Who,
 };
 use crate::authorized_keys::{
     self, AddressList, AuthorizedKeys, KeysError, ListenPermit, MOMENT_FORMS, OpenPermit,
@@ -17,7 +18,9 @@ use crate::authorized_keys::{
 };
 use crate::config::PolicySource;
 use crate::revoked::{Revoked, RevokedError};
+use crate::totp::{Secret, SecretError};
 use crate::trusted_file::{self, TrustedFileError};
+use crate::wire::Program;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +43,11 @@ const NAME_BYTES_MAX: usize = 64;
 /// Longest command, in bytes.
 const COMMAND_BYTES_MAX: usize = 4096;
 
+/// A terminal waits for its client this long at least, and at most.
+pub const LINGER_MIN: Duration = Duration::from_secs(1);
+/// See [`LINGER_MIN`].
+pub const LINGER_MAX: Duration = Duration::from_hours(24);
+
 /// Stands for every identity, user, container or place.
 const ALL: &str = "*";
 
@@ -58,6 +66,9 @@ pub enum PolicyError {
     /// The file is not believed.
     #[error(transparent)]
     File(#[from] TrustedFileError),
+    /// The secret of somebody's codes cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What it says makes no sense.
     #[error(transparent)]
     Faults(#[from] FileFaults),
@@ -113,14 +124,18 @@ fn of_file(
     })?;
     let Written { identities, rules } = parse(text, accepts_variable).map_err(faults)?;
     let name = path.display().to_string();
-    for file in identities.iter().flat_map(|identity| &identity.files) {
+    for file in identities.iter().flat_map(|identity| identity.files.iter().chain(&identity.totp)) {
         if !files.contains(file) {
             files.push(file.clone());
         }
     }
     let mut keys = AuthorizedKeys::default();
+    let mut secrets = BTreeMap::new();
     for identity in identities {
         let owner: Arc<str> = identity.name.into();
+        if let Some(path) = &identity.totp {
+            secrets.insert(Arc::clone(&owner), Secret::load(path)?);
+        }
         for (line, key) in identity.keys {
             keys.push(Some(&owner), &name, line, key)?;
         }
@@ -130,7 +145,7 @@ fn of_file(
     }
     check_owners(&keys)?;
     let rules = rules.into_iter().map(Arc::new).collect();
-    Ok(Policy { keys, rules, ..Policy::default() })
+    Ok(Policy { keys, rules, secrets, ..Policy::default() })
 }
 
 fn check_owners(keys: &AuthorizedKeys) -> Result<(), PolicyError> {
@@ -165,6 +180,8 @@ struct WrittenIdentity {
     /// With the line that each is in.
     keys: Vec<(usize, ReadKey)>,
     files: Vec<PathBuf>,
+    /// The file with the secret of its codes.
+    totp: Option<PathBuf>,
 }
 
 /// Reads the text of a policy. All of its faults are told.
@@ -186,7 +203,7 @@ fn written(root: &Table<'_>, accepts_variable: &dyn Fn(&str) -> bool) -> Written
         None => root.missing("rule", "there is no [[rule]], so that nobody may do anything"),
         Some(item) => {
             for table in bounded(&item, item.tables(), RULES_MAX) {
-                let rule = rule(&table, &names);
+                let rule = rule(&table, &names, &identities);
                 if rules.iter().any(|other| other.name == rule.name && !rule.name.is_empty()) {
                     table.missing("name", "there is a rule of this name already");
                 }
@@ -218,8 +235,9 @@ fn identities(
         if table.get("keys").is_none() && table.get("authorized_keys").is_none() {
             table.missing("keys", "this identity has no key: give keys or authorized_keys");
         }
+        let totp = table.get("totp_file").and_then(|item| item.absolute_path());
         table.end();
-        identities.push(WrittenIdentity { name, keys, files });
+        identities.push(WrittenIdentity { name, keys, files, totp });
     }
     if identities.iter().map(|identity| identity.files.len()).sum::<usize>() > KEY_FILES_MAX {
         item.fault(&format!("there are more than {KEY_FILES_MAX} key files"));
@@ -269,9 +287,7 @@ fn name_of(table: &Table<'_>, names: &Names) -> Option<String> {
         table.missing("name", "a name is needed");
         return None;
     };
-    let name = item.text("a name", |text| {
-        if is_name(text) { Ok(text.to_owned()) } else { Err(name_fault(text)) }
-    })?;
+    let name = item.text("a name", |text| check_name(text).map(|()| text.to_owned()))?;
     if names.contains_key(&name) {
         item.fault("there is an identity or group of this name already");
         return None;
@@ -287,10 +303,14 @@ fn is_name(text: &str) -> bool {
         && text.starts_with(|first: char| first.is_ascii_alphanumeric())
 }
 
-fn name_fault(text: &str) -> String {
-    format!(
+/// Whether a text can be the name of an identity, a group or a rule; if not, one sentence.
+pub fn check_name(text: &str) -> Result<(), String> {
+    if is_name(text) {
+        return Ok(());
+    }
+    Err(format!(
         "{text:?} is no name: give up to {NAME_BYTES_MAX} letters, digits, _ - . and @, beginning with a letter or digit"
-    )
+    ))
 }
 
 fn keys(item: &Item<'_>, accepts_variable: &dyn Fn(&str) -> bool) -> Vec<(usize, ReadKey)> {
@@ -313,17 +333,7 @@ fn keys(item: &Item<'_>, accepts_variable: &dyn Fn(&str) -> bool) -> Vec<(usize,
 }
 
 fn key_files(item: &Item<'_>) -> Vec<PathBuf> {
-    let read = |item: &Item<'_>| {
-        item.text("a path", |text| {
-            let path = Path::new(text);
-            if path.is_absolute() {
-                Ok(path.to_owned())
-            } else {
-                Err(format!("{text:?} is no absolute path"))
-            }
-        })
-    };
-    item.items().iter().filter_map(read).collect()
+    item.items().iter().filter_map(Item::absolute_path).collect()
 }
 
 fn bounded<T>(item: &Item<'_>, mut list: Vec<T>, most: usize) -> Vec<T> {
@@ -334,11 +344,9 @@ fn bounded<T>(item: &Item<'_>, mut list: Vec<T>, most: usize) -> Vec<T> {
     list
 }
 
-fn rule(table: &Table<'_>, names: &Names) -> Rule {
+fn rule(table: &Table<'_>, names: &Names, identities: &[WrittenIdentity]) -> Rule {
     let name = match table.get("name") {
-        Some(item) => item.text("a name", |text| {
-            if is_name(text) { Ok(text.to_owned()) } else { Err(name_fault(text)) }
-        }),
+        Some(item) => item.text("a name", |text| check_name(text).map(|()| text.to_owned())),
         None => {
             table.missing(
                 "name",
@@ -376,9 +384,10 @@ fn rule(table: &Table<'_>, names: &Names) -> Rule {
         })
     });
     let allow = allow(table, command.is_some());
+    let fan_out = table.get("fanout").and_then(|item| item.boolean()).unwrap_or_default();
     let forward = places(table.get("forward"), "HOST:PORT", OpenPermit::parse);
     let listen = places(table.get("listen"), "[HOST:]PORT", ListenPermit::parse_local);
-    let (require_touch, require_verification) = require(table);
+    let required = require(table, &who, identities);
     let from = table.get("from").and_then(|item| {
         let texts = item.strings();
         kept(&item, AddressList::parse(&texts.join(",")))
@@ -390,6 +399,8 @@ fn rule(table: &Table<'_>, names: &Names) -> Rule {
     let expiry = table.get("expires").and_then(|item| expires(&item));
     let record = table.get("record").and_then(|item| item.text("a word", str::parse));
     let unrecorded = table.get("unrecorded").and_then(|item| item.text("a word", str::parse));
+    let (toolbox, toolbox_trace) = toolbox(table);
+    let linger = table.get("linger").and_then(|item| linger(&item, allow, command.as_ref()));
     table.end();
     Rule {
         name: name.unwrap_or_default(),
@@ -399,15 +410,20 @@ fn rule(table: &Table<'_>, names: &Names) -> Rule {
         users,
         allow,
         command,
+        fan_out,
         forward,
         listen,
-        require_touch,
-        require_verification,
+        require_touch: required.touch,
+        require_verification: required.verification,
+        require_code: required.code,
         from,
         hours,
         expiry,
         record,
         unrecorded,
+        toolbox,
+        toolbox_trace,
+        linger,
     }
 }
 
@@ -551,23 +567,75 @@ fn allow(table: &Table<'_>, is_forced: bool) -> Allow {
     allow
 }
 
-/// Whether a touch, and whether a PIN or a fingerprint, is demanded of security keys.
-fn require(table: &Table<'_>) -> (bool, bool) {
-    let (mut touch, mut verification) = (false, false);
-    let Some(item) = table.get("require") else { return (touch, verification) };
+/// What is demanded beside a key.
+#[derive(Debug, Default)]
+struct Required {
+    touch: bool,
+    verification: bool,
+    code: bool,
+}
+
+fn require(table: &Table<'_>, who: &Who, identities: &[WrittenIdentity]) -> Required {
+    let mut required = Required::default();
+    let Some(item) = table.get("require") else { return required };
     let items = item.items();
     for item in &items {
         match item.string().as_deref() {
-            Some("touch") => touch = true,
-            Some("pin") => verification = true,
-            Some(word) => item.fault(&settings::one_of(word, &["touch", "pin"])),
+            Some("touch") => required.touch = true,
+            Some("pin") => required.verification = true,
+            Some("totp") => {
+                required.code = true;
+                let is_meant = |one: &&WrittenIdentity| match who {
+                    Who::Everyone => true,
+                    Who::Identities(names) => names.contains(&one.name),
+                };
+                let cannot = identities.iter().filter(is_meant).find(|one| one.totp.is_none());
+                if let Some(one) = cannot {
+                    item.fault(&format!(
+                        "{} has no totp_file and so no codes: give it one, or a rule without totp",
+                        one.name
+                    ));
+                }
+            }
+            Some(word) => item.fault(&settings::one_of(word, &["touch", "pin", "totp"])),
             None => {}
         }
     }
     if items.is_empty() {
         item.fault("it is empty: leave it out if nothing is demanded");
     }
-    (touch, verification)
+    required
+}
+
+/// When sessions get the toolbox, and whether with what traces.
+fn toolbox(table: &Table<'_>) -> (Option<ToolboxUse>, bool) {
+    let when = table.get("toolbox").and_then(|item| item.text("a word", str::parse));
+    let trace = table.get("toolbox_trace");
+    if when == Some(ToolboxUse::Never)
+        && let Some(item) = &trace
+    {
+        item.fault("there is no toolbox by this rule: leave it out");
+    }
+    (when, trace.and_then(|item| item.boolean()).unwrap_or_default())
+}
+
+/// How long a terminal waits for its client.
+fn linger(item: &Item<'_>, allow: Allow, command: Option<&Program>) -> Option<Duration> {
+    let has_program = match command {
+        Some(command) => matches!(command, Program::Command(_)),
+        None => allow.shell || allow.exec,
+    };
+    if !(allow.terminal && has_program) {
+        item.fault(
+            "only shells and commands with a terminal wait for their client: allow terminal, and shell, exec or a command beside it, or leave it out",
+        );
+    }
+    let time = item.duration()?;
+    if !(LINGER_MIN..=LINGER_MAX).contains(&time) {
+        item.fault("it is out of range: give 1s to 24h, or leave it out where nothing is to wait");
+        return None;
+    }
+    Some(time)
 }
 
 /// Places for forwards: `*` for all, a path of a unix socket, or what `parse` reads.

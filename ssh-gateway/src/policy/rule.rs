@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use chores_common::settings;
 use jiff::Timestamp;
@@ -32,6 +33,8 @@ pub struct Rule {
     pub allow: Allow,
     /// What is run, whatever the client asks for.
     pub command: Option<Program>,
+    /// A command may run in several containers at once.
+    pub fan_out: bool,
     /// Where forwards may lead.
     pub forward: Places<OpenPermit>,
     /// Where forwards may listen.
@@ -40,6 +43,8 @@ pub struct Rule {
     pub require_touch: bool,
     /// Somebody must have unlocked the security key, by a PIN or a fingerprint.
     pub require_verification: bool,
+    /// The client must have given a code of its authenticator application.
+    pub require_code: bool,
     /// Where clients may come from; anywhere when `None`.
     pub from: Option<AddressList>,
     /// When; at any time when `None`.
@@ -50,6 +55,12 @@ pub struct Rule {
     pub record: Option<Record>,
     /// What may be done that cannot be recorded; as the configuration says when `None`.
     pub unrecorded: Option<Unrecorded>,
+    /// When sessions get the toolbox; as the configuration says when `None`.
+    pub toolbox: Option<ToolboxUse>,
+    /// The toolbox has what looks into other processes too.
+    pub toolbox_trace: bool,
+    /// How long a terminal whose connection was lost waits for its client; not at all when `None`.
+    pub linger: Option<Duration>,
 }
 
 /// What is kept of sessions, beside the lines of the audit.
@@ -74,6 +85,20 @@ pub enum Unrecorded {
     Allow,
 }
 
+/// When sessions get programs of the gateway's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ToolboxUse {
+    /// Where the image lacks what they are for.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Never,
+    /// Everywhere.
+    Always,
+}
+
+/// The words of `toolbox`.
+const TOOLBOX_WORDS: [&str; 3] = ["auto", "never", "always"];
 /// The words of `record`.
 const RECORD_WORDS: [&str; 3] = ["nothing", "output", "input"];
 /// The words of `unrecorded`.
@@ -98,6 +123,29 @@ impl fmt::Display for Record {
             Self::Nothing => "nothing",
             Self::Output => "output",
             Self::Input => "input",
+        })
+    }
+}
+
+impl std::str::FromStr for ToolboxUse {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "never" => Ok(Self::Never),
+            "always" => Ok(Self::Always),
+            other => Err(settings::one_of(other, &TOOLBOX_WORDS)),
+        }
+    }
+}
+
+impl fmt::Display for ToolboxUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Never => "never",
+            Self::Always => "always",
         })
     }
 }
@@ -238,15 +286,20 @@ impl Rule {
                 agent: true,
             },
             command: None,
+            fan_out: false,
             forward: Places::All,
             listen: Places::All,
             require_touch: false,
             require_verification: false,
+            require_code: false,
             from: None,
             hours: None,
             expiry: None,
             record: None,
             unrecorded: None,
+            toolbox: None,
+            toolbox_trace: false,
+            linger: None,
         }
     }
 

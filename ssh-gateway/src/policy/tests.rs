@@ -48,7 +48,7 @@ fn container(name: &str) -> ListedContainer {
         id: "a".repeat(64),
         name: name.to_owned(),
         image_ref: "image".to_owned(),
-        labels: std::collections::BTreeMap::new(),
+        labels: BTreeMap::new(),
         state: chores_common::engine::ContainerState::Running,
     }
 }
@@ -117,6 +117,41 @@ fn the_first_line_that_fits_decides() {
     // Nothing said about users: any of them, and the container's own by default.
     assert_eq!(access("ED").user(), None);
     assert_eq!(access_in("ED", "web", Some("1000.5")).unwrap().user(), Some("1000:5"));
+}
+
+#[test]
+fn a_command_runs_in_several_containers_where_the_rules_of_all_say_so() {
+    let mut policy = keys("ED");
+    let of = |name: &str, fan_out| {
+        let targets =
+            Targets { names: Some(PatternList::parse(name).unwrap()), ..Targets::default() };
+        let users = Users::Only(vec![RuleUser::Own]);
+        Arc::new(Rule { fan_out, targets, users, ..Rule::of_keys() })
+    };
+    policy.rules = vec![of("web*", true), of("db", false)];
+    let peer = "192.0.2.7".parse().unwrap();
+    let identity = admit(&policy, &blob(&policy), SIGNED, peer, at(NOW)).unwrap();
+    let root = "root".parse().unwrap();
+    let may = |names: &[&str], user| {
+        let containers: Vec<_> = names.iter().map(|name| container(name)).collect();
+        identity.may_fan_out(&containers, user, at(NOW))
+    };
+    assert!(may(&["web1", "web2"], None));
+    for (names, user) in [
+        (&["web1", "db"][..], None),
+        (&["web1", "other"], None),
+        (&["web1", "web2"], Some(&root)),
+        (&[], None),
+    ] {
+        assert!(!may(names, user), "{names:?}");
+    }
+    let action = |name| {
+        let access = identity.access(&container(name), None, at(NOW)).unwrap();
+        Action::FanOut.check(&access).is_ok()
+    };
+    assert!(action("web1") && !action("db"));
+    // Where there are only keys, none says so.
+    assert!(!access("ED").may_fan_out());
 }
 
 #[test]
@@ -701,6 +736,69 @@ fn a_certificate_is_one_identity_or_none() {
     assert!(come(&policy, &certificate(&["carl"], 9, 7)).is_ok());
 }
 
+/// The connection stays, and what runs on it; nothing new begins.
+#[test]
+fn a_certificate_that_expires_on_an_open_connection_lets_nothing_begin_any_more() {
+    let authority = private(9).public_key().to_openssh().unwrap();
+    let rules = format!(
+        "[[identity]]\nname = 'carl'\nkeys = ['cert-authority,principals=\"carl\" {authority}']\n\
+         [[rule]]\nname = 'r'\nwho = ['carl']\ncontainers = ['*']\nusers = ['*']\n\
+         allow = ['shell', 'exec']\n"
+    );
+    let policy = policy(&rules);
+    let now = at(NOW);
+    let end = u64::try_from(now.as_second()).unwrap() + 60;
+    let mut builder = Builder::new([3; 16], private(1).public_key(), end - 120, end).unwrap();
+    builder.key_id("id").unwrap().cert_type(CertType::User).unwrap();
+    builder.valid_principal("carl").unwrap().extension("permit-port-forwarding", "").unwrap();
+    let blob = builder.sign(&private(9)).unwrap().to_bytes().unwrap();
+    let come = |time| admit(&policy, &blob, SIGNED, HERE.parse().unwrap(), time);
+    let identity = come(now).unwrap();
+    let access = identity.access(&container("web"), None, now).unwrap();
+    let to = tcp("db", 22);
+    let [last, over] = [59, 60].map(|seconds| now + Duration::from_secs(seconds));
+    assert_eq!(access.check(last), Ok(()));
+    assert_eq!(identity.may_go_on(&to, last), Ok(()));
+    assert!(come(last).is_ok_and(|identity| identity.still_has(&access)));
+    assert_eq!(access.check(over), Err(Denial::Expired));
+    assert_eq!(identity.may_go_on(&to, over), Err(Denial::Expired));
+    assert!(identity.access(&container("web"), None, over).is_err());
+    assert_eq!(come(over).err(), Some(Denial::Certificate(CertificateError::Time)));
+}
+
+#[test]
+fn who_goes_on_with_what_was_begun_is_the_same_by_the_same_rule() {
+    let authority = private(9).public_key().to_openssh().unwrap();
+    let rules = |more: &str| {
+        format!(
+            "[[identity]]\nname = 'carl'\nkeys = ['cert-authority,principals=\"carl\" {authority}']\n\
+             [[identity]]\nname = 'dora'\nkeys = ['cert-authority,principals=\"dora\" {authority}']\n{more}\
+             [[rule]]\nname = 'r'\nwho = ['*']\ncontainers = ['*']\nusers = ['www', 'root']\n\
+             allow = ['shell', 'terminal']\nlinger = '10m'\n"
+        )
+    };
+    let plain = policy(&rules(""));
+    let access = |policy: &Policy, blob: &[u8], user: &str| {
+        let identity = admit(policy, blob, SIGNED, HERE.parse().unwrap(), at(NOW)).unwrap();
+        identity.access(&container("web"), Some(&user.parse().unwrap()), at(NOW)).unwrap()
+    };
+    let [alice, bob] = ["alice", "bob"].map(|who| blob_of(&plain, who));
+    let begun = access(&plain, &alice, "www");
+    assert_eq!(begun.linger(), Some(Duration::from_secs(600)));
+    assert!(access(&plain, &alice, "www").continues(&begun));
+    assert!(!access(&plain, &alice, "root").continues(&begun));
+    assert!(!access(&plain, &bob, "www").continues(&begun));
+    // The same where it stands elsewhere, and not where another one decides.
+    let moved = policy(&rules("[[group]]\nname = 'x'\nmembers = ['bob']\n"));
+    assert!(access(&moved, &alice, "www").continues(&begun));
+    let other = policy(&rules("").replace("10m", "11m"));
+    assert!(!access(&other, &alice, "www").continues(&begun));
+    // A new certificate of the same key is the same, and that of another identity is not.
+    let begun = access(&plain, &certificate(&["carl"], 9, 7), "www");
+    assert!(access(&plain, &certificate(&["carl"], 9, 8), "www").continues(&begun));
+    assert!(!access(&plain, &certificate(&["dora"], 9, 8), "www").continues(&begun));
+}
+
 fn some<T: Clone + std::fmt::Debug + 'static>(choices: Vec<T>) -> impl Strategy<Value = T> + Clone {
     proptest::sample::select(choices)
 }
@@ -750,10 +848,15 @@ fn some_rule((who, names, users, (words, sftp), command, places, bounds): Parts)
         listen: places_of(places.1, ListenPermit::parse),
         require_touch: false,
         require_verification: false,
+        require_code: false,
         from: from.map(|from| AddressList::parse(from).unwrap()),
         hours: hours.map(|hours| Hours::parse([hours]).unwrap()),
         record: None,
         unrecorded: None,
+        fan_out: false,
+        toolbox: None,
+        toolbox_trace: false,
+        linger: None,
         expiry: is_over.then(|| at("2026-11-24T11:30:00Z")),
     }
 }

@@ -126,6 +126,8 @@ pub enum Action {
     Terminal,
     /// An agent.
     Agent,
+    /// A command in this container among others.
+    FanOut,
     /// A forward to there.
     Forward(Place),
     /// A forward that listens there.
@@ -133,7 +135,7 @@ pub enum Action {
 }
 
 /// Those that need no place.
-pub const ACTIONS: [Action; 7] = [
+pub const ACTIONS: [Action; 8] = [
     Action::Enter,
     Action::Shell,
     Action::Exec,
@@ -141,6 +143,7 @@ pub const ACTIONS: [Action; 7] = [
     Action::SftpRead,
     Action::Terminal,
     Action::Agent,
+    Action::FanOut,
 ];
 
 impl fmt::Display for Action {
@@ -153,6 +156,7 @@ impl fmt::Display for Action {
             Self::SftpRead => f.write_str("sftp-read"),
             Self::Terminal => f.write_str("terminal"),
             Self::Agent => f.write_str("agent"),
+            Self::FanOut => f.write_str("fanout"),
             Self::Forward(place) => write!(f, "forward {}", super::shown_place(place)),
             Self::Listen(place) => write!(f, "listen {}", super::shown_place(place)),
         }
@@ -215,6 +219,15 @@ impl Action {
             Self::Exec => {
                 let command = Program::Command(b"id".to_vec());
                 runs(command.clone(), &[command])
+            }
+            Self::FanOut if !access.may_fan_out() => Err("the rule has no fanout".to_owned()),
+            Self::FanOut => {
+                // One that is forced may run in several too.
+                let chosen = access.program(Program::Command(b"id".to_vec())).map_err(told)?;
+                match chosen.program {
+                    Program::Command(_) => Ok(()),
+                    _ => Err("another program is forced".to_owned()),
+                }
             }
             Self::Sftp => runs(Program::Sftp, &[Program::Sftp]),
             Self::SftpRead => runs(Program::Sftp, &[Program::Sftp, Program::SftpReadOnly]),

@@ -125,6 +125,12 @@ fn kinds_are_not_mixed() {
     let certificate = builder.sign(&key_of(9)).unwrap().to_bytes().unwrap();
     assert_eq!(of("ssh-ed25519-cert-v01@openssh.com", &certificate), Ok(()));
     assert_eq!(of("ssh-ed25519", &certificate), Err(ProofError::Signature));
+    // Somebody else's certificate, and that of the authority itself, with one's own key.
+    for other in [2, 9] {
+        let words = [user, service, method, "ssh-ed25519-cert-v01@openssh.com"];
+        let by = sign(&key_of(other), request(&SESSION, words, 1, &certificate));
+        assert_eq!(verify("web", &certificate, &by), Err(ProofError::Forged), "{other}");
+    }
     // What a device signs, under the name of another kind of key.
     let (blob, mut signed) = signed_by_device(1);
     let data = request(&SESSION, [user, service, method, "rsa-sha2-512"], 1, &blob);

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::retry_on_intr;
 
+use crate::tally::Tally;
+
 /// What is read and written at once. In bytes.
 pub(super) const BUFFER: usize = 256 * 1024;
 /// A line is no longer: a name of 255 bytes and two numbers, or what went wrong. In bytes.
@@ -34,15 +36,23 @@ pub(super) struct Peer<'a> {
     input: BufReader<Stream<'a>>,
     output: Stream<'a>,
     failed: bool,
+    /// Is told what is done to files.
+    pub(super) tally: Tally,
 }
 
 impl<'a> Peer<'a> {
-    pub(super) fn new(input: &'a impl AsFd, output: &'a impl AsFd) -> Self {
+    pub(super) fn new(input: &'a impl AsFd, output: &'a impl AsFd, tally: Tally) -> Self {
         Self {
             input: BufReader::with_capacity(BUFFER, Stream(input.as_fd())),
             output: Stream(output.as_fd()),
             failed: false,
+            tally,
         }
+    }
+
+    /// Fails when what is done to files cannot be told any more: then nothing is.
+    pub(super) fn check_told(&self) -> Result<(), Ended> {
+        if self.tally.is_broken() { Err(Ended::Gone(None)) } else { Ok(()) }
     }
 
     /// Whether nothing went wrong on either side until now.

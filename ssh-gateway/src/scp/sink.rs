@@ -6,6 +6,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::sftp::close;
+use crate::tally::{Tally, Transfer, flag};
+use crate::wire::files::{Act, Set};
 
 use super::DEPTH_MAX;
 use super::command::Options;
@@ -149,6 +151,34 @@ impl Sink<'_, '_> {
         }
     }
 
+    /// What [`Self::place`] is called.
+    fn path(&self, name: &[u8]) -> Vec<u8> {
+        let mut path = self.target.to_vec();
+        if self.bottom.is_some() {
+            for name in self.levels.iter().map(|level| level.name.as_slice()).chain([name]) {
+                path.push(b'/');
+                path.extend_from_slice(name);
+            }
+        } else {
+            // The first directory has the name of the target, and what is in it has its own.
+            let below = self.levels.iter().skip(1).map(|level| level.name.as_slice());
+            for name in below.chain((!self.levels.is_empty()).then_some(name)) {
+                path.push(b'/');
+                path.extend_from_slice(name);
+            }
+        }
+        path
+    }
+
+    fn told(
+        &mut self,
+        result: Result<(), Errno>,
+        act: impl FnOnce(&Tally) -> Act,
+    ) -> Result<(), Ended> {
+        self.peer.tally.done(act, result.err().map(words).as_deref());
+        self.peer.check_told()
+    }
+
     fn refuse(&mut self, name: &[u8], error: Errno) -> Result<(), Ended> {
         self.peer.refuse(&[name, b": ", words(error).as_bytes()].concat())
     }
@@ -160,6 +190,7 @@ impl Sink<'_, '_> {
         if self.levels.len() >= DEPTH_MAX {
             return Err(Ended::Wrong("too deep in directories".to_owned()));
         }
+        let path = self.path(name);
         let (at, name) = self.place(name);
         let made = rustix::fs::mkdirat(at, name, mode | Mode::RWXU);
         let opened = match made {
@@ -167,6 +198,9 @@ impl Sink<'_, '_> {
             Err(error) => Err(error),
         };
         let name = name.to_vec();
+        if made != Err(Errno::EXIST) {
+            self.told(made, |tally| Act::MakeDirectory { path: tally.path(&path) })?;
+        }
         match opened {
             Ok(directory) => {
                 let mode = match (self.options.preserve, made) {
@@ -184,7 +218,13 @@ impl Sink<'_, '_> {
     fn leave(&mut self, level: &Level) -> Result<(), Ended> {
         let times = level.times.as_ref().map_or(Ok(()), |times| times.set(&level.directory));
         let mode = level.mode.map_or(Ok(()), |mode| rustix::fs::fchmod(&level.directory, mode));
-        match times.and(mode) {
+        let done = times.and(mode);
+        if level.times.is_some() || level.mode.is_some() {
+            let path = self.path(&level.name);
+            let set = told(level.mode, level.times);
+            self.told(done, |tally| Act::Set { path: tally.path(&path), set })?;
+        }
+        match done {
             Ok(()) => self.peer.accept(),
             Err(error) => self.refuse(&level.name, error),
         }
@@ -197,33 +237,61 @@ impl Sink<'_, '_> {
         times: Option<Times>,
         name: &[u8],
     ) -> Result<(), Ended> {
+        let path = self.path(name);
         let (at, name) = self.place(name);
         let new = rustix::fs::statat(at, name, AtFlags::empty()).is_err();
         let opened = open_file(at, name, mode | Mode::WUSR);
         let name = name.to_vec();
+        let flags = flag::WRITE | flag::CREATE;
         let file = match opened {
             Ok(file) => file,
-            Err(error) => return self.refuse(&name, error),
+            Err(error) => {
+                self.told(Err(error), |tally| Act::Open { path: tally.path(&path), flags })?;
+                return self.refuse(&name, error);
+            }
         };
-        self.peer.accept()?;
-        // All of it is taken, whether it can be written or not.
-        let mut failure = None;
-        let mut left = size;
-        while left > 0 {
-            left -= self.peer.pass(left, |bytes| {
-                if failure.is_none() {
-                    failure = write_all(&file, bytes).err();
-                }
-            })?;
-        }
-        let finished = failure.map_or_else(|| self.finish(&file, new, mode, size, times), Err);
+        let mut transfer = self.peer.tally.opened(&path, flags);
+        let taken = match self.take(&file, size, &mut transfer) {
+            Ok(taken) => taken,
+            Err(ended) => {
+                self.peer.tally.left(transfer);
+                return Err(ended);
+            }
+        };
+        let finished =
+            taken.and_then(|()| self.finish(&file, new, mode, size, times, &mut transfer));
         let finished = finished.and(close(file));
+        self.peer.tally.closed(transfer, finished.err().map(words).as_deref());
+        self.peer.check_told()?;
         // A source that had no good bytes says so here, and still waits for our word.
         self.peer.accepted()?;
         match finished {
             Ok(()) => self.peer.accept(),
             Err(error) => self.refuse(&name, error),
         }
+    }
+
+    /// Writes what comes. All of it is taken, whether it can be written or not.
+    fn take(
+        &mut self,
+        file: &OwnedFd,
+        size: u64,
+        transfer: &mut Transfer,
+    ) -> Result<Result<(), Errno>, Ended> {
+        self.peer.accept()?;
+        let mut done = Ok(());
+        let mut left = size;
+        while left > 0 {
+            left -= self.peer.pass(left, |bytes| {
+                if done.is_ok() {
+                    done = write_all(file, bytes);
+                    if done.is_ok() {
+                        transfer.wrote(size - left, bytes);
+                    }
+                }
+            })?;
+        }
+        Ok(done)
     }
 
     /// Length, mode and times of a file that is written.
@@ -234,17 +302,32 @@ impl Sink<'_, '_> {
         mode: Mode,
         size: u64,
         times: Option<Times>,
+        transfer: &mut Transfer,
     ) -> Result<(), Errno> {
         let stat = rustix::fs::fstat(file)?;
+        let mut set = None;
         if FileType::from_raw_mode(stat.st_mode).is_file() {
             rustix::fs::ftruncate(file, size)?;
             if self.options.preserve {
-                rustix::fs::fchmod(file, mode)?;
+                set = Some(mode);
             } else if !new || !mode.contains(Mode::WUSR) {
-                rustix::fs::fchmod(file, mode - self.umask)?;
+                set = Some(mode - self.umask);
             }
+            set.map_or(Ok(()), |mode| rustix::fs::fchmod(file, mode))?;
         }
-        times.map_or(Ok(()), |times| times.set(file))
+        times.map_or(Ok(()), |times| times.set(file))?;
+        transfer.set(&told(set, times));
+        Ok(())
+    }
+}
+
+/// Attributes as they are told.
+fn told(mode: Option<Mode>, times: Option<Times>) -> Set {
+    let seconds = |time: Timespec| u32::try_from(time.tv_sec).unwrap_or(u32::MAX);
+    Set {
+        mode: mode.map(|mode| mode.bits()),
+        times: times.map(|times| (seconds(times.access), seconds(times.modification))),
+        ..Set::default()
     }
 }
 

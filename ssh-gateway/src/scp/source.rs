@@ -8,6 +8,8 @@ use rustix::io::{Errno, retry_on_intr};
 use super::DEPTH_MAX;
 use super::command::Options;
 use super::peer::{BUFFER, Ended, Peer};
+use crate::tally::{Transfer, flag};
+use crate::wire::files::Act;
 
 /// Sends the files at these paths.
 pub(super) fn send(options: &Options, paths: &[Vec<u8>], peer: &mut Peer<'_>) -> Result<(), Ended> {
@@ -15,7 +17,13 @@ pub(super) fn send(options: &Options, paths: &[Vec<u8>], peer: &mut Peer<'_>) ->
         return Err(Ended::Wrong("scp -f needs the name of a file".to_owned()));
     }
     peer.accepted()?;
-    let mut source = Source { options, peer, directories: Vec::new(), buffer: vec![0; BUFFER] };
+    let mut source = Source {
+        options,
+        peer,
+        directories: Vec::new(),
+        place: Vec::new(),
+        buffer: vec![0; BUFFER],
+    };
     for path in paths {
         source.tree(path)?;
     }
@@ -27,6 +35,8 @@ struct Source<'a, 'b> {
     peer: &'a mut Peer<'b>,
     /// Where we are: each with what tells it from all others.
     directories: Vec<(Dir, Identity)>,
+    /// What these are called, as the client has said it.
+    place: Vec<Vec<u8>>,
     buffer: Vec<u8>,
 }
 
@@ -65,9 +75,15 @@ impl Source<'_, '_> {
 
     fn leave(&mut self) -> Result<(), Ended> {
         self.directories.pop();
+        self.place.pop();
         self.peer.send(b"E\n")?;
         self.peer.accepted()?;
         Ok(())
+    }
+
+    /// Where something is that was found below the directories we are in.
+    fn whole(&self, path: &[u8]) -> Vec<u8> {
+        self.place.iter().map(Vec::as_slice).chain([path]).collect::<Vec<_>>().join(&b'/')
     }
 
     fn refuse(&mut self, name: &[u8], why: &str) -> Result<(), Ended> {
@@ -83,7 +99,15 @@ impl Source<'_, '_> {
     ) -> Result<(), Ended> {
         let (file, stat) = match opened {
             Ok(opened) => opened,
-            Err(error) => return self.refuse(path, &words(error)),
+            Err(error) => {
+                let (whole, flags) = (self.whole(path), flag::READ);
+                let why = words(error);
+                self.peer
+                    .tally
+                    .done(|tally| Act::Open { path: tally.path(&whole), flags }, Some(&why));
+                self.peer.check_told()?;
+                return self.refuse(path, &why);
+            }
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => self.file(&file, &stat, path, name),
@@ -112,6 +136,7 @@ impl Source<'_, '_> {
         };
         if self.announce('D', stat, 0, name)? {
             self.directories.push((directory, identity(stat)));
+            self.place.push(path.to_vec());
         }
         Ok(())
     }
@@ -137,6 +162,32 @@ impl Source<'_, '_> {
         if !self.announce('C', stat, size, name)? {
             return Ok(());
         }
+        let whole = self.whole(path);
+        let mut transfer = self.peer.tally.opened(&whole, flag::READ);
+        let why = match self.send_content(file, size, &mut transfer) {
+            Ok(why) => why,
+            Err(ended) => {
+                self.peer.tally.left(transfer);
+                return Err(ended);
+            }
+        };
+        self.peer.tally.closed(transfer, why.as_deref());
+        self.peer.check_told()?;
+        match why {
+            None => self.peer.accept()?,
+            Some(why) => self.refuse(path, &why)?,
+        }
+        self.peer.accepted()?;
+        Ok(())
+    }
+
+    /// Sends as much as was promised; gives why not all of it is the file's.
+    fn send_content(
+        &mut self,
+        file: &OwnedFd,
+        size: u64,
+        transfer: &mut Transfer,
+    ) -> Result<Option<String>, Ended> {
         let mut left = size;
         let mut failure = None;
         while left > 0 {
@@ -148,7 +199,10 @@ impl Source<'_, '_> {
                         failure = Some("became shorter while it was read".to_owned());
                         continue;
                     }
-                    Ok(length) => length,
+                    Ok(length) => {
+                        transfer.read(size - left, room.get(..length).unwrap_or_default());
+                        length
+                    }
                     Err(error) => {
                         failure = Some(words(error));
                         continue;
@@ -163,12 +217,7 @@ impl Source<'_, '_> {
             self.peer.send(room.get(..length).unwrap_or_default())?;
             left = left.saturating_sub(u64::try_from(length).unwrap_or(left));
         }
-        match failure {
-            None => self.peer.accept()?,
-            Some(why) => self.refuse(path, &why)?,
-        }
-        self.peer.accepted()?;
-        Ok(())
+        Ok(failure)
     }
 }
 

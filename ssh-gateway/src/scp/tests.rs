@@ -30,12 +30,19 @@ fn only_the_remote_side_of_scp_is_understood() {
 
 /// What our side says to all of `input`, and its exit status.
 fn talk(arguments: &[&[u8]], input: &[u8]) -> (Vec<u8>, u8) {
+    talk_telling(arguments, input, Tally::silent())
+}
+
+fn talk_telling(arguments: &[&[u8]], input: &[u8], tally: Tally) -> (Vec<u8>, u8) {
     let (ours, mut theirs_in) = io::pipe().expect("a pipe");
     let (mut theirs_out, out) = io::pipe().expect("a pipe");
     let arguments: Vec<_> = arguments.iter().map(|word| word.to_vec()).collect();
     let input = input.to_vec();
     let server = thread::spawn(move || {
-        serve(&arguments, Mode::from_raw_mode(0o022), &mut Peer::new(&ours, &out))
+        let mut peer = Peer::new(&ours, &out, tally);
+        let status = serve(&arguments, Mode::from_raw_mode(0o022), &mut peer);
+        peer.tally.end();
+        status
     });
     let writer = thread::spawn(move || {
         // A server that has ended reads no more.
@@ -181,7 +188,7 @@ fn an_scp_for_an_outside_client() {
     let umask = rustix::process::umask(Mode::empty());
     rustix::process::umask(umask);
     // Standard output belongs to the test harness.
-    let exit = serve(&words, umask, &mut Peer::new(&io::stdin(), &io::stderr()));
+    let exit = serve(&words, umask, &mut Peer::new(&io::stdin(), &io::stderr(), Tally::silent()));
     if exit != EXIT_DONE {
         // A failure without a word.
         std::panic::resume_unwind(Box::new(()));
@@ -283,4 +290,47 @@ proptest! {
         sink("-rpt", &directory.path().join("target"), input.as_bytes());
         prop_assert!(fs::read_dir(directory.path()).expect("a listing").count() <= 1);
     }
+}
+
+#[test]
+fn every_file_is_told_with_its_whole_path_and_its_hash() {
+    use crate::wire::files::{Act, Report};
+    use crate::wire::socket::Socket;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path();
+    let (ours, theirs) = Socket::pair().expect("a pair");
+    let tally = Tally::new(theirs.into_descriptor());
+    let input = b"D0755 0 sub\nC0640 5 one\nhello\0E\n";
+    let (_, status) = talk_telling(&[b"scp", b"-rt", root.as_os_str().as_bytes()], input, tally);
+    assert_eq!(status, 0);
+    let heard = || {
+        let next = || ours.receive::<Report>().expect("a message").map(|(report, _)| report);
+        std::iter::from_fn(next).collect::<Vec<_>>()
+    };
+    let path = |name: &str| root.join(name).into_os_string().into_encoded_bytes();
+    let reports = heard();
+    let made = Act::MakeDirectory { path: path("sub") };
+    assert_eq!(reports[0], Report::Done { act: made, failed: None });
+    assert!(matches!(&reports[1], Report::Opened { path: its, .. } if *its == path("sub/one")));
+    let hash: [u8; 32] = <sha2::Sha256 as sha2::Digest>::digest(b"hello").into();
+    assert!(
+        matches!(&reports[2], Report::Closed(closed) if closed.written.sha256 == Some(hash)),
+        "{reports:?}"
+    );
+    assert_eq!(reports.last(), Some(&Report::End));
+
+    let (ours, theirs) = Socket::pair().expect("a pair");
+    let tally = Tally::new(theirs.into_descriptor());
+    let from = path("sub");
+    let (_, status) = talk_telling(&[b"scp", b"-rf", &from], &[0; 16], tally);
+    assert_eq!(status, 0);
+    let next = || ours.receive::<Report>().expect("a message").map(|(report, _)| report);
+    let reports: Vec<_> = std::iter::from_fn(next).collect();
+    assert!(matches!(&reports[0], Report::Opened { path: its, .. } if *its == path("sub/one")));
+    assert!(
+        matches!(&reports[1], Report::Closed(closed) if closed.read.sha256 == Some(hash)),
+        "{reports:?}"
+    );
+    assert_eq!(reports[2..], [Report::End]);
 }

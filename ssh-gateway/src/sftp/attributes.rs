@@ -5,7 +5,8 @@ use std::os::fd::AsRawFd;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
-use super::protocol::{Code, Fields, Packet, Refusal};
+use crate::wire::files::Set;
+use chores_common::sftp::{Code, Fields, Packet, Refusal};
 
 const SIZE: u32 = 0x01;
 const UIDGID: u32 = 0x02;
@@ -57,6 +58,12 @@ impl Attributes {
             }
         }
         Ok(attributes)
+    }
+
+    /// The same, as it is told.
+    pub(super) fn told(&self) -> Set {
+        let mode = self.permissions.map(|mode| mode & MODE_BITS);
+        Set { size: self.size, mode, owner: self.owner, times: self.times }
     }
 
     /// The mode for a new file or directory; the session's umask is taken off by the kernel.
@@ -179,22 +186,21 @@ fn gid(number: u32) -> Option<Gid> {
     (number != u32::MAX).then(|| Gid::from_raw(number))
 }
 
-impl Packet {
-    /// Everything version 3 can say about a file.
-    pub(super) fn attributes(self, stat: &Stat) -> Self {
-        self.u32(SIZE | UIDGID | PERMISSIONS | ACMODTIME)
-            .u64(u64::try_from(stat.st_size).unwrap_or(0))
-            .u32(stat.st_uid)
-            .u32(stat.st_gid)
-            .u32(stat.st_mode)
-            .u32(seconds(stat.st_atime))
-            .u32(seconds(stat.st_mtime))
-    }
+/// Adds everything version 3 can say about a file.
+pub(super) fn tell(packet: Packet, stat: &Stat) -> Packet {
+    packet
+        .u32(SIZE | UIDGID | PERMISSIONS | ACMODTIME)
+        .u64(u64::try_from(stat.st_size).unwrap_or(0))
+        .u32(stat.st_uid)
+        .u32(stat.st_gid)
+        .u32(stat.st_mode)
+        .u32(seconds(stat.st_atime))
+        .u32(seconds(stat.st_mtime))
+}
 
-    /// Nothing about a file.
-    pub(super) fn no_attributes(self) -> Self {
-        self.u32(0)
-    }
+/// Says nothing about a file.
+pub(super) fn tell_nothing(packet: Packet) -> Packet {
+    packet.u32(0)
 }
 
 /// Times before 1970 and after 2106 have no form in version 3: the nearest is told.

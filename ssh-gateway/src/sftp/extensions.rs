@@ -8,9 +8,13 @@ use rustix::fs::{StatVfs, StatVfsMountFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::attributes::{Attributes, NamedLink};
+use super::handles::Handles;
 use super::paths;
-use super::protocol::{Code, DATA_BYTES_MAX, Fields, PACKET_BYTES_MAX, Packet, Refusal, answer};
 use super::server::{Done, Rights, Server, done, name, path};
+use crate::wire::files::Act;
+use chores_common::sftp::{
+    Code, DATA_BYTES_MAX, Fields, PACKET_BYTES_MAX, Packet, Refusal, answer,
+};
 
 /// What is announced, with its version.
 const ANNOUNCED: [(&str, &str); 11] = [
@@ -65,11 +69,17 @@ pub(super) fn answer(
     match name_asked {
         b"posix-rename@openssh.com" => {
             let (old, new) = (path(&mut fields)?, path(&mut fields)?);
-            done(rustix::fs::rename(old, new))
+            server.told(rustix::fs::rename(old, new), |tally| Act::Rename {
+                path: tally.path(old),
+                to: tally.path(new),
+            })
         }
         b"hardlink@openssh.com" => {
             let (old, new) = (path(&mut fields)?, path(&mut fields)?);
-            done(rustix::fs::link(old, new))
+            server.told(rustix::fs::link(old, new), |tally| Act::Hardlink {
+                path: tally.path(old),
+                to: tally.path(new),
+            })
         }
         b"statvfs@openssh.com" => {
             Ok(Done::Answer(volume(id, &rustix::fs::statvfs(path(&mut fields)?)?)))
@@ -84,7 +94,11 @@ pub(super) fn answer(
         }
         b"lsetstat@openssh.com" => {
             let path = path(&mut fields)?;
-            done(Attributes::read(&mut fields)?.apply(&NamedLink(path)))
+            let attributes = Attributes::read(&mut fields)?;
+            server.told(attributes.apply(&NamedLink(path)), |tally| Act::Set {
+                path: tally.path(path),
+                set: attributes.told(),
+            })
         }
         b"limits@openssh.com" => Ok(Done::Answer(limits(id, server.handles.most()))),
         b"expand-path@openssh.com" => {
@@ -159,11 +173,29 @@ fn list(numbers: &[u8], mut name: impl FnMut(u32) -> Option<String>) -> Result<V
 
 /// Copies between two open files without a way over the client (secsh-filexfer-extensions, 7).
 fn copy_data(server: &mut Server, mut fields: Fields<'_>) -> Result<Done, Refusal> {
-    let from = server.handles.file(fields.string()?)?;
-    let mut from_offset = fields.u64()?;
-    let length = fields.u64()?;
-    let to = server.handles.file(fields.string()?)?;
-    let mut to_offset = fields.u64()?;
+    let (from, from_offset, length) = (fields.string()?, fields.u64()?, fields.u64()?);
+    let (to, to_offset) = (fields.string()?, fields.u64()?);
+    let mut bytes = 0;
+    let copied = copy(&server.handles, (from, from_offset), (to, to_offset), length, &mut bytes);
+    let source = server.handles.transfer(from).map(|transfer| transfer.number);
+    if let (Some(from), Some(target)) = (source, server.handles.transfer(to)) {
+        target.filled();
+        let to = target.number;
+        let failed = copied.as_ref().err().map(|refusal| &*refusal.words);
+        server.tally.done(|_| Act::Copy { from, to, bytes }, failed);
+    }
+    copied
+}
+
+/// Copies, and counts what was.
+fn copy(
+    handles: &Handles,
+    (from, mut from_offset): (&[u8], u64),
+    (to, mut to_offset): (&[u8], u64),
+    length: u64,
+    bytes: &mut u64,
+) -> Result<Done, Refusal> {
+    let (from, to) = (handles.file(from)?, handles.file(to)?);
     let (source, target) = (rustix::fs::fstat(from)?, rustix::fs::fstat(to)?);
     // It would read what it writes, for ever.
     if (source.st_dev, source.st_ino) == (target.st_dev, target.st_ino) {
@@ -208,6 +240,7 @@ fn copy_data(server: &mut Server, mut fields: Fields<'_>) -> Result<Done, Refusa
             return if to_the_end { Ok(Done::Yes) } else { Err(Code::Eof.into()) };
         }
         let copied = u64::try_from(copied).unwrap_or(u64::MAX);
+        *bytes = bytes.saturating_add(copied);
         left = left.saturating_sub(copied);
         from_offset = from_offset.saturating_add(copied);
         to_offset = to_offset.saturating_add(copied);

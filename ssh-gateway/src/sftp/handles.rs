@@ -7,7 +7,8 @@ use rustix::fs::Dir;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::protocol::{Code, Refusal};
+use crate::tally::Transfer;
+use chores_common::sftp::{Code, Refusal};
 
 /// A client has no more open than this.
 const HANDLES_MAX: usize = 1000;
@@ -17,7 +18,8 @@ const DESCRIPTORS_RESERVED: u64 = 16;
 /// An open file or directory.
 #[derive(Debug)]
 pub(super) enum Handle {
-    File(OwnedFd),
+    /// With what has gone through it.
+    File(OwnedFd, Box<Transfer>),
     Directory(Dir),
 }
 
@@ -25,7 +27,7 @@ impl Handle {
     /// Its descriptor.
     pub(super) fn descriptor(&self) -> Result<BorrowedFd<'_>, Errno> {
         match self {
-            Self::File(file) => Ok(file.as_fd()),
+            Self::File(file, _) => Ok(file.as_fd()),
             Self::Directory(directory) => directory.fd(),
         }
     }
@@ -75,16 +77,29 @@ impl Handles {
     /// The descriptor of an open file.
     pub(super) fn file(&self, name: &[u8]) -> Result<BorrowedFd<'_>, Refusal> {
         match self.get(name)? {
-            Handle::File(file) => Ok(file.as_fd()),
+            Handle::File(file, _) => Ok(file.as_fd()),
             Handle::Directory(_) => Err(Refusal::new(Code::Failure, "Failure: a directory")),
         }
+    }
+
+    /// What has gone through an open file; `None` for a directory.
+    pub(super) fn transfer(&mut self, name: &[u8]) -> Option<&mut Transfer> {
+        match self.open.get_mut(&number(name)?)? {
+            Handle::File(_, transfer) => Some(transfer),
+            Handle::Directory(_) => None,
+        }
+    }
+
+    /// Gives all of them back.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Handle> {
+        std::mem::take(&mut self.open).into_values()
     }
 
     /// An open directory.
     pub(super) fn directory(&mut self, name: &[u8]) -> Result<&mut Dir, Refusal> {
         match number(name).and_then(|number| self.open.get_mut(&number)).ok_or_else(unknown)? {
             Handle::Directory(directory) => Ok(directory),
-            Handle::File(_) => Err(Refusal::new(Code::Failure, "Failure: not a directory")),
+            Handle::File(..) => Err(Refusal::new(Code::Failure, "Failure: not a directory")),
         }
     }
 

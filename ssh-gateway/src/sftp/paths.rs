@@ -6,7 +6,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
-use super::protocol::PATH_BYTES_MAX;
+use chores_common::sftp::PATH_BYTES_MAX;
 
 /// As the kernel: more links than this are a circle (path_resolution(7)).
 const LINKS_MAX: usize = 40;

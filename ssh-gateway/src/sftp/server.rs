@@ -8,15 +8,17 @@ use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::enter::sys;
+use crate::tally::Tally;
+use crate::wire::files::Act;
 
 use super::accounts::Accounts;
-use super::attributes::{Attributes, Named, Opened};
+use super::attributes::{self, Attributes, Named, Opened};
 use super::buffer::Buffer;
 use super::extensions;
 use super::handles::{Handle, Handles};
 use super::longname;
 use super::paths;
-use super::protocol::{
+use chores_common::sftp::{
     Code, DATA_BYTES_MAX, Fields, LENGTH_BYTES, PACKET_BYTES_MAX, Packet, Refusal, VERSION, Wrong,
     answer, open_flag, request,
 };
@@ -77,18 +79,54 @@ pub(super) struct Server {
     pub(super) handles: Handles,
     pub(super) accounts: Accounts,
     pub(super) rights: Rights,
+    pub(super) tally: Tally,
     greeted: bool,
 }
 
 impl Server {
-    pub(super) fn new(home: &Path, rights: Rights) -> Self {
+    pub(super) fn new(home: &Path, rights: Rights, tally: Tally) -> Self {
         Self {
             home: home.to_owned(),
             handles: Handles::new(),
             accounts: Accounts::default(),
             rights,
+            tally,
             greeted: false,
         }
+    }
+
+    /// Tells of what is still open, and that this is all.
+    pub(super) fn end(&mut self) {
+        for handle in self.handles.drain() {
+            if let Handle::File(_, transfer) = handle {
+                self.tally.left(*transfer);
+            }
+        }
+        self.tally.end();
+    }
+
+    /// Tells what was done by name, or was not, and makes an answer of it.
+    pub(super) fn told(
+        &mut self,
+        result: Result<(), Errno>,
+        act: impl FnOnce(&Tally) -> Act,
+    ) -> Result<Done, Refusal> {
+        let done = done(result);
+        self.tally.done(act, done.as_ref().err().map(|refusal| &*refusal.words));
+        done
+    }
+
+    /// The same of attributes of an open file.
+    fn set(&mut self, handle: &[u8], attributes: &Attributes) -> Result<Done, Refusal> {
+        let result = attributes.apply(&Opened(self.handles.get(handle)?.descriptor()?));
+        if let Some(transfer) = self.handles.transfer(handle) {
+            match result {
+                Ok(()) => transfer.set(&attributes.told()),
+                // Some of it may have been done.
+                Err(_) => transfer.filled(),
+            }
+        }
+        done(result)
     }
 
     /// Does what a packet (without its length) asks, and puts exactly one answer at the end of `answers`,
@@ -138,28 +176,45 @@ impl Server {
             }
             request::SETSTAT => {
                 let path = path(&mut fields)?;
-                done(Attributes::read(&mut fields)?.apply(&Named(path)))
+                let attributes = Attributes::read(&mut fields)?;
+                self.told(attributes.apply(&Named(path)), |tally| Act::Set {
+                    path: tally.path(path),
+                    set: attributes.told(),
+                })
             }
             request::FSETSTAT => {
-                let handle = self.handles.get(fields.string()?)?;
-                done(Attributes::read(&mut fields)?.apply(&Opened(handle.descriptor()?)))
+                let handle = fields.string()?;
+                self.set(handle, &Attributes::read(&mut fields)?)
             }
             request::OPENDIR => self.open_directory(id, fields),
             request::READDIR => self.read_directory(id, fields),
-            request::REMOVE => done(rustix::fs::unlink(path(&mut fields)?)),
+            request::REMOVE => {
+                let path = path(&mut fields)?;
+                self.told(rustix::fs::unlink(path), |tally| Act::Remove { path: tally.path(path) })
+            }
             request::MKDIR => {
                 let path = path(&mut fields)?;
                 let mode = Attributes::read(&mut fields)?.mode_or(MODE_DIRECTORY);
-                done(rustix::fs::mkdir(path, mode))
+                self.told(rustix::fs::mkdir(path, mode), |tally| Act::MakeDirectory {
+                    path: tally.path(path),
+                })
             }
-            request::RMDIR => done(rustix::fs::rmdir(path(&mut fields)?)),
+            request::RMDIR => {
+                let path = path(&mut fields)?;
+                self.told(rustix::fs::rmdir(path), |tally| Act::RemoveDirectory {
+                    path: tally.path(path),
+                })
+            }
             request::REALPATH => {
                 let found = paths::real(fields.path()?)?;
                 Ok(Done::Answer(name(id, &found)))
             }
             request::RENAME => {
                 let (old, new) = (path(&mut fields)?, path(&mut fields)?);
-                done(rename(old, new))
+                self.told(rename(old, new), |tally| Act::Rename {
+                    path: tally.path(old),
+                    to: tally.path(new),
+                })
             }
             request::READLINK => {
                 let target = rustix::fs::readlink(path(&mut fields)?, Vec::new())?;
@@ -168,7 +223,10 @@ impl Server {
             // The draft has the arguments the other way round; every client follows OpenSSH.
             request::SYMLINK => {
                 let (target, link) = (fields.path()?, path(&mut fields)?);
-                done(rustix::fs::symlink(target, link))
+                self.told(rustix::fs::symlink(target, link), |tally| Act::Symlink {
+                    path: tally.path(link),
+                    to: target.to_vec(),
+                })
             }
             request::EXTENDED => extensions::answer(self, id, fields),
             _ => Err(Code::OpUnsupported.into()),
@@ -177,15 +235,37 @@ impl Server {
 
     fn open(&mut self, id: u32, mut fields: Fields<'_>) -> Result<Done, Refusal> {
         let path = path(&mut fields)?;
-        let flags = open_flags(fields.u32()?);
+        let asked = fields.u32()?;
+        let opened = self.open_file(path, asked, &mut fields);
+        match opened {
+            Ok(file) => {
+                let transfer = Box::new(self.tally.opened(path, asked));
+                let handle = self.handles.insert(Handle::File(file, transfer));
+                Ok(Done::Answer(Packet::to(answer::HANDLE, id).string(&handle)))
+            }
+            Err(refusal) => {
+                self.tally.done(
+                    |tally| Act::Open { path: tally.path(path), flags: asked },
+                    Some(&refusal.words),
+                );
+                Err(refusal)
+            }
+        }
+    }
+
+    fn open_file(
+        &self,
+        path: &[u8],
+        asked: u32,
+        fields: &mut Fields<'_>,
+    ) -> Result<OwnedFd, Refusal> {
+        let flags = open_flags(asked);
         let changes =
             OFlags::WRONLY | OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::TRUNC;
         self.rights.check(flags.intersects(changes))?;
-        let mode = Attributes::read(&mut fields)?.mode_or(MODE_FILE);
+        let mode = Attributes::read(fields)?.mode_or(MODE_FILE);
         self.handles.check_room()?;
-        let file = retry_on_intr(|| rustix::fs::open(path, flags, mode))?;
-        let handle = self.handles.insert(Handle::File(file));
-        Ok(Done::Answer(Packet::to(answer::HANDLE, id).string(&handle)))
+        Ok(retry_on_intr(|| rustix::fs::open(path, flags, mode))?)
     }
 
     fn open_directory(&mut self, id: u32, mut fields: Fields<'_>) -> Result<Done, Refusal> {
@@ -199,7 +279,11 @@ impl Server {
 
     fn close(&mut self, handle: &[u8]) -> Result<Done, Refusal> {
         match self.handles.remove(handle)? {
-            Handle::File(file) => done(close(file)),
+            Handle::File(file, transfer) => {
+                let done = done(close(file));
+                self.tally.closed(*transfer, done.as_ref().err().map(|refusal| &*refusal.words));
+                done
+            }
             Handle::Directory(_) => Ok(Done::Yes),
         }
     }
@@ -213,7 +297,8 @@ impl Server {
     ) -> Result<Done, Refusal> {
         /// Kind, id and the length of the data.
         const HEAD: usize = LENGTH_BYTES + 1 + 4 + 4;
-        let file = self.handles.file(fields.string()?)?;
+        let handle = fields.string()?;
+        let file = self.handles.file(handle)?;
         let offset = fields.u64()?;
         let wanted =
             usize::try_from(fields.u32()?).map_or(DATA_BYTES_MAX, |n| n.min(DATA_BYTES_MAX));
@@ -225,6 +310,9 @@ impl Server {
         if length == 0 && wanted > 0 {
             return Err(Code::Eof.into());
         }
+        if let Some(transfer) = self.handles.transfer(handle) {
+            transfer.read(offset, data.get(..length).unwrap_or_default());
+        }
         let short = u32::try_from(length).unwrap_or(u32::MAX);
         let whole = short.saturating_add(1 + 4 + 4);
         let written = Packet::fields().u32(whole).raw(&[answer::DATA]).u32(id).u32(short);
@@ -234,16 +322,21 @@ impl Server {
     }
 
     fn write(&mut self, mut fields: Fields<'_>) -> Result<Done, Refusal> {
-        let file = self.handles.file(fields.string()?)?;
+        let handle = fields.string()?;
         let mut offset = fields.u64()?;
         let mut data = fields.string()?;
         while !data.is_empty() {
+            let file = self.handles.file(handle)?;
             // Files opened for appending are appended to, whatever the offset (pwrite(2)).
             let length = retry_on_intr(|| rustix::io::pwrite(file, data, offset))?;
             if length == 0 {
                 return Err(Code::Failure.into());
             }
-            data = data.get(length..).unwrap_or_default();
+            let (written, rest) = data.split_at_checked(length).unwrap_or((data, b""));
+            if let Some(transfer) = self.handles.transfer(handle) {
+                transfer.wrote(offset, written);
+            }
+            data = rest;
             offset = offset.saturating_add(u64::try_from(length).unwrap_or(0));
         }
         Ok(Done::Yes)
@@ -266,7 +359,7 @@ impl Server {
             let user = or_number(self.accounts.user(stat.st_uid), stat.st_uid);
             let group = or_number(self.accounts.group(stat.st_gid), stat.st_gid);
             let line = longname::line(&stat, &user, &group, file.to_bytes(), now);
-            entries = entries.string(file.to_bytes()).string(&line).attributes(&stat);
+            entries = attributes::tell(entries.string(file.to_bytes()).string(&line), &stat);
             count += 1;
         }
         if count == 0 {
@@ -290,7 +383,7 @@ pub(super) fn path<'a>(fields: &mut Fields<'a>) -> Result<&'a [u8], Refusal> {
 
 /// An answer with one name, and nothing known about it.
 pub(super) fn name(id: u32, path: &[u8]) -> Packet {
-    Packet::to(answer::NAME, id).u32(1).string(path).string(path).no_attributes()
+    attributes::tell_nothing(Packet::to(answer::NAME, id).u32(1).string(path).string(path))
 }
 
 /// Nothing more to say, or why not.
@@ -299,7 +392,7 @@ pub(super) fn done(result: Result<(), Errno>) -> Result<Done, Refusal> {
 }
 
 fn attributes(id: u32, stat: Result<Stat, Errno>) -> Result<Done, Refusal> {
-    Ok(Done::Answer(Packet::to(answer::ATTRS, id).attributes(&stat?)))
+    Ok(Done::Answer(attributes::tell(Packet::to(answer::ATTRS, id), &stat?)))
 }
 
 fn or_number(name: Option<&str>, number: u32) -> String {

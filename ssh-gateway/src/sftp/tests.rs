@@ -33,11 +33,15 @@ impl Client {
     }
 
     fn with(rights: Rights) -> Self {
+        Self::telling(rights, Tally::silent())
+    }
+
+    fn telling(rights: Rights, tally: Tally) -> Self {
         let (input, to) = io::pipe().expect("a pipe");
         let (from, output) = io::pipe().expect("a pipe");
         let directory = tempfile::tempdir().expect("a directory");
         let home = directory.path().to_owned();
-        let server = thread::spawn(move || serve_between(&input, &output, &home, rights));
+        let server = thread::spawn(move || serve_between(&input, &output, &home, rights, tally));
         Self { to: Some(to), from, server: Some(server), directory }
     }
 
@@ -164,7 +168,7 @@ impl Request {
     }
 }
 
-use super::protocol::Fields;
+use chores_common::sftp::Fields;
 
 #[test]
 fn the_hello_names_every_extension() {
@@ -674,7 +678,7 @@ proptest! {
     #[test]
     fn any_packet_is_answered(packets in proptest::collection::vec(packet(), 1..30)) {
         let directory = tempfile::tempdir().expect("a directory");
-        let mut server = Server::new(directory.path(), Rights::All);
+        let mut server = Server::new(directory.path(), Rights::All, Tally::silent());
         let mut answers = Buffer::new(OUTPUT_BYTES_MAX);
         server.answer(&[1, 0, 0, 0, 3], &mut answers).expect("a hello");
         for packet in packets {
@@ -740,7 +744,8 @@ fn a_server_for_an_outside_client() {
     if let Some(home) = std::env::var_os(SERVER_VARIABLE) {
         let home = PathBuf::from(home);
         rustix::process::chdir(&home).expect("a home directory");
-        serve_between(&io::stdin(), &io::stderr(), &home, Rights::All).expect("quietly");
+        serve_between(&io::stdin(), &io::stderr(), &home, Rights::All, Tally::silent())
+            .expect("quietly");
     }
 }
 
@@ -822,4 +827,64 @@ fn openssh_puts_gets_lists_and_changes() {
     assert!(fs::read(local.join("back")).expect("the file") == content);
     assert!(fs::read(local.join("part")).expect("the file") == content);
     assert!(!home.join("dir").exists());
+}
+
+#[test]
+fn what_is_done_to_files_is_told_before_it_is_answered_and_looks_are_not() {
+    use crate::wire::files::{Act, Report};
+    use crate::wire::socket::Socket;
+
+    let (ours, theirs) = Socket::pair().expect("a pair");
+    let mut client = Client::telling(Rights::All, Tally::new(theirs.into_descriptor()));
+    client.send(&[&[1], 3u32.to_be_bytes().as_slice()].concat());
+    client.receive();
+    let next = || match ours.receive::<Report>().expect("a message") {
+        Some((report, _)) => report,
+        None => panic!("no report"),
+    };
+    let file = client.path("file");
+    let path =
+        |name: &str| client.directory.path().join(name).into_os_string().into_encoded_bytes();
+    let (one, two, sub) = (path("file"), path("two"), path("sub"));
+    client.status(Request::of(17).path(&file));
+    let handle = client.open("file", 0x1a);
+    assert_eq!(next(), Report::Opened { number: 0, path: one.clone(), flags: 0x1a });
+    client.status(Request::of(6).string(&handle).u64(0).string(b"content"));
+    client.status(Request::of(10).string(&handle).u32(4).u32(0o600));
+    client.status(Request::of(4).string(&handle));
+    let Report::Closed(closed) = next() else { panic!("not closed") };
+    let hash = <sha2::Sha256 as sha2::Digest>::digest(b"content");
+    assert_eq!((closed.written.bytes, closed.written.sha256), (7, Some(hash.into())));
+    assert_eq!((closed.set.mode, closed.fault), (Some(0o600), None));
+    client.status(Request::of(18).string(&one).string(&two));
+    let renamed = Act::Rename { path: one, to: two.clone() };
+    assert_eq!(next(), Report::Done { act: renamed, failed: None });
+    client.status(Request::of(14).string(&sub).u32(0));
+    client.status(Request::of(13).string(&sub));
+    assert!(matches!(next(), Report::Done { act: Act::MakeDirectory { .. }, failed: None }));
+    assert!(matches!(next(), Report::Done { act: Act::Remove { .. }, failed: Some(_) }));
+    // Read in the wrong order, and left open.
+    let handle = client.open("two", 1);
+    client.ask(Request::of(5).string(&handle).u64(4).u32(3));
+    client.end().expect("in peace");
+    assert!(matches!(next(), Report::Opened { number: 1, .. }));
+    let Report::Closed(closed) = next() else { panic!("not closed") };
+    assert_eq!((closed.read.bytes, closed.read.sha256), (3, None));
+    assert_eq!(closed.fault.as_deref(), Some("its client did not close it"));
+    assert_eq!(next(), Report::End);
+}
+
+#[test]
+fn nothing_more_is_done_when_it_cannot_be_told() {
+    use crate::wire::socket::Socket;
+
+    let (ours, theirs) = Socket::pair().expect("a pair");
+    let mut client = Client::telling(Rights::All, Tally::new(theirs.into_descriptor()));
+    client.send(&[&[1], 3u32.to_be_bytes().as_slice()].concat());
+    client.receive();
+    drop(ours);
+    let Request(packet) = Request::of(14).path(&client.path("one")).u32(0);
+    client.send(&packet);
+    assert!(client.try_receive().is_none(), "it was answered");
+    assert!(matches!(client.end(), Err(Ended::Untold)));
 }

@@ -39,6 +39,23 @@ fn words_have_nothing_in_them_that_means_more() {
 }
 
 #[test]
+fn a_name_that_ends_as_hosts_do_leads_into_what_is_before() {
+    for (name, container) in [
+        ("web.chores", Some("web")),
+        ("web.chores.chores", Some("web.chores")),
+        ("web", None),
+        ("*.chores", None),
+        ("web?.chores", None),
+        (".chores", None),
+    ] {
+        assert_eq!(leads_into(name), container, "{name}");
+        if let Some(container) = container {
+            assert_eq!(crate::login::host_container(name), container);
+        }
+    }
+}
+
+#[test]
 fn a_container_takes_no_other_hosts_place() {
     for name in ["web", "shop-web", "chores2", "gateway", "localhost-1"] {
         assert!(is_nobody_elses(name, &reached()), "{name}");

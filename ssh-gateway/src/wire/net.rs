@@ -41,7 +41,7 @@ pub enum Question {
         /// Public key blob (RFC 4253, 6.6): of a key, or of a certificate.
         key: Vec<u8>,
     },
-    /// The client has proved that it holds this key. `Granted` or `Refused`.
+    /// The client has proved that it holds this key. `Granted`, `CodeNeeded` or `Refused`.
     Authenticate {
         /// Whose.
         connection: ConnectionId,
@@ -57,6 +57,17 @@ pub enum Question {
         signed: Signed,
         /// The client's identification string.
         client: String,
+        /// The connection that it comes through, where it does.
+        through: Option<ConnectionId>,
+    },
+    /// A client of whom a code is needed has given one. `Granted` or `Refused`.
+    Code {
+        /// Whose.
+        connection: ConnectionId,
+        /// Under which name.
+        login: LoginName,
+        /// As it was typed.
+        code: Opaque,
     },
     /// A session channel was opened: its container may be made ready. No answer.
     Prepare {
@@ -91,6 +102,12 @@ pub enum Question {
     Close {
         /// Which.
         item: ItemId,
+    },
+    /// The connection of a session was lost, while its client had closed neither the session nor the connection: told
+    /// before `Close` and `Disconnected`. No answer.
+    Lost {
+        /// Whose.
+        session: ItemId,
     },
     /// Open a stream for a forward. `Opened` with a descriptor, or `Refused`.
     Connect {
@@ -153,6 +170,8 @@ impl fmt::Display for LoginName {
 /// A client that comes through a forward of another connection. The stream to it travels along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Guest {
+    /// The connection that it comes through.
+    pub through: ConnectionId,
     /// Where it went on to.
     pub host: String,
     /// Where the outer connection comes from.
@@ -262,6 +281,8 @@ impl Limits {
 pub enum Answer {
     /// Yes.
     Granted,
+    /// The key is right, and a code is needed too.
+    CodeNeeded,
     /// The session runs. Descriptors as in [`super::task::Report::Started`]; behind them the listening socket
     /// of the agent, if there is one.
     Started {
@@ -269,7 +290,8 @@ pub enum Answer {
         terminal: bool,
         /// The last descriptor is an agent's listening socket.
         agent: bool,
-        /// The confinement is the engine's own work, not ours: what to tell the user on standard error.
+        /// What to tell the user on standard error: the confinement is the engine's own work and not ours, or something
+        /// that the session should have is missing.
         degraded: Option<String>,
     },
     /// A descriptor comes with this.

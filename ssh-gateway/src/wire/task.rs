@@ -7,6 +7,7 @@
 //!   Order::Enter ──────────────────→      namespaces and cgroup joined, before the client has said what for
 //!        ←──────────────── Report::Entered
 //!   Order::Start ──────────────────→
+//!        ←──────────────── Report::Tools       where a toolbox was asked for
 //!        ←──────────────── Report::Started     with descriptors
 //!   Order::Signal ─────────────────→      any number of times
 //!        ←──────────────── Report::Exited      the program itself ended
@@ -57,9 +58,11 @@ pub enum Report {
     },
     /// The container is entered as far as this is possible without a program.
     Entered,
+    /// What came of the toolbox; said only where one was needed, and before [`Report::Started`].
+    Tools(Tools),
     /// The program runs, and is proved to be confined as it must be. Descriptors: with a terminal its master;
-    /// without one the other ends of standard input, output and error; for [`Program::Portal`] its message
-    /// socket only.
+    /// without one the other ends of standard input, output and error; behind them, of a program that may serve
+    /// files, the socket on which it tells of them; for [`Program::Portal`] its message socket only.
     Started,
     /// The program ended.
     Exited(Exit),
@@ -146,8 +149,36 @@ pub struct Start {
     pub session_environment: Vec<Opaque>,
     /// Where to start; `None` is the user's home directory, or `/` if that cannot be entered.
     pub directory: Option<Vec<u8>>,
+    /// What it may have where the image has no programs for it.
+    pub toolbox: Option<Toolbox>,
     /// Only the environment, groups and directory that `docker exec` would set: for comparisons with it.
     pub as_engine_exec: bool,
+}
+
+/// The gateway's own programs, for a session that may have them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Toolbox {
+    /// Where they are in our own mount namespace: see [`crate::toolbox`].
+    pub directory: String,
+    /// Those that look into other processes too.
+    pub trace: bool,
+    /// Also where the image has all that is needed.
+    pub always: bool,
+}
+
+/// What came of a toolbox.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Tools {
+    /// None was needed.
+    #[default]
+    Unused,
+    /// It is mounted in the session.
+    Attached,
+    /// One was needed, and there is none.
+    Unavailable {
+        /// One sentence.
+        reason: String,
+    },
 }
 
 /// Whom to be.

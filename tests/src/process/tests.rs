@@ -30,6 +30,20 @@ fn a_program_that_hangs_is_killed_and_named() {
     });
     let message = outcome.unwrap_err().downcast::<String>().unwrap();
     assert!(message.contains("sleep 1000") && message.contains("begun"), "{message}");
+    // What each of its processes waits for.
+    assert!(message.contains("(sleep) S "), "{message}");
+}
+
+#[test]
+fn of_a_program_that_hangs_and_has_said_much_the_ends_are_shown() {
+    let outcome = std::panic::catch_unwind(|| {
+        let script = "echo begun; head -c 3000000 /dev/zero; echo halted; sleep 1000";
+        drop(sh(script).deadline(Duration::from_secs(2)).finish());
+    });
+    let message = outcome.unwrap_err().downcast::<String>().unwrap();
+    assert!(message.len() < 3 * 2 * SHOWN_BYTES, "{} bytes", message.len());
+    assert!(message.contains("begun\n") && message.contains("halted\n"), "{message}");
+    assert!(message.contains(" of 3000013 are left out"), "{message}");
 }
 
 #[test]

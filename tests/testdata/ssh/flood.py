@@ -1,4 +1,4 @@
-"""Connections that are none: flood.py PORT CONNECTIONS SOURCES
+"""Connections that are none: flood.py PORT CONNECTIONS SOURCES [CONNECTIONS_PER_SECOND]
 
 Says "ready" when the first ones are open, and how many there were at the end. Every kind of nonsense in turn; one in ten
 stays and sends a byte now and then.
@@ -11,6 +11,7 @@ import struct
 import sys
 
 port, connections, sources = (int(word) for word in sys.argv[1:4])
+pace = float(sys.argv[4]) if len(sys.argv) > 4 else None
 AT_ONCE = 200
 random.seed(7)
 
@@ -61,8 +62,11 @@ async def one(number, room, stays):
 async def main():
     room = asyncio.Semaphore(AT_ONCE)
     running = []
+    began = asyncio.get_running_loop().time()
     for number in range(connections):
         await room.acquire()
+        if pace:
+            await asyncio.sleep(max(0, began + number / pace - asyncio.get_running_loop().time()))
         running.append(asyncio.create_task(one(number, room, number % 10 == 9)))
         if number == AT_ONCE:
             print("ready", flush=True)

@@ -1,5 +1,6 @@
 use super::*;
 use crate::coverage::inventory::Identity;
+use crate::machine::BOOT_TAG;
 use crate::repository::tests::snapshot;
 
 fn now() -> Timestamp {
@@ -123,4 +124,29 @@ fn two_machines_of_one_name_show_when_their_containers_take_turns() {
     assert!(Judge::new(&names, &[], &replaced, now()).doubtful().is_empty());
     // That another host has that trouble is its own.
     assert!(Judge::new(&hosts(&["web2"]), &[], &turns, now()).doubtful().is_empty());
+}
+
+#[test]
+fn a_clone_with_name_and_ids_of_its_original_shows_by_its_boot() {
+    let boot = Boot { id: "b1".to_owned(), began: "2026-11-20T00:00:00Z".parse().unwrap() };
+    let made = |boot: &str, time: &str| {
+        let mut made = with(of("web1", time), "db", "c1");
+        made.tags.insert(BOOT_TAG.to_owned(), boot.to_owned());
+        made
+    };
+    let here = [known("db", "c1", "2026-11-01T00:00:00Z")];
+    let all = [
+        made("b0", "2026-11-19T03:00:00Z"),
+        made("b1", "2026-11-28T03:00:00Z"),
+        made("b2", "2026-11-29T03:00:00Z"),
+    ];
+    let names = hosts(&["web1"]);
+    let judge = Judge::new(&names, &here, &all, now()).during(Some(boot.clone()));
+    assert_eq!([0, 1].map(|at| judge.origin(&all[at])), [Origin::This, Origin::This]);
+    let other = Origin::Other("web1".to_owned());
+    assert_eq!(judge.origin(&all[2]), other);
+    assert_eq!(judge.origin_by_id(&all[2], "the anonymous volume"), other);
+    let any = Hosts { any: true, ..hosts(&["web1"]) };
+    let judge = Judge::new(&any, &here, &all, now()).during(Some(boot));
+    assert_eq!(judge.origin(&all[2]), Origin::This, "somebody has said so");
 }

@@ -76,3 +76,23 @@ fn a_dump_and_another_directory_of_the_same_name_are_other_jobs() {
     assert!(!is(&made(&["/home"], false, run(0))));
     assert!(!is(&made(&[], false, run(0))));
 }
+
+#[test]
+fn what_another_machine_of_the_same_name_has_made_is_not_compared() {
+    let now: Timestamp = "2026-11-30T14:00:00Z".parse().unwrap();
+    let boot = Boot { id: "b1".to_owned(), began: "2026-11-20T00:00:00Z".parse().unwrap() };
+    let tags = |tags: &[(&str, &str)]| -> BTreeMap<String, String> {
+        tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
+    let ours = tags(&[(ENGINE_TAG, "E1"), (NODE_TAG, "n1"), (BOOT_TAG, "b1")]);
+    let is_of_another = |theirs: &[(&str, &str)]| {
+        let mut made = snapshot("db", "2026-11-29T03:00:00Z");
+        made.tags = tags(theirs);
+        is_of_another(&made, &ours, Some(&boot), now)
+    };
+    assert!(!is_of_another(&[]), "one that was made by hand says nothing");
+    assert!(!is_of_another(&[(ENGINE_TAG, "E1"), (NODE_TAG, "n1"), (BOOT_TAG, "b1")]));
+    assert!(is_of_another(&[(ENGINE_TAG, "E2")]));
+    assert!(is_of_another(&[(ENGINE_TAG, "E1"), (NODE_TAG, "n2")]));
+    assert!(is_of_another(&[(ENGINE_TAG, "E1"), (BOOT_TAG, "b2")]));
+}

@@ -255,6 +255,7 @@ fn some_policy() -> impl Strategy<Value = Policy> {
             within: within.map(|days| Duration::from_secs(days * DAYS as u64)),
             tags: if tagged { vec![("tag".to_owned(), "3".to_owned())] } else { Vec::new() },
             group_by,
+            boot: None,
         },
     )
 }

@@ -23,3 +23,12 @@ fn what_is_no_private_key_is_refused_without_repeating_it() {
     let many = secret.repeat(IDENTITIES_MAX + 1);
     assert!(matches!(Identities::parse(&many), Err(IdentityError::TooMany)));
 }
+
+#[test]
+fn a_private_half_is_found_whatever_stands_around_it() {
+    let secret = Identities::generate().to_text();
+    for text in [secret.to_string(), format!("\u{feff}key = {}", *secret), secret.to_lowercase()] {
+        assert!(is_in(&text));
+    }
+    assert!(!is_in("age1qqqq") && !is_in("/run/secrets/identity"));
+}

@@ -16,6 +16,7 @@ fn a_key_file_is_read_as_it_was_written() {
     let keys = key_file();
     assert_eq!(KeyFile::parse(&keys.to_text()).unwrap(), keys);
     assert!(keys.to_text().ends_with("}\n"));
+    assert!(is_in(&keys.to_text()) && !is_in("/run/secrets/chores-backup-key"));
     let renewed = KeyFile { index: keys.index.renewed().unwrap(), ..keys };
     assert!(!renewed.to_text().contains("epoch_keys"));
     assert_eq!(KeyFile::parse(&renewed.to_text()).unwrap(), renewed);

@@ -17,8 +17,10 @@ fn recipients_are_sorted_and_each_is_there_once() {
 fn nobody_a_private_key_and_other_texts_are_refused() {
     assert!(matches!(Recipients::parse([]), Err(RecipientError::Empty)));
     let secret = Identities::generate().to_text();
-    let error = Recipients::parse([secret.trim()]).unwrap_err();
-    assert!(matches!(error, RecipientError::Private), "{error}");
+    for text in [secret.trim().to_owned(), format!("\u{feff}{}", secret.trim())] {
+        let error = Recipients::parse([text.as_str()]).unwrap_err();
+        assert!(matches!(error, RecipientError::Private), "{error}");
+    }
     let error = Recipients::parse(["ssh-ed25519 AAAA"]).unwrap_err();
     assert!(matches!(error, RecipientError::Unknown(_)), "{error}");
     let many: Vec<_> = (0..=RECIPIENTS_MAX).map(|_| public()).collect();

@@ -46,3 +46,32 @@ fn a_passphrase_unlocks_its_identity_and_another_does_not() {
     assert!(matches!(unlock(&slots, &wrong), Err(SlotError::Passphrase)));
     assert!(matches!(unlock(&[], &right), Err(SlotError::NoPassphrase)));
 }
+
+#[test]
+fn a_passphrase_that_was_given_twice_unlocks_both_whatever_lies_beside() {
+    let (one, two) = (Identities::generate(), Identities::generate());
+    let passphrase = Secret::new("correct horse battery".to_owned());
+    let slots = [
+        wrap_identity(&one, &passphrase).unwrap(),
+        KeySlot { wrapped: "no base64".to_owned(), ..wrap_identity(&one, &passphrase).unwrap() },
+        wrap_identity(&two, &passphrase).unwrap(),
+    ];
+    let unlocked = unlock(&slots, &passphrase).unwrap();
+    assert_eq!(*unlocked.to_text(), format!("{}{}", *one.to_text(), *two.to_text()));
+    assert!(matches!(unlock(&slots[1..2], &passphrase), Err(SlotError::Damaged)));
+}
+
+#[test]
+fn who_changed_the_slots_cannot_make_a_passphrase_take_for_ever() {
+    let identity = Identities::generate();
+    let passphrase = Secret::new("correct horse battery".to_owned());
+    let slot = wrap_identity(&identity, &passphrase).unwrap();
+    let many = vec![slot.clone(); PASSPHRASES_MAX + 1];
+    assert!(matches!(unlock(&many, &passphrase), Err(SlotError::TooManyPassphrases)));
+    let mut sealed = slot.bytes().unwrap();
+    let work = format!(" {WORK}\n").into_bytes();
+    let at = sealed.windows(work.len()).position(|window| window == work).unwrap();
+    sealed.splice(at..at + work.len(), *b" 30\n");
+    let dear = KeySlot { wrapped: BASE64_STANDARD.encode(sealed), ..slot };
+    assert!(matches!(unlock(&[dear], &passphrase), Err(SlotError::Work)));
+}

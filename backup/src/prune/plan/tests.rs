@@ -26,6 +26,8 @@ fn stock(now: u32, packs: &[(u8, u32)], needed: &[u8]) -> Stock {
         needed: needed.iter().map(|pack| id(*pack)).collect(),
         marks: Vec::new(),
         runs: Vec::new(),
+        moved: BTreeMap::new(),
+        locked: HashMap::new(),
     }
 }
 
@@ -101,6 +103,19 @@ fn what_a_long_run_stores_and_may_have_missed_waits_for_it() {
 }
 
 #[test]
+fn a_pack_whose_content_was_moved_is_marked_when_who_may_refer_to_it_has_ended() {
+    let mut stock = stock(200, &[(1, 0), (2, 0)], &[2]);
+    stock.moved = BTreeMap::from([(id(1), at(180)), (id(2), at(180))]);
+    assert_eq!(plan(&stock, RULES).mark, ids(&[]));
+    stock.now = at(204);
+    assert_eq!(plan(&stock, RULES).mark, ids(&[1]));
+    stock.runs = vec![at(179)];
+    assert_eq!(plan(&stock, RULES).mark, ids(&[]));
+    stock.runs = vec![at(181)];
+    assert_eq!(plan(&stock, RULES).mark, ids(&[1]));
+}
+
+#[test]
 fn without_a_time_nothing_is_old() {
     let mut stock = stock(100, &[(1, 0), (2, 0)], &[]);
     stock.packs.get_mut(&id(2)).unwrap().modified = SystemTime::UNIX_EPOCH;
@@ -116,6 +131,24 @@ fn without_a_time_nothing_is_old() {
     let endless = Rules { grace: Duration::MAX, bytes_max: None };
     stock.marks[0].modified = at(0);
     assert_eq!(plan(&stock, endless).delete, ids(&[]));
+}
+
+#[test]
+fn what_is_locked_is_held_without_a_budget_and_its_mark_stays_until_the_lock_ends() {
+    let mut stock = stock(48, &[(1, 0), (2, 0), (3, 0)], &[]);
+    stock.marks = vec![mark(24, &[1, 2]), mark(40, &[2, 3])];
+    stock.locked = HashMap::from([(id(1), at(60)), (id(2), at(50))]);
+    let rules = Rules { bytes_max: Some(10), ..RULES };
+    let held = plan(&stock, rules);
+    assert_eq!((held.delete, held.done), (ids(&[]), Vec::new()));
+    assert_eq!(held.held, BTreeSet::from([id(1), id(2)]));
+    assert_eq!(held.waiting, BTreeSet::from([id(3)]));
+    assert_eq!((held.next_unlocked, held.next_due), (Some(at(50)), Some(at(64))));
+    // A lock that ends now has ended.
+    stock.now = at(50);
+    let some = plan(&stock, rules);
+    assert_eq!((some.delete, some.held), (ids(&[2]), BTreeSet::from([id(1)])));
+    assert_eq!((some.done, some.next_unlocked), (Vec::new(), Some(at(60))));
 }
 
 fn some_stock() -> impl Strategy<Value = Stock> {

@@ -3,12 +3,13 @@ use std::fs;
 use super::super::tests::{TestRepository, snapshot};
 use super::super::{FORMAT_KEY, Operation};
 use super::*;
+use crate::check::{CheckOptions, check};
 use crate::chunk::ChunkId;
 use crate::index::IndexedPack;
-use crate::pack::{Compressor, FrameBuilder, PackBuilder, PackKind};
+use crate::pack::{Compressor, FrameBuilder, PackBuilder, PackIndex, PackKind};
 
-/// A pack with one chunk, stored.
-fn stored_pack(repository: &Repository, content: &[u8]) -> (IndexedPack, ChunkId) {
+/// A pack with one chunk, before it is encrypted.
+fn built_pack(repository: &Repository, content: &[u8]) -> (Vec<u8>, PackIndex, ChunkId) {
     let mut compressor = Compressor::new(1).unwrap();
     let id = repository.key().id_of(content);
     let mut frame = FrameBuilder::default();
@@ -16,6 +17,12 @@ fn stored_pack(repository: &Repository, content: &[u8]) -> (IndexedPack, ChunkId
     let mut builder = PackBuilder::new(PackKind::Data, Vec::new());
     builder.append(frame.seal(&mut compressor).unwrap());
     let (bytes, index) = builder.end(&mut compressor).unwrap();
+    (bytes, index, id)
+}
+
+/// A pack with one chunk, stored.
+fn stored_pack(repository: &Repository, content: &[u8]) -> (IndexedPack, ChunkId) {
+    let (bytes, index, id) = built_pack(repository, content);
     let pack = repository.pack_of(bytes, index).unwrap();
     let indexed = IndexedPack::from(&pack);
     repository.put_pack(&pack.id, pack.bytes).unwrap();
@@ -36,8 +43,8 @@ fn who_only_writes_stores_and_lists_and_reads_no_content() {
     writer.put_index(std::slice::from_ref(&pack)).unwrap();
     let name = writer.put_snapshot(&snapshot("a", "2026-11-30T00:00:00Z")).unwrap();
     assert_eq!(writer.snapshot(&name).unwrap().name, "a");
-    let (index, objects) = writer.index_for_writing().unwrap();
-    assert_eq!((index.packs().len(), objects.damaged.len()), (1, 0));
+    let (index, damaged) = writer.index_for_writing().unwrap();
+    assert_eq!((index.packs().len(), damaged.len()), (1, 0));
     let error = writer.get_pack(&pack.id).unwrap_err();
     assert!(matches!(error, RepositoryError::NoIdentity(_)), "{error}");
     let error = writer.read_pack(pack.id, pack.bytes, 0..4).unwrap_err();
@@ -76,6 +83,10 @@ fn keys_that_do_not_fit_are_refused() {
     ));
     assert!(matches!(clear.open_with(ring.clone()).unwrap_err(), RepositoryError::Clear(_)));
     let error = error_of(test.open_with(other.repository.ring()));
+    assert!(error.contains("another repository"), "{error}");
+    // Also where the same identity reads both.
+    let both = KeyRing { identities: test.identities.clone(), ..other.repository.ring() };
+    let error = error_of(test.open_with(both));
     assert!(error.contains("another repository"), "{error}");
     let strangers = KeyRing { identities: other.identities.clone(), ..KeyRing::default() };
     let error = error_of(test.open_with(strangers));
@@ -324,4 +335,127 @@ fn marking_keeps_the_authenticator_right() {
     test.repository.announce_marks().unwrap();
     let again = test.open_with(test.repository.ring()).unwrap();
     again.permit(Operation::Write).unwrap();
+}
+
+#[test]
+fn who_saves_beside_an_identity_that_reads_nothing_of_it_is_refused() {
+    let test = TestRepository::encrypted();
+    let stranger = KeyRing { identities: Identities::generate(), ..test.repository.ring() };
+    let stranger = test.open_with(stranger).unwrap();
+    assert!(stranger.can_read() && !stranger.reads_what_is_saved());
+    stranger.permit(Operation::Read).unwrap();
+    let error = stranger.permit(Operation::Write).unwrap_err();
+    assert!(matches!(error, RepositoryError::OtherIdentity(_)), "{error}");
+    assert!(test.readable().reads_what_is_saved());
+    test.readable().permit(Operation::Write).unwrap();
+    // One that fits is enough.
+    let (_, ring) = with_another(&test);
+    let identities = Identities::generate().and(test.identities.clone());
+    test.open_with(KeyRing { identities, ..ring }).unwrap().permit(Operation::Write).unwrap();
+}
+
+#[test]
+fn who_began_before_keys_were_changed_commits_nothing_after() {
+    let changes: [fn() -> KeyChange<'static>; 2] = [
+        || KeyChange::Rotate,
+        || {
+            let public: Vec<_> = Identities::generate().public().collect();
+            KeyChange::Add(Recipients::parse(public.iter().map(String::as_str)).unwrap())
+        },
+    ];
+    for make in changes {
+        let test = TestRepository::encrypted();
+        let before = test.open_with(test.repository.ring()).unwrap();
+        before.put_snapshot(&snapshot("a", "2026-11-30T00:00:00Z")).unwrap();
+        change(&test, make()).unwrap();
+        let late = before.put_snapshot(&snapshot("a", "2026-11-30T01:00:00Z")).unwrap_err();
+        assert!(chores_common::exit::chain(&late).contains("out of date"), "{late}");
+        assert_eq!(test.objects("snapshots/").len(), 1);
+    }
+}
+
+#[test]
+fn keys_that_are_changed_while_a_commit_locks_what_it_needs_are_noticed() {
+    let test = TestRepository::encrypted();
+    let before = test.open_with(test.repository.ring()).unwrap();
+    let made = snapshot("a", "2026-11-30T00:00:00Z");
+    let late = before.put_held(&made, || {
+        change(&test, KeyChange::Rotate).unwrap();
+        Ok(None)
+    });
+    let late = chores_common::exit::chain(&late.unwrap_err());
+    assert!(late.contains("out of date"), "{late}");
+    assert_eq!(test.objects("snapshots/").len(), 0);
+}
+
+#[test]
+fn a_file_and_a_passphrase_give_no_more_identities_than_a_worker_takes() {
+    let test = TestRepository::encrypted();
+    let passphrase = Secret::new("correct horse battery".to_owned());
+    let keys = change(&test, KeyChange::AddPassphrase(&passphrase)).unwrap();
+    let opened = |count: usize| {
+        let text = Identities::generate().to_text().repeat(count);
+        let identities = Identities::parse(&text).unwrap();
+        let key_file = Some(keys.clone());
+        test.open_with(KeyRing { key_file, identities, passphrase: Some(passphrase.clone()) })
+    };
+    let ring = opened(IDENTITIES_MAX - 1).unwrap().ring();
+    Identities::parse(&ring.identities.to_text()).unwrap();
+    let error = error_of(opened(IDENTITIES_MAX));
+    assert!(error.contains("17 identities"), "{error}");
+}
+
+#[test]
+fn a_passphrase_and_an_identity_are_both_looked_at() {
+    let test = TestRepository::encrypted();
+    let passphrase = Secret::new("correct horse battery".to_owned());
+    let (before, _) = stored_pack(&test.repository, b"before");
+    let keys = change(&test, KeyChange::AddPassphrase(&passphrase)).unwrap();
+    let first = test.identities.public().next().unwrap();
+    let ring = KeyRing { key_file: Some(keys), ..KeyRing::default() };
+    let ring = after(&test, ring, KeyChange::Remove(first));
+    let (new, _) = stored_pack(&test.open_with(ring.clone()).unwrap(), b"after");
+    let identities = test.identities.clone();
+    let both = KeyRing { identities, passphrase: Some(passphrase), ..ring.clone() };
+    let reader = test.open_with(both.clone()).unwrap();
+    reader.get_pack(&before.id).unwrap();
+    reader.get_pack(&new.id).unwrap();
+    let wrong = Secret::new("incorrect horse battery".to_owned());
+    let error = error_of(test.open_with(KeyRing { passphrase: Some(wrong), ..both }));
+    assert!(error.contains("passphrase does not fit"), "{error}");
+}
+
+#[test]
+fn a_pack_of_today_that_its_recipient_does_not_open_is_damage_and_one_of_before_is_not() {
+    let test = TestRepository::encrypted();
+    let checked = |repository: &Repository| {
+        let options =
+            CheckOptions { read_data: Some("100".parse().unwrap()), rotation: 0, threads: 1 };
+        let progress = chores_common::progress::Progress::new();
+        check(repository, &options, &progress, &chores_common::shutdown::Shutdown::new()).unwrap()
+    };
+    // By somebody who has stolen the key file.
+    let (bytes, index, _) = built_pack(&test.repository, b"content");
+    let stranger: Vec<_> = Identities::generate().public().collect();
+    let stranger = Recipients::parse(stranger.iter().map(String::as_str)).unwrap();
+    let bytes = content::seal(&stranger, bytes).unwrap();
+    let id = PackId(test.repository.key().id_of(&bytes));
+    let pack = IndexedPack { id, bytes: bytes.len() as u64, index, sealed_by: None };
+    test.repository.put_pack(&id, bytes).unwrap();
+    test.repository.put_index(&[pack]).unwrap();
+    let report = checked(&test.readable());
+    assert_eq!((report.problem_count, report.closed_packs), (1, 0), "{report:?}");
+    assert!(report.problems[0].problem.contains("encrypted for others"), "{report:?}");
+    // To who came later it is one of those that are not for him, and no damage.
+    let (added, ring) = with_another(&test);
+    let later = test.open_with(KeyRing { identities: added, ..ring }).unwrap();
+    let report = checked(&later);
+    assert_eq!((report.problem_count, report.closed_packs), (0, 1), "{report:?}");
+    // What others can tell of it is told all the same.
+    let path = test.path().join(test.repository.pack_key(&id));
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(path, bytes).unwrap();
+    let report = checked(&later);
+    assert!(report.problems[0].problem.contains("does not match its name"), "{report:?}");
 }

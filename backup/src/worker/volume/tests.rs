@@ -45,3 +45,40 @@ fn only_running_containers_with_the_volume_use_it() {
     assert!(!uses(&running, "other"));
     assert!(!uses(&Container { running: false, ..running }, "data"));
 }
+
+#[test]
+fn who_writes_where_a_volume_leads_to_uses_it_under_any_name() {
+    let options = |device: &str| {
+        [("type", "none"), ("o", "bind,rw"), ("device", device)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    };
+    assert_eq!(device_of(&options("/srv/data")), Some("/srv/data"));
+    assert_eq!(device_of(&options("nas:/export")), None);
+    assert_eq!(device_of(&BTreeMap::new()), None);
+    let other = Volume {
+        name: "other".to_owned(),
+        driver: "local".to_owned(),
+        labels: BTreeMap::new(),
+        options: options("/srv/data"),
+        mountpoint: "/var/lib/x".into(),
+    };
+    let mount = |kind, name: Option<&str>, source: &str| Mount {
+        kind,
+        name: name.map(str::to_owned),
+        source: source.into(),
+        destination: "/data".into(),
+        driver: None,
+        read_write: true,
+    };
+    let leads = |mount: Mount| {
+        let running = Container { running: true, mounts: vec![mount], ..Container::default() };
+        leads_to(&running, "/srv/data", std::slice::from_ref(&other))
+    };
+    assert!(leads(mount(MountKind::Volume, Some("other"), "/var/lib/x")));
+    assert!(leads(mount(MountKind::Bind, None, "/srv/data/below")));
+    assert!(leads(mount(MountKind::Bind, None, "/srv")));
+    assert!(!leads(mount(MountKind::Bind, None, "/srv/data2")));
+    assert!(!leads(mount(MountKind::Volume, Some("unknown"), "/var/lib/x")));
+    assert!(!leads(Mount { read_write: false, ..mount(MountKind::Bind, None, "/srv/data") }));
+}

@@ -40,3 +40,20 @@ async fn a_connection_that_breaks_after_some_bytes_is_an_error_and_no_end() {
     let whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
     assert_eq!(read_all(whole).await, (b"hello".to_vec(), false));
 }
+
+#[tokio::test]
+async fn an_engine_is_known_by_what_it_adds_to_its_answers() {
+    for (answer, is_docker) in [
+        (b"HTTP/1.1 200 OK\r\nServer: Docker/28.0.1 (linux)\r\nContent-Length: 0\r\n\r\n" as &[u8], true),
+        (b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDocker-Experimental: false\r\nContent-Length: 0\r\n\r\n", true),
+        (b"HTTP/1.1 200 OK\r\nServer: Libpod/4.3.1 (linux)\r\nContent-Length: 0\r\n\r\n", false),
+        (
+            b"HTTP/1.1 200 OK\r\nDocker-Experimental: true\r\nLibpod-Api-Version: 4.3.1\r\nContent-Length: 0\r\n\r\n",
+            false,
+        ),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+    ] {
+        let logs = fake_engine(answer).await.raw_logs("web", LogTail::All, false).await.unwrap();
+        assert_eq!(logs.is_docker(), is_docker, "{}", String::from_utf8_lossy(answer));
+    }
+}

@@ -1,7 +1,7 @@
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use super::*;
+use crate::object::tests::folders::{self, keys};
 use crate::object::{ObjectStore, S3Settings, body};
 
 fn store(root: &Path) -> ObjectStore {
@@ -13,10 +13,6 @@ async fn new_store() -> (tempfile::TempDir, ObjectStore) {
     let store = store(&directory.path().join("repo"));
     store.create_root().await.unwrap();
     (directory, store)
-}
-
-async fn keys(store: &ObjectStore, prefix: &str) -> Vec<String> {
-    store.list(prefix).await.unwrap().into_iter().map(|object| object.key).collect()
 }
 
 /// A tmpfs that ends with the test, or `None` with the reason printed.
@@ -71,55 +67,25 @@ async fn what_is_put_is_read_back_whole_and_in_ranges() {
 #[tokio::test]
 async fn files_and_directories_are_private() {
     let (directory, store) = new_store().await;
-    store.put("packs/ab/one", Bytes::new()).await.unwrap();
-    let mode = |path: &str| {
-        let metadata = std::fs::metadata(directory.path().join(path)).unwrap();
-        metadata.permissions().mode() & 0o777
-    };
-    assert_eq!(mode("repo"), 0o700);
-    assert_eq!(mode("repo/packs/ab"), 0o700);
-    assert_eq!(mode("repo/packs/ab/one"), 0o600);
+    folders::private(&store, &directory.path().join("repo")).await;
 }
 
 #[tokio::test]
 async fn an_object_of_the_wrong_length_is_corrupt() {
     let (_directory, store) = new_store().await;
-    store.put("a", Bytes::from_static(b"0123")).await.unwrap();
-    let error = store.get("a", 3).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.to_string().ends_with("it is 4 bytes long, at most 3 were expected"));
-    let error = store.get_range("a", 2..5).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert!(error.to_string().ends_with("it ends at byte 4, but bytes 2 to 5 are needed"));
+    folders::wrong_lengths(&store).await;
 }
 
 #[tokio::test]
 async fn listings_are_sorted_and_show_only_objects() {
     let (directory, store) = new_store().await;
-    for key in ["snapshots/b", "packs/ab/2", "packs/ab/1", "packs/aa/3", "repo.json", "packs2"] {
-        store.put(key, Bytes::from_static(b"x")).await.unwrap();
-    }
-    let root = directory.path().join("repo");
-    std::fs::write(root.join("packs/ab/.1.tmp-0123456789abcdef"), b"x").unwrap();
-    std::os::unix::fs::symlink("nowhere", root.join("packs/dangling")).unwrap();
-    assert_eq!(keys(&store, "packs/").await, ["packs/aa/3", "packs/ab/1", "packs/ab/2"]);
-    assert_eq!(keys(&store, "packs/ab/").await, ["packs/ab/1", "packs/ab/2"]);
-    assert_eq!(keys(&store, "packs").await, ["packs/aa/3", "packs/ab/1", "packs/ab/2", "packs2"]);
-    assert_eq!(keys(&store, "packs/a").await.len(), 3);
-    assert_eq!(keys(&store, "").await.len(), 6);
-    assert!(keys(&store, "marks/").await.is_empty());
-    assert!(keys(&store, "../").await.is_empty());
-    assert!(keys(&store, "repo.json/x/").await.is_empty());
+    folders::listings(&store, &directory.path().join("repo")).await;
 }
 
 #[tokio::test]
-async fn a_linked_folder_is_listed() {
+async fn what_must_be_new_is_stored_once_and_replaces_nothing() {
     let (directory, store) = new_store().await;
-    let elsewhere = directory.path().join("big-disk");
-    std::fs::create_dir(&elsewhere).unwrap();
-    std::fs::write(elsewhere.join("1"), b"x").unwrap();
-    std::os::unix::fs::symlink(&elsewhere, directory.path().join("repo/packs")).unwrap();
-    assert_eq!(keys(&store, "packs/").await, ["packs/1"]);
+    folders::newness(&store, &directory.path().join("repo")).await;
 }
 
 #[tokio::test]
@@ -133,29 +99,14 @@ async fn links_in_a_circle_end() {
 #[tokio::test]
 async fn a_deleted_object_is_gone_and_deleting_it_again_is_no_error() {
     let (_directory, store) = new_store().await;
-    store.put("a", Bytes::new()).await.unwrap();
-    store.delete("a").await.unwrap();
-    store.delete("a").await.unwrap();
-    let error = store.get("a", 1).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(store.head("a").await.unwrap_err().kind(), ErrorKind::NotFound);
+    folders::deletion(&store).await;
 }
 
 #[tokio::test]
 async fn a_store_that_does_not_exist_is_said_to_be_missing_and_not_created() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("unmounted");
-    let store = store(&root);
-    let put = store.put("a", Bytes::new()).await.unwrap_err();
-    assert_eq!(
-        put.to_string(),
-        format!("cannot write a to {}: the directory does not exist", root.display())
-    );
-    assert_eq!(put.kind(), ErrorKind::NoBucket);
-    assert_eq!(store.get("a", 1).await.unwrap_err().kind(), ErrorKind::NoBucket);
-    assert_eq!(store.list("").await.unwrap_err().kind(), ErrorKind::NoBucket);
-    assert_eq!(store.delete("a").await.unwrap_err().kind(), ErrorKind::NoBucket);
-    assert!(!root.exists());
+    folders::missing(&store(&root), &root).await;
 }
 
 #[tokio::test]

@@ -37,8 +37,8 @@ fn what_was_read_is_shown_as_it_was_written() {
 fn every_fault_is_one_clear_sentence() {
     assert_eq!(sentence(""), "the location is empty; give a directory or s3://bucket/prefix");
     assert_eq!(
-        sentence("sftp://host/x"),
-        "sftp:// is not supported; give a directory or s3://bucket/prefix"
+        sentence("ftp://host/x"),
+        "ftp:// is not supported; give a directory or s3://bucket/prefix"
     );
     for text in ["s3://", "s3:///x", "s3://.b", "s3://b u/x", "s3://b?x=y", "s3://ü/x"] {
         assert_eq!(
@@ -53,4 +53,24 @@ fn every_fault_is_one_clear_sentence() {
         );
     }
     assert_eq!(sentence("/a\0b"), "a path with a NUL byte is no directory");
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    for (text, shown) in [
+        ("sftp://user:secret@host/x", "sftp://user:…@host/x"),
+        ("webdavs://user:se@cret@host", "webdavs://…@host"),
+        ("webdavs://TOKEN@host/x", "webdavs://…@host/x"),
+        ("webdav://TO/KEN:@host/x", "webdav://…@host/x"),
+        ("https://TOKEN@host/x", "https://…@host/x"),
+        ("sftp://user:p/w@host/x", "sftp://user:…@host/x"),
+        ("sftp://user:p?w#d@host/x", "sftp://user:…@host/x"),
+        ("s3://key:secret@bucket", "s3://…@bucket"),
+        ("sftp://user@host/x", "sftp://user@host/x"),
+        ("webdavs://host/x", "webdavs://host/x"),
+        ("s3://bucket/x", "s3://bucket/x"),
+        ("/a:b@c", "/a:b@c"),
+    ] {
+        assert_eq!(without_password(text), shown);
+    }
 }

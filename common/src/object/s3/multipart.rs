@@ -7,9 +7,9 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 
-use super::fault::Fault;
 use super::{Act, ErrorKind, ObjectError, S3};
 use crate::object::body::{Body, Piece};
+use crate::object::fault::Fault;
 
 /// Parts of one upload, the protocol's limit.
 const PARTS_MAX: i32 = 10_000;
@@ -89,7 +89,7 @@ impl S3 {
             part = self.fill(&upload.key, &mut source, part_bytes(number + 1)).await?;
         }
         let reason = format!("it is longer than {PARTS_MAX} parts can hold");
-        Err(self.error(ErrorKind::Invalid, Act::Write, &upload.key, reason))
+        Err(self.tries.error(ErrorKind::Invalid, Act::Write, &upload.key, reason))
     }
 
     /// The next part: full, or the last.
@@ -111,7 +111,7 @@ impl S3 {
                 Some(Piece::End) => return Ok(Part { bytes: bytes.freeze(), is_last: true }),
                 None => {
                     let reason = "its source stopped before the end";
-                    return Err(self.error(ErrorKind::Corrupt, Act::Write, key, reason));
+                    return Err(self.tries.error(ErrorKind::Corrupt, Act::Write, key, reason));
                 }
             }
         }
@@ -127,7 +127,7 @@ impl S3 {
             Some(Ok(part)) => done.push(part?),
             Some(Err(error)) => {
                 let reason = error.to_string();
-                return Err(self.error(ErrorKind::Invalid, Act::Write, &upload.key, reason));
+                return Err(self.tries.error(ErrorKind::Invalid, Act::Write, &upload.key, reason));
             }
             None => {}
         }
@@ -135,8 +135,9 @@ impl S3 {
     }
 
     async fn begin(&self, key: &str) -> Result<Upload, ObjectError> {
-        let full_key = self.full_key(Act::Write, key)?;
+        let full_key = self.tries.full_key(Act::Write, &self.prefix, key)?;
         let id = self
+            .tries
             .attempts(Act::Write, key, 0, async || {
                 let create = self
                     .client
@@ -160,21 +161,22 @@ impl S3 {
         number: i32,
         bytes: Bytes,
     ) -> Result<CompletedPart, ObjectError> {
-        self.attempts(Act::Write, &upload.key, bytes.len() as u64, async || {
-            let send = self
-                .client
-                .upload_part()
-                .bucket(&self.bucket)
-                .key(&upload.full_key)
-                .upload_id(&upload.id)
-                .part_number(number)
-                .body(ByteStream::from(bytes.clone()))
-                .send();
-            let answer = send.await.map_err(Fault::from)?;
-            let e_tag = answer.e_tag().map(str::to_owned);
-            Ok(CompletedPart::builder().part_number(number).set_e_tag(e_tag).build())
-        })
-        .await
+        self.tries
+            .attempts(Act::Write, &upload.key, bytes.len() as u64, async || {
+                let send = self
+                    .client
+                    .upload_part()
+                    .bucket(&self.bucket)
+                    .key(&upload.full_key)
+                    .upload_id(&upload.id)
+                    .part_number(number)
+                    .body(ByteStream::from(bytes.clone()))
+                    .send();
+                let answer = send.await.map_err(Fault::from)?;
+                let e_tag = answer.e_tag().map(str::to_owned);
+                Ok(CompletedPart::builder().part_number(number).set_e_tag(e_tag).build())
+            })
+            .await
     }
 
     async fn complete(
@@ -184,24 +186,25 @@ impl S3 {
     ) -> Result<(), ObjectError> {
         parts.sort_unstable_by_key(CompletedPart::part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        self.attempts(Act::Write, &upload.key, 0, async || {
-            let complete = self
-                .client
-                .complete_multipart_upload()
-                .bucket(&self.bucket)
-                .key(&upload.full_key)
-                .upload_id(&upload.id)
-                .multipart_upload(parts.clone())
-                .send();
-            complete.await.map_err(Fault::from)?;
-            Ok(())
-        })
-        .await
+        self.tries
+            .attempts(Act::Write, &upload.key, 0, async || {
+                let complete = self
+                    .client
+                    .complete_multipart_upload()
+                    .bucket(&self.bucket)
+                    .key(&upload.full_key)
+                    .upload_id(&upload.id)
+                    .multipart_upload(parts.clone())
+                    .send();
+                complete.await.map_err(Fault::from)?;
+                Ok(())
+            })
+            .await
     }
 
     /// Parts of an upload that is not completed cost money until it is aborted.
     async fn abort(&self, upload: &Upload) {
-        let aborted = self.attempts(Act::Write, &upload.key, 0, async || {
+        let aborted = self.tries.attempts(Act::Write, &upload.key, 0, async || {
             let abort = self
                 .client
                 .abort_multipart_upload()

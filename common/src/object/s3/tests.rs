@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::object::{Body, body};
+use crate::object::{Body, LockMode, body};
+use crate::retry::Retry;
 
 const BUCKET: &str = "bucket";
 
@@ -23,8 +24,8 @@ fn store(endpoint: &str, bucket: &str, prefix: &str, secret_key: &str) -> Arc<S3
         ..S3Settings::default()
     };
     let mut store = S3::new(bucket, prefix, &settings).unwrap();
-    store.retry = Retry {
-        attempts: RETRY.attempts,
+    store.tries.retry = Retry {
+        attempts: store.tries.retry.attempts,
         base: Duration::from_millis(2),
         cap: Duration::from_millis(4),
     };
@@ -136,10 +137,43 @@ async fn what_is_put_is_read_back_whole_and_in_ranges() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(
         error.to_string(),
-        format!("cannot read packs/one from {}: it does not exist", store.name)
+        format!("cannot read packs/one from {}: it does not exist", store.tries.name)
     );
     assert_eq!(store.head("packs/one").await.unwrap_err().kind(), ErrorKind::NotFound);
     store.delete("packs/one").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_part_is_cut_out_of_the_whole_of_a_service_that_ignores_ranges() {
+    let part = |range: &str, body: &str| {
+        let named = format!("206 Partial Content\r\nContent-Range: bytes {range}");
+        answer(&named, body)
+    };
+    let answers = [
+        answer("200 OK", "0123456789"),
+        answer("200 OK", "01234"),
+        part("0-2/10", "012"),
+        part("2-4/10", "234"),
+        part("2-3/4", "23"),
+        // As long as the part, and not it.
+        answer("200 OK", "012"),
+        // A part that does not say which: only of the length of the one that was asked for.
+        answer("206 Partial Content", "0123456789"),
+        answer("206 Partial Content", "234"),
+    ];
+    let script = serve_script(&answers).await;
+    let store = store(&script.endpoint, BUCKET, "", "secret");
+    for _answer in 0..3 {
+        assert_eq!(store.get_range("a", 2..5).await.unwrap(), "234");
+    }
+    for end in [4, 3] {
+        let error = store.get_range("a", 2..5).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        let reason = format!("it ends at byte {end}, but bytes 2 to 5 are needed");
+        assert!(error.to_string().ends_with(&reason), "{error}");
+    }
+    assert_eq!(store.get_range("a", 2..5).await.unwrap(), "234");
+    assert_eq!(script.asked.lock().unwrap().len(), answers.len());
 }
 
 #[tokio::test]
@@ -172,7 +206,7 @@ async fn a_listing_of_many_pages_is_complete_and_stays_below_its_prefix() {
 #[tokio::test]
 async fn a_missing_bucket_is_one_clear_sentence() {
     let (_directory, other) = new_store("").await;
-    let endpoint = other.name.rsplit_once(' ').unwrap().1;
+    let endpoint = other.tries.name.rsplit_once(' ').unwrap().1;
     let store = store(endpoint, "missing", "p", "secret");
     let error = store.list("packs/").await.unwrap_err();
     assert_eq!(
@@ -203,7 +237,7 @@ async fn a_bucket_that_is_missing_for_a_write_is_one_clear_sentence() {
 #[tokio::test]
 async fn wrong_keys_are_one_clear_sentence_and_are_not_tried_again() {
     let (_directory, other) = new_store("").await;
-    let endpoint = other.name.rsplit_once(' ').unwrap().1;
+    let endpoint = other.tries.name.rsplit_once(' ').unwrap().1;
     let error = store(endpoint, BUCKET, "", "wrong").put("a", Bytes::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert_eq!(
@@ -271,6 +305,24 @@ async fn a_listing_that_repeats_itself_ends() {
     let script = serve_script(&vec![answer("200 OK", page); 3]).await;
     let error = store(&script.endpoint, BUCKET, "", "secret").list("").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn what_is_locked_and_must_be_new_says_both() {
+    let error = "<Error><Code>PreconditionFailed</Code></Error>";
+    let answers = [answer("200 OK", ""), answer("412 Precondition Failed", error)];
+    let script = serve_script(&answers).await;
+    let store = store(&script.endpoint, BUCKET, "repo", "secret");
+    let lock = in_2027(LockMode::Compliance);
+    for stored in [true, false] {
+        let put = store.put_new_retained("a", Bytes::from_static(b"0"), lock);
+        assert_eq!(put.await, Ok(stored));
+    }
+    for request in script.asked.lock().unwrap().iter() {
+        let request = request.to_ascii_lowercase();
+        assert!(request.contains("if-none-match: *"), "{request}");
+        assert!(request.contains("x-amz-object-lock-mode: compliance"), "{request}");
+    }
 }
 
 #[tokio::test]
@@ -373,14 +425,137 @@ fn unusable_settings_are_one_clear_sentence() {
 }
 
 #[test]
-fn large_transfers_are_given_more_time() {
-    assert_eq!(attempt_time(0), Duration::from_secs(60));
-    assert_eq!(attempt_time(64 * 1024 * 1024), Duration::from_secs(60 + 1024));
-}
-
-#[test]
 fn an_endpoint_without_tls_is_used_without_roots_of_trust() {
     // An image of one program has none, and asking the library for them would panic.
     let context = format!("{:?}", tls_context(Some("http://minio:9000")).unwrap());
     assert!(context.contains("enable_native_roots: false"), "{context}");
+}
+
+/// 2027-01-15T08:00:00Z, and a part of a second that goes.
+fn in_2027(mode: LockMode) -> Retention {
+    Retention { mode, until: UNIX_EPOCH + Duration::from_millis(1_800_000_000_250) }
+}
+
+#[tokio::test]
+async fn a_locked_object_goes_with_its_lock_and_a_checksum_in_one_plain_request() {
+    let script = serve_script(&[answer("200 OK", ""), answer("200 OK", "")]).await;
+    let store = store(&script.endpoint, BUCKET, "repo", "secret");
+    let content = Bytes::from_static(b"0123456789");
+    store.put_retained("a", content.clone(), in_2027(LockMode::Compliance)).await.unwrap();
+    store.put("a", content).await.unwrap();
+    let asked = script.asked.lock().unwrap();
+    for line in [
+        "x-amz-object-lock-mode: COMPLIANCE\r\n",
+        "x-amz-object-lock-retain-until-date: 2027-01-15T08:00:00Z\r\n",
+        "x-amz-checksum-sha256: hNiYd/DUBB77a/kaFvAkjy/Vc+avBcGflr7bn4gveII=\r\n",
+    ] {
+        assert!(asked[0].contains(line), "{line}: {}", asked[0]);
+    }
+    assert!(asked[0].ends_with("\r\n\r\n0123456789"), "{}", asked[0]);
+    assert!(!asked[0].contains("aws-chunked") && !asked[0].contains("x-amz-trailer"));
+    assert!(!asked[1].contains("checksum") && !asked[1].contains("lock"), "{}", asked[1]);
+}
+
+#[tokio::test]
+async fn a_lock_is_made_longer_with_a_checksum_and_read_from_the_head() {
+    let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\
+        x-amz-object-lock-mode: GOVERNANCE\r\n\
+        x-amz-object-lock-retain-until-date: 2027-01-15T08:00:00.000Z\r\n\r\n";
+    let bare = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 10\r\n\r\n";
+    let answers = [answer("200 OK", ""), head.to_owned(), bare.to_owned()];
+    let script = serve_script(&answers).await;
+    let store = store(&script.endpoint, BUCKET, "repo", "secret");
+    let wanted = in_2027(LockMode::Governance);
+    store.retain("a", Some("v0"), wanted).await.unwrap();
+    let (meta, held) = store.retention("a", Some("v1")).await.unwrap();
+    assert_eq!((meta.key.as_str(), meta.size), ("a", 10));
+    let until = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+    assert_eq!(held, Some(Retention { until, ..wanted }));
+    assert_eq!(store.retention("a", None).await.unwrap().1, None);
+    let asked = script.asked.lock().unwrap();
+    assert!(asked[0].starts_with("PUT /bucket/repo/a?retention"), "{}", asked[0]);
+    for text in [
+        "versionId=v0",
+        "<Mode>GOVERNANCE</Mode>",
+        "2027-01-15T08:00:00Z<",
+        "x-amz-checksum-sha256: ",
+    ] {
+        assert!(asked[0].contains(text), "{text}: {}", asked[0]);
+    }
+    assert!(asked[1].starts_with("HEAD /bucket/repo/a?versionId=v1"), "{}", asked[1]);
+}
+
+#[tokio::test]
+async fn versions_of_many_pages_are_all_read_and_removed_by_name() {
+    let page = |truncated: &str, rest: &str| {
+        let text = format!(
+            "<ListVersionsResult><IsTruncated>{truncated}</IsTruncated>{rest}</ListVersionsResult>"
+        );
+        answer("200 OK", &text)
+    };
+    let first = "<NextKeyMarker>repo/a</NextKeyMarker><NextVersionIdMarker>m1</NextVersionIdMarker>\
+        <DeleteMarker><Key>repo/a</Key><VersionId>m1</VersionId><IsLatest>true</IsLatest>\
+        <LastModified>2026-11-30T00:00:01.000Z</LastModified></DeleteMarker>";
+    let second = "<Version><Key>repo/a</Key><VersionId>v1</VersionId><IsLatest>false</IsLatest>\
+        <LastModified>2026-11-30T00:00:00.000Z</LastModified><Size>10</Size></Version>";
+    let answers = [page("true", first), page("false", second), answer("204 No Content", "")];
+    let script = serve_script(&answers).await;
+    let store = store(&script.endpoint, BUCKET, "repo", "secret");
+    let versions = store.versions("").await.unwrap();
+    let told: Vec<_> = versions
+        .iter()
+        .map(|one| (one.key.as_str(), one.version.as_str(), one.is_latest, one.is_marker, one.size))
+        .collect();
+    assert_eq!(told, [("a", "m1", true, true, 0), ("a", "v1", false, false, 10)]);
+    store.delete_version("a", "v1").await.unwrap();
+    let asked = script.asked.lock().unwrap();
+    assert!(asked[1].contains("key-marker=repo%2Fa") && asked[1].contains("version-id-marker=m1"));
+    assert!(asked[2].starts_with("DELETE /bucket/repo/a?"), "{}", asked[2]);
+    assert!(asked[2].contains("versionId=v1"), "{}", asked[2]);
+}
+
+#[tokio::test]
+async fn a_condition_that_a_store_does_not_know_is_an_error_of_its_own() {
+    let unknown = "<Error><Code>NotImplemented</Code></Error>";
+    let answers = [answer("501 Not Implemented", unknown), answer("501 Not Implemented", unknown)];
+    let script = serve_script(&answers).await;
+    let store = store(&script.endpoint, BUCKET, "repo", "secret");
+    let error = store.put_new("a", Bytes::from_static(b"0")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconditional, "{error}");
+    let error = store.put("a", Bytes::from_static(b"0")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+}
+
+#[test]
+fn keys_in_an_endpoint_are_refused_and_not_shown() {
+    let settings = S3Settings {
+        endpoint: Some("https://key:secret@host".to_owned()),
+        ..S3Settings::default()
+    };
+    let error = S3::new(BUCKET, "repo", &settings).unwrap_err().to_string();
+    assert!(error.contains("the S3 endpoint must be"), "{error}");
+    assert!(!error.contains("key:") && !error.contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn a_bucket_says_whether_it_has_locks_and_a_store_whether_it_keeps_to_conditions() {
+    let enabled = "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>";
+    let error = |code: &str| format!("<Error><Code>{code}</Code></Error>");
+    let answers = [
+        answer("200 OK", enabled),
+        answer("404 Not Found", &error("ObjectLockConfigurationNotFoundError")),
+        answer("501 Not Implemented", &error("NotImplemented")),
+        answer("200 OK", ""),
+        answer("412 Precondition Failed", &error("PreconditionFailed")),
+    ];
+    let script = serve_script(&answers).await;
+    let store = store(&script.endpoint, BUCKET, "repo", "secret");
+    for enabled in [true, false, false] {
+        assert_eq!(store.has_object_lock().await, Ok(enabled));
+    }
+    for written in [true, false] {
+        assert_eq!(store.put_new("a", Bytes::from_static(b"0")).await, Ok(written));
+    }
+    let asked = script.asked.lock().unwrap();
+    assert!(asked[4].to_lowercase().contains("if-none-match: *"), "{}", asked[4]);
 }

@@ -30,6 +30,7 @@ fn picture(tracker: &mut Tracker, extent: Extent, log: &[Seen]) -> (Vec<String>,
         match picture.message(tracker, *seen, seen.hash != PIECE) {
             Verdict::Skip => {}
             Verdict::TooShort => return (events, Outcome::TooShort),
+            Verdict::Full => return (events, Outcome::Full),
             Verdict::Take { late, before } => {
                 events.extend(before.as_ref().map(shown));
                 events.push(format!("{}{}", seen.ts, if late { " late" } else { "" }));
@@ -103,6 +104,50 @@ fn a_clock_that_goes_back_is_told_and_hides_nothing() {
         panic!("it is not taken")
     };
     assert_eq!(shown(&gap), "gap 52..60");
+}
+
+#[test]
+fn behind_the_end_of_the_log_a_picture_of_podman_is_proven_by_the_next() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &(1..=3).map(out).collect::<Vec<_>>()), ["1", "2", "3"]);
+    assert_eq!(tracker.follow(out(4), false), Live::Take);
+    let mut look = |log: &[i64]| {
+        let mut picture = Picture::new(&tracker, Extent::Tail(4)).that_may_skip();
+        let taken =
+            log.iter().filter_map(|ts| match picture.message(&mut tracker, out(*ts), true) {
+                Verdict::Skip => None,
+                Verdict::Take { late, .. } => Some((*ts, late)),
+                Verdict::TooShort | Verdict::Full => panic!("it is not looked at to its end"),
+            });
+        let taken: Vec<_> = taken.collect();
+        assert_eq!(picture.finish(&mut tracker), Outcome::Proven(Vec::new()));
+        (taken, tracker.ahead())
+    };
+    // While it is taken, 5 and 6 are written and left out.
+    assert_eq!(look(&[1, 2, 3, 4, 7, 8]), (vec![(7, false), (8, false)], 2));
+    assert_eq!(look(&[4, 5, 6, 7, 8, 9]), (vec![(5, true), (6, true), (9, false)], 1));
+    assert_eq!(look(&[6, 7, 8, 9]), (vec![], 0));
+}
+
+#[test]
+fn a_first_line_of_more_pieces_than_are_remembered_is_no_hole() {
+    let piece = |number: u32| Seen { stream: Stream::Stdout, ts: 1, hash: number };
+    let line: Vec<Seen> = (0..=RECENT_RUNS_MAX as u32).map(piece).collect();
+    let mut taker = Tracker::new(None);
+    assert_eq!(all(&mut taker, &line).len(), line.len());
+    let cursor = Cursor::Api(Box::new(taker.cursor_at(taker.taken())));
+    // Who begins from a cursor does not know where the log began.
+    for (mut tracker, is_told) in [(taker, false), (Tracker::new(Some(&cursor)), true)] {
+        let mut picture = Picture::new(&tracker, Extent::Everything);
+        let mut taken = Vec::new();
+        for seen in line.iter().copied().chain([out(2)]) {
+            let ends_line = seen.hash == RECENT_RUNS_MAX as u32 || seen.ts == 2;
+            if let Verdict::Take { before, .. } = picture.message(&mut tracker, seen, ends_line) {
+                taken.push((seen.ts, before.is_some()));
+            }
+        }
+        assert_eq!(taken, [(2, is_told)]);
+    }
 }
 
 #[test]
@@ -238,13 +283,34 @@ struct Model {
 
 #[derive(Debug, Clone)]
 enum Act {
-    Write { stream: bool, count: u8, tick: u8 },
-    Piece { stream: bool, count: u8, period: u8 },
+    Write {
+        stream: bool,
+        count: u8,
+        tick: u8,
+    },
+    Piece {
+        stream: bool,
+        count: u8,
+        period: u8,
+    },
     ClockBack(u8),
     Rotate(u8),
     Catch,
-    Follow { tail: u8, skip: u8, again: u8, trusted_part: u8 },
-    Restart { lose: u8 },
+    /// A picture as podman takes one: while it shows the end of the log, messages are written, of which it leaves out
+    /// the first.
+    CatchWhileWritten {
+        unseen: u8,
+        seen: u8,
+    },
+    Follow {
+        tail: u8,
+        skip: u8,
+        again: u8,
+        trusted_part: u8,
+    },
+    Restart {
+        lose: u8,
+    },
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
@@ -256,6 +322,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (1..60_u8).prop_map(Act::ClockBack),
         1 => (1..50_u8).prop_map(Act::Rotate),
         3 => Just(Act::Catch),
+        2 => (0..6_u8, 0..6_u8)
+            .prop_map(|(unseen, seen)| Act::CatchWhileWritten { unseen, seen }),
         3 => (1..40_u8, 0..10_u8, 0..10_u8, 0..30_u8)
             .prop_map(|(tail, skip, again, trusted_part)| Act::Follow { tail, skip, again, trusted_part }),
         1 => (0..10_u8).prop_map(|lose| Act::Restart { lose }),
@@ -301,27 +369,45 @@ impl Play {
         self.events.push(Event::Line { number, late });
     }
 
-    /// The doer's loop over pictures, in small.
     fn catch_up(&mut self) {
+        self.catch_up_while(None);
+    }
+
+    /// The doer's loop over pictures, in small. `written`: while the first one is taken, so many messages that it leaves out,
+    /// and then so many that it shows.
+    fn catch_up_while(&mut self, mut written: Option<[u8; 2]>) {
         let mut ways =
             vec![Some(Extent::Tail(3)), Some(Extent::Tail(20)), Some(Extent::Everything), None];
         ways.reverse();
         while let Some(way) = ways.pop() {
-            let window = self.window().to_vec();
+            let before = self.window().len();
             let skipped = match way {
-                Some(Extent::Tail(count)) => window.len().saturating_sub(count as usize),
+                Some(Extent::Tail(count)) => before.saturating_sub(count as usize),
                 _ => 0,
             };
             let mut picture = match way {
+                Some(extent @ Extent::Tail(_)) if written.is_some() => {
+                    Picture::new(&self.tracker, extent).that_may_skip()
+                }
                 Some(extent) => Picture::new(&self.tracker, extent),
                 None => Picture::of_the_rest(&self.tracker),
             };
+            let mut unseen = before..before;
+            if let (Some(Extent::Tail(_)), Some([first, then])) = (way, written.as_mut()) {
+                unseen.end += usize::from(*first);
+                let count = std::mem::take(first) + std::mem::take(then);
+                self.act(&Act::Write { stream: true, count, tick: 0 });
+            }
+            let window = self.window().to_vec();
             let mut short = false;
             for (at, seen) in window.iter().enumerate().skip(skipped) {
+                if unseen.contains(&at) {
+                    continue;
+                }
                 let ends_line = self.ends_line(*seen);
                 match picture.message(&mut self.tracker, *seen, ends_line) {
                     Verdict::Skip => {}
-                    Verdict::TooShort => {
+                    Verdict::TooShort | Verdict::Full => {
                         short = true;
                         break;
                     }
@@ -343,7 +429,7 @@ impl Play {
                     return;
                 }
                 Outcome::Empty => return,
-                Outcome::TooShort | Outcome::Lost => {}
+                Outcome::TooShort | Outcome::Full | Outcome::Lost => {}
             }
         }
         panic!("the rest is always taken");
@@ -384,6 +470,7 @@ impl Play {
                 }
             }
             Act::Catch => self.catch_up(),
+            Act::CatchWhileWritten { unseen, seen } => self.catch_up_while(Some([unseen, seen])),
             Act::Follow { tail, skip, again, trusted_part } => {
                 let start = self.model.log.len().saturating_sub(usize::from(tail));
                 let start = start.max(self.model.retained);
@@ -446,7 +533,7 @@ impl Play {
             }
         }
         let mark = self.tracker.taken();
-        if matches!(act, Act::Catch) {
+        if matches!(act, Act::Catch | Act::CatchWhileWritten { .. }) {
             self.tell(mark);
             self.durable = self.events.len();
         }

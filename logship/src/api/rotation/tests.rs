@@ -10,16 +10,28 @@ fn a_json_file_is_rotated_only_when_asked_for() {
     assert!(of("json-file", &[]).is_never());
     assert!(of("json-file", &[("max-size", "-1")]).is_never());
     let rotation = of("json-file", &[("max-size", "10m"), ("max-file", "3")]);
-    assert_eq!(rotation.retained_bytes(), Some(30_000_000));
+    assert_eq!(rotation.retained_bytes, Some(30_000_000));
     assert!(rotation.pieces_share_time);
 }
 
 #[test]
 fn other_drivers_rotate_unless_told_otherwise() {
-    assert_eq!(of("local", &[]).retained_bytes(), Some(100_000_000));
+    assert_eq!(of("local", &[]).retained_bytes, Some(100_000_000));
     let rotation = of("journald", &[]);
-    assert_eq!(rotation.file_bytes, Some(UNKNOWN_FILE_BYTES));
+    assert_eq!((rotation.file_bytes, rotation.retained_bytes), (Some(UNKNOWN_FILE_BYTES), None));
     assert!(!rotation.pieces_share_time);
+}
+
+#[test]
+fn only_docker_reads_a_tail_and_follows_at_one_place() {
+    let docker = of("json-file", &[]);
+    assert!(docker.is_never() && !docker.tail_may_skip);
+    let podman = docker.elsewhere();
+    assert!(!podman.is_never() && podman.tail_may_skip && !podman.pieces_share_time);
+    // What is guessed tells nothing of how much there is.
+    assert_eq!(podman.retained_bytes, None);
+    let limited = of("json-file", &[("max-size", "10m")]).elsewhere();
+    assert_eq!(limited.file_bytes, Some(10_000_000));
 }
 
 #[test]

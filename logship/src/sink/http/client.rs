@@ -2,35 +2,27 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chores_common::http::{HttpClient, HttpSettings, Post};
 use chores_common::secret::Secret;
-use ureq::http::Response;
-use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
-use ureq::{Agent, Body};
+use chores_common::tls::TlsSettings;
 
 use super::dialect::DialectSettings;
 use crate::encode::gzip;
 use crate::sink::failure::SinkFailure;
 use crate::sink::options::{OptionFault, Options, SinkUrl};
-use crate::sink::tls::{TlsError, TlsSettings, provider};
+use crate::sink::tls;
 
-#[cfg(test)]
-mod tests;
-
-/// How long a connection may take to come about.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
+pub(super) use chores_common::http::Answer;
 
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
 /// How much of an answer is read, in bytes: it may tell the fate of every record of a batch.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
-
-/// How much of an answer a message shows.
-const ANSWER_CHARS_SHOWN: usize = 200;
 
 const FORM: &str = "http://host:port/path or https://host:port/path, with es+, loki+ or otlp+ in front for such a server";
 
@@ -100,7 +92,7 @@ impl Endpoint {
     ) -> Result<Self, OptionFault> {
         let scheme = url.scheme.rsplit('+').next().unwrap_or_default();
         let tls = match scheme {
-            "https" => Some(TlsSettings::read(options)?),
+            "https" => Some(tls::read(options)?),
             _ => None,
         };
         url.host_and_port(if tls.is_some() { 443 } else { 80 }, FORM)?;
@@ -169,16 +161,6 @@ fn is_header((name, value): &(String, String)) -> bool {
         && !OUR_HEADERS.contains(&name.to_ascii_lowercase().as_str())
 }
 
-/// What a server answered.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    /// The status in words, with as much of the body as a message shows.
-    pub(super) sentence: String,
-    pub(super) retry_after: Option<Duration>,
-    pub(super) body: Vec<u8>,
-}
-
 /// What became of a request.
 pub(super) struct Reply {
     /// Bytes of its body, as they were on the wire.
@@ -190,14 +172,19 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) struct Client {
     endpoint: Endpoint,
-    agent: Agent,
+    http: HttpClient,
 }
 
 impl Client {
     pub(super) fn new(endpoint: &Endpoint) -> Result<Self, SinkFailure> {
-        let agent = agent(endpoint)
+        let http = HttpClient::new(HttpSettings {
+            user_agent: concat!("logship/", env!("CARGO_PKG_VERSION")),
+            time: endpoint.timeout,
+            tls: endpoint.tls.as_ref().map(|tls| (tls, endpoint.shown.as_str())),
+        });
+        let http = http
             .map_err(|error| SinkFailure::of(&format!("cannot use {}", endpoint.shown), &error))?;
-        Ok(Self { endpoint: endpoint.clone(), agent })
+        Ok(Self { endpoint: endpoint.clone(), http })
     }
 
     /// The URL, without what may be secret of it.
@@ -206,7 +193,7 @@ impl Client {
     }
 
     pub(super) fn post(&self, body: &[u8]) -> Reply {
-        let Endpoint { url, shown, .. } = &self.endpoint;
+        let Endpoint { url, shown, content_type, headers: more, login, .. } = &self.endpoint;
         let (body, encoding) = match compressed(body, self.endpoint.compression) {
             Ok(body) => body,
             Err(error) => {
@@ -214,66 +201,32 @@ impl Client {
                 return Reply { bytes: 0, outcome: Err(failure) };
             }
         };
-        let mut request =
-            self.agent.post(url.expose()).header("content-type", self.endpoint.content_type);
-        if let Some(encoding) = encoding {
-            request = request.header("content-encoding", encoding);
-        }
-        for (name, value) in &self.endpoint.headers {
-            request = request.header(name, value.expose());
-        }
-        let authorization = match &self.endpoint.login {
-            Login::None => None,
-            Login::Bearer(token) => Some(format!("Bearer {}", token.expose())),
-            Login::ApiKey(key) => Some(format!("ApiKey {}", key.expose())),
+        let mut headers = vec![("content-type", *content_type)];
+        headers.extend(encoding.map(|encoding| ("content-encoding", encoding)));
+        headers.extend(more.iter().map(|(name, value)| (name.as_str(), value.expose())));
+        let (authorization, secret) = match login {
+            Login::None => (None, None),
+            Login::Bearer(token) => (Some(format!("Bearer {}", token.expose())), Some(token)),
+            Login::ApiKey(key) => (Some(format!("ApiKey {}", key.expose())), Some(key)),
             Login::Basic(user, password) => {
                 let login = STANDARD.encode(format!("{}:{}", user.expose(), password.expose()));
-                Some(format!("Basic {login}"))
+                (Some(format!("Basic {login}")), Some(password))
             }
         };
-        if let Some(authorization) = authorization {
-            request = request.header("authorization", authorization);
-        }
-        let answered = request.send(body.as_ref()).and_then(|response| answer(shown, response));
-        let outcome = answered.map_err(|error| {
-            let failure = SinkFailure::of(&format!("cannot send to {shown}"), &error);
-            // Some of the client's sentences name the URL.
-            let sentence = failure.sentence.replace(url.expose(), shown);
-            SinkFailure { sentence, ..failure }
+        headers.extend(authorization.as_deref().map(|text| ("authorization", text)));
+        let secrets: Vec<_> = secret.into_iter().collect();
+        let outcome = self.http.post(Post {
+            url,
+            shown,
+            headers: &headers,
+            secrets: &secrets,
+            body: body.as_ref(),
+            answer_bytes_max: ANSWER_BYTES_MAX,
+            wants_body: true,
         });
+        let outcome = outcome.map_err(|error| SinkFailure::new(error.to_string()));
         Reply { bytes: body.len() as u64, outcome }
     }
-}
-
-fn answer(url: &str, mut response: Response<Body>) -> Result<Answer, ureq::Error> {
-    let status = response.status();
-    let retry_after = response
-        .headers()
-        .get("retry-after")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| retry_after(value, SystemTime::now()));
-    // A body that is read to its end lets the connection be used again.
-    let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
-    // What a failure says is only for people.
-    let body = if status.is_success() { body? } else { body.unwrap_or_default() };
-    let words = String::from_utf8_lossy(&body);
-    let words: String = words.trim().chars().take(ANSWER_CHARS_SHOWN).collect();
-    let words = match words.is_empty() {
-        true => String::new(),
-        false => format!(": {}", words.escape_debug()),
-    };
-    let sentence = format!("{url} answered {status}{words}");
-    Ok(Answer { status: status.as_u16(), sentence, retry_after, body })
-}
-
-/// Seconds, or a date (RFC 9110, section 10.2.3).
-fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    if let Ok(seconds) = value.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(value.trim()).ok()?;
-    let date = SystemTime::from(date.timestamp());
-    Some(date.duration_since(now).unwrap_or_default())
 }
 
 fn compressed(
@@ -289,36 +242,4 @@ fn compressed(
             (Cow::Owned(compressed.map_err(io::Error::other)?), None)
         }
     })
-}
-
-fn agent(settings: &Endpoint) -> Result<Agent, TlsError> {
-    let mut config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .user_agent(concat!("logship/", env!("CARGO_PKG_VERSION")))
-        .timeout_connect(Some(settings.timeout.min(CONNECT_TIME_MAX)))
-        .timeout_global(Some(settings.timeout));
-    if let Some(tls) = &settings.tls {
-        let roots = tls.roots(&settings.shown)?;
-        let roots: Vec<_> =
-            roots.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-        let identity = tls.identity()?.map(|identity| -> Result<_, TlsError> {
-            let chain: Vec<_> = identity
-                .chain
-                .iter()
-                .map(|certificate| Certificate::from_der(certificate).to_owned())
-                .collect();
-            let key = PrivateKey::from_pem(&identity.key_pem)
-                .map_err(|error| TlsError::Key(error.to_string()))?;
-            Ok(ClientCert::new_with_certs(&chain, key))
-        });
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::Rustls)
-            .unversioned_rustls_crypto_provider(provider())
-            .root_certs(RootCerts::new_with_certs(&roots))
-            .client_cert(identity.transpose()?)
-            .build();
-        config = config.tls_config(tls);
-    }
-    Ok(config.build().new_agent())
 }

@@ -21,6 +21,7 @@ fn session(number: usize) -> Session {
         rule: "r".to_owned(),
         recording: None,
         since: "2026-11-30T06:00:00Z".to_owned(),
+        lingering: None,
     }
 }
 

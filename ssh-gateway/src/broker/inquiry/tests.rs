@@ -92,20 +92,9 @@ fn what_happened_follows_from_two_looks() {
 }
 
 #[test]
-fn nobody_takes_the_place_of_all_who_look() {
-    let watchers = Watchers::default();
-    let of = |number: usize| format!("identity {number}");
-    let mut all: Vec<_> = (0..WATCHERS_MAX)
-        .map(|number| watchers.begin(&of(number / WATCHERS_OF_ONE_MAX)).unwrap())
-        .collect();
-    let told = |number: usize| watchers.begin(&of(number)).unwrap_err().message;
-    assert!(told(0).contains("you look at events already"));
-    assert!(told(WATCHERS_MAX).contains("too many look at events"));
-    all.remove(0);
-    assert!(watchers.begin(&of(WATCHERS_MAX)).is_ok());
-    all.push(watchers.begin(&of(0)).unwrap());
-    drop(all);
-    assert!(watchers.lock().is_empty());
+fn who_looks_too_often_is_told_so() {
+    assert!(refusal_of(Full::OfOne).message.contains("you look at events already"));
+    assert!(refusal_of(Full::OfAll).message.contains("too many look at events"));
 }
 
 #[tokio::test]

@@ -389,7 +389,7 @@ async fn events_that_were_left_out_are_counted() {
 #[tokio::test]
 async fn an_event_that_has_no_place_in_the_queue_is_missed_by_who_waits_for_it() {
     let (queue, orders) = sync_channel(1);
-    let journal = Journal { queue, lost: Arc::default() };
+    let journal = Journal { queue, lost: Arc::default(), is_crowded: Arc::default() };
     let mark = journal.mark();
     journal.write("session", fields(1));
     journal.write("session", fields(2));
@@ -430,11 +430,140 @@ fn a_disk_that_hangs_is_a_fault() {
         for number in [1, 2] {
             hung.ask(number, file(), "head".to_owned());
         }
-        let (files, head) = hung.wanted.next().unwrap();
+        let (files, (number, head)) = hung.wanted.next().unwrap();
+        assert_eq!(files.len(), 2);
         hung.ask(2, file(), "newer".to_owned());
-        hung.wanted.lock().again(files, head);
+        hung.wanted.lock().again(number, head);
         let state = hung.wanted.lock();
-        assert_eq!((state.files.len(), state.head.as_deref()), (2, Some("newer")));
+        assert_eq!(state.files.len(), 1);
+        assert_eq!(state.head, Some((2, "newer".to_owned())));
+    }
+}
+
+/// What the kernel refuses to make durable: as a disk that has lost something.
+fn broken() -> File {
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    writer.into()
+}
+
+/// Waits until nothing is asked of the disk.
+fn settled(writer: &Writer) {
+    while writer.durability.wanted.lock().since.is_some() {
+        std::thread::yield_now();
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_could_not_be_made_durable_is_never_asked_again_and_another_one_goes_on() {
+    let state = state();
+    let mut writer = Writer::new(state.path(), key(), QUOTA, Arc::default()).unwrap();
+    writer.take(Timestamp::now(), "exit", fields(1));
+    settled(&writer);
+    let first = writer.open.as_ref().unwrap().number;
+    // The disk loses what was written, says so once, and then says that all is well.
+    writer.durability.ask(first, broken(), "never".to_owned());
+    while writer.durability.fault().is_ok() {
+        std::thread::yield_now();
+    }
+    writer.durability.ask(first, tempfile::tempfile().unwrap(), "never".to_owned());
+    assert!(writer.durability.fault().unwrap_err().contains(&file_name(first)));
+    writer.take(Timestamp::now(), "exit", fields(2));
+    assert_eq!(writer.open.as_ref().unwrap().number, first + 1);
+    while writer.durability.fault().is_err() {
+        std::thread::yield_now();
+    }
+    writer.take(Timestamp::now(), "exit", fields(3));
+    writer.end().unwrap();
+    writer.durability.end();
+    assert!(std::fs::read_to_string(directory(&state).join(HEAD)).unwrap() != "never");
+    let report = report(&state);
+    assert_eq!((report.damages, report.signed), (vec![], report.last), "{:?}", report.notes);
+    let note = "lines 3 to 3 may not be on the disk: making them durable failed before line 4";
+    assert_eq!(report.notes, [note]);
+    assert_eq!(events(&state).iter().filter(|event| *event == "exit").count(), 3);
+}
+
+#[tokio::test]
+async fn what_a_disk_has_lost_with_a_file_is_told_line_by_line() {
+    let state = state();
+    let mut writer = Writer::new(state.path(), key(), QUOTA, Arc::default()).unwrap();
+    for number in 0..4 {
+        writer.take(Timestamp::now(), "exit", fields(number));
+    }
+    // Lines 3 to 6 are behind the head: the fourth is not what it was.
+    let path = directory(&state).join(file_name(1));
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replacen("\"status\":1", "\"status\":7", 1)).unwrap();
+    settled(&writer);
+    writer.durability.ask(1, broken(), "never".to_owned());
+    while writer.durability.fault().is_ok() {
+        std::thread::yield_now();
+    }
+    writer.take(Timestamp::now(), "exit", fields(9));
+    writer.end().unwrap();
+    writer.durability.end();
+    let report = report(&state);
+    let told: Vec<_> = report.damages.iter().map(|damage| damage.what.as_str()).collect();
+    assert!(told.contains(&"lines 5 to 6 were gone when the gateway started here"), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_first_head_does_not_outlive_its_file() {
+    let state = state();
+    let mut writer = Writer::new(state.path(), key(), QUOTA, Arc::default()).unwrap();
+    assert!(writer.tend(Writer::opened));
+    // As if its name were there, and it had failed to make it durable.
+    writer.abandon(1, None, 0);
+    writer.durability.end();
+    let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+    journal.write("exit", fields(1));
+    journal.end().await;
+    let report = report(&state);
+    assert_eq!(report.damages, [], "{report:?}");
+}
+
+#[tokio::test]
+async fn what_power_has_torn_is_gone_on_from_and_told_for_ever() {
+    let zeros = vec![0; 300_000];
+    let torn = [
+        b"{\"number\":9,\"ti".to_vec(),
+        zeros.clone(),
+        [b"{\"number\":9,".as_slice(), &zeros, b"\"}\n"].concat(),
+        [&zeros[..4096], b"\n", &zeros[..10], b"\n{"].concat(),
+    ];
+    for torn in torn {
+        let report = between_two_lives(|directory| {
+            let path = directory.join(file_name(2));
+            let whole = [std::fs::read(&path).unwrap(), torn.clone()].concat();
+            std::fs::write(&path, whole).unwrap();
+        })
+        .await;
+        assert_eq!((report.damages, report.signed), (vec![], report.last));
+        let note = format!("line 5 was not whole ({} bytes) when the gateway", torn.len());
+        assert!(report.notes[0].contains(&note), "{:?}", report.notes);
+    }
+}
+
+#[tokio::test]
+async fn an_end_that_somebody_has_written_is_not_gone_on_from() {
+    let state = state();
+    let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+    journal.write("exit", fields(1));
+    journal.end().await;
+    let path = directory(&state).join(file_name(1));
+    let whole = std::fs::read(&path).unwrap();
+    for edited in [
+        &b"nothing\n"[..],
+        b"{\"number\":9}\n",
+        b"\0\n{\"number\":5,\"event\":\"exit\",\"previous\":\"\"}\nx\n",
+    ] {
+        std::fs::write(&path, [&whole, edited].concat()).unwrap();
+        let journal = Journal::start(state.path(), key(), QUOTA).unwrap();
+        let told = journal.written(journal.mark()).await.unwrap_err();
+        assert!(told.contains("is no line of an audit"), "{told}");
+        journal.end().await;
+        // Nothing is left of what was not begun, however often it is tried.
+        assert_eq!(files(&directory(&state)).unwrap(), [1]);
     }
 }
 
@@ -446,4 +575,21 @@ fn only_our_own_files_are_ours() {
     {
         assert_eq!(file_number(other), None, "{other}");
     }
+}
+
+#[tokio::test]
+async fn it_is_known_when_files_would_take_the_room_of_others() {
+    let state = state();
+    let journal = Journal::start(state.path(), key(), 40_000).unwrap();
+    assert_eq!(journal.written(journal.mark()).await, Ok(()));
+    assert!(!journal.is_crowded());
+    let mark = journal.mark();
+    for number in 0..220 {
+        journal.write("file", fields(number));
+    }
+    assert_eq!(journal.written(mark).await, Ok(()));
+    let length = length_of(&directory(&state), &files(&directory(&state)).unwrap()).unwrap();
+    assert!((30_000..40_000).contains(&length), "{length}");
+    assert!(journal.is_crowded());
+    journal.end().await;
 }

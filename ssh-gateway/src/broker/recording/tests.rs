@@ -139,3 +139,17 @@ async fn the_end_waits_for_what_is_still_written() {
     let text = std::fs::read_to_string(audit).unwrap();
     assert!(text.contains("\"event\":\"recording\""), "{text}");
 }
+
+#[tokio::test]
+async fn room_is_found_again_although_writers_stop_before_the_quota() {
+    let config = RecordConfig { largest: 1 << 20, quota: 1 << 20, ..RecordConfig::default() };
+    let (_state, recordings, _journal) = made(&config);
+    // As writers leave it; what took the room was moved away, or uploaded and removed.
+    recordings.used.store(config.quota - 10, Ordering::Relaxed);
+    assert!(recordings.begin(subject("one")).is_ok());
+    recordings.used.store(5000, Ordering::Relaxed);
+    recordings.removed(4000);
+    assert_eq!(recordings.used.load(Ordering::Relaxed), 1000);
+    recordings.removed(4000);
+    assert_eq!(recordings.used.load(Ordering::Relaxed), 0);
+}

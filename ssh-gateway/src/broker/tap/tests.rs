@@ -32,14 +32,14 @@ fn scene(record: Record, unrecorded: Unrecorded, scope: Scope, config: &RecordCo
     let subject = Subject { session, container, title, size: SIZE };
     let recording = recordings.begin(subject).unwrap();
     let end = CancellationToken::new();
-    let tap = Arc::new(Tap::new(recording, record, unrecorded, scope, end.clone()));
+    let tap = Arc::new(Tap::new(Some(recording), record, unrecorded, scope, end.clone()));
     Scene { state, tap, end }
 }
 
 impl Scene {
     /// The events of one code, once nobody records any more.
     async fn recorded(self, code: &str) -> Vec<String> {
-        let path = self.state.path().join(DIRECTORY).join(self.tap.name());
+        let path = self.state.path().join(DIRECTORY).join(self.tap.name().unwrap());
         drop(self.tap);
         let audit = self.state.path().join(AUDIT_DIRECTORY).join("audit-00000001.jsonl");
         while !std::fs::read_to_string(&audit).is_ok_and(|text| text.contains("sha256")) {
@@ -93,6 +93,87 @@ async fn what_is_typed_blindly_is_never_recorded() {
     // The client reads what is left, and then the end.
     drop((client, slave));
     assert_eq!(scene.recorded(cast::INPUT).await, ["seen\r"]);
+}
+
+fn echo(terminal: &AsyncFd<OwnedFd>, is_on: bool) {
+    let mut attributes = tcgetattr(terminal.get_ref()).unwrap();
+    attributes.local_modes.set(LocalModes::ECHO, is_on);
+    // Not line by line: what is written waits for room.
+    attributes.local_modes -= LocalModes::ICANON;
+    tcsetattr(terminal.get_ref(), OptionalActions::Now, &attributes).unwrap();
+}
+
+/// A program may turn the echo off while the disk is waited for, or the program itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_typed_before_the_echo_was_off_and_arrives_after_it_is_not_recorded() {
+    let scene = scene(Record::Input, Unrecorded::Refuse, Scope::Whole, &RecordConfig::default());
+    let (master, slave) = pty();
+    let (theirs, program) = (watched(master).unwrap(), watched(slave).unwrap());
+    let mut is_taken = true;
+    {
+        let full = scene.tap.recording.as_ref().unwrap().fill();
+        echo(&program, true);
+        let mut handing = std::pin::pin!(scene.tap.input(b"secret", &theirs, &mut is_taken));
+        let waits = timeout(Duration::from_millis(20), handing.as_mut()).await;
+        assert!(waits.is_err(), "there is no room");
+        echo(&program, false);
+        drop(full);
+        handing.await.unwrap();
+    }
+    read(&program, "secret").await;
+    // Nobody reads, so that not all of it is with the terminal.
+    {
+        echo(&program, true);
+        let more = vec![b'x'; 1 << 20];
+        let mut handing = std::pin::pin!(scene.tap.input(&more, &theirs, &mut is_taken));
+        let waits = timeout(Duration::from_millis(50), handing.as_mut()).await;
+        assert!(waits.is_err(), "it is handed over already");
+        echo(&program, false);
+        let mut left = more.len();
+        let reading = async {
+            let mut bytes = vec![0; READ_BYTES];
+            while left > 0 {
+                left -= terminal::read(&program, &mut bytes).await.unwrap();
+            }
+        };
+        let (handed, ()) = tokio::join!(handing, reading);
+        handed.unwrap();
+    }
+    echo(&program, true);
+    scene.tap.input(b"seen", &theirs, &mut is_taken).await.unwrap();
+    assert!(is_taken);
+    assert_eq!(scene.recorded(cast::INPUT).await, ["seen"]);
+}
+
+/// Its client goes while the program takes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_has_of_something_typed_is_recorded_although_the_rest_never_comes() {
+    for is_seen in [true, false] {
+        let config = RecordConfig::default();
+        let scene = scene(Record::Input, Unrecorded::Refuse, Scope::Whole, &config);
+        let (master, slave) = pty();
+        let (theirs, program) = (watched(master).unwrap(), watched(slave).unwrap());
+        echo(&program, true);
+        let typed = vec![b'x'; 1 << 20];
+        let mut is_taken = true;
+        {
+            let mut handing = std::pin::pin!(scene.tap.input(&typed, &theirs, &mut is_taken));
+            let waits = timeout(Duration::from_millis(50), handing.as_mut()).await;
+            assert!(waits.is_err(), "all of it has room in the terminal");
+            echo(&program, is_seen);
+        }
+        let recorded = scene.recorded(cast::INPUT).await.concat();
+        let mut bytes = vec![0; READ_BYTES];
+        let mut taken = 0;
+        let reading = async {
+            loop {
+                taken += terminal::read(&program, &mut bytes).await.unwrap();
+            }
+        };
+        assert!(timeout(Duration::from_millis(200), reading).await.is_err());
+        assert!(taken > 0);
+        assert_eq!(recorded.len(), if is_seen { taken } else { 0 });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

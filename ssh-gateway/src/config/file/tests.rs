@@ -65,10 +65,22 @@ fn everything_that_can_be_set() {
 }
 
 #[test]
+fn a_toolbox_and_when_it_is_used() {
+    let config = parse("[enter]\ntoolbox = '/tools'\ntoolbox_use = 'never'\n").unwrap();
+    assert_eq!(config.toolbox, Some(PathBuf::from("/tools")));
+    assert_eq!(config.toolbox_use, ToolboxUse::Never);
+    assert_eq!(parse("[enter]\n").unwrap().toolbox_use, ToolboxUse::Auto);
+    for wrong in ["toolbox = 'tools'", "toolbox_use = 'sometimes'", "toolbox_use = true"] {
+        assert!(parse(&format!("[enter]\n{wrong}\n")).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn what_is_kept_and_whose_word_is_taken() {
     let config = parse(
         "proxies = ['10.0.0.7', '10.1.0.0/16']\n[record]\nsessions = 'input'\nunrecorded = 'allow'\n\
-         quota = '1GiB'\nlargest = '2MiB'\naudit_quota = '3MiB'\n",
+         quota = '1GiB'\nlargest = '2MiB'\naudit_quota = '3MiB'\nupload = 's3://records/gateway/'\n\
+         keep_local = false\n",
     );
     let config = config.unwrap();
     assert_eq!(config.proxies, ["10.0.0.7", "10.1.0.0/16"]);
@@ -78,6 +90,8 @@ fn what_is_kept_and_whose_word_is_taken() {
         quota: 1 << 30,
         largest: 2 << 20,
         audit_quota: 3 << 20,
+        upload: Some(Location::S3 { bucket: "records".to_owned(), prefix: "gateway".to_owned() }),
+        keep_local: false,
     };
     assert_eq!(config.record, record);
     let kept = RecordConfig::default();
@@ -156,6 +170,7 @@ fn what_is_wrong_is_told_with_its_place_and_what_is_allowed() {
             "[record]\nsessions = 'all'",
             "f.toml:2:12: record.sessions: \"all\" is none of nothing, output and input",
         ),
+        ("[record]\nupload = '/srv'", "f.toml:2:10: record.upload: give s3://bucket/prefix"),
         ("[record]\nquota = '1KiB'", "f.toml:2:9: record.quota: it is out of range: give 1MiB"),
         (
             "proxies = ['0.0.0.0/0']",

@@ -65,3 +65,22 @@ fn maps_of_user_namespaces_are_walked() {
     assert_eq!(through("0 4294967295 5", 3), None);
     assert_eq!(through("", 0), None);
 }
+
+#[test]
+fn a_program_with_a_toolbox_differs_in_its_mounts_and_in_nothing_else() {
+    let namespaces =
+        |mounts: &str, network: &str| Namespaces::of_texts(&[("mnt", mounts), ("net", network)]);
+    let (container, gateway) = (namespaces("mnt:[2]", "net:[2]"), namespaces("mnt:[1]", "net:[1]"));
+    let plain = Places { container: &container, apart_from: None };
+    let apart = Places { container: &container, apart_from: Some(&gateway) };
+    for (found, is_plain, is_apart) in [
+        (namespaces("mnt:[2]", "net:[2]"), true, false),
+        (namespaces("mnt:[3]", "net:[2]"), false, true),
+        (namespaces("mnt:[1]", "net:[2]"), false, false),
+        (namespaces("mnt:[3]", "net:[1]"), false, false),
+        (namespaces("mnt:[2]", "net:[1]"), false, false),
+    ] {
+        assert_eq!(plain.are(&found), is_plain, "{found}");
+        assert_eq!(apart.are(&found), is_apart, "{found}");
+    }
+}

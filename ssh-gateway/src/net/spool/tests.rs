@@ -29,7 +29,7 @@ fn spool(bounds: Bounds) -> (Arc<Brake>, Spool) {
 
 async fn rest(spool: &Spool) -> Vec<u8> {
     let mut all = Vec::new();
-    while let Some(bytes) = spool.next().await {
+    while let Some(bytes) = spool.next().await.unwrap() {
         all.extend_from_slice(&bytes);
     }
     all
@@ -64,7 +64,7 @@ async fn the_ring_goes_round_without_a_hole() {
         sent.extend(part);
         // Something always stays behind.
         while sent.len() - got.len() > 500_000 {
-            got.extend_from_slice(&spool.next().await.unwrap());
+            got.extend_from_slice(&spool.next().await.unwrap().unwrap());
         }
     }
     spool.end();
@@ -86,7 +86,7 @@ async fn the_brake_is_on_from_the_limit_to_half_of_it() {
     assert_eq!(sent as u64, SMALL.total);
     let mut got = 0;
     while brake.is_on() {
-        got += spool.next().await.unwrap().len();
+        got += spool.next().await.unwrap().unwrap().len();
     }
     assert!(got >= sent / 2 && got < sent, "{got} of {sent}");
     // One that goes away takes its foot off.
@@ -150,11 +150,11 @@ async fn what_is_discarded_is_gone_and_wakes_the_reader() {
     });
     tokio::task::yield_now().await;
     spool.discard();
-    assert_eq!(reader.await.unwrap(), None);
+    assert_eq!(reader.await.unwrap(), Ok(None));
     let files = Files(AtomicUsize::new(1));
     spool.push(&vec![1; 3_000_000], &files).await.unwrap();
     assert!(!brake.is_on());
-    assert_eq!(spool.next().await, None);
+    assert_eq!(spool.next().await, Ok(None));
 }
 
 proptest! {
@@ -173,7 +173,7 @@ proptest! {
                     spool.push(&part, &files).await.unwrap();
                     sent.extend(part);
                 } else if got.len() < sent.len() {
-                    got.extend_from_slice(&spool.next().await.unwrap());
+                    got.extend_from_slice(&spool.next().await.unwrap().unwrap());
                 }
                 let backlog = (sent.len() - got.len()) as u64;
                 prop_assert!(backlog < bounds.total || brake.is_on());
@@ -226,4 +226,33 @@ async fn what_waits_in_memory_for_want_of_files_has_a_bound() {
     };
     assert_eq!((refused, kept), (Overrun::Memory, 1_980_000));
     assert!(brake.is_on());
+}
+
+/// Its reader must not take that for the end.
+#[tokio::test]
+async fn what_cannot_be_read_again_is_no_end() {
+    struct WriteOnly(tempfile::NamedTempFile);
+    impl Shelf for WriteOnly {
+        async fn file(&self) -> Option<File> {
+            File::options().write(true).open(self.0.path()).ok()
+        }
+    }
+    let (brake, spool) = spool(SMALL);
+    let shelf = WriteOnly(tempfile::NamedTempFile::new().unwrap());
+    for part in counted(0, 900_000).chunks(30_000) {
+        spool.push(part, &shelf).await.unwrap();
+    }
+    spool.end();
+    let mut last = Ok(None);
+    for _ in 0..3 {
+        last = spool.next().await;
+        if last.is_err() {
+            break;
+        }
+    }
+    assert_eq!(last, Err(Unreadable));
+    assert_eq!(spool.next().await, Err(Unreadable), "however often it is asked");
+    assert_eq!(brake.waiting.load(Ordering::Relaxed), 0);
+    spool.push(&[1; 100], &shelf).await.unwrap();
+    assert_eq!(spool.next().await, Err(Unreadable));
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::Winsize;
 use tempfile::TempDir;
 
-use crate::wire::net::{Answer, Ask, ItemId, News, Place, Question, Refusal, Settings, Word};
+use crate::wire::net::{
+    Answer, Ask, Guest, ItemId, News, Place, Question, Refusal, Settings, Word,
+};
 use crate::wire::socket::Socket;
 use crate::wire::{Exit, Program, Terminal};
 
@@ -27,6 +30,8 @@ pub(super) struct Double {
     asked: Condvar,
     running: Mutex<HashMap<ItemId, rustix::process::Pid>>,
     directory: TempDir,
+    /// What is kept in files cannot be read again.
+    pub(super) is_disk_broken: AtomicBool,
 }
 
 impl Double {
@@ -40,6 +45,7 @@ impl Double {
             asked: Condvar::new(),
             running: Mutex::default(),
             directory: TempDir::new().unwrap(),
+            is_disk_broken: AtomicBool::new(false),
         });
         let hearing = Arc::clone(&double);
         std::thread::spawn(move || {
@@ -82,7 +88,10 @@ impl Double {
         self.asked.notify_all();
         let answer = match question {
             Question::Offer { key, .. } => self.judge(&key),
+            Question::Authenticate { login, .. } if login.user == "coded" => Answer::CodeNeeded,
             Question::Authenticate { key, login, .. } if login.user != "nobody" => self.judge(&key),
+            Question::Code { code, .. } if code.0 == b"123456" => Answer::Granted,
+            Question::Code { .. } => refused("no"),
             Question::Authenticate { .. } => refused("no"),
             Question::Start { session, program, terminal, environment, agent, .. } => {
                 let mut descriptors = Vec::new();
@@ -147,6 +156,15 @@ impl Double {
                 }
                 return;
             }
+            Question::Connect { connection, to: Place::Tcp { host, .. }, .. }
+                if host == "guest" =>
+            {
+                let (stream, nets) = UnixStream::pair().unwrap();
+                let address = "127.0.0.1:9".parse().unwrap();
+                let guest = Guest { through: connection, host, peer: address, local: address };
+                self.socket.send(&Word::Guest(guest), &[nets.as_fd()]).unwrap();
+                return self.opened(number, Ok((stream.into(), None)));
+            }
             Question::Connect { to, .. } => {
                 let opened = match to {
                     Place::Tcp { host, .. } if host == "forbidden" => {
@@ -185,10 +203,17 @@ impl Double {
                 return self.opened(number, opened);
             }
             Question::Spool { .. } => {
-                let file = tempfile::tempfile().map(|file| (OwnedFd::from(file), None));
-                return self.opened(number, file);
+                let file = if self.is_disk_broken.load(Ordering::Relaxed) {
+                    let named = tempfile::NamedTempFile::new().unwrap();
+                    std::fs::File::options().write(true).open(named.path())
+                } else {
+                    tempfile::tempfile()
+                };
+                return self.opened(number, file.map(|file| (OwnedFd::from(file), None)));
             }
-            Question::Prepare { .. } | Question::Disconnected { .. } => return,
+            Question::Prepare { .. } | Question::Lost { .. } | Question::Disconnected { .. } => {
+                return;
+            }
         };
         self.answer(number, answer, &[]);
     }

@@ -17,6 +17,8 @@ const SERVICE_REQUEST: u8 = 5;
 const SERVICE_ACCEPT: u8 = 6;
 const KEXINIT: u8 = 20;
 const NEWKEYS: u8 = 21;
+const KEX_INIT: u8 = 30;
+const KEX_REPLY: u8 = 31;
 const USERAUTH_REQUEST: u8 = 50;
 const USERAUTH_FAILURE: u8 = 51;
 const USERAUTH_SUCCESS: u8 = 52;
@@ -26,6 +28,7 @@ const REQUEST_FAILURE: u8 = 82;
 const CHANNEL_OPEN: u8 = 90;
 const CHANNEL_OPEN_CONFIRMATION: u8 = 91;
 const CHANNEL_OPEN_FAILURE: u8 = 92;
+const CHANNEL_WINDOW_ADJUST: u8 = 93;
 const CHANNEL_DATA: u8 = 94;
 const CHANNEL_REQUEST: u8 = 98;
 const CHANNEL_SUCCESS: u8 = 99;
@@ -439,6 +442,297 @@ fn text_that_is_not_utf8_ends_this_connection_only() {
     );
     assert!(raw.is_closed());
     lives.session();
+}
+
+/// Nonsense in an order that only its seed knows, as libraries of SSH have fallen over before: channels that were never opened,
+/// windows and packets of 0 and of 2^32-1, key exchanges in the midst, cut and trailing bytes.
+fn nonsense(next: &mut impl FnMut(usize) -> usize) -> Message {
+    const NUMBERS: [u32; 6] = [0, 1, 2, 7, 1 << 31, u32::MAX];
+    const KINDS: [u8; 26] = [
+        5, 6, 7, 20, 21, 30, 50, 51, 52, 60, 61, 80, 81, 82, 90, 91, 92, 93, 94, 95, 96, 97, 98,
+        99, 100, 192,
+    ];
+    const NAMES: [&str; 14] = [
+        "session",
+        "direct-tcpip",
+        "pty-req",
+        "shell",
+        "exec",
+        "env",
+        "window-change",
+        "signal",
+        "subsystem",
+        "tcpip-forward",
+        "ssh-connection",
+        "ssh-userauth",
+        "xterm",
+        "",
+    ];
+    let mut message = Message::new(KINDS[next(KINDS.len())]);
+    for _ in 0..next(8) {
+        message = match next(3) {
+            0 => message.string(NAMES[next(NAMES.len())]),
+            1 => message.byte(u8::try_from(next(256)).unwrap()),
+            _ => message.number(NUMBERS[next(NUMBERS.len())]),
+        };
+    }
+    message
+}
+
+/// Waits until so many connections have ended, none of them by a fault of the gateway.
+fn assert_ended(gateway: &Gateway, connections: usize, seed: u64) {
+    let ended = |question: &Question| matches!(question, Question::Disconnected { .. });
+    let fell = |question: &Question| matches!(question, Question::Disconnected { reason, .. } if reason.contains("of the gateway itself"));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while gateway.double.asked(ended) < connections {
+        assert!(Instant::now() < deadline, "seed {seed}: not all have ended");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(gateway.double.asked(fell), 0, "seed {seed}");
+}
+
+#[test]
+fn nonsense_before_and_after_a_login_ends_its_own_connection_at_most() {
+    const SEEDS: u64 = 20;
+    let reached = |question: &Question| !matches!(question, Question::Disconnected { .. });
+    for seed in 0..SEEDS * soak() {
+        let mut state = seed;
+        let mut next = |bound: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % bound
+        };
+        // Each with a source that has done nothing wrong yet.
+        let gateway = naked(limits());
+        let states: [fn(&Gateway) -> Raw; 3] = [Raw::greet, Raw::connect, Raw::authenticating];
+        let mut raw = states[next(3)](&gateway);
+        (0..20).for_each(|_| raw.send(nonsense(&mut next)));
+        drop(raw);
+        assert_ended(&gateway, 1, seed);
+        assert_eq!(gateway.double.asked(reached), 0, "seed {seed}");
+
+        let gateway = naked(limits());
+        let mut lives = Raw::authenticated(&gateway);
+        const CONNECTIONS: usize = 5;
+        for _ in 0..CONNECTIONS {
+            let mut raw = Raw::authenticated(&gateway);
+            let channel = raw.session();
+            // Packets of nothing, windows that overflow, a channel that was never opened.
+            raw.send(Message::new(CHANNEL_OPEN).string("session").number(8).number(0).number(0));
+            raw.send(Message::new(CHANNEL_WINDOW_ADJUST).number(channel).number(u32::MAX));
+            raw.send(Message::new(CHANNEL_WINDOW_ADJUST).number(channel).number(u32::MAX));
+            raw.send(Message::new(CHANNEL_DATA).number(4711).string("x"));
+            (0..40).for_each(|_| raw.send(nonsense(&mut next)));
+        }
+        assert_ended(&gateway, CONNECTIONS, seed);
+        let alive = Message::new(GLOBAL_REQUEST).string("keepalive@openssh.com").byte(1);
+        assert_eq!(lives.ask(alive), [REQUEST_FAILURE], "seed {seed}");
+    }
+}
+
+#[test]
+fn a_key_counts_for_the_user_that_it_has_signed_for() {
+    let gateway = naked(limits());
+    let mut raw = Raw::authenticating(&gateway);
+    assert_eq!(raw.ask(offer("web", &key(1)))[0], USERAUTH_PK_OK);
+    let mut other = signed("web", &key(1));
+    let at = other.0.windows(3).position(|bytes| bytes == b"web").unwrap();
+    other.0[at..at + 3].copy_from_slice(b"dba");
+    assert_ne!(raw.ask(other)[0], USERAUTH_SUCCESS);
+    let proved = |question: &Question| matches!(question, Question::Authenticate { .. });
+    assert_eq!(gateway.double.asked(proved), 0);
+    let mut raw = Raw::authenticating(&gateway);
+    assert_eq!(raw.ask(offer("web", &key(1)))[0], USERAUTH_PK_OK);
+    if raw.ask(signed("dba", &key(1)))[0] == USERAUTH_SUCCESS {
+        let user = gateway.double.wait(|question| match question {
+            Question::Authenticate { login, .. } => Some(login.user.clone()),
+            _ => None,
+        });
+        assert_eq!(user, "dba");
+    }
+}
+
+/// A gateway with one key exchange, and clear text behind it.
+fn exchanging(name: kex::Name) -> Gateway {
+    Gateway::changed(limits(), |config| {
+        config.preferred.kex = Cow::Owned(vec![name]);
+        config.preferred.cipher = Cow::Borrowed(&[cipher::NONE]);
+        config.preferred.mac = Cow::Borrowed(&[mac::NONE]);
+    })
+}
+
+/// What a gateway answers to a client's half of a key exchange; `None` when it closes.
+fn exchanged(name: kex::Name, message: Message) -> Option<u8> {
+    // Each with a source that has done nothing wrong yet.
+    let gateway = exchanging(name);
+    let mut raw = Raw::greet(&gateway);
+    let mut kexinit = Message::new(KEXINIT);
+    kexinit.0.extend([0; 16]);
+    let name = name.as_ref();
+    for list in [name, "ssh-ed25519", "none", "none", "none", "none", "none", "none", "", ""] {
+        kexinit = kexinit.string(list);
+    }
+    raw.send(kexinit.byte(0).number(0));
+    raw.send(message);
+    let answer = raw.receive().map(|message| message[0]).filter(|kind| *kind != DISCONNECT);
+    drop(raw);
+    assert_ended(&gateway, 1, 0);
+    answer
+}
+
+/// Public values that make the shared secret no secret (GHSA-5xvq), or have the wrong length.
+#[test]
+fn public_values_of_a_key_exchange_that_are_none_end_it() {
+    const MLKEM_BYTES: usize = 1184;
+    const CURVE_BYTES: usize = 32;
+    let basepoint = || [&[9_u8][..], &[0; CURVE_BYTES - 1]].concat();
+    let curve = |value: &[u8]| Message::new(KEX_INIT).string(value);
+    for name in [kex::CURVE25519, kex::CURVE25519_PRE_RFC_8731] {
+        assert_eq!(exchanged(name, curve(&basepoint())), Some(KEX_REPLY), "{name:?}");
+        let one = [&[1_u8][..], &[0; CURVE_BYTES - 1]].concat();
+        for value in
+            [&[0; CURVE_BYTES][..], &one, &[9; CURVE_BYTES - 1], &[9; CURVE_BYTES + 1], &[]]
+        {
+            assert_eq!(exchanged(name, curve(value)), None, "{name:?} {value:?}");
+        }
+        // Less than it says, and no value at all.
+        let short = Message::new(KEX_INIT).number(CURVE_BYTES as u32).byte(9);
+        for message in [short, Message::new(KEX_INIT), Message::new(KEX_INIT).byte(0).byte(0)] {
+            assert_eq!(exchanged(name, message), None, "{name:?}");
+        }
+    }
+    let hybrid = |lattice: usize, curve: &[u8]| {
+        Message::new(KEX_INIT).string([&vec![0; lattice], curve].concat())
+    };
+    let name = kex::MLKEM768X25519_SHA256;
+    assert_eq!(exchanged(name, hybrid(MLKEM_BYTES, &basepoint())), Some(KEX_REPLY));
+    for (lattice, value) in [
+        (MLKEM_BYTES, &[0; CURVE_BYTES][..]),
+        (MLKEM_BYTES - 1, &basepoint()),
+        (MLKEM_BYTES + 1, &basepoint()),
+        (MLKEM_BYTES, &[]),
+        (0, &basepoint()),
+        (0, &[]),
+    ] {
+        assert_eq!(exchanged(name, hybrid(lattice, value)), None, "{lattice} {value:?}");
+    }
+}
+
+/// GHSA-cqjc: more of them than the library has room for.
+#[test]
+fn a_terminal_with_too_many_modes_is_refused() {
+    let gateway = naked(limits());
+    // What the gateway takes, what the library does, and more; with names that nobody knows too.
+    for (count, code, wanted) in [
+        (96, 53, Some(CHANNEL_SUCCESS)),
+        (97, 53, Some(CHANNEL_FAILURE)),
+        (130, 200, Some(CHANNEL_FAILURE)),
+        (131, 53, None),
+        (131, 200, None),
+        (20_000, 53, None),
+    ] {
+        let mut raw = Raw::authenticated(&gateway);
+        let channel = raw.session();
+        let modes = [code, 0, 0, 0, 1].repeat(count);
+        let request = Message::new(CHANNEL_REQUEST).number(channel).string("pty-req").byte(1);
+        let request = request.string("xterm").number(80).number(24).number(0).number(0);
+        raw.send(request.string(modes));
+        let answer = raw.receive().map(|message| message[0]).filter(|kind| *kind != DISCONNECT);
+        assert_eq!(answer, wanted, "{count} {code}");
+    }
+    assert_ended(&gateway, 6, 0);
+}
+
+/// CVE-2026-42189: a number of answers is believed only as far as they are there. What is there is a code like any other.
+#[test]
+fn more_answers_than_there_are_end_an_attempt_at_most() {
+    const INFO_REQUEST: u8 = 60;
+    const INFO_RESPONSE: u8 = 61;
+    for (answers, is_asked) in [(u32::MAX, true), (1 << 31, true), (2, true), (1, true), (0, false)]
+    {
+        // Each with a source that has done nothing wrong yet.
+        let gateway = naked(limits());
+        let mut raw = Raw::authenticating(&gateway);
+        assert_eq!(raw.ask(signed("coded", &key(1)))[0], USERAUTH_FAILURE);
+        let ask = request("coded").string("keyboard-interactive").string("").string("");
+        assert_eq!(raw.ask(ask)[0], INFO_REQUEST);
+        raw.send(Message::new(INFO_RESPONSE).number(answers).string("000000"));
+        let answer = raw.receive().map(|message| message[0]);
+        let refused = matches!(answer, None | Some(DISCONNECT | USERAUTH_FAILURE));
+        assert!(refused, "{answers}: {answer:?}");
+        let asked = gateway.double.asked(|question| matches!(question, Question::Code { .. }));
+        assert_eq!(asked, usize::from(is_asked), "{answers}");
+        drop(raw);
+        assert_ended(&gateway, 1, 0);
+    }
+}
+
+/// CVE-2026-116774: there nothing could ever be sent. Whoever asks for it loses his connection, and nobody else waits.
+#[test]
+fn a_channel_that_takes_packets_of_nothing_ends_its_own_connection_at_most() {
+    let gateway = naked(limits());
+    let mut neighbour = Raw::authenticated(&gateway);
+    let channel = neighbour.session();
+    let exec = Message::new(CHANNEL_REQUEST).number(channel).string("exec").byte(1).string("cat");
+    assert_eq!(neighbour.ask(exec)[0], CHANNEL_SUCCESS);
+    let mut echoed = |word: &str| {
+        neighbour.send(Message::new(CHANNEL_DATA).number(channel).string(word));
+        let wanted = Message::new(CHANNEL_DATA).number(7).string(word).0;
+        while neighbour.receive().expect("the connection was closed") != wanted {}
+    };
+    echoed("before");
+    let mut raw = Raw::authenticated(&gateway);
+    let noisy = raw.session();
+    let command = "while :; do echo more; done";
+    let exec = Message::new(CHANNEL_REQUEST).number(noisy).string("exec").byte(1).string(command);
+    assert_eq!(raw.ask(exec)[0], CHANNEL_SUCCESS);
+    raw.send(Message::new(CHANNEL_OPEN).string("session").number(8).number(1 << 20).number(0));
+    let ran =
+        Message::new(CHANNEL_REQUEST).number(noisy + 1).string("exec").byte(1).string(command);
+    raw.send(ran);
+    assert_ended(&gateway, 1, 0);
+    echoed("after");
+    // What it had run is ended with it.
+    gateway.double.wait(|question| matches!(question, Question::Close { .. }).then_some(()));
+}
+
+/// What was offered is nothing; who has signed is, and with what he has signed.
+#[test]
+fn a_key_that_was_offered_gives_the_key_that_signs_nothing() {
+    let gateway = naked(limits());
+    let request = |claimed: u8| {
+        let request = request("web").string("publickey").byte(1).string("ssh-ed25519");
+        request.string(blob(&key(claimed)))
+    };
+    let signature_of = |number: u8, message: &Message| {
+        let mut data = Message::default().string("").0;
+        data.extend_from_slice(&message.0);
+        let mut signature = Vec::new();
+        key(number).try_sign(&data).unwrap().encode(&mut signature).unwrap();
+        signature
+    };
+    let proved = |question: &Question| matches!(question, Question::Authenticate { .. });
+    // The key that may come in is offered, and another one signs: as itself, or as the one that was offered.
+    for (claimed, signs) in [(9, 9), (1, 9), (9, 1)] {
+        let mut raw = Raw::authenticating(&gateway);
+        assert_eq!(raw.ask(offer("web", &key(1)))[0], USERAUTH_PK_OK);
+        let before = gateway.double.asked(proved);
+        let request = request(claimed);
+        let signature = signature_of(signs, &request);
+        assert_eq!(raw.ask(request.string(signature))[0], USERAUTH_FAILURE, "{claimed} {signs}");
+        // Only a key that is proved is asked about, and the other one may not come in.
+        let asked = gateway.double.asked(proved) - before;
+        assert!(asked <= usize::from(claimed == signs), "{claimed} {signs}: {asked}");
+        // Nothing runs: the connection is nobody's.
+        raw.send(
+            Message::new(CHANNEL_OPEN).string("session").number(7).number(1 << 20).number(1 << 15),
+        );
+        assert_eq!(raw.ask(offer("web", &key(1)))[0], USERAUTH_PK_OK);
+    }
+    let ran =
+        |question: &Question| matches!(question, Question::Prepare { .. } | Question::Start { .. });
+    assert_eq!(gateway.double.asked(ran), 0);
 }
 
 #[test]

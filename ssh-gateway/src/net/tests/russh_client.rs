@@ -1,8 +1,9 @@
 //! What OpenSSH's client cannot be made to do.
 
-use russh::client::{self, Handle};
+use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse as Reply};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{ChannelMsg, Pty, Sig};
+use russh::{ChannelMsg, MethodKind, MethodSet, Pty, Sig};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::*;
 use crate::wire::net::Question;
@@ -27,6 +28,117 @@ async fn connect(gateway: &Gateway) -> Handle<Trusting> {
     let key = PrivateKeyWithHashAlg::new(Arc::new(key(1)), None);
     assert!(handle.authenticate_publickey("web", key).await.unwrap().success());
     handle
+}
+
+/// The same over a stream that is there.
+async fn connect_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) -> Handle<Trusting> {
+    let config = Arc::new(client::Config::default());
+    let mut handle = client::connect_stream(config, stream, Trusting).await.unwrap();
+    let key = PrivateKeyWithHashAlg::new(Arc::new(key(1)), None);
+    assert!(handle.authenticate_publickey("web", key).await.unwrap().success());
+    handle
+}
+
+/// How a client goes on whose other client came through it, as with `ssh -J`.
+#[derive(Debug, Clone, Copy)]
+enum Outer {
+    /// It leaves, and says so; the last word of the inner one does not pass.
+    Leaves,
+    /// It closes the way only.
+    Closes,
+    /// It is not there any more.
+    Breaks,
+}
+
+#[test]
+fn who_comes_through_a_connection_is_lost_with_it_and_not_by_its_leaving() {
+    for (outer, is_lost) in [(Outer::Leaves, 0), (Outer::Closes, 0), (Outer::Breaks, 1)] {
+        let gateway = Gateway::start();
+        within(60, async {
+            let socket = std::net::TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let wire = socket.try_clone().unwrap();
+            let way = connect_over(tokio::net::TcpStream::from_std(socket).unwrap()).await;
+            let stream = way.channel_open_direct_tcpip("guest", 22, "x", 1).await.unwrap();
+            let inner = connect_over(stream.into_stream()).await;
+            let mut channel = inner.channel_open_session().await.unwrap();
+            channel.exec(true, "echo ready; exec sleep 300").await.unwrap();
+            while !matches!(channel.wait().await, Some(ChannelMsg::Data { .. })) {}
+            let (its, session) = gateway.double.wait(|question| match question {
+                Question::Start { connection, session, .. } => Some((*connection, *session)),
+                _ => None,
+            });
+            match outer {
+                Outer::Leaves => {
+                    way.disconnect(russh::Disconnect::ByApplication, "bye", "").await.unwrap();
+                }
+                Outer::Closes => drop((channel, inner)),
+                Outer::Breaks => wire.shutdown(std::net::Shutdown::Both).unwrap(),
+            }
+            gateway.double.wait(|question| {
+                matches!(question, Question::Disconnected { connection, .. } if *connection == its)
+                    .then_some(())
+            });
+            let lost = gateway.double.asked(
+                |question| matches!(question, Question::Lost { session: one } if *one == session),
+            );
+            assert_eq!(lost, is_lost, "{outer:?}");
+        });
+    }
+}
+
+/// Proves a key that is half of a login.
+async fn half(gateway: &Gateway) -> Handle<Trusting> {
+    let config = Arc::new(client::Config::default());
+    let mut handle = client::connect(config, ("127.0.0.1", gateway.port), Trusting).await.unwrap();
+    // Nobody is asked before.
+    let early = handle.authenticate_keyboard_interactive_start("coded", None).await.unwrap();
+    assert!(matches!(early, Reply::Failure { partial_success: false, .. }), "{early:?}");
+    let key = PrivateKeyWithHashAlg::new(Arc::new(key(1)), None);
+    let rest = MethodSet::from(&[MethodKind::KeyboardInteractive][..]);
+    match handle.authenticate_publickey("coded", key).await.unwrap() {
+        AuthResult::Failure { remaining_methods, partial_success: true } => {
+            assert_eq!(remaining_methods, rest);
+        }
+        other => panic!("{other:?}"),
+    }
+    handle
+}
+
+#[test]
+fn a_code_counts_only_behind_a_key_and_under_its_name() {
+    let gateway = Gateway::start();
+    within(60, async {
+        let mut handle = half(&gateway).await;
+        // Another name has nothing, and who comes back has lost what he had.
+        for user in ["web", "coded"] {
+            let reply = handle.authenticate_keyboard_interactive_start(user, None).await.unwrap();
+            assert!(matches!(reply, Reply::Failure { .. }), "{user}: {reply:?}");
+        }
+        assert_eq!(gateway.double.asked(|asked| matches!(asked, Question::Code { .. })), 0);
+        let mut handle = half(&gateway).await;
+        for (code, counts) in [("000000", false), ("", false), ("123456", true)] {
+            let asked = handle.authenticate_keyboard_interactive_start("coded", None).await;
+            match asked.unwrap() {
+                Reply::InfoRequest { prompts, .. } => {
+                    assert_eq!(prompts.len(), 1);
+                    assert!(prompts[0].prompt == "Code: " && !prompts[0].echo, "{prompts:?}");
+                }
+                other => panic!("{other:?}"),
+            }
+            let given = vec![code.to_owned()];
+            let reply = handle.authenticate_keyboard_interactive_respond(given).await.unwrap();
+            assert_eq!(matches!(reply, Reply::Success), counts, "{code}: {reply:?}");
+        }
+        // Several answers to one question are none.
+        let mut handle = half(&gateway).await;
+        handle.authenticate_keyboard_interactive_start("coded", None).await.unwrap();
+        let many = vec!["123456".to_owned(), "123456".to_owned()];
+        let reply = handle.authenticate_keyboard_interactive_respond(many).await.unwrap();
+        assert!(matches!(reply, Reply::Failure { .. }), "{reply:?}");
+    });
 }
 
 /// A test in a runtime of its own that does not hang.

@@ -119,9 +119,29 @@ fn a_client_that_goes_away_closes_what_it_had() {
     client.kill().unwrap();
     client.wait().unwrap();
     gateway.double.wait(|question| {
+        matches!(question, Question::Lost { session: its } if *its == session).then_some(())
+    });
+    gateway.double.wait(|question| {
         matches!(question, Question::Close { item } if *item == session).then_some(())
     });
     gateway.double.wait(|question| matches!(question, Question::Disconnected { .. }).then_some(()));
+}
+
+#[test]
+fn a_client_that_ends_its_connection_has_not_lost_it() {
+    if !have("ssh") {
+        return;
+    }
+    let gateway = Gateway::start();
+    let client = gateway.ssh(&["-tt"], &["sleep 300"]).spawn().unwrap();
+    gateway.double.wait(|question| matches!(question, Question::Start { .. }).then_some(()));
+    // As when its window is closed; the same way as with its `~.`.
+    let pid = rustix::process::Pid::from_child(&client);
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    ended(client);
+    gateway.double.wait(|question| matches!(question, Question::Disconnected { .. }).then_some(()));
+    let lost = gateway.double.asked(|question| matches!(question, Question::Lost { .. }));
+    assert_eq!(lost, 0);
 }
 
 #[test]

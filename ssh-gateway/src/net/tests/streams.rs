@@ -138,6 +138,27 @@ fn at_the_limit_the_client_is_held_back_and_other_channels_live() {
     assert_eq!(gateway.double.asked(|question| matches!(question, Question::Spool { .. })), 1);
 }
 
+/// Half of a backup must not look like all of it.
+#[test]
+fn input_that_is_lost_is_not_the_end_of_the_input() {
+    if !have("ssh") {
+        return;
+    }
+    let gateway = Gateway::start();
+    gateway.double.is_disk_broken.store(true, std::sync::atomic::Ordering::Relaxed);
+    let go = gateway.directory.path().join("go");
+    let script = format!("while [ ! -e {} ]; do sleep 0.1; done; cat >/dev/null", go.display());
+    let mut child = gateway.ssh(&[], &[&script]).stdin(Stdio::piped()).spawn().unwrap();
+    feed(&mut child, 20 * MB).join().unwrap().unwrap();
+    std::fs::write(go, "").unwrap();
+    let output = ended(child);
+    assert_eq!(output.status.code(), Some(255), "{output:?}");
+    gateway.double.wait(|question| match question {
+        Question::Disconnected { reason, .. } => reason.contains("cannot read").then_some(()),
+        _ => None,
+    });
+}
+
 #[test]
 fn what_a_program_does_not_read_is_dropped_in_silence() {
     if !have("ssh") {

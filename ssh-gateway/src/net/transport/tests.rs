@@ -80,3 +80,28 @@ async fn a_slowed_client_is_read_a_little_each_tick() {
     }
     assert!(transport.tick.is_none());
 }
+
+#[tokio::test]
+async fn what_a_client_said_before_it_left_is_read_though_it_takes_nothing_any_more() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (mut client, (ours, _)) = (client.unwrap(), accepted.unwrap());
+    let link = Link::new(Brake::new(Allowance { total: u64::MAX, overrun: 0, memory: u64::MAX }));
+    let mut transport = Transport::new(ours, Arc::clone(&link));
+    transport.write_all(b"what nobody reads").await.unwrap();
+    client.readable().await.unwrap();
+    client.write_all(b"goodbye").await.unwrap();
+    // With something unread, so that the connection is reset.
+    drop(client);
+    while !transport.is_unread {
+        transport.write_all(b"more").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    transport.write_all(b"more").await.unwrap();
+    let mut said = [0; 7];
+    transport.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"goodbye");
+    assert!(matches!(transport.read(&mut said).await, Ok(0) | Err(_)));
+    assert_eq!(link.stalled_for(), Duration::ZERO);
+}

@@ -66,8 +66,8 @@ fn what_is_not_is_told_with_its_line_and_reason() {
     let told = surprises("target = 'web'\nmay = ['exec']\nmay_not = ['shell']\nrule = 'other'");
     let [exec, shell, rule] = told.as_slice() else { panic!("{told:#?}") };
     assert!(exec.starts_with("7: alice with SHA256:"), "{exec}");
-    assert!(exec.ends_with("may not exec as web: the policy does not allow commands"), "{exec}");
-    assert!(shell.ends_with("may shell as web"), "{shell}");
+    assert!(exec.ends_with("may not exec in web: the policy does not allow commands"), "{exec}");
+    assert!(shell.ends_with("may shell in web"), "{shell}");
     assert!(rule.starts_with("7: shop decides for alice"), "{rule}");
     let told = surprises("target = 'blog'\nmay = ['enter']\nrule = 'shop'");
     assert!(told[0].ends_with("there is no container blog that this key may enter"), "{told:?}");

@@ -33,11 +33,40 @@ fn a_whole_policy_is_read() {
     assert_eq!(rule.who, Who::Identities(BTreeSet::from(["alice".to_owned()])));
     assert_eq!((&rule.forward, &rule.listen), (&Places::none(), &Places::none()));
     assert_eq!(rule.allow, Allow { shell: true, ..Allow::default() });
+    assert!(!rule.fan_out);
+    let text = format!("{}fanout = true\n", whole());
+    assert!(parse(&text, &|_| false).unwrap().rules[0].fan_out);
     // The wider word counts, in whatever order.
     for words in ["'sftp', 'sftp-read'", "'sftp-read', 'sftp'"] {
         let written = parse(&whole().replace("'shell'", words), &|_| false).unwrap();
         assert_eq!(written.rules[0].allow.sftp, Files::Write);
     }
+}
+
+#[test]
+fn a_rule_says_when_there_is_a_toolbox() {
+    let of = |lines: &str| {
+        let text = whole().replace("allow =", &format!("{lines}\nallow ="));
+        let rule = parse(&text, &|_| false).unwrap().rules.remove(0);
+        (rule.toolbox, rule.toolbox_trace)
+    };
+    assert_eq!(of(""), (None, false));
+    assert_eq!(of("toolbox = 'never'"), (Some(ToolboxUse::Never), false));
+    assert_eq!(of("toolbox = 'always'\ntoolbox_trace = true"), (Some(ToolboxUse::Always), true));
+    assert_eq!(of("toolbox_trace = false"), (None, false));
+}
+
+#[test]
+fn a_rule_says_how_long_a_terminal_waits_for_its_client() {
+    let of = |from: &str, to: &str| {
+        let text = whole().replace(from, to);
+        parse(&text, &|_| false).unwrap().rules.remove(0).linger
+    };
+    assert_eq!(of("", ""), None);
+    let words = "allow = ['shell', 'terminal']\nlinger = '10m'\n";
+    assert_eq!(of("allow = ['shell']\n", words), Some(Duration::from_secs(600)));
+    let words = "command = 'top'\nallow = ['terminal']\nlinger = '24h'\n";
+    assert_eq!(of("allow = ['shell']\n", words), Some(LINGER_MAX));
 }
 
 #[test]
@@ -168,7 +197,17 @@ fn every_fault_is_told_with_its_place() {
         (
             "['shell']",
             "['shell']\nrequire = ['touch', 'badge']",
-            "13:21 rule[1].require[2]: \"badge\" is none of touch and pin",
+            "13:21 rule[1].require[2]: \"badge\" is none of touch, pin and totp",
+        ),
+        (
+            "['shell']",
+            "['shell']\nrequire = ['totp']",
+            "13:12 rule[1].require[1]: alice has no totp_file",
+        ),
+        (
+            "keys =",
+            "totp_file = 'a'\nkeys =",
+            "3:13 identity[1].totp_file: \"a\" is no absolute path",
         ),
         ("['shell']", "['shell']\nrequire = []", "13:11 rule[1].require: it is empty"),
         (
@@ -185,6 +224,41 @@ fn every_fault_is_told_with_its_place() {
             "['shell']",
             "['shell']\nunrecorded = 'yes'",
             "13:14 rule[1].unrecorded: \"yes\" is none of refuse and allow",
+        ),
+        (
+            "['shell']",
+            "['shell']\ntoolbox = 'maybe'",
+            "13:11 rule[1].toolbox: \"maybe\" is none of auto, never and always",
+        ),
+        (
+            "['shell']",
+            "['shell']\ntoolbox = 'never'\ntoolbox_trace = true",
+            "14:17 rule[1].toolbox_trace: there is no toolbox by this rule",
+        ),
+        (
+            "['shell']",
+            "['shell', 'terminal']\nlinger = '25h'",
+            "13:10 rule[1].linger: it is out of range: give 1s to 24h",
+        ),
+        (
+            "['shell']",
+            "['shell', 'terminal']\nlinger = '0s'",
+            "13:10 rule[1].linger: it is out of range",
+        ),
+        (
+            "['shell']",
+            "['shell', 'terminal']\nlinger = 10",
+            "13:10 rule[1].linger: it is a whole number; give a time such as",
+        ),
+        (
+            "['shell']",
+            "['shell']\nlinger = '10m'",
+            "13:10 rule[1].linger: only shells and commands with a terminal wait",
+        ),
+        (
+            "['shell']",
+            "['sftp', 'terminal']\nlinger = '10m'",
+            "13:10 rule[1].linger: only shells and commands with a terminal wait",
         ),
     ] {
         let text = whole().replacen(from, to, 1);

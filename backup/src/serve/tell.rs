@@ -1,0 +1,147 @@
+//! What people are told of a resident run (pure): what has changed since they were told last, and nothing twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Verdict;
+use super::report::{JobReport, LaneReport, Report};
+use crate::notify::{Event, Kind};
+
+#[cfg(test)]
+mod tests;
+
+/// Sentences about what is broken that are told at once.
+const BROKEN_MAX: usize = 20;
+
+/// What the checks and prunes of the repository are called where jobs have a name.
+const REPOSITORY: &str = "repository";
+
+/// What people know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Told {
+    /// Of jobs by name: only those of which anything is wrong.
+    pub jobs: BTreeMap<String, BTreeSet<Kind>>,
+    /// What labels and files say that cannot be done.
+    pub broken: BTreeSet<String>,
+}
+
+/// What is to be told now, and what is known then.
+#[must_use]
+pub fn tell(told: &Told, report: &Report) -> (Vec<Event>, Told) {
+    let mut events = Vec::new();
+    let mut now = Told::default();
+    let event = |job: &str, kind, text: String, details| Event {
+        time: report.time,
+        host: report.host.clone(),
+        job: job.to_owned(),
+        kind,
+        text,
+        details,
+    };
+    let nothing = BTreeSet::new();
+    for job in &report.jobs {
+        let known = told.jobs.get(&job.name).unwrap_or(&nothing);
+        let wrong = wrong(job);
+        for (kind, text) in &wrong {
+            if !known.contains(kind) {
+                events.push(event(&job.name, *kind, text.clone(), details(job)));
+            }
+        }
+        // A run that goes on, or was interrupted, says nothing new.
+        let is_said = job.save.last_verdict != Some(Verdict::Interrupted);
+        let mut kinds: BTreeSet<_> = wrong.into_iter().map(|(kind, _)| kind).collect();
+        if !is_said {
+            kinds.extend(known.iter().filter(|kind| **kind == Kind::RunFailed));
+        }
+        let is_bad = |kinds: &BTreeSet<Kind>| {
+            kinds.contains(&Kind::RunFailed)
+                || kinds.contains(&Kind::Overdue)
+                || kinds.contains(&Kind::DrillFailed)
+        };
+        if is_bad(known) && !is_bad(&kinds) {
+            let text = format!("{} is saved again", job.name);
+            events.push(event(&job.name, Kind::Recovered, text, details(job)));
+        }
+        if !kinds.is_empty() {
+            now.jobs.insert(job.name.clone(), kinds);
+        }
+    }
+    let of_repository = [
+        ("check", Kind::DrillFailed, &report.check),
+        ("prune", Kind::RetentionFailed, &report.prune),
+    ];
+    let mut kinds = BTreeSet::new();
+    let known = told.jobs.get(REPOSITORY).unwrap_or(&nothing);
+    for (what, kind, lane) in of_repository {
+        let Some(text) = lane.as_ref().and_then(bad) else { continue };
+        if kinds.insert(kind) && !known.contains(&kind) {
+            let text = format!("the last {what} of the repository: {text}");
+            events.push(event(REPOSITORY, kind, text, BTreeMap::new()));
+        }
+    }
+    if !kinds.is_empty() {
+        now.jobs.entry(REPOSITORY.to_owned()).or_default().extend(kinds);
+    }
+    now.broken = report.broken.iter().take(BROKEN_MAX).cloned().collect();
+    for text in now.broken.difference(&told.broken) {
+        events.push(event(
+            "configuration",
+            Kind::ConfigurationBroken,
+            text.clone(),
+            BTreeMap::new(),
+        ));
+    }
+    (events, now)
+}
+
+/// What is wrong with a job, one sentence for each kind.
+fn wrong(job: &JobReport) -> Vec<(Kind, String)> {
+    let name = &job.name;
+    let mut wrong = Vec::new();
+    match (job.save.last_verdict, &job.save.last_text) {
+        (
+            Some(Verdict::Failed | Verdict::Unusable | Verdict::TimedOut | Verdict::NotGood),
+            Some(text),
+        ) => {
+            wrong.push((Kind::RunFailed, format!("the backup of {name}: {text}")));
+        }
+        (Some(Verdict::Suspicious), Some(text)) => {
+            wrong.push((Kind::Suspicious, format!("the backup of {name}: {text}")));
+        }
+        _ => {}
+    }
+    if let Some(since) = job.overdue_since {
+        wrong.push((Kind::Overdue, format!("{name}: a good backup is missing since {since:.0}")));
+    }
+    if let Some(text) = job.drill.as_ref().and_then(bad) {
+        wrong.push((Kind::DrillFailed, format!("the drill of the backup of {name}: {text}")));
+    }
+    if let Some(text) = job.retain.as_ref().and_then(bad) {
+        wrong.push((Kind::RetentionFailed, format!("old snapshots of {name} stay: {text}")));
+    }
+    wrong
+}
+
+fn bad(lane: &LaneReport) -> Option<String> {
+    let verdict = lane.last_verdict?;
+    let is_bad = matches!(
+        verdict,
+        Verdict::NotGood | Verdict::Failed | Verdict::Unusable | Verdict::TimedOut
+    );
+    lane.last_text.clone().filter(|_| is_bad)
+}
+
+fn details(job: &JobReport) -> BTreeMap<String, String> {
+    let instant = |time: Timestamp| format!("{time:.0}");
+    let fields = [
+        ("container", job.container.clone()),
+        ("last good backup", job.last_good.map(instant)),
+        ("snapshot", job.last_good_snapshot.clone()),
+        ("next run", job.save.next.map(instant)),
+    ];
+    let fields = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    fields.collect()
+}

@@ -1,1 +1,0 @@
-//! `docker exec` and the hop side by side.
