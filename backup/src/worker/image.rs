@@ -41,8 +41,9 @@ const EXECUTABLE_BYTES_MAX: u64 = 1 << 30;
 /// How often an image is made that the engine loses while it is made.
 const BUILDS_MAX: u32 = 3;
 
-/// How old an image of another program must be to be removed: a run of that program that has just
-/// made or found it may be about to use it.
+/// How old an image must be to be removed: a run of another program that has just made or found it may be
+/// about to use it, and the engine commits an image before it names it, so one without a name may be what
+/// another run is making.
 const SUPERSEDED_AGE_MIN: Duration = Duration::from_secs(60 * 60);
 
 /// Images removed by one run at the most.
@@ -155,8 +156,7 @@ fn is_of_our_making(name: &str) -> bool {
     name.strip_prefix(REPOSITORY).is_some_and(|rest| rest.starts_with(':'))
 }
 
-/// Names or ids of what is to be removed: without a name, which no run can find any more, or old enough
-/// and named by nobody but us.
+/// Names or ids of what is to be removed: old enough, and named by nobody or nobody but us.
 fn superseded(listed: &[ListedImage], current: &str, now: SystemTime) -> Vec<String> {
     let is_ours = |tag: &String| is_of_our_making(tag) && tag != current;
     listed
@@ -165,7 +165,7 @@ fn superseded(listed: &[ListedImage], current: &str, now: SystemTime) -> Vec<Str
         .filter(|image| {
             let made = UNIX_EPOCH.checked_add(Duration::from_secs(image.created));
             let age = made.and_then(|made| now.duration_since(made).ok());
-            image.tags.is_empty() || age.is_some_and(|age| age >= SUPERSEDED_AGE_MIN)
+            age.is_some_and(|age| age >= SUPERSEDED_AGE_MIN)
         })
         .flat_map(|image| match image.tags.as_slice() {
             [] => vec![image.id.clone()],

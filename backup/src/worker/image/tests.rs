@@ -10,7 +10,7 @@ fn listed(id: &str, tags: &[&str], age_s: u64, now: SystemTime) -> ListedImage {
 }
 
 #[test]
-fn only_old_images_that_nobody_else_named_are_removed() {
+fn only_old_images_that_nobody_else_named_are_removed_and_none_that_is_being_made() {
     let now = UNIX_EPOCH + Duration::from_secs(2_000_000_000);
     let images = [
         listed("sha256:1", &["chores/backup-worker:aa"], 7200, now),
@@ -19,9 +19,10 @@ fn only_old_images_that_nobody_else_named_are_removed() {
         listed("sha256:4", &["chores/backup-worker:dd", "mine:1"], 7200, now),
         listed("sha256:5", &["chores/backup-worker-mine:1"], 7200, now),
         listed("sha256:6", &[], 60, now),
+        listed("sha256:7", &[], 7200, now),
     ];
     let names = superseded(&images, "chores/backup-worker:bb", now);
-    assert_eq!(names, ["chores/backup-worker:aa", "sha256:6"]);
+    assert_eq!(names, ["chores/backup-worker:aa", "sha256:7"]);
 }
 
 #[test]
