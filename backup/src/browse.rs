@@ -88,6 +88,18 @@ pub enum BrowseError {
 }
 
 impl BrowseError {
+    /// Whether what is stored is at fault, and not who brings it.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Tree(TreeError::Piece(error))
+            | Self::Read(error)
+            | Self::Content { source: error, .. } => error.is_damage(),
+            Self::Tree(TreeError::Line(_) | TreeError::Format(_)) | Self::Length(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the reader of the output went away, as `head` does: no reason to complain.
     #[must_use]
     pub fn is_broken_pipe(&self) -> bool {

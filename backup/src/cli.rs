@@ -658,6 +658,9 @@ pub struct DumpArgs {
     /// User in the container, as with `docker exec --user`.
     #[arg(long, value_name = "USER", requires = "container")]
     pub user: Option<String>,
+    /// That more than half of the last dump is gone is meant to be: later dumps are compared with this one.
+    #[arg(long)]
+    pub allow_change: bool,
     /// Name of the snapshot [default: the container or the alias].
     #[arg(long)]
     pub name: Option<String>,

@@ -47,6 +47,7 @@ use crate::tree::TreeReader;
 use crate::walk::{SourceRoot, WalkOptions, walk};
 pub use commit::commit;
 pub(crate) use commit::salt;
+pub(crate) use compared::suspicions_of_dump;
 
 use assemble::{Assembled, Assembler};
 use packer::{Added, Packer};
@@ -250,10 +251,10 @@ pub fn create_still(
         ..assembled.stats
     };
     options.warnings.iter().for_each(|warning| assembled.warn(warning.clone()));
-    let suspicions = compared::suspicions(repository, &index, options, &stats);
+    let dumps: Vec<_> = options.dumps.iter().map(|dump| dump.record.clone()).collect();
+    let suspicions = compared::suspicions(repository, &index, options, &dumps, &stats);
     suspicions.iter().for_each(|suspicion| assembled.warn(suspicion.clone()));
     let suspicious = !suspicions.is_empty();
-    let dumps: Vec<_> = options.dumps.iter().map(|dump| dump.record.clone()).collect();
     let snapshot = Snapshot {
         version: snapshot::version_with(&dumps, suspicious, &options.provenance),
         name: options.name.clone(),

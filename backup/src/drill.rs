@@ -30,6 +30,9 @@ use plan::{Part, Wanted};
 use scratch::Scratch;
 use verdict::Verdict;
 
+#[cfg(test)]
+mod tests;
+
 pub use plan::PlanError;
 
 /// How often a container is asked whether it is ready.
@@ -82,6 +85,12 @@ pub enum DrillError {
         /// What was made from it.
         what: String,
     },
+    /// The kernel took the scratch container's memory back.
+    #[error("the scratch container of {0} needs more memory than there is: it was killed")]
+    Memory(String),
+    /// It is not known what came of the dump.
+    #[error("the dump cannot be tried")]
+    Into(#[source] IntoError),
     /// The snapshot cannot be read.
     #[error(transparent)]
     Browse(#[from] BrowseError),
@@ -107,6 +116,19 @@ enum Fault {
 impl<E: Into<DrillError>> From<E> for Fault {
     fn from(error: E) -> Self {
         Self::Drill(error.into())
+    }
+}
+
+/// Whose fault it is that a dump did not come back: only what is stored, or what the server says of it, is the backup's.
+fn fault_of(error: IntoError) -> Fault {
+    match error {
+        IntoError::Interrupted(_) => DrillError::Interrupted.into(),
+        IntoError::Engine(error) => error.into(),
+        IntoError::Content { source, .. } if !source.is_damage() => source.into(),
+        IntoError::Run { .. } | IntoError::Random(_) | IntoError::InUse(_) => {
+            DrillError::Into(error).into()
+        }
+        error => Fault::Backup(format!("it cannot be restored: {}", chain(&error))),
     }
 }
 
@@ -324,14 +346,7 @@ impl Work<'_> {
             self.shutdown,
         )
         .await;
-        match restored {
-            Ok(_) => {}
-            Err(IntoError::Interrupted(_)) => return Err(DrillError::Interrupted.into()),
-            Err(IntoError::Engine(error)) => return Err(error.into()),
-            Err(error) => {
-                return Err(Fault::Backup(format!("it cannot be restored: {}", chain(&error))));
-            }
-        }
+        restored.map_err(fault_of)?;
         let restore = begun.elapsed();
         let files = chosen.files.iter().filter_map(|file| file.database.clone()).collect();
         let verdict = self.check(&container, kind, files).await?;
@@ -385,6 +400,9 @@ impl Work<'_> {
         loop {
             let container = self.engine.inspect_container(id).await?;
             if !container.running {
+                if container.out_of_memory {
+                    return Err(DrillError::Memory(container.image_ref).into());
+                }
                 let said = self.said(id).await;
                 return Err(Fault::Backup(format!(
                     "its container ended before it was ready: {said}"
@@ -453,7 +471,9 @@ impl Work<'_> {
         match self.shutdown.or(work).await.ok_or(DrillError::Interrupted)? {
             Ok(said) => Ok(Ok(said)),
             Err(RunError::Interrupted) => Err(DrillError::Interrupted.into()),
-            Err(error) => Ok(Err(chain(&error))),
+            Err(RunError::Engine(error)) => Err(error.into()),
+            Err(RunError::Random(error)) => Err(DrillError::Random(error).into()),
+            Err(error @ RunError::NoMark { .. }) => Ok(Err(chain(&error))),
         }
     }
 

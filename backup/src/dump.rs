@@ -560,6 +560,8 @@ pub struct SnapshotOptions {
     pub host: String,
     /// What the container of the database is of.
     pub provenance: Provenance,
+    /// What is gone since the last dump is meant to be.
+    pub allow_change: bool,
     /// Start of the run.
     pub time: jiff::Timestamp,
     /// When that was, by a clock that only goes forward.
@@ -574,6 +576,13 @@ pub fn commit(
     options: &SnapshotOptions,
 ) -> Result<Option<(SnapshotName, Snapshot)>, CreateError> {
     let mut warnings = dumped.stored.warnings.clone();
+    let is_compared = dumped.failure.is_none() && !options.allow_change;
+    let record = &dumped.stored.record;
+    let suspicions = is_compared
+        .then(|| create::suspicions_of_dump(repository, &options.name, &options.tags, record))
+        .unwrap_or_default();
+    let suspicious = !suspicions.is_empty();
+    warnings.extend(suspicions);
     let mut state = if warnings.is_empty() { State::Complete } else { State::Warnings };
     if let Some((file, reason)) = &dumped.failure {
         if dumped.tree.stats.bytes == 0 {
@@ -585,13 +594,13 @@ pub fn commit(
     let dumps = vec![dumped.stored.record.clone()];
     let elapsed = options.begun.elapsed().as_millis();
     let snapshot = Snapshot {
-        version: snapshot::version_with(&dumps, false, &options.provenance),
+        version: snapshot::version_with(&dumps, suspicious, &options.provenance),
         name: options.name.clone(),
         time: options.time,
         host: options.host.clone(),
         tags: options.tags.clone(),
         state,
-        suspicious: false,
+        suspicious,
         sources: create::sources_with(&[], &dumps),
         container: dumped.stored.record.container.clone(),
         dumps,

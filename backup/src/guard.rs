@@ -9,4 +9,4 @@ mod shrink;
 pub use brake::{Content, USUAL_RUNS, anomalies};
 pub use database::{Database, Sign, Users, Verdict, judge, judge_unseen, sign};
 pub use look::{Seen, look};
-pub use shrink::{Before, suspicions};
+pub use shrink::{Before, shrunk_dumps, suspicions};

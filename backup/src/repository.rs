@@ -1064,7 +1064,16 @@ impl Repository {
     /// The snapshots of these names as they were written, each readable or with its problem.
     #[must_use]
     pub fn documents_of(&self, names: &[SnapshotName]) -> Vec<ListedSnapshot> {
-        in_parallel(names, |name| self.document(name))
+        self.documents_as(names, |snapshot| snapshot)
+    }
+
+    /// What `map` makes of the snapshots of these names as they were written, each or what is wrong with it.
+    pub fn documents_as<R: Send>(
+        &self,
+        names: &[SnapshotName],
+        map: impl Fn(Snapshot) -> R + Sync,
+    ) -> Vec<(SnapshotName, Result<R, RepositoryError>)> {
+        in_parallel(names, |name| self.document(name).map(&map))
     }
 
     /// Where content went, for who deletes because of it: a list that cannot be read is refused.

@@ -70,7 +70,8 @@ pub fn run(context: &Context<'_>, args: &DumpArgs) -> Result<ExitCode, CommandEr
     let host = args.host.clone().unwrap_or_else(host_name);
     let ids = dumped.stored.record.container.iter().map(|container| container.id.clone());
     let provenance = provenance(context, ids);
-    let snapshot = SnapshotOptions { name, tags, host, provenance, time, begun };
+    let allow_change = args.allow_change;
+    let snapshot = SnapshotOptions { name, tags, host, provenance, allow_change, time, begun };
     let committed = dump::commit(&repository, &dumped, &snapshot);
     if let Some((file, reason)) = dumped.failure {
         let kept = match committed {
@@ -379,6 +380,7 @@ fn answer(
                 "snapshot": name.id.to_string(),
                 "name": snapshot.name,
                 "state": snapshot.state,
+                "suspicious": snapshot.suspicious,
                 "sources": snapshot.sources,
                 "dumps": snapshot.dumps,
                 "stats": stats,

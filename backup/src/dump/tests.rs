@@ -73,6 +73,7 @@ impl Scene {
             tags: BTreeMap::new(),
             host: "host".to_owned(),
             provenance: Provenance::default(),
+            allow_change: false,
             time: jiff::Timestamp::now(),
             begun: Instant::now(),
         };
@@ -278,4 +279,23 @@ fn keys_of_the_store_do_not_reach_programs() {
     let text = String::from_utf8_lossy(&text).into_owned();
     assert!(text.contains("dump_host=db") && text.contains("PATH="), "{text}");
     assert!(!text.lines().any(|line| line.starts_with("AWS_") || line.starts_with("BACKUP_")));
+}
+
+#[test]
+fn a_database_that_lost_more_than_half_is_suspicious_until_that_is_meant_to_be() {
+    let scene = Scene::new();
+    let made = |length: u32| {
+        let script = format!("head -c {length} /dev/zero; echo; echo the end");
+        let dumped = scene.dump_of(&["sh", "-c", &script], None).unwrap();
+        // The store tells moments apart by what is in them.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        scene.commit(&dumped).unwrap()
+    };
+    assert!(!made(4_000_000).suspicious);
+    assert!(!made(2_500_000).suspicious);
+    let emptied = made(100_000);
+    assert_eq!((emptied.suspicious, emptied.state), (true, State::Warnings));
+    assert!(emptied.warnings[0].contains("/dump/shop"), "{:?}", emptied.warnings);
+    assert!(made(100_000).suspicious, "as long as it is so");
+    assert!(!made(1_300_000).suspicious);
 }

@@ -84,7 +84,7 @@ pub struct Candidate {
     pub time: Timestamp,
     /// What it is worth.
     pub standing: Standing,
-    /// Nothing is compared with it: it says nothing of what a suspicious one has lost.
+    /// It is compared with its like alone: it says nothing of the files that a suspicious one has lost.
     pub is_of_dumps_only: bool,
     /// Its labels.
     pub tags: BTreeMap<String, String>,
@@ -194,7 +194,7 @@ impl fmt::Display for Freeze {
             Self::Suspicious(id) => write!(
                 f,
                 "the newest snapshot {short} is suspicious: look what its warnings say; if that is meant to be, make one with \
-                 `backup create --allow-change`, if not, repair the source or drop {short} with `backup forget {short}`",
+                 `--allow-change`, if not, repair the source or drop {short} with `backup forget {short}`",
                 short = id.short()
             ),
             Self::Future(id) => write!(
@@ -309,12 +309,14 @@ fn freeze(
     if let Some(member) = members().find(is_elsewhere) {
         return Some(Freeze::Machines(member.id));
     }
-    let compared = members().find(|member| {
-        !member.is_of_dumps_only
-            && matches!(member.standing, Standing::Proved | Standing::Suspicious)
-    });
-    if let Some(doubtful) = compared.filter(|member| member.standing == Standing::Suspicious) {
-        return Some(Freeze::Suspicious(doubtful.id));
+    for is_of_dumps_only in [false, true] {
+        let compared = members().find(|member| {
+            member.is_of_dumps_only == is_of_dumps_only
+                && matches!(member.standing, Standing::Proved | Standing::Suspicious)
+        });
+        if let Some(doubtful) = compared.filter(|member| member.standing == Standing::Suspicious) {
+            return Some(Freeze::Suspicious(doubtful.id));
+        }
     }
     if policy.group_by != GroupBy::Unsaid {
         return None;

@@ -1,8 +1,8 @@
-//! What is gone since the last snapshot of the same name (pure).
+//! What is gone since the last snapshot of the same name, of files and of dumps (pure).
 
 use std::collections::BTreeSet;
 
-use crate::snapshot::{Source, Stats};
+use crate::snapshot::{DumpRecord, Source, Stats};
 use crate::text;
 
 #[cfg(test)]
@@ -56,4 +56,22 @@ pub fn suspicions(before: Before<'_>, sources: &[Source], stats: &Stats) -> Vec<
         ));
     }
     found
+}
+
+/// What is suspicious about new dumps of the databases that the snapshot `id` has dumps of, one sentence each: a server that was
+/// set up anew dumps without a fault, and has nothing.
+#[must_use]
+pub fn shrunk_dumps(id: &str, before: &[DumpRecord], dumps: &[DumpRecord]) -> Vec<String> {
+    let bytes = |dump: &DumpRecord| {
+        dump.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.bytes))
+    };
+    let shrunk = |new: &DumpRecord| {
+        let old = before.iter().find(|old| old.path == new.path && old.kind == new.kind)?;
+        let (was, is) = (bytes(old), bytes(new));
+        (was >= BYTES_MIN && is < was.div_ceil(2)).then(|| {
+            let (path, is, was) = (&new.path, text::bytes(is), text::bytes(was));
+            format!("more than half of the dump {path} is gone: {is}, where the last snapshot {id} has {was}")
+        })
+    };
+    dumps.iter().filter_map(shrunk).collect()
 }

@@ -16,7 +16,10 @@ use crate::coverage::hosts::is_telling;
 use crate::drill_record::Outcome;
 use crate::forget::decide::Standing;
 use crate::into::is_of_unknown_program;
-use crate::snapshot::{DumpRecord, Snapshot, SnapshotId, Source, SourceVolume, Stack, State};
+use crate::machine::NODE_TAG;
+use crate::snapshot::{
+    DumpRecord, ENGINE_TAG, Snapshot, SnapshotId, Source, SourceVolume, Stack, State,
+};
 use crate::worker::COMPOSE_PROJECT;
 
 #[cfg(test)]
@@ -246,10 +249,39 @@ pub fn choose(history: &[Recorded], wish: &Wish<'_>) -> Result<Choice, ChoiceErr
             first: first.filter(|first| !is_by(*first, wish.as_of)),
         });
     }
+    note_machines(&mine, &mut choice);
     leave_paths(&mine, wish, &mut choice);
     compare_with_stack(&mut choice);
     leave_replaced_containers(&mut choice);
     Ok(choice)
+}
+
+/// Two machines may have one name, and one machine may have got another engine: what was picked of either must not look like the
+/// state of one.
+fn note_machines(mine: &[&Recorded], choice: &mut Choice) {
+    let volumes = choice.volumes.iter().map(|pick| (&pick.recorded.name, pick.from.id));
+    let dumps = choice.dumps.iter().map(|pick| (&pick.container, pick.from.id));
+    let picked: Vec<_> = volumes.chain(dumps).collect();
+    for key in [ENGINE_TAG, NODE_TAG] {
+        let mut machines: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (what, id) in &picked {
+            let known = mine.iter().find(|known| known.id == *id);
+            if let Some(machine) = known.and_then(|known| known.snapshot.tags.get(key)) {
+                machines.entry(machine).or_default().insert(what);
+            }
+        }
+        if machines.len() > 1 {
+            let of = |(machine, what): (&&str, &BTreeSet<&str>)| {
+                format!("{key}={machine}: {}", what.iter().copied().collect::<Vec<_>>().join(", "))
+            };
+            let all: Vec<_> = machines.iter().map(of).collect();
+            choice.notes.push(format!(
+                "what comes back was saved on {} machines of this name ({}): if they are not one after the other, restore by snapshots",
+                machines.len(),
+                all.join("; ")
+            ));
+        }
+    }
 }
 
 /// The newest that counts, and what is to be said about others.

@@ -45,6 +45,8 @@ pub struct Container {
     pub running: bool,
     /// Its processes are frozen.
     pub paused: bool,
+    /// It ended because the kernel found no memory for it.
+    pub out_of_memory: bool,
     /// Program and arguments of its first process.
     pub command: Vec<String>,
     /// Its labels.
@@ -376,6 +378,7 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
         image_ref: config.image.unwrap_or_default(),
         running: state.running.unwrap_or(false),
         paused: state.paused.unwrap_or(false),
+        out_of_memory: state.oom_killed.unwrap_or(false),
         command: answer.path.into_iter().chain(answer.args.unwrap_or_default()).collect(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         env: config.env.unwrap_or_default(),

@@ -1,7 +1,10 @@
 use std::collections::HashSet;
+use std::convert::Infallible;
+use std::fs;
 
 use super::*;
 use crate::chunk::ChunkId;
+use crate::create::tests::Fixture;
 use crate::index::IndexedPack;
 use crate::pack::{FramePlace, PackIndex};
 use crate::repository::tests::snapshot;
@@ -37,9 +40,11 @@ fn made(paths: &[&str], suspicious: bool, stats: Stats) -> Snapshot {
 
 /// What is said of a run after these snapshots of its job, the newest first.
 fn said(before: &[Snapshot], paths: &[&str], stats: Stats) -> usize {
-    let names: Vec<_> = (0..).map(name).take(before.len()).collect();
-    let of_job = names.iter().zip(before.iter().cloned());
-    compare(&index(), of_job, &sources(paths), &stats).len()
+    let of_job = (0..).map(name).zip(before.iter().cloned()).collect();
+    let packs = before.iter().find(|snapshot| !snapshot.suspicious).map(|good| good.packs.clone());
+    let kept =
+        |_: &SnapshotName| Ok::<_, Infallible>(content(&index(), &packs.unwrap_or_default()));
+    compare(of_job, &sources(paths), &[], &stats, kept).unwrap().len()
 }
 
 #[test]
@@ -95,4 +100,38 @@ fn what_another_machine_of_the_same_name_has_made_is_not_compared() {
     assert!(is_of_another(&[(ENGINE_TAG, "E2")]));
     assert!(is_of_another(&[(ENGINE_TAG, "E1"), (NODE_TAG, "n2")]));
     assert!(is_of_another(&[(ENGINE_TAG, "E1"), (BOOT_TAG, "b2")]));
+}
+
+#[test]
+fn any_number_of_snapshots_of_other_jobs_may_lie_between() {
+    let fixture = Fixture::new();
+    (0..20).for_each(|number| fixture.write(&format!("file{number}"), b"content"));
+    assert!(!fixture.create().suspicious);
+    for second in 0..600 {
+        let time = Timestamp::now() + jiff::SignedDuration::from_secs(100 + second);
+        fixture.test.repository.put_snapshot(&snapshot("other", &time.to_string())).unwrap();
+    }
+    (0..20).for_each(|number| {
+        fs::remove_file(fixture.source().join(format!("file{number}"))).unwrap()
+    });
+    let emptied = fixture.create();
+    assert!(emptied.suspicious, "{:?}", emptied.warnings);
+}
+
+#[test]
+fn what_cannot_be_known_is_suspicious() {
+    let fixture = Fixture::new();
+    fixture.write("file", b"content");
+    let first = fixture.create();
+    let said = |options: &CreateOptions| {
+        suspicions(&fixture.test.repository, &index(), options, &[], &first.stats).join("\n")
+    };
+    assert_eq!(said(&fixture.options()), "");
+    // No list of a directory that is none.
+    let path = fixture.test.path().join("snapshots");
+    fs::rename(&path, fixture.test.path().join("elsewhere")).unwrap();
+    fs::write(&path, "").unwrap();
+    let problem = said(&fixture.options());
+    assert!(problem.contains("what was saved before cannot be read"), "{problem}");
+    assert_eq!(said(&CreateOptions { allow_change: true, ..fixture.options() }), "");
 }

@@ -108,8 +108,16 @@ fn a_source_whose_newest_snapshot_is_suspicious_is_frozen_until_a_good_one_follo
     // A failed one behind it changes nothing.
     nights.push(Candidate { standing: Standing::Failed, ..candidate(10, "2026-11-30T03:00:00Z") });
     assert_eq!(kept(&nights, &policy).len(), 11);
-    // Nor does a dump of the same name.
+    // Nor does a dump of the same name; a suspicious one freezes by itself.
     let dump = candidate(11, "2026-11-30T03:30:00Z");
+    let emptied = Candidate {
+        is_of_dumps_only: true,
+        standing: Standing::Suspicious,
+        ..candidate(11, "2026-11-30T03:30:00Z")
+    };
+    let sound = [candidate(0, "2026-11-01T02:00:00Z"), candidate(1, "2026-11-02T02:00:00Z")];
+    let with = [&sound[..], &[emptied]].concat();
+    assert_eq!((kept(&sound, &policy).len(), kept(&with, &policy).len()), (1, 3));
     nights.push(Candidate { is_of_dumps_only: true, ..dump });
     assert_eq!(kept(&nights, &policy).len(), 12);
     nights.push(candidate(12, "2026-11-30T04:00:00Z"));

@@ -39,3 +39,21 @@ fn a_missing_source_is_told_and_another_job_is_not_compared() {
     assert_eq!(count((&["/a"], some), (&["/a", "/b"], stats(1, 0))), 0);
     assert_eq!(count((&["/etc"], some), (&["/home"], stats(1, 0))), 0);
 }
+
+#[test]
+fn a_dump_is_compared_with_that_of_the_same_database() {
+    let dump = |path: &str, bytes: &[u64]| {
+        let file = |bytes: &u64| serde_json::json!({"name": "f", "role": "all", "bytes": bytes});
+        let files: Vec<_> = bytes.iter().map(file).collect();
+        let proof = serde_json::json!({"marker": true});
+        let record =
+            serde_json::json!({"kind": "mysql", "path": path, "files": files, "proof": proof});
+        serde_json::from_value::<DumpRecord>(record).unwrap()
+    };
+    let count = |old: &[DumpRecord], new: &[DumpRecord]| shrunk_dumps("abcd1234", old, new).len();
+    let old = [dump("/dump/db", &[1 << 20, 1 << 20]), dump("/dump/small", &[1000])];
+    assert_eq!(count(&old, &[dump("/dump/db", &[1 << 20])]), 0);
+    assert_eq!(count(&old, &[dump("/dump/db", &[(1 << 20) - 1])]), 1);
+    assert_eq!(count(&old, &[dump("/dump/small", &[1]), dump("/dump/new", &[1])]), 0);
+    assert_eq!(count(&[], &old), 0);
+}

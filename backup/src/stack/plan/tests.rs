@@ -418,3 +418,17 @@ fn a_path_that_is_only_mounted_is_no_volume() {
     let choice = choose(&[known], &wish("shop")).unwrap();
     assert_eq!(picked(&choice), [("data".to_owned(), 1)]);
 }
+
+#[test]
+fn what_comes_of_two_machines_of_one_name_is_told() {
+    let on = |mut known: Recorded, engine: &str| {
+        known.snapshot.tags.insert(ENGINE_TAG.to_owned(), engine.to_owned());
+        known
+    };
+    let one = on(of(1, "2026-11-29T02:00:00Z", &["shop_db"]), "E1");
+    let other = on(of(2, "2026-11-29T03:00:00Z", &["shop_web"]), "E2");
+    let notes = |history: &[Recorded]| choose(history, &wish("shop")).unwrap().notes.join("\n");
+    let told = notes(&[one.clone(), other.clone()]);
+    assert!(told.contains("chores.engine=E1: shop_db; chores.engine=E2: shop_web"), "{told}");
+    assert!(!notes(&[one, on(other, "E1")]).contains("machines"));
+}
