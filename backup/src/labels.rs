@@ -19,6 +19,9 @@ pub const PREFIX: &str = "chores.backup.";
 const KEYS: [&str; 10] =
     ["enable", "schedule", "dump", "pause", "stop", "pre", "post", "exclude", "retain", "drill"];
 
+/// Those that are commands: passwords may stand in them, so no value is told.
+const COMMANDS: [&str; 2] = ["pre", "post"];
+
 /// What a volume may be given: it is no job by itself.
 const KEYS_OF_VOLUMES: [&str; 1] = ["enable"];
 
@@ -122,6 +125,9 @@ pub fn read(given: &BTreeMap<&str, &str>) -> Orders {
         if let Err(problem) = taken {
             let (label, value) = (cut(label, LABEL_CHARS_MAX), cut(value, LABEL_CHARS_MAX));
             orders.problems.push(match problem {
+                Some(problem) if COMMANDS.contains(&key) => {
+                    format!("the label {label} orders nothing: {problem}")
+                }
                 Some(problem) => {
                     let problem = cut(&problem, PROBLEM_CHARS_MAX);
                     format!("the label {label}={value} orders nothing: {problem}")

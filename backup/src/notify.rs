@@ -12,6 +12,7 @@ mod message;
 mod queue;
 
 pub use channel::{Channel, ChannelError, Channels};
+pub(crate) use event::plain;
 pub use event::{Event, Kind};
 pub use outbox::{ChannelCounts, Kept, Outbox, OutboxError};
 pub use send::{CarrierError, Outcome};

@@ -203,7 +203,7 @@ fn refuse_own(roots: &[SourceRoot], own: &[PathBuf]) -> Result<(), SourcesError>
 }
 
 /// Docker and Podman leave these files in every container; Kubernetes sets the variable.
-fn is_container() -> bool {
+pub(crate) fn is_container() -> bool {
     Path::new("/.dockerenv").exists()
         || Path::new("/run/.containerenv").exists()
         || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()

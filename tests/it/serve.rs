@@ -540,6 +540,39 @@ fn it_is_a_good_first_process_of_a_container() {
     assert_eq!(serving.wait(), 0, "{:?}", serving.logs());
 }
 
+#[test]
+fn in_a_container_nothing_is_saved_under_the_name_of_that() {
+    let Some(scene) = Scene::new() else { return };
+    let image = images::backup(&scene.engine, Path::new(BINARY));
+    let data = scene.engine.volume();
+    let file = scene.sandbox.file("files/file", "hello");
+    let files = file.parent().expect("a directory").display();
+    let job = "containers = false\n[[job]]\nname = \"files\"\npaths = [\"/files\"]\n";
+    let config = scene.config(job);
+    let serve = |words: &[&str]| {
+        let spec = Spec {
+            env: vec!["BACKUP_CONFIG=/serve.toml".to_owned()],
+            binds: vec![
+                format!("{}:/serve.toml:ro", config.display()),
+                format!("{files}:/files:ro"),
+                format!("{}:/repo", scene.repo.path().display()),
+                format!("{}:/state", data.name()),
+            ],
+            ..Spec::new(image.name(), [&["serve", "--repo=/repo", "--once"][..], words].concat())
+        };
+        let serving = scene.engine.start(spec);
+        let code = serving.wait();
+        let (out, err) = serving.logs();
+        (code, String::from_utf8_lossy(&[out, err].concat()).into_owned())
+    };
+    let (code, said) = serve(&[]);
+    assert_eq!(code, i64::from(FAILED), "{said}");
+    assert!(said.contains("--host (BACKUP_HOST)"), "{said}");
+    assert_eq!(scene.count("files"), 0, "{said}");
+    let (code, said) = serve(&["--host", HOST]);
+    assert_eq!((code, scene.count("files")), (0, 1), "{said}");
+}
+
 /// Runs as on another machine that is a copy of this one: in a mount namespace where the boot has another number.
 fn elsewhere(scene: &Scene, run: Run) -> Run {
     let boot = scene.sandbox.file("boot", "00000000-0000-4000-8000-000000000000\n");

@@ -22,7 +22,7 @@ use crate::serve::discover::discover;
 use crate::serve::health;
 use crate::serve::job::Names;
 use crate::serve::learn::{Learned, learn as learn_from};
-use crate::serve::resident::{ServeError, ServeOptions, load, look_once, serve};
+use crate::serve::resident::{ServeError, ServeOptions, is_inside, load, look_once, serve};
 use crate::serve::settings::Typed;
 use crate::serve::state::{self, StateError};
 
@@ -122,7 +122,8 @@ fn plan(context: &Context<'_>, options: &ServeOptions) -> Result<ExitCode, Comma
     let has_containers = settings.containers;
     let now = Timestamp::now();
     let (host, own_name) = (options.host.clone(), options.own_name.clone());
-    let mut board = Board::new(settings, state, host, own_name, now);
+    let board = Board::new(settings, state, host, own_name, now);
+    let mut board = if is_inside() { board.inside() } else { board };
     if has_containers {
         let looked = look_once(options.engine.as_deref(), LOOK_TIME_MAX);
         let found = context.runtime.block_on(looked);
@@ -144,7 +145,8 @@ fn plan(context: &Context<'_>, options: &ServeOptions) -> Result<ExitCode, Comma
         output::write_plan_text(&report, orders, &mut out)
     };
     written.and_then(|()| out.flush()).map_err(CommandError::Answer)?;
-    let is_well = board.refused().is_empty() && !board.jobs().is_empty();
+    let is_named = board.missing_name().is_none();
+    let is_well = board.refused().is_empty() && !board.jobs().is_empty() && is_named;
     Ok(if is_well { ExitCode::Done } else { ExitCode::Warnings })
 }
 
@@ -164,6 +166,7 @@ pub fn learn(context: &Context<'_>, args: &LearnArgs) -> Result<ExitCode, Comman
             "jobs": learned.jobs,
             "twin": learned.twin,
             "added_bytes": learned.added_bytes,
+            "drilled": learned.drilled,
             "snapshots": learned.snapshots,
             "stored_bytes": learned.stored_bytes,
         })

@@ -81,6 +81,17 @@ fn a_label_of_any_length_takes_little_room_and_orders_nothing() {
 }
 
 #[test]
+fn a_command_that_orders_nothing_is_not_told_since_passwords_stand_in_them() {
+    let secret = format!("mysqldump --password=hunter2 {}", "x".repeat(VALUE_BYTES_MAX));
+    for label in ["chores.backup.pre", "chores.backup.post"] {
+        let orders = orders(&[(label, &secret)]);
+        assert!(orders.problems[0].contains(label), "{orders:?}");
+        assert!(orders.problems[0].contains("longer than 8192 bytes"), "{orders:?}");
+        assert!(!orders.problems[0].contains("mysqldump"), "{orders:?}");
+    }
+}
+
+#[test]
 fn all_orders_of_a_job_are_read() {
     let orders = orders(&[
         ("chores.backup.enable", "true"),

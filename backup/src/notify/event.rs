@@ -132,7 +132,7 @@ impl Event {
 
 /// One line without control characters, and without those that turn the direction of what follows; cut at `chars_max`.
 #[must_use]
-pub(super) fn plain(text: &str, chars_max: usize) -> String {
+pub(crate) fn plain(text: &str, chars_max: usize) -> String {
     let visible = text.chars().filter(|character| !turns(*character));
     let mut line: String = visible
         .map(|character| if is_break(character) { ' ' } else { character })

@@ -9,12 +9,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::discover::{Discovered, join};
 use super::due::{self, Since, Timing, past};
 use super::job::{self, Job, Names};
-use super::learn::Learned;
+use super::learn::{Drilled, Learned};
 use super::outcome::{Judged, Purpose, Verdict};
 use super::report::{JobReport, LaneReport, Report, RepositoryReport};
 use super::settings::ServeSettings;
 use super::state::{Good, JobState, Lane, Last, State};
 use super::tell::Told;
+use crate::notify::plain;
 use crate::schedule::{Cron, Schedule};
 
 #[cfg(test)]
@@ -50,6 +51,21 @@ const GONE_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How many of these are remembered: the one that is gone for the longest time goes for a new one.
 const GONE_MAX: usize = 1000;
 
+/// How long after a start what was missed is made up for before people are told that it is overdue.
+const CATCH_UP_TIME: SignedDuration = SignedDuration::from_mins(30);
+
+/// How long the loop may not have come round before this machine is taken to have slept, or its clock to have been set.
+const SLEPT_MIN: SignedDuration = SignedDuration::from_mins(5);
+
+/// How many answers about what the repository has are dropped, one behind the other, since the question has changed meanwhile.
+const STALE_MAX: u32 = 3;
+
+/// How many runs are named that take all places.
+const NAMED_MAX: usize = 3;
+
+/// Longest sentence of a report, in characters.
+const SENTENCE_CHARS_MAX: usize = 4000;
+
 /// A run that ends by itself waits so long for what is about to be due.
 const ONCE_PATIENCE: SignedDuration = SignedDuration::from_secs(20);
 
@@ -66,8 +82,8 @@ pub struct Track {
 #[derive(Clone, Debug)]
 struct Running {
     since: Timestamp,
-    /// The snapshot that is tried.
-    snapshot: Option<String>,
+    /// The backup that is tried.
+    tried: Option<Good>,
 }
 
 /// Whether the engine answers.
@@ -94,6 +110,12 @@ pub struct Board {
     /// The boot of the engine's machine, where that is known.
     boot: Option<String>,
     began: Timestamp,
+    /// Since when time has passed evenly: this machine was not asleep, and its clock was not set.
+    woke: Timestamp,
+    /// When the loop came round last.
+    ticked: Timestamp,
+    /// This program runs in a container, whose own name is another one after each update.
+    is_inside: bool,
     /// All jobs by name.
     jobs: BTreeMap<String, Job>,
     /// Those of containers, under the names they would have alone.
@@ -109,6 +131,8 @@ pub struct Board {
     engine: EngineSight,
     state: State,
     running: BTreeMap<Track, Running>,
+    /// Those that were killed and do not end, and since when.
+    stuck: BTreeMap<Track, Timestamp>,
     retain_due: BTreeSet<String>,
     resume_due: bool,
     /// Why that failed, and when it is tried again.
@@ -117,6 +141,10 @@ pub struct Board {
     heard: Timestamp,
     /// When it was looked what the repository has.
     learned: Option<Timestamp>,
+    /// What is asked of it now is no longer what should be.
+    is_stale: bool,
+    /// How many answers were dropped for that.
+    stale_count: u32,
     /// The newest good backup of each name, also of jobs that are not known yet.
     repository: BTreeMap<String, Good>,
     /// What those added, in bytes.
@@ -144,7 +172,12 @@ impl Track {
 
     /// Whether it counts among those that may run at once.
     fn is_work(&self) -> bool {
-        !matches!(self.purpose, Purpose::Resume | Purpose::Learn)
+        matches!(self.purpose, Purpose::Save | Purpose::Retain | Purpose::Drill)
+    }
+
+    /// Whether it is about the whole repository and may take days: one of these runs beside the others, and holds none of them up.
+    fn is_upkeep(&self) -> bool {
+        matches!(self.purpose, Purpose::Check | Purpose::Prune)
     }
 }
 
@@ -184,6 +217,9 @@ impl Board {
             own_name,
             boot: None,
             began,
+            woke: began,
+            ticked: began,
+            is_inside: false,
             jobs: BTreeMap::new(),
             known,
             present: BTreeSet::new(),
@@ -195,11 +231,14 @@ impl Board {
             engine: EngineSight::Unknown,
             state,
             running: BTreeMap::new(),
+            stuck: BTreeMap::new(),
             retain_due: BTreeSet::new(),
             resume_due: false,
             resume_failed: None,
             heard: began,
             learned: None,
+            is_stale: false,
+            stale_count: 0,
             repository: BTreeMap::new(),
             added: BTreeMap::new(),
             size: None,
@@ -216,6 +255,12 @@ impl Board {
     #[must_use]
     pub fn once(self) -> Self {
         Self { is_once: true, ..self }
+    }
+
+    /// The same in a container: the name of that is none for a host.
+    #[must_use]
+    pub fn inside(self) -> Self {
+        Self { is_inside: true, ..self }
     }
 
     /// What is to be remembered.
@@ -266,26 +311,36 @@ impl Board {
         self.state.node = node.or(self.state.node.take());
         self.boot = boot;
         if self.names() != names {
-            self.learned = None;
+            self.unlearn();
         }
     }
 
-    /// Another configuration; jobs whose container is gone are forgotten.
-    pub fn reload(&mut self, settings: ServeSettings, now: Timestamp) {
+    /// Another configuration, and what the engine had last, by that; jobs whose container is gone are forgotten.
+    pub fn reload(&mut self, settings: ServeSettings, found: Option<Discovered>, now: Timestamp) {
         self.settings = settings;
         self.config_problem = None;
-        if !self.settings.containers {
-            self.known.clear();
-        } else if self.engine == EngineSight::Answers {
-            let (present, resting) = (&self.present, &self.resting);
+        match found {
+            _ if !self.settings.containers => self.known.clear(),
+            Some(found) => self.take_in(found, now),
+            None => {}
+        }
+        if self.settings.containers && self.engine == EngineSight::Answers {
+            let (present, resting, refused) = (&self.present, &self.resting, &self.refused);
             self.known.retain(|job| {
                 job.by.as_ref().is_some_and(|by| present.contains(&by.id))
                     || resting.contains(&job.name)
+                    || refused.contains_key(&job.name)
             });
         }
         // What the repository has may have been changed by hand.
-        self.learned = None;
+        self.unlearn();
         self.join(now);
+    }
+
+    /// What the repository has is to be asked, by other names or again.
+    fn unlearn(&mut self) {
+        self.learned = None;
+        self.is_stale |= self.running.contains_key(&Track::all(Purpose::Learn));
     }
 
     /// A configuration that cannot be used: the one before stays.
@@ -312,19 +367,26 @@ impl Board {
         self.state.engine = engine;
         // What was learned is of somebody else.
         if self.names() != names {
-            self.learned = None;
+            self.unlearn();
         }
+        self.take_in(found, now);
+        self.join(now);
+    }
+
+    fn take_in(&mut self, found: Discovered, now: Timestamp) {
         let is_named = |job: &Job| found.jobs.iter().any(|other| other.name == job.name);
         let seen = |name: &str| self.state.jobs.get(name).and_then(|kept| kept.last_seen);
-        let is_young =
-            |job: &Job| seen(&job.name).is_none_or(|seen| now.duration_since(seen) < GONE_KEPT);
+        let is_there =
+            |name: &str| found.resting.contains(name) || found.refused.contains_key(name);
+        let is_young = |job: &Job| {
+            let is_recent = |seen| now.duration_since(seen) < GONE_KEPT;
+            is_there(&job.name) || seen(&job.name).is_none_or(is_recent)
+        };
         let mut known: Vec<_> = std::mem::take(&mut self.known)
             .into_iter()
             .filter(|job| !is_named(job) && !found.others.contains(&job.name) && is_young(job))
             .collect();
         // Containers that have another name each time must not fill the memory.
-        let is_there =
-            |name: &str| found.resting.contains(name) || found.refused.contains_key(name);
         let gone = known.iter().map(|job| job.name.as_str()).filter(|name| !is_there(name));
         let mut gone: Vec<_> = gone.map(|name| (seen(name), name.to_owned())).collect();
         let surplus = gone.len().saturating_sub(GONE_MAX);
@@ -342,7 +404,6 @@ impl Board {
         self.resting = found.resting;
         self.refused = found.refused;
         self.notes = found.notes;
-        self.join(now);
     }
 
     /// The engine does not answer.
@@ -357,6 +418,11 @@ impl Board {
 
     /// What the repository has, begun to be looked at then. `Err` says why it could not be.
     pub fn learn(&mut self, learned: Result<Learned, String>, begun: Timestamp, now: Timestamp) {
+        if std::mem::take(&mut self.is_stale) && self.stale_count < STALE_MAX {
+            self.stale_count += 1;
+            return;
+        }
+        self.stale_count = 0;
         self.learned = Some(now);
         let learned = match learned {
             Ok(learned) => learned,
@@ -365,17 +431,24 @@ impl Board {
                 return;
             }
         };
+        // Of a host without a name nothing is known, and that says nothing about what it has saved.
+        let is_nameless = self.is_nameless();
         self.learn_problem = None;
         self.twin = learned.twin;
         for name in self.jobs.keys() {
             let kept = self.state.jobs.entry(name.clone()).or_default();
-            // One that was made meanwhile was not seen.
-            let is_newer = |good: &Good| good.time >= begun;
-            if !kept.good.as_ref().is_some_and(is_newer) {
-                kept.good = learned.jobs.get(name).cloned();
-                // Somebody has looked, and saved it by hand.
-                let last = kept.save.times.last_start;
-                kept.suspicious &= kept.good.as_ref().is_none_or(|good| Some(good.time) <= last);
+            // What was made, or found to be bad, since the look began was not seen.
+            let is_unseen = has_ended(&kept.save, Verdict::is_good, begun, now)
+                || has_ended(&kept.drill, |verdict| verdict == Verdict::NotGood, begun, now);
+            if is_unseen || is_nameless {
+                continue;
+            }
+            kept.good = learned.jobs.get(name).cloned();
+            // Somebody has looked, and saved it by hand.
+            let last = kept.save.times.last_start;
+            kept.suspicious &= kept.good.as_ref().is_none_or(|good| Some(good.time) <= last);
+            if self.jobs.get(name).is_some_and(|job| job.drill.is_some()) {
+                learn_drill(kept, learned.drilled.get(name));
             }
         }
         self.repository = learned.jobs;
@@ -424,13 +497,16 @@ impl Board {
             // What is no longer wanted can no longer go wrong.
             if job.drill.is_none() {
                 kept.drill = Lane::default();
+                (kept.bad, kept.sound) = (None, None);
             }
             if job.retain.is_none() {
                 kept.retain = Lane::default();
             }
             // One that has its name only beside another is no longer known when that is gone.
             kept.job = (job.by.is_some() && alone.contains(name.as_str())).then(|| job.clone());
-            if job.by.as_ref().is_some_and(|by| self.present.contains(&by.id)) {
+            let is_there = self.resting.contains(name)
+                || job.by.as_ref().is_some_and(|by| self.present.contains(&by.id));
+            if job.by.is_some() && is_there {
                 kept.last_seen = Some(now);
             }
         }
@@ -439,26 +515,60 @@ impl Board {
 
     /// Time has passed, or was set.
     pub fn tick(&mut self, now: Timestamp) {
-        for kept in self.state.jobs.values_mut() {
-            for lane in [&mut kept.save, &mut kept.drill, &mut kept.retain] {
-                see(lane, now);
+        let woke = self.woke;
+        if now.duration_since(self.ticked).abs() >= SLEPT_MIN {
+            // A clock that was not set yet has seen nothing; what has never run waits from now on.
+            let is_unset = now > self.ticked;
+            for lane in self.lanes().filter(|lane| is_unset && lane.times.last_end.is_none()) {
+                lane.times.first_seen = lane.times.first_seen.filter(|seen| *seen < woke);
             }
+            // Nobody has looked at the engine meanwhile, nor could.
+            (self.woke, self.heard) = (now, now);
         }
-        see(&mut self.state.check, now);
-        see(&mut self.state.prune, now);
+        self.ticked = now;
+        self.lanes().for_each(|lane| see(lane, now));
+    }
+
+    fn lanes(&mut self) -> impl Iterator<Item = &mut Lane> {
+        let State { jobs, check, prune, .. } = &mut self.state;
+        let of_jobs =
+            jobs.values_mut().flat_map(|kept| [&mut kept.save, &mut kept.drill, &mut kept.retain]);
+        of_jobs.chain([check, prune])
     }
 
     fn is_busy(&self, name: &str) -> bool {
         self.running.keys().any(|track| track.job.as_deref() == Some(name))
     }
 
+    /// Whether nobody has said yet how this host is called. A machine's own name lasts; a container's is another one after each update, and
+    /// would be another host.
+    fn is_nameless(&self) -> bool {
+        let is_said = self.host.is_some() || self.state.host.is_some();
+        let is_awaited = self.settings.containers && self.engine != EngineSight::Answers;
+        !is_said && (self.is_inside || is_awaited)
+    }
+
+    /// That nobody will say it.
+    #[must_use]
+    pub fn missing_name(&self) -> Option<&'static str> {
+        let is_known = self.engine == EngineSight::Answers || !self.settings.containers;
+        (self.is_nameless() && is_known).then_some(
+            "nobody says how this host is called: this program is in a container, whose own name is another one after each update, and no \
+             engine tells that of its machine: nothing is saved before --host (BACKUP_HOST) names it",
+        )
+    }
+
     /// Why a job cannot run now.
     fn waiting(&self, job: &Job) -> Option<String> {
-        let is_nameless = self.host.is_none() && self.state.host.is_none();
-        if is_nameless && self.settings.containers && self.engine != EngineSight::Answers {
-            return Some(
-                "the engine has not said how this host is called: name it with --host".to_owned(),
-            );
+        if self.is_nameless() {
+            return Some(match self.missing_name() {
+                Some(problem) => problem.to_owned(),
+                None => "the engine has not said how this host is called: name it with --host"
+                    .to_owned(),
+            });
+        }
+        if let Some(since) = self.stuck.get(&Track::of(Purpose::Save, &job.name)) {
+            return Some(why_stuck(&format!("its run was killed at {since:.0}")));
         }
         let by = job.by.as_ref()?;
         match &self.engine {
@@ -556,8 +666,7 @@ impl Board {
         if self.learn_problem.is_some() {
             return Some("nobody can say what the repository has");
         }
-        let is_bad = kept.drill.last.as_ref().is_some_and(|last| last.verdict == Verdict::NotGood);
-        is_bad.then_some("its last drill found a backup that is not good")
+        kept.bad.is_some().then_some("a drill has found a backup that is not good, and none since")
     }
 
     /// What may run, and when; what is due has a time that is not ahead of now. In the order in which it is to be started.
@@ -576,8 +685,9 @@ impl Board {
                 .iter()
                 .filter_map(|(name, job)| Some((name, job, self.state.jobs.get(name)?)));
             for (name, job, kept) in known.filter(|(name, ..)| !self.is_busy(name)) {
-                if self.retain_due.contains(name) {
-                    tracks.push((Timestamp::MIN, Track::of(Purpose::Retain, name)));
+                let retain = Track::of(Purpose::Retain, name);
+                if self.retain_due.contains(name) && !self.stuck.contains_key(&retain) {
+                    tracks.push((Timestamp::MIN, retain));
                     continue;
                 }
                 if self.waiting(job).is_none() && !(self.is_once && self.ran.contains(name)) {
@@ -596,7 +706,9 @@ impl Board {
                 tracks.push((self.next(&track, cron, lane, None, now), track));
             }
         }
-        tracks.retain(|(_, track)| !self.running.contains_key(track));
+        let is_there =
+            |track: &Track| self.running.contains_key(track) || self.stuck.contains_key(track);
+        tracks.retain(|(_, track)| !is_there(track));
         tracks.sort();
         tracks
     }
@@ -618,8 +730,8 @@ impl Board {
     /// What is to be started now.
     #[must_use]
     pub fn starts(&self, now: Timestamp) -> Vec<Track> {
-        let busy = self.running.keys().filter(|track| track.is_work()).count();
-        let mut free = self.settings.concurrency.saturating_sub(busy);
+        let mut free = self.free_places();
+        let mut is_tended = self.running.keys().any(Track::is_upkeep);
         let mut taken: BTreeSet<String> = BTreeSet::new();
         let mut starts = Vec::new();
         for (due, track) in self.tracks(now) {
@@ -632,10 +744,36 @@ impl Board {
                 }
                 free -= 1;
             }
+            if track.is_upkeep() && std::mem::replace(&mut is_tended, true) {
+                continue;
+            }
             taken.extend(track.job.clone());
             starts.push(track);
         }
         starts
+    }
+
+    /// How many jobs may be begun beside those that run.
+    fn free_places(&self) -> usize {
+        let busy = self.running.keys().filter(|track| track.is_work()).count();
+        self.settings.concurrency.saturating_sub(busy)
+    }
+
+    /// Which runs a job waits for that is due and has no place.
+    fn crowd(&self) -> Option<String> {
+        if self.free_places() > 0 {
+            return None;
+        }
+        let runs = self.running.iter().filter(|(track, _)| track.is_work());
+        let named: Vec<_> = runs
+            .take(NAMED_MAX)
+            .map(|(track, run)| format!("{track} since {:.0}", run.since))
+            .collect();
+        Some(format!(
+            "as many run as may at once ({}): {}",
+            self.settings.concurrency,
+            named.join(", ")
+        ))
     }
 
     /// When something is due next.
@@ -681,9 +819,10 @@ impl Board {
     pub fn begin(&mut self, track: &Track, now: Timestamp) {
         let kept = track.job.as_ref().and_then(|name| self.state.jobs.get(name));
         let good = kept.and_then(|kept| kept.good.as_ref());
-        let snapshot = good.map(|good| good.snapshot.clone());
-        self.running.insert(track.clone(), Running { since: now, snapshot });
+        let tried = good.cloned();
+        self.running.insert(track.clone(), Running { since: now, tried });
         match (track.purpose, &track.job) {
+            (Purpose::Learn, _) => self.is_stale = false,
             (Purpose::Resume, _) => self.resume_due = false,
             (Purpose::Retain, Some(job)) => drop(self.retain_due.remove(job)),
             _ => {}
@@ -706,15 +845,12 @@ impl Board {
             }
             _ => None,
         };
-        if let Some(lane) = lane {
-            // What was interrupted is due again.
-            if verdict != Verdict::Interrupted {
-                let times = &mut lane.times;
-                times.last_start = Some(run.since);
-                times.last_end = Some(now);
-                times.failures =
-                    if verdict.may_pass() { times.failures.saturating_add(1) } else { 0 };
-            }
+        // What was interrupted has not happened: it is due again, and what was known before still is.
+        if let Some(lane) = lane.filter(|_| verdict != Verdict::Interrupted) {
+            let times = &mut lane.times;
+            times.last_start = Some(run.since);
+            times.last_end = Some(now);
+            times.failures = if verdict.may_pass() { times.failures.saturating_add(1) } else { 0 };
             lane.last = Some(Last { verdict, text: judged.text.clone() });
         }
         if track.purpose == Purpose::Resume {
@@ -725,16 +861,37 @@ impl Board {
         let Some(name) = track.job.clone() else { return };
         match track.purpose {
             // It may have found snapshots of another machine.
-            Purpose::Retain if verdict == Verdict::Frozen => self.learned = None,
+            Purpose::Retain if verdict == Verdict::Frozen => self.unlearn(),
             Purpose::Save => self.saved(&name, judged, run.since),
-            Purpose::Drill if verdict == Verdict::NotGood => {
-                let kept = self.state.jobs.get_mut(&name);
+            Purpose::Drill => self.drilled(&name, verdict, run.tried),
+            _ => {}
+        }
+    }
+
+    /// One that was killed does not end: it is not begun again before it is gone, and holds nothing else up.
+    pub fn stuck(&mut self, track: &Track, now: Timestamp) {
+        self.stuck.insert(track.clone(), now);
+    }
+
+    /// It is gone.
+    pub fn gone(&mut self, track: &Track) {
+        self.stuck.remove(track);
+    }
+
+    /// Only a good drill takes back what a bad one has found: one that could not be made says nothing.
+    fn drilled(&mut self, name: &str, verdict: Verdict, tried: Option<Good>) {
+        let Some(kept) = self.state.jobs.get_mut(name) else { return };
+        match verdict {
+            Verdict::Good => {
+                kept.bad = None;
+                kept.sound = kept.sound.max(tried.map(|tried| tried.time));
+            }
+            Verdict::NotGood => {
                 // What cannot be restored protects nothing.
-                if let Some(kept) = kept
-                    && kept.good.as_ref().map(|good| &good.snapshot) == run.snapshot.as_ref()
-                {
+                if kept.good == tried {
                     kept.good = None;
                 }
+                kept.bad = tried.or(kept.bad.take());
             }
             _ => {}
         }
@@ -792,6 +949,7 @@ impl Board {
             let last = lane.last.as_ref();
             last.is_some_and(|last| !matches!(last.verdict, Verdict::Good | Verdict::Warnings))
         };
+        let is_away = is_away || self.missing_name().is_some();
         if is_away || !self.refused.is_empty() || self.config_problem.is_some() {
             code = ExitCode::Failed;
         }
@@ -817,8 +975,15 @@ impl Board {
                 code = code.or_worse(ExitCode::Warnings);
             }
         }
-        let repository = self.repository_lanes().any(|(_, _, lane)| is_bad(lane));
-        if repository { code.or_worse(ExitCode::Failed) } else { code }
+        for (purpose, _, lane) in self.repository_lanes() {
+            let is_heard_of = lane.last.as_ref().is_some_and(|last| last.verdict.is_bad(purpose));
+            code = code.or_worse(match (is_bad(lane), is_heard_of) {
+                (true, _) => ExitCode::Failed,
+                (false, true) => ExitCode::Warnings,
+                (false, false) => ExitCode::Done,
+            });
+        }
+        code
     }
 
     /// What files, labels and names say that cannot be done: one sentence each.
@@ -827,6 +992,7 @@ impl Board {
         broken.extend(self.config_problem.iter().map(|problem| {
             format!("the configuration cannot be used, so the one before counts: {problem}")
         }));
+        broken.extend(self.missing_name().map(str::to_owned));
         if self.twin {
             broken.push(format!(
                 "another machine saves under the host name {} too: give each its own with --host; nothing is forgotten until \
@@ -837,7 +1003,7 @@ impl Board {
         broken.extend(self.problems.iter().cloned());
         let refused = self.refused.iter();
         broken.extend(refused.map(|(name, problem)| format!("{name} is not saved: {problem}")));
-        broken
+        broken.iter().map(|text| plain(text, SENTENCE_CHARS_MAX)).collect()
     }
 
     /// How it is doing.
@@ -871,10 +1037,21 @@ impl Board {
                 .iter()
                 .map(|problem| format!("nobody can say what the repository has: {problem}")),
         );
+        ailments.extend(
+            self.stuck
+                .iter()
+                .map(|(track, since)| why_stuck(&format!("the {track} was killed at {since:.0}"))),
+        );
+        let crowd = self.crowd();
+        let is_over = self.is_once && self.is_through(now);
         let mut jobs = Vec::new();
         for (name, job) in &self.jobs {
             let Some(kept) = self.state.jobs.get(name) else { continue };
-            let report = self.job_report(job, kept, now);
+            let mut report = self.job_report(job, kept, now);
+            report.catching_up &= !is_over;
+            let is_due = report.save.running_since.is_none()
+                && report.save.next.is_some_and(|next| next <= now);
+            report.waiting = report.waiting.or_else(|| crowd.clone().filter(|_| is_due));
             if let Some(since) = report.overdue_since {
                 let why = report.waiting.as_ref().or(report.save.last_text.as_ref());
                 let why = why.map(|why| format!("; {why}")).unwrap_or_default();
@@ -893,12 +1070,12 @@ impl Board {
                     "{name}: its last backup is suspicious, look at it: nothing older is forgotten"
                 ));
             }
+            let frozen = kept.retain.last.as_ref().filter(|last| last.verdict == Verdict::Frozen);
+            notes.extend(frozen.map(|last| format!("{name}: its old snapshots: {}", last.text)));
             jobs.push(report);
         }
         for (purpose, _, lane) in self.repository_lanes() {
-            let bad = lane.last.as_ref().filter(|last| {
-                !matches!(last.verdict, Verdict::Good | Verdict::Warnings | Verdict::Interrupted)
-            });
+            let bad = lane.last.as_ref().filter(|last| last.verdict.is_bad(purpose));
             ailments
                 .extend(bad.map(|last| format!("the last {}: {}", Track::all(purpose), last.text)));
         }
@@ -914,8 +1091,8 @@ impl Board {
             host: self.names().host,
             well: ailments.is_empty(),
             broken,
-            ailments,
-            notes,
+            ailments: ailments.iter().map(|text| plain(text, SENTENCE_CHARS_MAX)).collect(),
+            notes: notes.iter().map(|text| plain(text, SENTENCE_CHARS_MAX)).collect(),
             jobs,
             check: of_repository(Purpose::Check),
             prune: of_repository(Purpose::Prune),
@@ -931,6 +1108,7 @@ impl Board {
             self.lane_report(&track(Purpose::Drill), &kept.drill, Some(next))
         });
         let retain = job.retain.as_ref();
+        let overdue_since = self.overdue(job, kept, now);
         JobReport {
             name: job.name.clone(),
             kind: job.kind().to_owned(),
@@ -939,7 +1117,9 @@ impl Board {
             last_good: good.map(|good| good.time),
             last_good_snapshot: good.map(|good| good.snapshot.clone()),
             added_bytes: self.added.get(&job.name).copied(),
-            overdue_since: self.overdue(job, kept, now),
+            overdue_since,
+            catching_up: overdue_since.is_some_and(|since| self.is_made_up(job, kept, since, now)),
+            bad_snapshot: kept.bad.as_ref().map(|bad| bad.snapshot.clone()),
             waiting: self.waiting(job),
             save: self.lane_report(
                 &track(Purpose::Save),
@@ -949,6 +1129,19 @@ impl Board {
             retain: retain.map(|_| self.lane_report(&track(Purpose::Retain), &kept.retain, None)),
             drill,
         }
+    }
+
+    /// Whether a run for what was missed while nobody ran is about to come, or goes on: it was not the turn of anybody yet.
+    fn is_made_up(&self, job: &Job, kept: &JobState, since: Timestamp, now: Timestamp) -> bool {
+        let is_tried = past(kept.save.times.last_end, now).is_some_and(|end| end >= self.woke);
+        let wait = SignedDuration::try_from(self.settings.catch_up).unwrap_or(CATCH_UP_TIME);
+        let time = CATCH_UP_TIME.saturating_add(wait);
+        // One that runs may take as long as it may be late.
+        let late = i64::try_from(job.overdue_after_seconds).unwrap_or(i64::MAX);
+        let late = SignedDuration::from_secs(late);
+        let runs = self.running.contains_key(&Track::of(Purpose::Save, &job.name));
+        let time = if runs { time.max(late) } else { time };
+        since < self.woke && !is_tried && now.duration_since(self.woke) < time
     }
 
     fn lane_report(&self, track: &Track, lane: &Lane, next: Option<Timestamp>) -> LaneReport {
@@ -973,8 +1166,47 @@ fn ailments_of(name: &str, kept: &JobState) -> Vec<String> {
         (!is_well).then(|| last.text.clone())
     };
     let drill = bad(&kept.drill).map(|text| format!("{name}: the drill of its backup: {text}"));
+    let is_told = kept.drill.last.as_ref().is_some_and(|last| last.verdict == Verdict::NotGood);
+    let unsound = kept.bad.as_ref().filter(|_| !is_told).map(|bad| {
+        format!(
+            "{name}: a drill has found that its backup of {:.0} cannot be restored as it should: nothing older is forgotten before \
+             one is good",
+            bad.time
+        )
+    });
     let retain = bad(&kept.retain).map(|text| format!("{name}: old snapshots of it stay: {text}"));
-    drill.into_iter().chain(retain).collect()
+    drill.into_iter().chain(unsound).chain(retain).collect()
+}
+
+/// Whether the last run of a lane has ended since then, in this way.
+fn has_ended(
+    lane: &Lane,
+    is_such: impl Fn(Verdict) -> bool,
+    since: Timestamp,
+    now: Timestamp,
+) -> bool {
+    let is_since = past(lane.times.last_end, now).is_some_and(|end| end >= since);
+    is_since && lane.last.as_ref().is_some_and(|last| is_such(last.verdict))
+}
+
+/// Takes over what the newest drill has found of which the repository knows: somebody may have tried a backup by hand, and state is lost.
+fn learn_drill(kept: &mut JobState, newest: Option<&Drilled>) {
+    let Some(newest) = newest else { return };
+    let is_as_new = |time: Option<Timestamp>| time.is_none_or(|time| newest.time >= time);
+    let is_as_new = is_as_new(kept.bad.as_ref().map(|bad| bad.time));
+    if newest.good {
+        kept.sound = kept.sound.max(Some(newest.time));
+        kept.bad = kept.bad.take().filter(|_| !is_as_new);
+    } else if is_as_new && kept.sound.is_none_or(|sound| newest.time >= sound) {
+        kept.bad = Some(Good { time: newest.time, snapshot: newest.snapshot.clone() });
+    }
+}
+
+/// What is said of a run that does not end.
+fn why_stuck(what: &str) -> String {
+    format!(
+        "{what} and does not end, since what it reads or writes hangs: it is not begun again before it is gone"
+    )
 }
 
 /// It is known from now on, unless it was before; one that is known from a future on is not.

@@ -23,6 +23,10 @@ const PROGRAM: &str = "/proc/self/exe";
 /// How long a run that was asked to end may take before it is killed: it lets containers go on and takes its reads back.
 pub(super) const GRACE: Duration = Duration::from_secs(60);
 
+/// How long one that was killed may take to be gone. The kernel ends none that waits for a disk, or for a server of files, that does not
+/// answer.
+const KILL_TIME: Duration = Duration::from_secs(60);
+
 /// Between two looks at a run.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -49,9 +53,52 @@ pub(super) struct Order {
     pub(super) grace: Duration,
 }
 
-/// Runs it to its end. `stop` asks it to end before.
+/// A run that was killed and is still there.
+#[derive(Debug)]
+pub(super) struct Stuck(Child);
+
+impl Stuck {
+    /// Waits until it is gone, which may be never.
+    pub(super) fn wait(mut self) {
+        if let Err(error) = self.0.wait() {
+            tracing::debug!("nothing is left of a run: {error}");
+        }
+    }
+}
+
+/// How far the end of a run that was asked for has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nobody has asked for it.
+    Running,
+    /// It was asked to end, this long ago.
+    Asked(Duration),
+    /// It was killed, this long ago.
+    Killed(Duration),
+}
+
+/// What is to be done about a run that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Wait,
+    Ask,
+    Kill,
+    Leave,
+}
+
+/// Decides it. `is_due` says that its time is up, or that it is to stop.
+fn act(stage: Stage, is_due: bool, grace: Duration) -> Act {
+    match stage {
+        Stage::Running if is_due => Act::Ask,
+        Stage::Asked(since) if since >= grace => Act::Kill,
+        Stage::Killed(since) if since >= KILL_TIME => Act::Leave,
+        Stage::Running | Stage::Asked(_) | Stage::Killed(_) => Act::Wait,
+    }
+}
+
+/// Runs it to its end. `stop` asks it to end before. One that does not end even when it is killed is given back.
 #[must_use]
-pub(super) fn run(order: &Order, stop: &Shutdown) -> Ended {
+pub(super) fn run(order: &Order, stop: &Shutdown) -> (Ended, Option<Stuck>) {
     let mut command = Command::new(PROGRAM);
     command.args(&order.words);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -61,41 +108,48 @@ pub(super) fn run(order: &Order, stop: &Shutdown) -> Ended {
     command.env(variable, value);
     match command.spawn() {
         Ok(child) => attend(child, order, stop),
-        Err(error) => Ended { end: End::NotStarted(error.to_string()), summary: None },
+        Err(error) => (Ended { end: End::NotStarted(error.to_string()), summary: None }, None),
     }
 }
 
-fn attend(mut child: Child, order: &Order, stop: &Shutdown) -> Ended {
+fn attend(mut child: Child, order: &Order, stop: &Shutdown) -> (Ended, Option<Stuck>) {
     let summary = child.stdout.take().map(|stdout| aside(move || summary(stdout)));
     let name = order.name.clone();
     let told = child.stderr.take().map(|stderr| aside(move || pass_on(stderr, &name)));
     let began = Instant::now();
     let mut asked: Option<(Instant, End)> = None;
-    let mut is_killed = false;
+    let mut killed: Option<Instant> = None;
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break Ok(status),
             Ok(None) => {}
             Err(error) => break Err(error),
         }
-        match &asked {
-            None => {
-                let end = if stop.is_requested() {
-                    Some(End::Interrupted)
-                } else {
-                    (began.elapsed() >= order.time_max).then_some(End::TimedOut(order.time_max))
-                };
-                if let Some(end) = end {
-                    signal(&child, Signal::TERM);
-                    asked = Some((Instant::now(), end));
-                }
+        let is_due = stop.is_requested() || began.elapsed() >= order.time_max;
+        let stage = match (&asked, killed) {
+            (_, Some(since)) => Stage::Killed(since.elapsed()),
+            (Some((since, _)), None) => Stage::Asked(since.elapsed()),
+            (None, None) => Stage::Running,
+        };
+        match act(stage, is_due, order.grace) {
+            Act::Wait => {}
+            Act::Ask => {
+                signal(&child, Signal::TERM);
+                let is_stop = stop.is_requested();
+                let end = if is_stop { End::Interrupted } else { End::TimedOut(order.time_max) };
+                asked = Some((Instant::now(), end));
             }
-            Some((since, _)) if since.elapsed() >= order.grace && !is_killed => {
+            Act::Kill => {
                 tracing::warn!(job = %order.name, "it did not end when it was asked to, and is killed");
                 kill_group(&child);
-                is_killed = true;
+                killed = Some(Instant::now());
             }
-            Some(_) => {}
+            Act::Leave => {
+                tracing::error!(job = %order.name, "it was killed and does not end: what it reads or writes hangs");
+                let is_stop = matches!(&asked, Some((_, End::Interrupted)));
+                let end = if is_stop { End::Interrupted } else { End::Stuck(order.time_max) };
+                return (Ended { end, summary: None }, Some(Stuck(child)));
+            }
         }
         thread::sleep(POLL);
     };
@@ -115,7 +169,7 @@ fn attend(mut child: Child, order: &Order, stop: &Shutdown) -> Ended {
         (None, Ok(status)) => end_of(status),
         (None, Err(error)) => End::NotStarted(error.to_string()),
     };
-    Ended { end, summary }
+    (Ended { end, summary }, None)
 }
 
 fn end_of(status: ExitStatus) -> End {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chores_common::engine::{Container, MountKind};
+use jiff::Timestamp;
 
 use super::job::{ByContainer, Dump, Job, Quiesce, What};
 use super::settings::Defaults;
@@ -26,6 +27,8 @@ const ID_DIGITS: usize = 12;
 pub struct Found {
     /// All containers that have a label of this program, inspected.
     pub containers: Vec<Container>,
+    /// Those of them that the engine could not show, by name and labels, and what it said.
+    pub unseen: Vec<(Container, String)>,
     /// Labels of images by their id, where they can be had.
     pub image_labels: BTreeMap<String, BTreeMap<String, String>>,
     /// Id of the container that this program is in.
@@ -66,6 +69,9 @@ pub fn discover(found: &Found, defaults: &Defaults) -> Discovered {
             discovered.others.insert(name_of(container));
         }
     }
+    for (container, problem) in &found.unseen {
+        take_unseen(container, problem, found, defaults, &mut discovered);
+    }
     for container in &found.containers {
         let name = name_of(container);
         let image = found.image_labels.get(&container.image_id);
@@ -76,9 +82,7 @@ pub fn discover(found: &Found, defaults: &Defaults) -> Discovered {
             continue;
         }
         if image.is_none() {
-            let enable = format!("{PREFIX}enable");
-            let may_be = told.get(enable.as_str()) == Some(&"true");
-            if !(may_be && container.running && is_in(&told, defaults.scope.as_deref())) {
+            if !(container.running && is_ordered(&told, defaults)) {
                 continue;
             }
             discovered.refused.insert(
@@ -108,7 +112,60 @@ pub fn discover(found: &Found, defaults: &Defaults) -> Discovered {
             Err(problem) => drop(discovered.refused.insert(name, problem)),
         }
     }
+    leave_to_the_newest(&mut discovered);
     discovered
+}
+
+/// One that the engine cannot show stops no other.
+fn take_unseen(
+    container: &Container,
+    problem: &str,
+    found: &Found,
+    defaults: &Defaults,
+    discovered: &mut Discovered,
+) {
+    let (name, told) = (name_of(container), all_of(container));
+    if !is_lasting(container, &told, found.own.as_deref()) {
+        return;
+    }
+    if !is_ordered(&told, defaults) {
+        return;
+    }
+    if container.running {
+        let problem = format!("the engine cannot show its container {}: {problem}", container.name);
+        discovered.refused.insert(name, problem);
+    } else {
+        discovered.resting.insert(name);
+    }
+}
+
+/// Whether a container has an order to be saved, whoever gave that.
+fn is_ordered(told: &BTreeMap<&str, &str>, defaults: &Defaults) -> bool {
+    let enable = format!("{PREFIX}enable");
+    told.get(enable.as_str()) == Some(&"true") && is_in(told, defaults.scope.as_deref())
+}
+
+/// While Swarm replaces a task (`order: start-first`), the old and the new one run side by side: the job is the new one.
+fn leave_to_the_newest(discovered: &mut Discovered) {
+    let mut newest: BTreeMap<String, (Option<Timestamp>, String)> = BTreeMap::new();
+    let of_task = |job: &Job| job.by.clone().filter(|by| by.name != job.name);
+    for job in &discovered.jobs {
+        let Some(by) = of_task(job) else { continue };
+        let known = newest.entry(job.name.clone()).or_default();
+        *known = (by.started, by.id).max(known.clone());
+    }
+    let (stay, leave): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut discovered.jobs).into_iter().partition(|job| {
+            of_task(job).is_none_or(|by| newest.get(&job.name) == Some(&(by.started, by.id)))
+        });
+    discovered.jobs = stay;
+    discovered.notes.extend(leave.iter().filter_map(|job| {
+        let by = job.by.as_ref()?;
+        Some(format!(
+            "{}: its task {} is left to itself, since a newer one of the same place runs and is the one that is saved",
+            job.name, by.name
+        ))
+    }));
 }
 
 /// The name of its job: a task of Swarm has its place in the service. Labels of that may be an image's, the name is not.

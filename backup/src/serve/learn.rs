@@ -10,6 +10,7 @@ use super::due::past;
 use super::job::Names;
 use super::state::Good;
 use crate::coverage::decide::Recorded;
+use crate::drill_record::Outcome;
 use crate::machine::{BOOT_TAG, Boot, NODE_TAG};
 use crate::snapshot::ENGINE_TAG;
 
@@ -29,10 +30,23 @@ pub struct Learned {
     pub twin: bool,
     /// What the newest good backup of each name added, in bytes.
     pub added_bytes: BTreeMap<String, u64>,
+    /// The newest backup of each name that was tried.
+    pub drilled: BTreeMap<String, Drilled>,
     /// Snapshots of the repository, those of others included.
     pub snapshots: u64,
     /// Bytes of its packs.
     pub stored_bytes: u64,
+}
+
+/// A backup that was tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drilled {
+    /// When its run began.
+    pub time: Timestamp,
+    /// Its snapshot.
+    pub snapshot: String,
+    /// What its newest drill found.
+    pub good: bool,
 }
 
 /// Looks through all snapshots of a repository whose packs have `stored_bytes`. One counts as for `status`: proved, not suspicious, its
@@ -68,6 +82,14 @@ pub fn learn(
         }
         if tag(BOOT_TAG).is_some() && tag(BOOT_TAG) == names.boot.as_ref() {
             of_boot.insert(snapshot.name.as_str());
+        }
+        let is_newest = |last: &Drilled| last.time < time;
+        if let Some(outcome) = known.drill
+            && learned.drilled.get(&snapshot.name).is_none_or(is_newest)
+        {
+            let good = outcome == Outcome::Good;
+            let drilled = Drilled { time, snapshot: known.id.to_string(), good };
+            learned.drilled.insert(snapshot.name.clone(), drilled);
         }
         let is_newer = |last: &Good| last.time < time;
         if known.counts() && learned.jobs.get(&snapshot.name).is_none_or(is_newer) {

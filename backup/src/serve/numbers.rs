@@ -6,6 +6,9 @@ use super::report::{LaneReport, Report};
 use crate::metrics::{Numbers, RunNumbers, SourceNumbers};
 use crate::notify::ChannelCounts;
 
+#[cfg(test)]
+mod tests;
+
 /// What is served of a report.
 #[must_use]
 pub fn numbers(report: &Report, started: Timestamp, channels: Vec<ChannelCounts>) -> Numbers {
@@ -18,10 +21,13 @@ pub fn numbers(report: &Report, started: Timestamp, channels: Vec<ChannelCounts>
         retain: job.retain.as_ref().map(run),
         drill: job.drill.as_ref().map(run),
     });
+    let mut sources: Vec<_> = sources.collect();
+    // Of very many not all are shown: those that somebody has to hear of are.
+    sources.sort_by_key(|source| !source.is_overdue);
     Numbers {
         started,
         ailments: report.ailments.len() as u64,
-        sources: sources.collect(),
+        sources,
         check: report.check.as_ref().map(run),
         prune: report.prune.as_ref().map(run),
         stored_bytes: report.repository.as_ref().map(|repository| repository.stored_bytes),

@@ -14,6 +14,16 @@ use crate::text;
 #[cfg(test)]
 mod tests;
 
+/// What a prune counts in its summary that makes it warn.
+const MET: [&str; 6] = [
+    "damaged_packs",
+    "damaged_indexes",
+    "unread_snapshots",
+    "packs_written_over",
+    "refused_objects",
+    "unlisted_folders",
+];
+
 /// How a run ended, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,6 +53,16 @@ impl Verdict {
     #[must_use]
     pub fn is_good(self) -> bool {
         matches!(self, Self::Good | Self::Warnings)
+    }
+
+    /// Whether people have to hear of a run for this that ended so. A prune that warns has found damage.
+    #[must_use]
+    pub fn is_bad(self, purpose: Purpose) -> bool {
+        match self {
+            Self::NotGood | Self::Failed | Self::Unusable | Self::TimedOut => true,
+            Self::Warnings => purpose == Purpose::Prune,
+            Self::Good | Self::Suspicious | Self::Frozen | Self::Interrupted => false,
+        }
     }
 
     /// Whether the same may succeed when it is tried again.
@@ -96,6 +116,8 @@ pub enum End {
     Signal(i32),
     /// Its time was up.
     TimedOut(Duration),
+    /// Its time was up, and the kernel does not end it though it was killed: it waits for a disk or for another machine.
+    Stuck(Duration),
     /// This program was asked to stop.
     Interrupted,
     /// It could not be started, and why.
@@ -141,6 +163,15 @@ pub fn judge(purpose: Purpose, ended: &Ended) -> Judged {
                 format!("it was not done after {limit}, the most that it may take, and was ended"),
             );
         }
+        End::Stuck(limit) => {
+            let limit = text::duration(*limit);
+            return plain(
+                Verdict::TimedOut,
+                format!(
+                    "it was not done after {limit}, the most that it may take, and was killed, but does not end: what it reads or writes hangs"
+                ),
+            );
+        }
         End::NotStarted(problem) => {
             return plain(Verdict::Failed, format!("it could not be started: {problem}"));
         }
@@ -169,6 +200,9 @@ pub fn judge(purpose: Purpose, ended: &Ended) -> Judged {
             "it is sound as far as that can be said here: the log of this host has the rest"
                 .to_owned(),
         ),
+        (Purpose::Prune, 3) if ended.summary.is_some() => {
+            plain(Verdict::Warnings, found(ended.summary.as_ref()))
+        }
         (Purpose::Retain, 3) => plain(
             Verdict::Frozen,
             "nothing is forgotten, since its newest snapshot is suspicious, a clock is wrong, or another machine saves under its name"
@@ -180,6 +214,18 @@ pub fn judge(purpose: Purpose, ended: &Ended) -> Judged {
         ) => plain(Verdict::Good, "done".to_owned()),
         _ => plain(Verdict::Failed, format!("it failed (exit code {code}): {log}")),
     }
+}
+
+/// What a prune has met, by the numbers of its summary.
+fn found(summary: Option<&Value>) -> String {
+    let number = |name: &str| summary.and_then(|summary| summary.get(name)?.as_u64());
+    let met: Vec<_> = MET
+        .into_iter()
+        .filter_map(|name| Some((name, number(name).filter(|number| *number > 0)?)))
+        .map(|(name, number)| format!("{} {number}", name.replace('_', " ")))
+        .collect();
+    let met = if met.is_empty() { String::new() } else { format!(" ({})", met.join(", ")) };
+    format!("it met what a person should look at{met}: the log of this host says what to do")
 }
 
 /// A backup is what its summary names a snapshot for, and nothing else.

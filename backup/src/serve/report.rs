@@ -60,6 +60,12 @@ pub struct JobReport {
     pub added_bytes: Option<u64>,
     /// Since when a good one is missing.
     pub overdue_since: Option<Timestamp>,
+    /// It was missed while nobody ran, and is being made up for: nobody needs to be told yet.
+    #[serde(default)]
+    pub catching_up: bool,
+    /// The one that a drill found not good, while none was good since.
+    #[serde(default)]
+    pub bad_snapshot: Option<String>,
     /// Why it cannot run now.
     pub waiting: Option<String>,
     /// Its backups.

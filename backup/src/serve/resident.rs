@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use chores_common::engine::Host;
+use chores_common::engine::{Host, own_container_id};
 use chores_common::exit::ExitCode;
 use chores_common::settings::{self, FileFaults};
 use chores_common::shutdown::Shutdown;
@@ -33,6 +33,7 @@ use crate::machine;
 use crate::metrics;
 use crate::notify::{ChannelCounts, ChannelError, Channels, Outbox, OutboxError};
 use crate::quiesce;
+use crate::sources::is_container;
 
 #[cfg(test)]
 mod tests;
@@ -54,6 +55,8 @@ pub(super) enum Message {
     Away(String),
     /// A run has ended.
     Ended(Track, Box<Ended>),
+    /// One that was left behind when it did not end is gone.
+    Gone(Track),
     /// There was nothing to do for one.
     Idle(Track),
     /// SIGHUP.
@@ -125,6 +128,8 @@ pub struct Served {
 struct Resident<'a> {
     options: &'a ServeOptions,
     board: Board,
+    /// What the engine had last.
+    found: Option<Box<Found>>,
     scribe: Scribe,
     sender: Sender<Message>,
     receiver: Receiver<Message>,
@@ -166,6 +171,7 @@ pub fn serve(
         (settings.jitter_max, settings.catch_up) = (Duration::ZERO, Duration::ZERO);
     }
     let place = Place::take(&options.state)?;
+    place.sweep();
     let (state, damage) = place.load()?;
     if let Some(damage) = damage {
         tracing::warn!("{damage}");
@@ -177,6 +183,7 @@ pub fn serve(
     let (host, own_name) = (options.host.clone(), options.own_name.clone());
     let now = Timestamp::now();
     let board = Board::new(settings, state, host, own_name, now);
+    let board = if is_inside() { board.inside() } else { board };
     let mut board = if options.once { board.once() } else { board };
     // It may be long before the engine answers, and jobs that need none do not wait for it.
     if board.settings().containers && is_engine_here(options) {
@@ -187,8 +194,16 @@ pub fn serve(
     let shown = Arc::new(Mutex::new(shown));
     let scribe = Scribe::start(place, outbox.kept()).map_err(ServeError::Thread)?;
     let _served = show(options.metrics, &shown, scribe.desk(), now, runtime)?;
-    let resident = Resident { options, board, scribe, sender, receiver, shutdown, outbox, shown };
+    let found = None;
+    let resident =
+        Resident { options, board, found, scribe, sender, receiver, shutdown, outbox, shown };
     Ok(resident.run())
+}
+
+/// Whether this program is in a container, by whatever engine or cluster.
+#[must_use]
+pub fn is_inside() -> bool {
+    own_container_id().is_some() || is_container()
 }
 
 /// Whether the engine is on the machine of this program.
@@ -319,11 +334,16 @@ impl Resident<'_> {
         match message {
             Message::Found(found) => {
                 let discovered = discover(&found, &self.board.settings().defaults);
-                self.board.machine(found.node, found.boot);
-                self.board.found(discovered, found.host, found.engine, now);
+                self.board.machine(found.node.clone(), found.boot.clone());
+                self.board.found(discovered, found.host.clone(), found.engine.clone(), now);
+                self.found = Some(found);
             }
             Message::Away(problem) => self.board.away(problem, now),
             Message::Ended(track, ended) => self.ended(&track, &ended, now),
+            Message::Gone(track) => {
+                tracing::warn!("{track}: it has ended at last");
+                self.board.gone(&track);
+            }
             Message::Idle(track) => self.idle(&track, Verdict::Good, now),
             Message::Reload => self.reload(now),
             Message::Stop => {}
@@ -339,7 +359,9 @@ impl Resident<'_> {
                 self.board.refuse(problem.to_owned());
             }
             Ok(settings) => {
-                self.board.reload(settings, now);
+                // Their labels mean something else where the file says something else of all jobs.
+                let found = self.found.as_ref().map(|found| discover(found, &settings.defaults));
+                self.board.reload(settings, found, now);
                 tracing::info!(jobs = self.board.jobs().len(), "the configuration was read anew");
             }
             Err(faults) => {
@@ -366,15 +388,18 @@ impl Resident<'_> {
             let state = self.options.state.clone();
             let thread = thread::Builder::new().name("run".to_owned());
             let started = thread.spawn(move || {
-                let message = if own.purpose == Purpose::Resume && !quiesce::is_due(&state) {
-                    Message::Idle(own)
-                } else {
-                    tracing::info!("{own} begins");
-                    let ended = child::run(&order, &shutdown);
-                    Message::Ended(own, Box::new(ended))
-                };
                 // The loop is gone only with this process.
-                drop(sender.send(message));
+                if own.purpose == Purpose::Resume && !quiesce::is_due(&state) {
+                    drop(sender.send(Message::Idle(own)));
+                    return;
+                }
+                tracing::info!("{own} begins");
+                let (ended, stuck) = child::run(&order, &shutdown);
+                drop(sender.send(Message::Ended(own.clone(), Box::new(ended))));
+                if let Some(stuck) = stuck {
+                    stuck.wait();
+                    drop(sender.send(Message::Gone(own)));
+                }
             });
             if let Err(error) = started {
                 let ended = Ended { end: End::NotStarted(error.to_string()), summary: None };
@@ -401,6 +426,9 @@ impl Resident<'_> {
         }
         let begun = self.board.since(track).unwrap_or(now);
         self.board.end(track, &judged, now);
+        if matches!(ended.end, End::Stuck(_)) {
+            self.board.stuck(track, now);
+        }
         if track.purpose == Purpose::Learn {
             let learned = match (&ended.summary, judged.verdict) {
                 (Some(summary), Verdict::Good) => {
@@ -413,8 +441,8 @@ impl Resident<'_> {
             self.board.learn(learned, begun, now);
         }
         // It could not let go on what it had paused or stopped.
-        if matches!(ended.end, End::Signal(_) | End::TimedOut(_)) && track.purpose == Purpose::Save
-        {
+        let is_killed = matches!(ended.end, End::Signal(_) | End::TimedOut(_) | End::Stuck(_));
+        if is_killed && track.purpose == Purpose::Save {
             self.board.ask_for_resume();
         }
     }

@@ -26,8 +26,9 @@ pub const DIRECTORY: &str = "serve";
 /// What the document calls itself.
 const FORMAT: &str = "chores-backup-serve";
 
-/// Version of the document this program writes, and the oldest one that it reads: that has no node.
-const VERSION: u32 = 2;
+/// Version of the document this program writes, and the oldest one that it reads: the first has no node, the second no backup that is
+/// known to be bad.
+const VERSION: u32 = 3;
 const VERSION_MIN: u32 = 1;
 
 /// Name of the document, of one that was damaged, and of the file that a run locks as long as it lives.
@@ -48,7 +49,7 @@ const DIRECTORY_MODE: u32 = 0o700;
 pub struct State {
     /// `chores-backup-serve`.
     format: String,
-    /// 2.
+    /// 3.
     version: u32,
     /// The host name under which jobs were saved last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +81,7 @@ pub struct JobState {
     /// One that the labels of a container order: while the engine does not answer, it is known by this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<Job>,
-    /// When its container was last seen running.
+    /// When its container was last there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<Timestamp>,
     /// Its runs.
@@ -92,6 +93,12 @@ pub struct JobState {
     /// Its newest good backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub good: Option<Good>,
+    /// The one that a drill found not good, until a drill is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad: Option<Good>,
+    /// When the newest one was begun that a drill found good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sound: Option<Timestamp>,
     /// Its newest one is so unlike those before that a person should look.
     pub suspicious: bool,
 }
@@ -117,7 +124,7 @@ pub struct Last {
     pub text: String,
 }
 
-/// A backup that may be relied on.
+/// A backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Good {
@@ -140,7 +147,7 @@ pub enum StateError {
     /// It cannot be written.
     #[error(transparent)]
     Durable(#[from] DurableError),
-    /// It cannot be read or locked.
+    /// It cannot be locked.
     #[error("cannot {act} {}", path.display())]
     Io {
         /// What was tried.
@@ -216,18 +223,34 @@ impl Place {
         &self.directory
     }
 
-    /// Reads what is remembered. What cannot be understood is put aside, and told.
+    /// Reads what is remembered. What cannot be read or understood is put aside, and told: it protects nothing, so it keeps nobody from
+    /// saving.
     pub fn load(&self) -> Result<(State, Option<String>), StateError> {
         let (state, damage) = read(&self.directory)?;
         let Some(damage) = damage else { return Ok((state, None)) };
         let aside = self.directory.join(DAMAGED_NAME);
-        let path = self.directory.join(NAME);
-        fs::rename(&path, &aside).map_err(|source| StateError::Io {
-            act: "put aside",
-            path,
-            source,
-        })?;
-        Ok((state, Some(format!("{damage}; it is kept as {}", aside.display()))))
+        let kept = match fs::rename(self.directory.join(NAME), &aside) {
+            Ok(()) => format!("it is kept as {}", aside.display()),
+            Err(error) => format!("it cannot be kept as {}: {error}", aside.display()),
+        };
+        Ok((state, Some(format!("{damage}; {kept}"))))
+    }
+
+    /// Removes what writes have left that were killed.
+    pub fn sweep(&self) {
+        let files = match fs::read_dir(&self.directory) {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!("cannot list {}: {error}", self.directory.display());
+                return;
+            }
+        };
+        for file in files.flatten() {
+            let is_left = file.file_name().to_str().is_some_and(durable::is_temporary);
+            if is_left && let Err(error) = fs::remove_file(file.path()) {
+                tracing::warn!("cannot remove {}: {error}", file.path().display());
+            }
+        }
     }
 
     /// Writes it.
@@ -258,7 +281,13 @@ fn read(directory: &Path) -> Result<(State, Option<String>), StateError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Ok((State::default(), None));
         }
-        Err(source) => return Err(StateError::Io { act: "read", path, source }),
+        Err(error) => {
+            let text = format!(
+                "{} cannot be read ({error}), so what jobs did is learned from the repository again",
+                path.display()
+            );
+            return Ok((State::default(), Some(text)));
+        }
     }
     match understood(&bytes) {
         Ok(state) => Ok((state, None)),

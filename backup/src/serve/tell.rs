@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::outcome::Verdict;
+use super::outcome::{Purpose, Verdict};
 use super::report::{JobReport, LaneReport, Report};
 use crate::notify::{Event, Kind};
 
@@ -24,6 +24,8 @@ const REPOSITORY: &str = "repository";
 pub struct Told {
     /// Of jobs by name: only those of which anything is wrong.
     pub jobs: BTreeMap<String, BTreeSet<Kind>>,
+    /// Of the checks and prunes of the repository: apart, since a job may have any name.
+    pub repository: BTreeSet<Kind>,
     /// What labels and files say that cannot be done.
     pub broken: BTreeSet<String>,
 }
@@ -50,11 +52,14 @@ pub fn tell(told: &Told, report: &Report) -> (Vec<Event>, Told) {
                 events.push(event(&job.name, *kind, text.clone(), details(job)));
             }
         }
-        // A run that goes on, or was interrupted, says nothing new.
+        // What an earlier program says: a run that was interrupted says nothing new.
         let is_said = job.save.last_verdict != Some(Verdict::Interrupted);
         let mut kinds: BTreeSet<_> = wrong.into_iter().map(|(kind, _)| kind).collect();
         if !is_said {
             kinds.extend(known.iter().filter(|kind| **kind == Kind::RunFailed));
+        }
+        if job.catching_up {
+            kinds.extend(known.iter().filter(|kind| **kind == Kind::Overdue));
         }
         let is_bad = |kinds: &BTreeSet<Kind>| {
             kinds.contains(&Kind::RunFailed)
@@ -70,20 +75,15 @@ pub fn tell(told: &Told, report: &Report) -> (Vec<Event>, Told) {
         }
     }
     let of_repository = [
-        ("check", Kind::DrillFailed, &report.check),
-        ("prune", Kind::RetentionFailed, &report.prune),
+        ("check", Purpose::Check, Kind::DrillFailed, &report.check),
+        ("prune", Purpose::Prune, Kind::RetentionFailed, &report.prune),
     ];
-    let mut kinds = BTreeSet::new();
-    let known = told.jobs.get(REPOSITORY).unwrap_or(&nothing);
-    for (what, kind, lane) in of_repository {
-        let Some(text) = lane.as_ref().and_then(bad) else { continue };
-        if kinds.insert(kind) && !known.contains(&kind) {
+    for (what, purpose, kind, lane) in of_repository {
+        let Some(text) = lane.as_ref().and_then(|lane| bad(lane, purpose)) else { continue };
+        if now.repository.insert(kind) && !told.repository.contains(&kind) {
             let text = format!("the last {what} of the repository: {text}");
             events.push(event(REPOSITORY, kind, text, BTreeMap::new()));
         }
-    }
-    if !kinds.is_empty() {
-        now.jobs.entry(REPOSITORY.to_owned()).or_default().extend(kinds);
     }
     now.broken = report.broken.iter().take(BROKEN_MAX).cloned().collect();
     for text in now.broken.difference(&told.broken) {
@@ -113,24 +113,23 @@ fn wrong(job: &JobReport) -> Vec<(Kind, String)> {
         }
         _ => {}
     }
-    if let Some(since) = job.overdue_since {
+    if let Some(since) = job.overdue_since.filter(|_| !job.catching_up) {
         wrong.push((Kind::Overdue, format!("{name}: a good backup is missing since {since:.0}")));
     }
-    if let Some(text) = job.drill.as_ref().and_then(bad) {
+    // One that could not be made since, or was broken off, takes nothing of that back.
+    let unsound =
+        job.bad_snapshot.as_ref().map(|_| "it cannot be restored as it should".to_owned());
+    if let Some(text) = job.drill.as_ref().and_then(|lane| bad(lane, Purpose::Drill)).or(unsound) {
         wrong.push((Kind::DrillFailed, format!("the drill of the backup of {name}: {text}")));
     }
-    if let Some(text) = job.retain.as_ref().and_then(bad) {
+    if let Some(text) = job.retain.as_ref().and_then(|lane| bad(lane, Purpose::Retain)) {
         wrong.push((Kind::RetentionFailed, format!("old snapshots of {name} stay: {text}")));
     }
     wrong
 }
 
-fn bad(lane: &LaneReport) -> Option<String> {
-    let verdict = lane.last_verdict?;
-    let is_bad = matches!(
-        verdict,
-        Verdict::NotGood | Verdict::Failed | Verdict::Unusable | Verdict::TimedOut
-    );
+fn bad(lane: &LaneReport, purpose: Purpose) -> Option<String> {
+    let is_bad = lane.last_verdict?.is_bad(purpose);
     lane.last_text.clone().filter(|_| is_bad)
 }
 

@@ -1,5 +1,6 @@
 //! Looks at the engine again and again: which containers there are. It survives restarts of the engine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chores_common::engine::{
@@ -15,6 +16,10 @@ use super::discover::Found;
 use super::resident::Message;
 use crate::labels::PREFIX;
 use crate::machine::boot_id;
+use crate::text;
+
+#[cfg(test)]
+mod tests;
 
 /// How often all containers are listed, whatever the engine tells: it may have dropped a listener without a word.
 const LIST_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -24,6 +29,14 @@ const EVENTS_SETTLE: Duration = Duration::from_millis(500);
 
 /// How long one look may take.
 const LOOK_TIME_MAX: Duration = Duration::from_secs(3 * 60);
+
+/// How long the engine may take to show one container or image. One that is locked, by a stop or a copy that hangs, must not hide the
+/// others.
+const SHOW_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How many may take so long in one look, and by how much sooner those behind them are given up.
+const SLOW_MAX: usize = 6;
+const SLOW_DIVISOR: u32 = 10;
 
 /// How long to wait before the engine is asked again that does not answer.
 const AGAIN: Retry =
@@ -36,8 +49,9 @@ pub(super) async fn watch(host: Option<String>, sender: Sender<Message>, shutdow
 
 async fn forever(host: Option<&str>, sender: &Sender<Message>) {
     let mut attempt = 0;
+    let mut known = Known::default();
     loop {
-        let problem = match follow(host, sender, &mut attempt).await {
+        let problem = match follow(host, sender, &mut known, &mut attempt).await {
             Ok(()) => "it has ended its list of events".to_owned(),
             Err(problem) => problem,
         };
@@ -54,6 +68,7 @@ async fn forever(host: Option<&str>, sender: &Sender<Message>) {
 async fn follow(
     host: Option<&str>,
     sender: &Sender<Message>,
+    known: &mut Known,
     attempt: &mut u32,
 ) -> Result<(), String> {
     let engine = Engine::connect(host).await.map_err(|error| error.to_string())?;
@@ -62,7 +77,8 @@ async fn follow(
         let mut events = engine.container_events();
         let mut first = Box::pin(events.next());
         let early = timeout(EVENTS_SETTLE, &mut first).await;
-        let found = timeout(LOOK_TIME_MAX, look(&engine)).await;
+        let found =
+            timeout(LOOK_TIME_MAX, look(&engine, known, Patience::new(SHOW_TIME_MAX))).await;
         let found = found.map_err(|_| "it takes too long to tell what it has".to_owned())?;
         let found = found.map_err(|error| error.to_string())?;
         *attempt = 0;
@@ -92,12 +108,69 @@ fn tell(sender: &Sender<Message>, message: Message) {
 
 /// Looks once, for who does not stay.
 pub(super) async fn look_once(host: Option<&str>, time_max: Duration) -> Result<Found, String> {
-    let looked = timeout(time_max, async { look(&Engine::connect(host).await?).await }).await;
+    let mut known = Known::default();
+    let patience = Patience::new(SHOW_TIME_MAX);
+    let look = async { look(&Engine::connect(host).await?, &mut known, patience).await };
+    let looked = timeout(time_max, look).await;
     let looked = looked.map_err(|_| "it takes too long to tell what it has".to_owned())?;
     looked.map_err(|error| error.to_string())
 }
 
-async fn look(engine: &Engine) -> Result<Found, EngineError> {
+/// Containers as they were shown last, by id. What concerns a backup stays the same for as long as one lives.
+type Known = BTreeMap<String, Container>;
+
+/// What asking for one thing comes to, where the engine answers at all.
+enum Shown<T> {
+    It(T),
+    /// It is gone since it was listed.
+    Gone,
+    /// This one cannot be shown, and why.
+    Not(String),
+}
+
+/// How patient a look is.
+struct Patience {
+    time_max: Duration,
+    slow: usize,
+}
+
+impl Patience {
+    fn new(time_max: Duration) -> Self {
+        Self { time_max, slow: 0 }
+    }
+
+    /// Waits for one thing, but not so long that nothing is left for the others. An engine that answers nobody is an error.
+    async fn ask<T>(
+        &mut self,
+        question: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<Shown<T>, EngineError> {
+        let is_slow = self.slow >= SLOW_MAX;
+        let time = if is_slow { self.time_max / SLOW_DIVISOR } else { self.time_max };
+        match timeout(time, question).await {
+            Ok(Ok(shown)) => Ok(Shown::It(shown)),
+            Ok(Err(error)) => match error.kind() {
+                EngineErrorKind::NotFound => Ok(Shown::Gone),
+                EngineErrorKind::Unreachable | EngineErrorKind::Denied => Err(error),
+                EngineErrorKind::Conflict
+                | EngineErrorKind::Timeout
+                | EngineErrorKind::Corrupt
+                | EngineErrorKind::Invalid
+                | EngineErrorKind::Unsupported
+                | EngineErrorKind::Other => Ok(Shown::Not(error.to_string())),
+            },
+            Err(_) => {
+                self.slow += 1;
+                Ok(Shown::Not(format!("it takes longer than {}", text::duration(time))))
+            }
+        }
+    }
+}
+
+async fn look(
+    engine: &Engine,
+    known: &mut Known,
+    mut patience: Patience,
+) -> Result<Found, EngineError> {
     let mut found = Found::default();
     let filter = ContainerFilter { all: true, ..ContainerFilter::default() };
     for listed in engine.list_containers(&filter).await? {
@@ -105,15 +178,39 @@ async fn look(engine: &Engine) -> Result<Found, EngineError> {
             found.others.push(named(listed));
             continue;
         }
-        match engine.inspect_container(&listed.id).await {
-            Ok(container) => found.containers.push(container),
-            // It is gone since it was listed.
-            Err(error) if error.kind() == EngineErrorKind::NotFound => {}
+        match patience.ask(engine.inspect_container(&listed.id)).await? {
+            Shown::It(container) => found.containers.push(container),
+            Shown::Gone => {}
+            Shown::Not(problem) => match known.get(&listed.id) {
+                Some(container) => {
+                    tracing::warn!(
+                        "the engine cannot show the container {}: {problem}",
+                        listed.name
+                    );
+                    let running = listed.state != ContainerState::NotRunning;
+                    let container = Container { name: listed.name, running, ..container.clone() };
+                    found.containers.push(container);
+                }
+                None => found.unseen.push((named(listed), problem)),
+            },
+        }
+    }
+    let ids = found.containers.iter().map(|container| (container.id.clone(), container.clone()));
+    *known = ids.collect();
+    // Where no labels of an image are known, no label orders anything.
+    let images: BTreeSet<_> = found.containers.iter().map(|one| one.image_id.clone()).collect();
+    for image in images.into_iter().filter(|image| !image.is_empty()) {
+        match patience.ask(engine.image_labels(&image)).await {
+            Ok(Shown::It(Some(labels))) => drop(found.image_labels.insert(image, labels)),
+            Ok(Shown::It(None) | Shown::Gone) => {}
+            Ok(Shown::Not(problem)) => {
+                tracing::warn!("the engine cannot show the image {image}: {problem}");
+            }
+            // A proxy hides it.
+            Err(error) if error.kind() == EngineErrorKind::Denied => {}
             Err(error) => return Err(error),
         }
     }
-    // Where no labels of an image are known, no label orders anything.
-    found.image_labels = engine.labels_of_images(&found.containers).await?;
     found.own = engine.own_container().await?.map(|own| own.id);
     let machine = engine.machine().await?;
     (found.host, found.engine, found.node) = (machine.host_name, machine.id, machine.node);

@@ -163,7 +163,7 @@ fn a_reload_lets_go_of_what_is_gone_and_a_broken_file_changes_nothing() {
     let report = board.report(now());
     assert!(report.ailments[0].contains("line 3 is wrong"), "{report:?}");
     board.found(found(Vec::new()), None, None, after(1));
-    board.reload(settings(vec![paths("srv")]), after(1));
+    board.reload(settings(vec![paths("srv")]), None, after(1));
     let names: Vec<_> = board.jobs().keys().cloned().collect();
     assert_eq!(names, ["srv"]);
     assert!(board.report(after(1)).ailments.iter().all(|text| !text.contains("line 3")));
@@ -351,7 +351,7 @@ fn a_drill_that_is_no_longer_wanted_freezes_nothing() {
     let mut board = answered(vec![drilled], Vec::new());
     run(&mut board, &save("etc"), Verdict::Good, now());
     run(&mut board, &Track::of(Purpose::Drill, "etc"), Verdict::NotGood, now());
-    board.reload(settings(vec![paths("etc")]), after(1));
+    board.reload(settings(vec![paths("etc")]), None, after(1));
     assert_eq!(board.state().jobs["etc"].drill.last, None);
 }
 
@@ -407,12 +407,321 @@ fn the_repository_is_checked_and_pruned_by_its_own_schedule() {
     let (check, prune) = (Track::all(Purpose::Check), Track::all(Purpose::Prune));
     assert_eq!(board.starts(now()), []);
     assert_eq!(board.starts(after(31)), std::slice::from_ref(&prune));
-    assert_eq!(board.starts(after(61)), [prune.clone(), check.clone()]);
+    assert_eq!(board.starts(after(61)), std::slice::from_ref(&prune), "one of the two at once");
     assert_eq!(board.order(&check).unwrap().0, ["check", "--read-data=5"]);
     assert_eq!(board.order(&prune).unwrap().0, ["prune", "--grace=2h"]);
     run(&mut board, &check, Verdict::NotGood, after(61));
     assert!(!board.report(after(61)).well);
     assert_eq!(board.exit_code(after(61)), ExitCode::Failed);
+}
+
+#[test]
+fn a_prune_that_met_damage_is_not_well_though_it_was_made() {
+    let mut all = ServeSettings { containers: false, ..settings(vec![paths("etc")]) };
+    all.check = Some(("@hourly".parse().unwrap(), None));
+    all.prune = Some(("@hourly".parse().unwrap(), None));
+    let mut board =
+        Board::new(all, State::default(), Some("machine".to_owned()), String::new(), now());
+    board.learn(Ok(Learned::default()), now(), now());
+    run(&mut board, &save("etc"), Verdict::Good, now());
+    run(&mut board, &Track::all(Purpose::Check), Verdict::Warnings, now());
+    assert!(board.report(now()).well);
+    assert_eq!(board.exit_code(now()), ExitCode::Done);
+    run(&mut board, &Track::all(Purpose::Prune), Verdict::Warnings, now());
+    assert!(board.report(now()).ailments[0].contains("the last prune"));
+    assert_eq!(board.exit_code(now()), ExitCode::Warnings);
+}
+
+#[test]
+fn only_a_good_drill_takes_back_what_a_bad_one_found() {
+    let drilled = Job {
+        drill: Some("@hourly".parse().unwrap()),
+        retain: Some("last=1".parse().unwrap()),
+        ..paths("etc")
+    };
+    let drill = Track::of(Purpose::Drill, "etc");
+    for verdict in [Verdict::Failed, Verdict::TimedOut, Verdict::Unusable, Verdict::Interrupted] {
+        let mut board = answered(vec![drilled.clone()], Vec::new());
+        run(&mut board, &save("etc"), Verdict::Good, now());
+        run(&mut board, &Track::of(Purpose::Retain, "etc"), Verdict::Good, now());
+        run(&mut board, &drill, Verdict::NotGood, after(1));
+        run(&mut board, &save("etc"), Verdict::Good, after(2));
+        run(&mut board, &drill, verdict, after(3));
+        run(&mut board, &save("etc"), Verdict::Good, after(4));
+        let starts = board.starts(after(4));
+        assert!(starts.iter().all(|track| track.purpose != Purpose::Retain), "{verdict}");
+        let report = board.report(after(4));
+        let is_told = |text: &String| text.contains("etc") && text.contains("drill");
+        assert!(report.ailments.iter().any(is_told), "{verdict}: {report:?}");
+        assert_eq!(report.jobs[0].bad_snapshot.as_deref(), Some("abcd"), "{verdict}");
+        run(&mut board, &drill, Verdict::Good, after(5));
+        run(&mut board, &save("etc"), Verdict::Good, after(6));
+        assert_eq!(board.starts(after(6)), [Track::of(Purpose::Retain, "etc")], "{verdict}");
+    }
+}
+
+fn tried(time: Timestamp, good: bool) -> Learned {
+    let drilled = Drilled { time, snapshot: "ef".to_owned(), good };
+    Learned {
+        jobs: BTreeMap::from([("etc".to_owned(), Good { time, snapshot: "ab".to_owned() })]),
+        drilled: BTreeMap::from([("etc".to_owned(), drilled)]),
+        ..Learned::default()
+    }
+}
+
+#[test]
+fn a_bad_drill_is_known_again_from_the_repository() {
+    let drilled = Job {
+        drill: Some("@weekly".parse().unwrap()),
+        retain: Some("last=1".parse().unwrap()),
+        ..paths("etc")
+    };
+    let retains = |board: &mut Board, now| {
+        run(board, &save("etc"), Verdict::Good, now);
+        board.starts(now).contains(&Track::of(Purpose::Retain, "etc"))
+    };
+    // The state is lost.
+    let mut board = answered(vec![drilled.clone()], Vec::new());
+    board.learn(Ok(tried(after(-60), false)), now(), now());
+    assert!(!retains(&mut board, after(1)));
+    // Somebody has tried it again by hand, and it is good.
+    board.learn(Ok(tried(after(-60), true)), after(2), after(2));
+    assert!(retains(&mut board, after(3)));
+    // That an older one was bad, which is kept for a year, is no news.
+    board.learn(Ok(tried(after(-90), false)), after(4), after(4));
+    assert_eq!(board.state().jobs["etc"].bad, None);
+    // Where no drill is ordered, none is awaited.
+    let plain = Job { drill: None, ..drilled };
+    let mut board = answered(vec![plain], Vec::new());
+    board.learn(Ok(tried(after(-60), false)), now(), now());
+    assert!(retains(&mut board, after(1)));
+}
+
+#[test]
+fn a_look_into_the_repository_takes_nothing_back_that_happened_meanwhile() {
+    let drilled = Job { drill: Some("@weekly".parse().unwrap()), ..paths("etc") };
+    let mut board = answered(vec![drilled], Vec::new());
+    let yesterday = Good { time: after(-1440), snapshot: "ab".to_owned() };
+    let learned = Learned {
+        jobs: BTreeMap::from([("etc".to_owned(), yesterday.clone())]),
+        ..Learned::default()
+    };
+    // It was begun while the job ran, and ends behind it.
+    board.begin(&save("etc"), now());
+    board.end(&save("etc"), &judged(Verdict::Good, Some("abcd")), after(10));
+    board.learn(Ok(learned.clone()), after(5), after(15));
+    let good = board.state().jobs["etc"].good.clone();
+    assert_eq!(good.map(|good| good.snapshot).as_deref(), Some("abcd"));
+    // A drill has taken it back meanwhile.
+    let drill = Track::of(Purpose::Drill, "etc");
+    board.begin(&drill, after(20));
+    board.end(&drill, &judged(Verdict::NotGood, None), after(30));
+    board.learn(Ok(learned.clone()), after(25), after(35));
+    assert_eq!(board.state().jobs["etc"].good, None);
+    board.learn(Ok(learned), after(40), after(40));
+    assert_eq!(board.state().jobs["etc"].good, Some(yesterday));
+}
+
+#[test]
+fn an_answer_to_what_is_no_longer_asked_is_dropped() {
+    let mut board = answered(vec![paths("etc")], Vec::new());
+    let learn = Track::all(Purpose::Learn);
+    board.machine(Some("n1".to_owned()), None);
+    for round in 0..=STALE_MAX {
+        assert_eq!(board.starts(now()), std::slice::from_ref(&learn), "{round}");
+        board.begin(&learn, now());
+        board.machine(Some(format!("n1{round}")), None);
+        board.end(&learn, &judged(Verdict::Good, None), now());
+        board.learn(Ok(Learned::default()), now(), now());
+    }
+    assert_eq!(board.starts(now()), [save("etc")], "names that change for ever hold nothing up");
+}
+
+#[test]
+fn checks_and_prunes_hold_no_job_up() {
+    let mut all = settings(["a", "b"].map(paths).to_vec());
+    (all.concurrency, all.check) = (1, Some(("@hourly".parse().unwrap(), None)));
+    all.prune = Some(("@hourly".parse().unwrap(), None));
+    let mut board =
+        Board::new(all, State::default(), Some("machine".to_owned()), String::new(), now());
+    board.learn(Ok(Learned::default()), now(), now());
+    let check = Track::all(Purpose::Check);
+    board.begin(&check, after(61));
+    assert_eq!(board.starts(after(61)), [save("a")]);
+    board.begin(&save("a"), after(61));
+    assert_eq!(board.starts(after(62)), [], "no prune beside a check, and no job beside a job");
+    let waiting = board.report(after(62)).jobs[1].waiting.clone().unwrap();
+    assert!(waiting.contains("backup of a since"), "{waiting}");
+    run(&mut board, &check, Verdict::Good, after(63));
+    assert_eq!(board.starts(after(63)), [Track::all(Purpose::Prune)]);
+}
+
+#[test]
+fn a_run_that_even_a_kill_does_not_end_holds_nothing_up_but_itself() {
+    let mut board = answered(["a", "b", "c"].map(paths).to_vec(), Vec::new());
+    let judged = judged(Verdict::TimedOut, None);
+    for name in ["a", "b"] {
+        board.begin(&save(name), now());
+        board.end(&save(name), &judged, after(1));
+        board.stuck(&save(name), after(1));
+    }
+    let all: Vec<_> = board.starts(after(30));
+    assert_eq!(all, [save("c")]);
+    let report = board.report(after(30));
+    assert!(report.ailments.iter().any(|text| text.contains("backup of a was killed")));
+    assert!(report.jobs[0].waiting.as_ref().unwrap().contains("does not end"), "{report:?}");
+    board.gone(&save("a"));
+    assert!(board.starts(after(30)).contains(&save("a")));
+}
+
+#[test]
+fn a_container_without_a_name_for_its_host_saves_nothing_under_its_own() {
+    let good = Good { time: after(-60), snapshot: "ab".to_owned() };
+    let mut state = State::default();
+    state.jobs.insert("etc".to_owned(), JobState { good: Some(good), ..JobState::default() });
+    let inside = |containers| {
+        let all = ServeSettings { containers, ..settings(vec![paths("etc")]) };
+        Board::new(all, state.clone(), None, "0123456789ab".to_owned(), now()).inside()
+    };
+    let mut board = inside(true);
+    assert!(board.report(now()).broken.is_empty(), "the engine may still say it");
+    board.found(found(vec![of_container("web")]), None, Some("E1".to_owned()), now());
+    settle(&mut board, now());
+    board.learn(Ok(Learned::default()), now(), now());
+    assert_eq!(board.starts(now()), []);
+    let report = board.report(now());
+    assert!(report.broken[0].contains("--host"), "{report:?}");
+    assert!(report.jobs.iter().all(|job| job.waiting.as_ref().unwrap().contains("--host")));
+    assert!(report.jobs[0].last_good.is_some(), "what it has saved is not forgotten for that");
+    let board = board.once();
+    assert!(board.is_through(now()));
+    assert_eq!(board.exit_code(now()), ExitCode::Failed);
+    // The engine says it.
+    let mut board = inside(true);
+    board.found(found(Vec::new()), Some("machine".to_owned()), None, now());
+    assert_eq!((board.missing_name(), board.names().host.as_str()), (None, "machine"));
+    // Nobody is asked.
+    assert!(inside(false).missing_name().is_some());
+    // A machine's own name lasts.
+    let all = settings(vec![paths("etc")]);
+    let mut outside = Board::new(all, State::default(), None, "own".to_owned(), now());
+    outside.found(found(Vec::new()), None, None, now());
+    assert_eq!((outside.missing_name(), outside.names().host.as_str()), (None, "own"));
+}
+
+#[test]
+fn a_file_that_is_read_anew_counts_at_once_for_jobs_of_labels() {
+    let with = |retain: &str| Job { retain: Some(retain.parse().unwrap()), ..of_container("web") };
+    let mut board = answered(Vec::new(), vec![with("last=3")]);
+    run(&mut board, &save("web"), Verdict::Good, now());
+    board.reload(settings(Vec::new()), Some(found(vec![with("daily=30")])), after(1));
+    let (words, _) = board.order(&Track::of(Purpose::Retain, "web")).unwrap();
+    assert!(words.contains(&"--keep-daily=30".to_owned()), "{words:?}");
+    assert!(words.iter().all(|word| !word.starts_with("--keep-last")), "{words:?}");
+    // The engine is away, and what it had last is still known.
+    board.away("nobody answers".to_owned(), after(2));
+    board.reload(settings(Vec::new()), Some(found(vec![with("daily=7")])), after(3));
+    let (words, _) = board.order(&Track::of(Purpose::Retain, "web")).unwrap();
+    assert!(words.contains(&"--keep-daily=7".to_owned()), "{words:?}");
+    // One whose labels are refused just now is no less a job.
+    let refused = BTreeMap::from([("web".to_owned(), "so".to_owned())]);
+    let refused = Discovered { refused, ..Discovered::default() };
+    board.found(refused.clone(), None, None, after(4));
+    board.reload(settings(Vec::new()), Some(refused), after(5));
+    assert!(board.state().jobs["web"].save.times.last_end.is_some());
+}
+
+#[test]
+fn what_was_missed_while_nobody_ran_is_made_up_for_before_it_is_told() {
+    let mut yesterday = answered(vec![paths("etc")], Vec::new());
+    run(&mut yesterday, &save("etc"), Verdict::Good, after(-1440));
+    let missed = |board: &Board, now| {
+        let report = board.report(now);
+        assert!(report.jobs[0].overdue_since.is_some() && !report.well, "{report:?}");
+        report.jobs[0].catching_up
+    };
+    let again = || {
+        let mut board = with_state(vec![paths("etc")], yesterday.state().clone());
+        let good = yesterday.state().jobs["etc"].good.clone().unwrap();
+        let jobs = BTreeMap::from([("etc".to_owned(), good)]);
+        board.learn(Ok(Learned { jobs, ..Learned::default() }), now(), now());
+        board
+    };
+    let board = again();
+    assert!(missed(&board, now()) && missed(&board, after(29)));
+    assert!(!missed(&board, after(31)), "nobody has made up for it");
+    let mut failed = again();
+    failed.begin(&save("etc"), after(1));
+    assert!(missed(&failed, after(60)), "it runs");
+    assert!(!missed(&failed, after(121)), "for too long");
+    failed.end(&save("etc"), &judged(Verdict::Failed, None), after(2));
+    assert!(!missed(&failed, after(3)));
+    // The machine has slept.
+    let mut asleep = again();
+    run(&mut asleep, &save("etc"), Verdict::Good, after(1));
+    asleep.tick(after(1440));
+    assert!(missed(&asleep, after(1440)));
+    assert!(asleep.report(after(1440)).ailments.iter().all(|text| !text.contains("nobody has")));
+    // Who ends by itself tells at its end.
+    let mut once = again().once();
+    once.found(found(Vec::new()), None, None, now());
+    settle(&mut once, now());
+    assert!(missed(&once, now()));
+    once.ran.insert("etc".to_owned());
+    assert!(once.is_through(now()) && !missed(&once, now()));
+}
+
+#[test]
+fn a_clock_that_is_set_after_the_start_has_seen_nothing_before() {
+    let long_ago = at("2000-01-01T00:00:00Z");
+    let host = Some("machine".to_owned());
+    let jobs = vec![paths("etc")];
+    let mut board = Board::new(settings(jobs), State::default(), host, String::new(), long_ago);
+    board.tick(now());
+    assert_eq!(board.report(now()).jobs[0].overdue_since, None);
+    assert!(board.report(after(121)).jobs[0].overdue_since.is_some(), "it was never saved");
+    // What has run, and was known before this clock, stays what it was.
+    let mut board = answered(vec![paths("etc")], Vec::new());
+    let known = with_state(vec![paths("etc")], board.state().clone());
+    run(&mut board, &save("etc"), Verdict::Failed, after(1));
+    for mut board in [board, known] {
+        board.woke = after(1);
+        board.tick(after(1440));
+        assert_eq!(board.state().jobs["etc"].save.times.first_seen, Some(now()));
+    }
+}
+
+#[test]
+fn a_container_that_rests_for_long_is_not_taken_for_gone() {
+    let mut board = answered(Vec::new(), vec![of_container("web")]);
+    run(&mut board, &save("web"), Verdict::Good, now());
+    let rests = || {
+        let resting = BTreeSet::from(["web".to_owned()]);
+        Discovered { resting, ..Discovered::default() }
+    };
+    let later = |days: i64| after(days * 24 * 60);
+    board.found(rests(), None, None, later(31));
+    assert!(board.report(later(31)).jobs[0].overdue_since.is_some());
+    // From then on it is gone.
+    board.found(found(Vec::new()), None, None, later(32));
+    assert_eq!(board.jobs().len(), 1);
+    board.found(found(Vec::new()), None, None, later(62));
+    assert_eq!(board.jobs().len(), 0);
+}
+
+#[test]
+fn what_a_label_says_is_one_line_of_a_report_and_a_frozen_job_is_noted() {
+    let kept = Job { retain: Some("last=1".parse().unwrap()), ..paths("etc") };
+    let mut board = answered(vec![kept], Vec::new());
+    run(&mut board, &save("etc"), Verdict::Good, now());
+    run(&mut board, &Track::of(Purpose::Retain, "etc"), Verdict::Frozen, now());
+    let notes = board.report(now()).notes;
+    assert!(notes.iter().any(|note| note == "etc: its old snapshots: as told"), "{notes:?}");
+    let refused = BTreeMap::from([("web".to_owned(), "x\nwell \u{1b}[2J".to_owned())]);
+    board.found(Discovered { refused, ..Discovered::default() }, None, None, now());
+    let report = board.report(now());
+    let is_plain = |text: &String| !text.contains(['\n', '\u{1b}']);
+    assert!(report.broken.iter().chain(&report.ailments).all(is_plain), "{report:?}");
 }
 
 #[test]

@@ -17,6 +17,21 @@ fn a_line_without_end_takes_no_memory() {
     assert_eq!(lengths, [100, 6]);
 }
 
+#[test]
+fn a_run_that_even_the_kernel_does_not_end_is_left_behind() {
+    let (grace, second) = (Duration::from_secs(60), Duration::from_secs(1));
+    for (stage, is_due, expected) in [
+        (Stage::Running, false, Act::Wait),
+        (Stage::Running, true, Act::Ask),
+        (Stage::Asked(grace - second), true, Act::Wait),
+        (Stage::Asked(grace), true, Act::Kill),
+        (Stage::Killed(KILL_TIME - second), true, Act::Wait),
+        (Stage::Killed(KILL_TIME), true, Act::Leave),
+    ] {
+        assert_eq!(act(stage, is_due, grace), expected, "{stage:?}");
+    }
+}
+
 /// How what runs below says that it listens, and that it has heard.
 const LISTENS: &str = "listens";
 const HEARD: &str = "heard";
@@ -54,7 +69,7 @@ fn a_run_that_does_not_end_when_it_is_asked_to_is_killed() {
         grace: Duration::from_secs(1),
     };
     let stop = Shutdown::new();
-    let ended = thread::scope(|scope| {
+    let (ended, stuck) = thread::scope(|scope| {
         scope.spawn(|| {
             let deadline = Instant::now() + time;
             while !directory.path().join(LISTENS).exists() && Instant::now() < deadline {
@@ -65,5 +80,6 @@ fn a_run_that_does_not_end_when_it_is_asked_to_is_killed() {
         run(&order, &stop)
     });
     assert_eq!(ended, Ended { end: End::Interrupted, summary: None });
+    assert!(stuck.is_none());
     assert!(directory.path().join(HEARD).exists(), "it was asked to end, and did not");
 }

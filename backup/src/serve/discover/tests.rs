@@ -143,6 +143,44 @@ fn a_task_of_swarm_is_known_by_its_place_in_the_service() {
 }
 
 #[test]
+fn of_two_tasks_of_one_place_the_newer_one_is_saved_and_nothing_is_wrong() {
+    let old = task("2");
+    let new = Container { started_at: Some("2026-11-02T00:00:00Z".to_owned()), ..task("1") };
+    for tasks in [vec![old.clone(), new.clone()], vec![new.clone(), old.clone()]] {
+        let discovered = discovered(tasks);
+        let job = &discovered.jobs[0];
+        assert_eq!((discovered.jobs.len(), job.name.as_str()), (1, "shop_web.1"));
+        assert_eq!(job.by.as_ref().unwrap().name, new.name);
+        assert!(discovered.refused.is_empty());
+        assert!(discovered.notes[0].contains(&old.name), "{discovered:?}");
+        assert_eq!(join(&[], &discovered.jobs).1, Vec::<String>::new());
+    }
+    // Neither says when it was started.
+    let nameless = |number| Container { started_at: None, ..task(number) };
+    assert_eq!(discovered(vec![nameless("1"), nameless("2")]).jobs.len(), 1);
+    // A container by itself may have the name of a place.
+    let plain = container("shop_web.1", &[ENABLE]);
+    assert_eq!(discovered(vec![plain, new]).jobs.len(), 2);
+}
+
+#[test]
+fn what_the_engine_cannot_show_is_refused_by_itself() {
+    let web = |labels: &[(&str, &str)]| container("web", labels);
+    let unseen = |one: Container| Found {
+        unseen: vec![(one, "it is broken".to_owned())],
+        ..found(vec![container("db", &[ENABLE])])
+    };
+    let broken = discover(&unseen(web(&[ENABLE])), &defaults());
+    assert!(broken.refused["web"].contains("it is broken"), "{broken:?}");
+    assert_eq!((broken.jobs.len(), broken.jobs[0].name.as_str()), (1, "db"));
+    let resting = Container { running: false, ..web(&[ENABLE]) };
+    let rests = discover(&unseen(resting), &defaults());
+    assert!(rests.refused.is_empty() && rests.resting.contains("web"), "{rests:?}");
+    let no_order = discover(&unseen(web(&[])), &defaults());
+    assert_eq!((no_order.refused.len(), no_order.resting.len()), (0, 0));
+}
+
+#[test]
 fn only_what_runs_and_lasts_says_that_a_name_is_no_job_any_more() {
     let ended = Container { running: false, labels: BTreeMap::new(), ..task("1") };
     let plain = Container { labels: BTreeMap::new(), ..container("web", &[]) };

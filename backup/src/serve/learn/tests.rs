@@ -1,5 +1,4 @@
 use super::*;
-use crate::drill_record::Outcome;
 use crate::forget::decide::Standing;
 use crate::serve::fixtures::{names, recorded};
 
@@ -42,6 +41,19 @@ fn what_does_not_protect_is_not_learned() {
     assert_eq!(learned(&[old.clone(), ahead]).jobs["web"].snapshot, old.id.to_string());
     let other = recorded("web", "other", "2026-11-30T03:00:00Z");
     assert_eq!(learned(&[old.clone(), other]).jobs["web"].snapshot, old.id.to_string());
+}
+
+#[test]
+fn what_the_newest_drill_of_a_job_has_found_is_known() {
+    let of = |time, outcome| Recorded { drill: Some(outcome), ..good(time) };
+    let (sound, broken) =
+        (of("2026-11-28T03:00:00Z", Outcome::Good), of("2026-11-29T03:00:00Z", Outcome::Failed));
+    let untried = good("2026-11-30T03:00:00Z");
+    let learned = learned(&[broken.clone(), sound, untried.clone()]);
+    let expected =
+        Drilled { time: broken.snapshot.time, snapshot: broken.id.to_string(), good: false };
+    assert_eq!(learned.drilled["web"], expected);
+    assert_eq!(learned.jobs["web"].snapshot, untried.id.to_string());
 }
 
 #[test]

@@ -51,11 +51,22 @@ fn the_other_runs_are_judged_by_their_exit_code() {
 }
 
 #[test]
+fn a_prune_that_met_damage_says_which_and_is_heard_of() {
+    let summary = json!({"event": "summary", "damaged_packs": 2, "refused_objects": 0, "unlisted_folders": 1});
+    let judged = judge(Purpose::Prune, &Ended { end: End::Code(3), summary: Some(summary) });
+    assert!(judged.verdict == Verdict::Warnings && judged.verdict.is_bad(Purpose::Prune));
+    assert!(!judged.verdict.is_bad(Purpose::Check));
+    assert!(judged.text.contains("(damaged packs 2, unlisted folders 1)"), "{}", judged.text);
+    assert_eq!(verdict(Purpose::Prune, 3, &json!(null)), Verdict::Failed);
+}
+
+#[test]
 fn what_did_not_end_by_itself_is_no_backup() {
     let summary = Some(json!({"snapshot": "abcdef0123", "state": "complete"}));
     for (end, expected) in [
         (End::Signal(9), Verdict::Failed),
         (End::TimedOut(Duration::from_secs(60)), Verdict::TimedOut),
+        (End::Stuck(Duration::from_secs(60)), Verdict::TimedOut),
         (End::Interrupted, Verdict::Interrupted),
         (End::NotStarted("no memory".to_owned()), Verdict::Failed),
     ] {

@@ -37,6 +37,8 @@ fn job(verdict: Verdict) -> JobReport {
         last_good_snapshot: None,
         added_bytes: None,
         overdue_since: None,
+        catching_up: false,
+        bad_snapshot: None,
         waiting: None,
         save: ended(verdict),
         retain: None,
@@ -110,6 +112,73 @@ fn each_kind_has_its_cause() {
     assert_eq!(
         told(&[broken, more.clone(), more]),
         [vec![Kind::ConfigurationBroken], vec![Kind::ConfigurationBroken], Vec::new()]
+    );
+}
+
+#[test]
+fn a_drill_that_failed_is_not_made_good_by_one_that_was_broken_off() {
+    let drilled = |verdict, bad: Option<&str>| JobReport {
+        drill: Some(ended(verdict)),
+        bad_snapshot: bad.map(str::to_owned),
+        ..job(Verdict::Good)
+    };
+    let reports = [
+        report(vec![drilled(Verdict::NotGood, Some("abcd"))]),
+        report(vec![drilled(Verdict::Interrupted, Some("abcd"))]),
+        report(vec![drilled(Verdict::Failed, Some("abcd"))]),
+        report(vec![drilled(Verdict::Good, None)]),
+    ];
+    assert_eq!(
+        told(&reports),
+        [vec![Kind::DrillFailed], Vec::new(), Vec::new(), vec![Kind::Recovered]]
+    );
+}
+
+#[test]
+fn a_prune_that_met_damage_is_told_once_until_it_is_good_again() {
+    let pruned = |verdict| Report { prune: Some(ended(verdict)), ..report(Vec::new()) };
+    let warned = || pruned(Verdict::Warnings);
+    let reports = [warned(), warned(), pruned(Verdict::Good), warned()];
+    let once = || vec![Kind::RetentionFailed];
+    assert_eq!(told(&reports), [once(), Vec::new(), Vec::new(), once()]);
+    // A check that could not say everything is as it should be where there is no private key.
+    let checked = Report { check: Some(ended(Verdict::Warnings)), ..report(Vec::new()) };
+    assert_eq!(told(&[checked]), [Vec::<Kind>::new()]);
+}
+
+#[test]
+fn a_job_may_be_called_as_the_repository_is() {
+    let named = |verdict| JobReport { name: REPOSITORY.to_owned(), ..job(verdict) };
+    let checked = |jobs| Report { check: Some(ended(Verdict::NotGood)), ..report(jobs) };
+    let good = checked(vec![named(Verdict::Good)]);
+    let none = Vec::new;
+    assert_eq!(
+        told(&[good.clone(), good.clone(), good]),
+        [vec![Kind::DrillFailed], none(), none()]
+    );
+    // Nor does what is wrong with one hide what is wrong with the other.
+    let drill = JobReport { drill: Some(ended(Verdict::NotGood)), ..named(Verdict::Good) };
+    let reports = [report(vec![drill.clone()]), checked(vec![drill])];
+    assert_eq!(told(&reports), [[Kind::DrillFailed], [Kind::DrillFailed]]);
+}
+
+#[test]
+fn what_is_being_made_up_for_is_not_told_as_overdue_yet() {
+    let overdue =
+        |catching_up| JobReport { overdue_since: Some(now()), catching_up, ..job(Verdict::Good) };
+    let reports = [
+        report(vec![overdue(true)]),
+        report(vec![job(Verdict::Good)]),
+        report(vec![overdue(true)]),
+        report(vec![overdue(false)]),
+        // Started anew.
+        report(vec![overdue(true)]),
+        report(vec![job(Verdict::Good)]),
+    ];
+    let none = Vec::new;
+    assert_eq!(
+        told(&reports),
+        [none(), none(), none(), vec![Kind::Overdue], none(), vec![Kind::Recovered]]
     );
 }
 
