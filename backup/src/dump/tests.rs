@@ -288,7 +288,7 @@ fn a_database_that_lost_more_than_half_is_suspicious_until_that_is_meant_to_be()
         let script = format!("head -c {length} /dev/zero; echo; echo the end");
         let dumped = scene.dump_of(&["sh", "-c", &script], None).unwrap();
         // The store tells moments apart by what is in them.
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        thread::sleep(std::time::Duration::from_millis(2));
         scene.commit(&dumped).unwrap()
     };
     assert!(!made(4_000_000).suspicious);
