@@ -352,7 +352,10 @@ impl std::fmt::Display for AuditReport {
             let place = &sink.place;
             writeln!(out, "\nsink {}", place.name)?;
             let Position { frame, record } = place.position;
-            writeln!(out, "  at {frame}.{record}, {} bytes behind", place.lag_bytes)?;
+            match place.lag_bytes {
+                0 => writeln!(out, "  at {frame}.{record}, up to date")?,
+                bytes => writeln!(out, "  at {frame}.{record}, {bytes} bytes behind")?,
+            }
             if sink.lost.gaps > 0 {
                 writeln!(out, "  {} for this sink alone", sink.lost)?;
             }

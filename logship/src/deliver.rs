@@ -314,9 +314,8 @@ impl Worker {
 
     /// Puts a frame into the batch, and delivers whenever the batch is full.
     fn take(&mut self, frame: &Frame, skip: u32) -> Result<(), DeliverError> {
-        let sinks = frame.meta.sinks.as_ref();
         let count = frame.block.count();
-        if sinks.is_some_and(|sinks| !sinks.contains(&self.name)) {
+        if !frame.meta.is_for(&self.name) {
             return self.pass(frame.after(count));
         }
         let mut done = skip;

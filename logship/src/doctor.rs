@@ -41,6 +41,9 @@ pub fn doctor(
     if let Some(settings) = options.engine {
         findings.extend(probe::engine(settings, runtime));
     }
+    for rule in options.files {
+        findings.extend(probe::files(rule));
+    }
     for rule in options.files.iter().filter(|rule| rule.rotate.is_some()) {
         findings.extend(probe::rotation(rule, runtime));
     }

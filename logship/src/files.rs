@@ -181,6 +181,8 @@ pub struct FilesReport {
     pub gaps: u64,
     /// Paths that are meant and cannot be read.
     pub refused: u64,
+    /// Patterns that matched no file at the start.
+    pub unmatched: u64,
 }
 
 /// Why files cannot be read at all.

@@ -47,13 +47,18 @@ pub struct Outcome {
     pub sink_gaps: u64,
     /// Files and containers that are meant and could not be read.
     pub refused: u64,
+    /// Patterns that match no file, where there is no time for one to come.
+    pub unmatched: u64,
 }
 
 impl Outcome {
     /// Everything that was meant arrived, everywhere.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.is_drained && self.gaps == 0 && self.sink_gaps == 0 && self.refused == 0
+        self.is_drained
+            && self.gaps == 0
+            && self.sink_gaps == 0
+            && self.refused + self.unmatched == 0
     }
 }
 
@@ -146,17 +151,17 @@ pub fn run(
         Mode::Once if ended.is_ok() => sinks.watch(&log, config.drain, shutdown),
         Mode::Once | Mode::Follow => Instant::now() + config.drain,
     };
-    let refused = reading.finish(deadline);
+    let unread = reading.finish(deadline);
     let written = writing.finish(deadline);
     let delivered = sinks.finish(deadline);
     status.finish();
     drop(page);
     ended?;
     written?;
-    let (is_drained, refused) = (delivered?, refused?);
+    let (is_drained, Unread { refused, unmatched }) = (delivered?, unread?);
     let gaps = gaps(&log).saturating_sub(gaps_before);
     let sink_gaps = stats.iter().map(|stats| stats.report().gaps).sum();
-    Ok(Outcome { is_drained, gaps, sink_gaps, refused })
+    Ok(Outcome { is_drained, gaps, sink_gaps, refused, unmatched })
 }
 
 fn log_settings(config: &Config) -> LogSettings {
@@ -183,14 +188,27 @@ fn gaps(log: &Log) -> u64 {
     sources.sum::<u64>() + stats.forgotten.gaps
 }
 
-/// What a source has to say at its end: files that it could not read.
-type Ended = Result<u64, PipelineError>;
+/// What a source has to say at its end.
+type Ended = Result<Unread, PipelineError>;
+
+/// What could not be read. See [`Outcome`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Unread {
+    refused: u64,
+    unmatched: u64,
+}
+
+impl Unread {
+    fn plus(self, other: Self) -> Self {
+        Self { refused: self.refused + other.refused, unmatched: self.unmatched + other.unmatched }
+    }
+}
 
 /// The sources at work, a thread each.
 struct Reading {
     running: usize,
     ended: Receiver<Ended>,
-    refused: u64,
+    unread: Unread,
 }
 
 impl Reading {
@@ -215,7 +233,9 @@ impl Reading {
             (settings.kept, settings.renamed) = (left.kept, left.renamed);
             let (intake, stop) = (intake.clone(), stop.clone());
             spawn(format!("files-{number}"), done.clone(), move || {
-                Ok(files::run(settings, intake, &stop, mode)?.refused)
+                let report = files::run(settings, intake, &stop, mode)?;
+                let unmatched = if mode == Mode::Once { report.unmatched } else { 0 };
+                Ok(Unread { refused: report.refused, unmatched })
             })?;
         }
         if config.has_engine() {
@@ -224,10 +244,11 @@ impl Reading {
             let (runtime, stop) = (runtime.clone(), stop.clone());
             spawn("engine".to_owned(), done, move || {
                 let run = engine_source::run;
-                Ok(run(&settings, planner, &intake, &stop, mode, &runtime, &table)?)
+                let refused = run(&settings, planner, &intake, &stop, mode, &runtime, &table)?;
+                Ok(Unread { refused, unmatched: 0 })
             })?;
         }
-        Ok(Self { running: sources, ended, refused: 0 })
+        Ok(Self { running: sources, ended, unread: Unread::default() })
     }
 
     /// Waits until every source has ended, the shutdown is requested, or a part cannot go on.
@@ -250,8 +271,8 @@ impl Reading {
         Ok(())
     }
 
-    /// Waits for all of them, and says how many files could not be read.
-    fn finish(mut self, deadline: Instant) -> Result<u64, PipelineError> {
+    /// Waits for all of them, and says what could not be read.
+    fn finish(mut self, deadline: Instant) -> Ended {
         while self.running > 0 {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 tracing::warn!("a source did not end in time: it is left behind");
@@ -259,14 +280,14 @@ impl Reading {
             };
             self.next(left)?;
         }
-        Ok(self.refused)
+        Ok(self.unread)
     }
 
     fn next(&mut self, time: Duration) -> Result<(), PipelineError> {
         match self.ended.recv_timeout(time) {
             Ok(ended) => {
                 self.running -= 1;
-                self.refused += ended?;
+                self.unread = self.unread.plus(ended?);
                 Ok(())
             }
             Err(RecvTimeoutError::Timeout) => Ok(()),

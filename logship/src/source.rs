@@ -67,6 +67,14 @@ pub enum Origin {
     },
 }
 
+impl SourceMeta {
+    /// Whether `sink` gets its records.
+    #[must_use]
+    pub fn is_for(&self, sink: &str) -> bool {
+        self.sinks.as_ref().is_none_or(|wanted| wanted.iter().any(|name| name == sink))
+    }
+}
+
 impl Origin {
     /// The shortest name a person knows it by: the container's, or the path.
     #[must_use]
@@ -75,6 +83,13 @@ impl Origin {
             Self::Engine { container, .. } => container,
             Self::File { path, .. } => path,
         }
+    }
+
+    /// Whether both go by one name: a file and the one that was there before it under its path, or a container that was
+    /// made anew.
+    #[must_use]
+    pub fn has_name_of(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other) && self.name() == other.name()
     }
 
     /// What there is to say of it, each with its key, in the order of `docs/logship-sinks.md`.

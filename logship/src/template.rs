@@ -28,6 +28,8 @@ const GENERATION_DIGITS: usize = 6;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Placeholder {
     Name,
+    Stem,
+    Path,
     Container,
     Id,
     Project,
@@ -38,8 +40,10 @@ enum Placeholder {
 }
 
 /// What may stand between braces.
-const PLACEHOLDERS: [(&str, Placeholder); 8] = [
+const PLACEHOLDERS: [(&str, Placeholder); 10] = [
     ("name", Placeholder::Name),
+    ("stem", Placeholder::Stem),
+    ("path", Placeholder::Path),
     ("container", Placeholder::Container),
     ("id", Placeholder::Id),
     ("project", Placeholder::Project),
@@ -69,6 +73,13 @@ impl Template {
     #[must_use]
     pub fn has_date(&self) -> bool {
         self.0.has(Placeholder::Date)
+    }
+
+    /// Whether each source is meant to have a name of its own.
+    #[must_use]
+    pub fn has_source(&self) -> bool {
+        use Placeholder::{Container, Id, Name, Path, Stem};
+        [Name, Stem, Path, Container, Id].into_iter().any(|placeholder| self.0.has(placeholder))
     }
 
     /// Whether all of it is given.
@@ -123,11 +134,16 @@ fn value(what: Placeholder, meta: &SourceMeta, stream: Stream, ts: i64) -> Cow<'
         (Placeholder::Stream, _) => stream.name().into(),
         (Placeholder::Host, _) => meta.host.as_str().into(),
         (Placeholder::Date, _) => date(ts).into(),
-        (Placeholder::Name | Placeholder::Container, Origin::Engine { container, .. }) => {
-            container.as_str().into()
-        }
-        (Placeholder::Name, Origin::File { path, .. }) => {
-            path.rsplit('/').next().unwrap_or_default().into()
+        (
+            Placeholder::Name | Placeholder::Stem | Placeholder::Path | Placeholder::Container,
+            Origin::Engine { container, .. },
+        ) => container.as_str().into(),
+        (Placeholder::Name, Origin::File { path, .. }) => name(path).into(),
+        (Placeholder::Stem, Origin::File { path, .. }) => stem(name(path)).into(),
+        (Placeholder::Path, Origin::File { path, .. }) => {
+            let mut path = path.trim_start_matches('/').to_owned();
+            bound(&mut path, 0);
+            path.into()
         }
         (Placeholder::Id, Origin::Engine { id, .. }) => id.get(..ID_DIGITS).unwrap_or(id).into(),
         (Placeholder::Id, Origin::File { inode, .. }) => inode.to_string().into(),
@@ -138,6 +154,16 @@ fn value(what: Placeholder, meta: &SourceMeta, stream: Stream, ts: i64) -> Cow<'
             Origin::File { .. },
         ) => "none".into(),
     }
+}
+
+/// The last component of a path.
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// A name without its extension; a first dot begins none.
+fn stem(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem })
 }
 
 /// `2026-11-24`, in UTC.

@@ -354,7 +354,7 @@ impl Log {
         let is_abandoned = |sink: &sink_cursor::SinkFile| {
             sink.log == log
                 && !inner.sinks.contains_key(&sink.sink)
-                && sink.position.frame < inner.written
+                && inner.state.lag_bytes(&sink.sink, sink.position) > 0
         };
         Ok(sinks.into_iter().filter(is_abandoned).map(|sink| sink.sink).collect())
     }

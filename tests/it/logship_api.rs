@@ -479,6 +479,30 @@ fn a_follower_that_does_not_hear_of_the_end_is_left() {
 }
 
 #[test]
+fn an_end_is_heard_of_although_the_follower_is_left_before_the_engine_has_answered() {
+    let sandbox = Sandbox::new();
+    let engine = podman(&sandbox);
+    let (rig, shipper) = followed(&engine);
+    let asked = engine.inspections();
+    engine.refuse_inspections(Some(500));
+    engine.set_running(false);
+    shipper.changed.notify_one();
+    wait_until("nobody asks about the end", || engine.inspections() > asked);
+    // More than a follower may give: it is left, and another one begins once there is less.
+    let followers = engine.followers();
+    let all = BEFORE + 50 * 500;
+    for first in (BEFORE..all).step_by(500) {
+        write_numbers(&engine, first..first + 500);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    wait_until("no other one follows", || engine.followers() > followers);
+    engine.refuse_inspections(None);
+    let arrived = rig.wait_for_stops(1);
+    shipper.stop();
+    assert_numbers(&arrived, all);
+}
+
+#[test]
 fn what_an_answer_that_does_not_follow_leaves_out_comes_with_the_next() {
     let sandbox = Sandbox::new();
     let engine = podman(&sandbox);
@@ -511,6 +535,25 @@ fn the_last_lines_of_a_container_come_although_the_engine_answers_no_question_an
     engine.hold_followers(false);
     assert_eq!(shipper.wait(), FollowEnd::Removed);
     assert_numbers(&rig.lock().arrived.clone(), all);
+}
+
+#[test]
+fn what_a_follower_has_left_comes_although_a_proof_finds_no_container_any_more() {
+    let sandbox = Sandbox::new();
+    let engine = FakeEngine::start(&sandbox.path("engine.sock"), Behaviour::default());
+    let (rig, shipper) = followed(&engine);
+    write_numbers(&engine, BEFORE..BEFORE + 1);
+    rig.wait_for("a line of the follower", |arrived| lines(arrived).len() > BEFORE);
+    engine.hold_followers(true);
+    // More bytes than may come without a proof.
+    let all = BEFORE + 200;
+    for number in BEFORE + 1..all {
+        engine.write(false, 1_800_000_000_000_000_000, format!("{number:>4096}\n").as_bytes());
+    }
+    engine.remove();
+    engine.hold_followers(false);
+    assert_eq!(shipper.wait(), FollowEnd::Removed);
+    assert_numbers_so_far(&rig, all);
 }
 
 /// Of a run that was removed while it was followed nobody can prove the end.

@@ -1,7 +1,10 @@
 //! The command line of `logship` as a contract: help, exit codes, one sentence for whatever is wrong, archives.
 
+use std::time::{Duration, Instant};
+
 use e2e::process::{Finished, Run};
 use e2e::sandbox::Sandbox;
+use rustix::process::Signal;
 
 use crate::tool::{FAILED, WARNINGS, WRONG_USAGE};
 
@@ -171,24 +174,26 @@ fn every_fault_of_a_configuration_is_told_at_its_place() {
 #[test]
 fn a_configuration_that_is_right_is_shown() {
     let sandbox = Sandbox::new();
-    let text = r#"
+    let pattern = sandbox.file("logs/a.log", "").with_file_name("*.log");
+    let pattern = pattern.display();
+    let text = format!(
+        r#"
         [[source]]
         type = "files"
-        paths = ["/logs/*.log"]
+        paths = ["{pattern}"]
         parse = "json"
         redact = ["email"]
         sinks = ["out"]
         [[sink]]
         name = "out"
         url = "stdout:"
-        "#;
+        "#
+    );
     let config = sandbox.file("logship.toml", text);
     let path = config.to_str().unwrap().to_owned();
     let said = logship(&["check", "--config", &path]).succeed().stdout_text();
-    assert!(
-        said.contains("files of source[1]: /logs/*.log, sinks=out parse=json redact=email"),
-        "{said}"
-    );
+    let wanted = format!("files of source[1]: {pattern}, sinks=out parse=json redact=email");
+    assert!(said.contains(&wanted), "{said}");
     let lines = logship(&["check", "--json", "--config", &path]).succeed().json_lines();
     let events: Vec<_> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
     assert_eq!(&events[..2], ["sink", "files"]);
@@ -242,6 +247,68 @@ fn what_was_shipped_is_seen_in_the_log_by_whoever_looks() {
     assert_eq!(other.stdout_text(), "");
     let audit = logship(&["audit", "--state", state]).succeed();
     assert!(audit.stdout_text().trim_end().ends_with("0 lines lost"), "{audit}");
+    assert!(audit.stdout_text().contains(", up to date\n"), "{audit}");
+    let other = sandbox.path("other.ndjson");
+    let sink = format!("file://{}", other.display());
+    let again = logship(&["once", "--state", state, "--files", log, "--sink", &sink]).succeed();
+    assert!(!again.stderr_text().contains("there is no such sink any more"), "{again}");
+}
+
+#[test]
+fn a_pattern_without_files_is_said_by_every_command_that_looks_at_it() {
+    let sandbox = Sandbox::new();
+    let state = sandbox.directory("state");
+    let pattern = sandbox.directory("logs").join("*.log");
+    let (pattern, state) = (pattern.to_str().unwrap(), state.to_str().unwrap());
+    for command in ["once", "check", "doctor"] {
+        let said = logship(&[command, "--state", state, "--files", pattern]).finish();
+        assert_eq!(said.code(), Some(WARNINGS), "{said}");
+        let text = format!("{}{}", said.stdout_text(), said.stderr_text());
+        assert!(text.contains("no file matches") && text.contains(pattern), "{said}");
+    }
+    // What does not look has nothing to say.
+    logship(&["check", "--offline", "--files", pattern]).succeed();
+    // A file may come later.
+    let shipped = sandbox.path("shipped");
+    let sink = format!("file://{}", shipped.display());
+    let first = sandbox.file("logs/first.txt", "first\n");
+    let first = first.to_str().unwrap();
+    let running =
+        logship(&["run", "--state", state, "--files", pattern, "--files", first, "--sink", &sink])
+            .start();
+    let shipped = |wanted: &str| {
+        let began = Instant::now();
+        while !std::fs::read(&shipped).is_ok_and(|bytes| bytes == wanted.as_bytes()) {
+            assert!(began.elapsed() < Duration::from_secs(60), "it is not shipped: {wanted}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    shipped("first\n");
+    sandbox.file("logs/a.log", "late\n");
+    shipped("first\nlate\n");
+    running.signal(Signal::TERM);
+    let said = running.wait().expect_code(0);
+    assert!(said.stderr_text().contains("no file matches this pattern yet"), "{said}");
+}
+
+#[test]
+fn files_of_equal_names_do_not_share_one_file_of_a_sink_in_silence() {
+    let sandbox = Sandbox::new();
+    for name in ["a", "b"] {
+        sandbox.file(&format!("logs/{name}/app.log"), format!("{name}\n"));
+    }
+    let pattern = sandbox.path("logs/*/app.log");
+    let pattern = pattern.to_str().unwrap();
+    let once = |name: &str| {
+        let sink = format!("file://{}/{name}", sandbox.path("out").display());
+        logship(&["once", "--files", pattern, "--sink", &sink]).succeed().stderr_text()
+    };
+    let said = once("{name}");
+    assert!(said.contains("out/app.log gets the lines of "), "{said}");
+    let said = once("{stem}-{path}");
+    assert!(!said.contains("gets the lines of"), "{said}");
+    let written = std::fs::read_dir(sandbox.path("out")).unwrap().count();
+    assert_eq!(written, 3);
 }
 
 #[test]

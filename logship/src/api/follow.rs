@@ -405,13 +405,14 @@ impl Follower {
         let mut extent = self.within_readable(self.first_extent());
         let mut is_rest = false;
         let mut is_bounded = false;
+        let mut was_full = false;
         let mut proofs = 0;
         loop {
             self.last_picture = Some(Instant::now());
-            let picture = if is_rest {
-                Picture::of_the_rest(&self.tracker)
-            } else {
-                Picture::new(&self.tracker, extent)
+            let picture = match (is_rest, was_full) {
+                (false, _) => Picture::new(&self.tracker, extent),
+                (true, false) => Picture::of_the_rest(&self.tracker),
+                (true, true) => Picture::of_the_rest(&self.tracker).that_goes_on(),
             };
             let (outcome, messages) = match self.look(picture, extent).await {
                 Err(Halt::Broken(FrameError::Engine(reason))) if !is_bounded => {
@@ -429,6 +430,7 @@ impl Follower {
                 looked => looked?,
             };
             let is_proof = matches!(outcome, Outcome::Proven(_));
+            was_full = outcome == Outcome::Full;
             match outcome {
                 Outcome::Proven(told) => {
                     for (stream, control) in told {
@@ -641,6 +643,10 @@ impl Follower {
         let id = self.followed.id.clone();
         let mut run_end = RunEnd::new(&engine, &id, self.followed.changed.clone());
         let left = self.live_until(&mut run_end).await?;
+        if run_end.is_asking() {
+            // Then the next one has to.
+            self.followed.changed.notify_one();
+        }
         // Another follower would not be told of it again.
         Ok(if run_end.has_ended() { Left::End } else { left })
     }
@@ -688,6 +694,7 @@ impl Follower {
         let mut settles = SETTLE_TIMES.into_iter();
         let mut settled = None;
         let mut is_whole = true;
+        let mut is_last = false;
         let mut last_data = Instant::now();
         let mut buffer = Vec::new();
         self.rate.restart();
@@ -717,6 +724,9 @@ impl Follower {
             };
             // Where nothing else has the log, nothing can be left out that could still be had.
             let trusted = self.rotation.is_never() || run_end.is_gone();
+            if run_end.is_gone() && !std::mem::replace(&mut is_last, true) {
+                is_whole &= !self.must_prove();
+            }
             let now = Instant::now();
             let is_end = matches!(more, Some(None));
             if let Some(Some(read)) = more {
@@ -743,7 +753,7 @@ impl Follower {
                     // What was left out comes before what the follower gives, as nearly always it can.
                     settled = settles.next().map(|time| now + time);
                     is_whole = false;
-                    if self.catch_up().await?.taken > 0 {
+                    if self.prove(run_end).await? > 0 {
                         attach_until = Instant::now() + ATTACH_TIME_MAX;
                         let again = attach.insert(Attach::new(&self.tracker, Extent::Everything));
                         if place == Some(Attached::New) {
@@ -783,7 +793,8 @@ impl Follower {
             }
             if is_end {
                 // One that was not proved yet may have left out lines.
-                self.is_drained = attach.is_none() && is_whole;
+                let is_proved = is_last || !self.must_prove();
+                self.is_drained = attach.is_none() && is_whole && is_proved;
                 self.send().await?;
                 return Ok(Left::End);
             }
@@ -817,13 +828,29 @@ impl Follower {
                 || last_data + IDLE_PROVE_EVERY <= now;
             if is_settled || is_due || self.must_prove() {
                 last_data = now;
-                if self.catch_up().await?.taken > 0 {
+                if self.prove(run_end).await? > 0 {
                     // The follower will give the same: it goes on behind them.
                     attach = Some(Attach::new(&self.tracker, Extent::Everything));
                     attach_until = Instant::now() + ATTACH_TIME_MAX;
                 }
             }
         }
+    }
+
+    /// Takes pictures beside a follower, and says how many messages they gave. When the engine has no log any more, only
+    /// the follower has what is left.
+    async fn prove(&mut self, run_end: &mut RunEnd<'_>) -> Result<u64, Halt> {
+        let before = self.tracker.taken();
+        match self.catch_up().await {
+            Ok(_) => {}
+            Err(Halt::Gone) => run_end.found_gone(),
+            // It is about to be removed.
+            Err(Halt::Away(error)) if error.kind() == EngineErrorKind::Conflict => {
+                run_end.found_gone();
+            }
+            Err(halt) => return Err(halt),
+        }
+        Ok(self.tracker.taken() - before)
     }
 
     /// Whether a follower may have been overtaken by the rotation since the last proof. It can only when it lags by
@@ -927,8 +954,7 @@ impl Follower {
     async fn removed(&mut self) -> FollowEnd {
         self.end_run();
         let is_unused = !self.has_started && self.tracker.is_new();
-        let is_drained = self.is_drained && !self.must_prove();
-        let is_complete = self.tracker.has_ended() || is_drained || is_unused;
+        let is_complete = self.tracker.has_ended() || self.is_drained || is_unused;
         if !is_complete {
             let (from, reason) = (self.tracker.newest_ts(), GapReason::Removed);
             let gap = Gap {

@@ -53,8 +53,8 @@ struct Position {
 enum Step {
     /// The place moves over a message of a picture.
     Proven { seen: Seen, was_ahead: bool, late: bool },
-    /// A follower gave a message beyond the place.
-    Ahead(Seen),
+    /// A message was taken from beyond the place.
+    Ahead { seen: Seen, late: bool },
     /// So many of the first messages ahead are rotated away, or were none.
     Forget(usize),
     /// Messages are lost.
@@ -167,10 +167,12 @@ impl Position {
                     self.set_last(seen.stream, seen.ts);
                 }
             }
-            Step::Ahead(seen) => {
+            Step::Ahead { seen, late } => {
                 self.ahead.push_back(seen);
                 self.newest_taken = self.newest_taken.max(Some(seen.ts));
-                self.set_last(seen.stream, seen.ts);
+                if !late {
+                    self.set_last(seen.stream, seen.ts);
+                }
                 self.ended = None;
             }
             Step::Forget(count) => drop(self.ahead.drain(..count.min(self.ahead.len()))),
@@ -366,16 +368,19 @@ impl Tracker {
         if is_old || ends_hole || (self.live.newest_taken >= Some(seen.ts) && self.knows(seen)) {
             return Live::Doubt;
         }
-        if !trusted && self.live.ahead.len() >= AHEAD_MAX {
+        let has_room = self.live.ahead.len() < AHEAD_MAX;
+        if !trusted && !has_room {
             return Live::Doubt;
         }
-        // The first message of all is where the log begins, and there is nothing before it to be proven.
-        let is_proven = trusted || self.is_new();
+        // The first message of all is where the log begins, and there is nothing before it to be proven. What comes
+        // behind unproven ones is no more proven than they are: a place among them is one that no picture has.
+        let is_behind_unproven = !self.live.ahead.is_empty() && has_room;
+        let is_proven = self.is_new() || (trusted && !is_behind_unproven);
         self.taken += 1;
         if is_proven {
             self.step(Step::Proven { seen, was_ahead: false, late: false });
         } else {
-            self.step(Step::Ahead(seen));
+            self.step(Step::Ahead { seen, late: false });
         }
         Live::Take
     }
@@ -403,7 +408,9 @@ impl Tracker {
                     }
                     shrinks |= was_ahead;
                 }
-                Step::Ahead(seen) => push_run(&mut update.ahead, Run { seen, count: 1 }),
+                Step::Ahead { seen, .. } => {
+                    push_run(&mut update.ahead, Run { seen, count: 1 });
+                }
                 Step::Forget(_) => shrinks = true,
                 Step::Lost(_) | Step::Told(_) | Step::Ended(_) => {}
             }
@@ -463,6 +470,11 @@ pub struct Picture {
     newest: Option<i64>,
     /// Behind what was known before, messages may be left out.
     may_skip: bool,
+    /// What is lost before the first message was told.
+    is_loss_told: bool,
+    /// New messages since the last one that was known, where that is so while others that are known are still to be
+    /// met: if one of those is, they are complete; if none ever is, they may stand behind what is left out.
+    unsure: Vec<Seen>,
 }
 
 impl Picture {
@@ -480,7 +492,17 @@ impl Picture {
 
     fn of(tracker: &Tracker, extent: Extent, search: Option<Search>) -> Self {
         let (ahead, ahead_count) = counted(&tracker.live.ahead);
-        Self { extent, search, count: 0, ahead, ahead_count, newest: None, may_skip: false }
+        Self {
+            extent,
+            search,
+            count: 0,
+            ahead,
+            ahead_count,
+            newest: None,
+            may_skip: false,
+            is_loss_told: false,
+            unsure: Vec::new(),
+        }
     }
 
     /// Of an engine that may leave out what is written while it answers for the end of a log. What is new then is
@@ -488,6 +510,12 @@ impl Picture {
     #[must_use]
     pub fn that_may_skip(self) -> Self {
         Self { may_skip: true, ..self }
+    }
+
+    /// Of the rest once more, after one that was [`Outcome::Full`].
+    #[must_use]
+    pub fn that_goes_on(self) -> Self {
+        Self { is_loss_told: true, ..self }
     }
 
     /// The next message of the picture; `ends_line`: it is the end of a line, or all of one. Pieces of a line may
@@ -545,7 +573,7 @@ impl Picture {
     fn lose(&mut self, tracker: &mut Tracker, first: Seen) {
         self.search = None;
         let position = &tracker.live;
-        if position.newest_taken.is_none() {
+        if self.is_loss_told || position.newest_taken.is_none() {
             return;
         }
         let streams = STREAMS.into_iter();
@@ -567,14 +595,20 @@ impl Picture {
         if let Some(count) = self.ahead.get_mut(&seen).filter(|count| **count > 0) {
             *count -= 1;
             self.ahead_count -= 1;
+            for seen in self.unsure.drain(..) {
+                tracker.step(Step::Proven { seen, was_ahead: true, late: true });
+            }
             tracker.step(Step::Proven { seen, was_ahead: true, late: false });
             return Verdict::Skip;
         }
         let late = self.ahead_count > 0;
-        let is_ahead = self.may_skip && !late;
-        if is_ahead && tracker.ahead() >= AHEAD_MAX {
+        let has_room = tracker.ahead() < AHEAD_MAX;
+        // Without room for a single one, all that fills it is known and still to be met.
+        let is_known_alone = late && self.unsure.is_empty();
+        if self.may_skip && !has_room && !is_known_alone {
             return Verdict::Full;
         }
+        let is_ahead = self.may_skip && has_room;
         let last = tracker.live.last(seen.stream).filter(|last| seen.ts < *last && !late);
         let gap = tracker.live.gap(seen.stream, Some(seen.ts));
         let step = last.map(|from| Control::ClockStep { from, to: seen.ts });
@@ -583,8 +617,11 @@ impl Picture {
         }
         let before = gap.or(step);
         tracker.taken += 1;
+        if is_ahead && late {
+            self.unsure.push(seen);
+        }
         tracker.step(match is_ahead {
-            true => Step::Ahead(seen),
+            true => Step::Ahead { seen, late },
             false => Step::Proven { seen, was_ahead: false, late },
         });
         Verdict::Take { late, before }

@@ -85,6 +85,17 @@ impl<'a> RunEnd<'a> {
         self.ended = Some(Ended { since: Instant::now(), is_gone });
     }
 
+    /// The engine has no log of the container any more.
+    pub(super) fn found_gone(&mut self) {
+        let since = self.ended.map_or_else(Instant::now, |ended| ended.since);
+        self.ended = Some(Ended { since, is_gone: true });
+    }
+
+    /// It was told of something, and does not know yet what that means.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked.is_some() || self.ask_again.is_some()
+    }
+
     /// The run has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.is_some()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chores_common::engine::{ContainerFilter, ContainerState, Engine, own_container_id};
 use chores_common::exit::ExitCode;
@@ -12,6 +13,7 @@ use super::{CommandError, Context};
 use crate::cli::CheckArgs;
 use crate::config::Config;
 use crate::direct::{CONTAINERS_DIRECTORY, sees};
+use crate::files::key_of;
 use crate::files::patterns::{Patterns, is_compressed};
 use crate::files::reach::is_outside;
 use crate::labels::LabelFault;
@@ -20,7 +22,10 @@ use crate::process::ProcessSettings;
 use crate::rotate::look;
 use crate::rotation::{Keep, Policy, Reopen};
 use crate::rule::{FilesRule, LineRule};
-use crate::source::Parse;
+use crate::sink::file::SharedPath;
+use crate::sink::settings::{SinkSettings, Target};
+use crate::source::{Origin, Parse, SourceMeta};
+use crate::time;
 
 #[cfg(test)]
 mod tests;
@@ -28,23 +33,26 @@ mod tests;
 /// Files of one rule that people are told of; machines are told of all.
 const FILES_TOLD_MAX: usize = 20;
 
+/// Files of sinks that sources share of which people are told.
+const SHARED_TOLD_MAX: usize = 20;
+
 /// Validates, and shows.
 pub fn run(context: &Context<'_>, args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let config = Config::new(context.args, &args.sources)?;
-    let mut report =
-        Report { sinks: config.sink_settings()?.iter().map(sink).collect(), ..Report::default() };
+    let sinks = config.sink_settings()?;
+    let mut report = Report { sinks: sinks.iter().map(sink).collect(), ..Report::default() };
+    let mut sources = Vec::new();
     for rule in config.files() {
-        report.files.push(files(rule, args.offline)?);
+        report.files.push(files(rule, &config.host, args.offline, &mut sources)?);
     }
     if config.has_engine() && !args.offline {
-        report.containers = context.runtime.block_on(containers(&config))?;
+        report.containers = context.runtime.block_on(containers(&config, &mut sources))?;
     }
+    report.shared = shared(&sinks, &sources);
     let mut out = io::stdout().lock();
     let written = if context.args.json { report.json(&mut out) } else { report.text(&mut out) };
     written.and_then(|()| out.flush()).map_err(CommandError::Answer)?;
-    let is_clean = report.containers.iter().all(|container| container.faults.is_empty())
-        && report.files.iter().all(|files| files.refused.is_empty());
-    Ok(if is_clean { ExitCode::Done } else { ExitCode::Warnings })
+    Ok(if report.is_clean() { ExitCode::Done } else { ExitCode::Warnings })
 }
 
 /// What would be done.
@@ -53,6 +61,7 @@ struct Report {
     sinks: Vec<SinkRow>,
     files: Vec<FilesRow>,
     containers: Vec<ContainerRow>,
+    shared: Vec<SharedRow>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +89,9 @@ struct FilesRow {
     notices: Vec<String>,
     /// Directories that cannot be read, and why.
     refused: Vec<String>,
+    /// Patterns that match no file now.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unmatched: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +110,14 @@ struct ContainerRow {
     #[serde(flatten)]
     lines: LinesRow,
     faults: Vec<String>,
+}
+
+/// A file of a sink that two sources share.
+#[derive(Debug, Serialize)]
+struct SharedRow {
+    sink: String,
+    #[serde(flatten)]
+    shared: SharedPath,
 }
 
 /// What happens to lines.
@@ -119,11 +139,29 @@ struct LinesRow {
     fields: BTreeMap<String, String>,
 }
 
-fn sink(sink: &crate::sink::settings::SinkSettings) -> SinkRow {
+fn sink(sink: &SinkSettings) -> SinkRow {
     SinkRow { name: sink.name.clone(), url: sink.url.clone(), backlog_max: sink.backlog_bytes_max }
 }
 
-fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
+/// The files that get the lines of two of these sources, although their sinks name each.
+fn shared(sinks: &[SinkSettings], sources: &[Arc<SourceMeta>]) -> Vec<SharedRow> {
+    let now = time::now();
+    let of = |sink: &SinkSettings| {
+        let Target::File(file) = &sink.target else { return Vec::new() };
+        let row = |shared| SharedRow { sink: sink.name.clone(), shared };
+        let its = sources.iter().filter(|meta| meta.is_for(&sink.name));
+        file.shared(its, now).into_iter().map(row).collect()
+    };
+    sinks.iter().flat_map(of).collect()
+}
+
+/// What a rule does; what it reads now is added to `sources`.
+fn files(
+    rule: &FilesRule,
+    host: &str,
+    is_offline: bool,
+    sources: &mut Vec<Arc<SourceMeta>>,
+) -> Result<FilesRow, CommandError> {
     let patterns = Patterns::new(&rule.paths, &rule.exclude).map_err(CommandError::usage)?;
     let LineRule { parse, process, fields, sinks } = &rule.lines;
     let mut row = FilesRow {
@@ -134,6 +172,7 @@ fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
         rotate: rule.rotate.as_ref().map(|wishes| wishes.policy().to_string()),
         notices: rule.rotate.as_ref().map(|wishes| notices(&wishes.policy())).unwrap_or_default(),
         refused: Vec::new(),
+        unmatched: Vec::new(),
     };
     if is_offline {
         return Ok(row);
@@ -147,6 +186,7 @@ fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
             format!("{directory} is mounted read-only: its files are shipped, and not rotated")
         }));
     }
+    row.unmatched = patterns.unmatched(&listing).into_iter().map(str::to_owned).collect();
     let mut refused = listing.refused;
     for (directory, names) in &listing.directories {
         let names = names.iter().map(|named| named.name.as_os_str());
@@ -155,7 +195,19 @@ fn files(rule: &FilesRule, is_offline: bool) -> Result<FilesRow, CommandError> {
         for (path, facts) in all {
             match facts {
                 _ if !patterns.is_meant(&path) || is_compressed(&path) => {}
-                Ok(facts) if facts.is_regular => row.files.push(path.display().to_string()),
+                Ok(facts) if facts.is_regular => {
+                    row.files.push(path.display().to_string());
+                    let path = path.to_string_lossy().into_owned();
+                    let inode = facts.identity.inode;
+                    sources.push(Arc::new(SourceMeta {
+                        key: key_of(facts.identity),
+                        origin: Origin::File { path, volume: None, inode },
+                        host: host.to_owned(),
+                        fields: BTreeMap::new(),
+                        sinks: sinks.clone(),
+                        parse: parse.clone(),
+                    }));
+                }
                 Err(error) if is_outside(&error) => refused.push((path, error)),
                 Ok(_) | Err(_) => {}
             }
@@ -225,8 +277,11 @@ impl LinesRow {
     }
 }
 
-/// Every running container and its plan, by name.
-async fn containers(config: &Config) -> Result<Vec<ContainerRow>, CommandError> {
+/// Every running container and its plan, by name; those that are shipped are added to `sources`.
+async fn containers(
+    config: &Config,
+    sources: &mut Vec<Arc<SourceMeta>>,
+) -> Result<Vec<ContainerRow>, CommandError> {
     let engine =
         Engine::connect(config.engine.host.as_deref()).await.map_err(CommandError::failed)?;
     let listed = engine.list_containers(&ContainerFilter::default()).await;
@@ -244,6 +299,9 @@ async fn containers(config: &Config) -> Result<Vec<ContainerRow>, CommandError> 
         let plan = planner.plan(&container);
         let is_own = own.as_ref() == Some(&container.id);
         let path = way(directory.as_deref(), &container);
+        if plan.is_enabled() && !is_own {
+            sources.push(Arc::new(plan.meta.clone()));
+        }
         rows.push(row(&container, plan, is_own, path));
     }
     rows.sort_by(|left, right| left.name.cmp(&right.name));
@@ -291,6 +349,12 @@ fn row(
 }
 
 impl Report {
+    fn is_clean(&self) -> bool {
+        self.containers.iter().all(|container| container.faults.is_empty())
+            && self.files.iter().all(|it| it.refused.is_empty() && it.unmatched.is_empty())
+            && self.shared.is_empty()
+    }
+
     fn text(&self, out: &mut impl Write) -> io::Result<()> {
         for SinkRow { name, url, backlog_max } in &self.sinks {
             write!(out, "sink {name}: {url}")?;
@@ -299,7 +363,8 @@ impl Report {
             }
             writeln!(out)?;
         }
-        for FilesRow { rule, paths, lines, files, rotate, notices, refused } in &self.files {
+        for row in &self.files {
+            let FilesRow { rule, paths, lines, files, rotate, notices, refused, unmatched } = row;
             writeln!(out, "files of {rule}: {}", joined(&[&paths.join(" "), &lines.text()]))?;
             for file in files.iter().take(FILES_TOLD_MAX) {
                 writeln!(out, "  {file}")?;
@@ -316,6 +381,9 @@ impl Report {
             for refused in refused {
                 writeln!(out, "error: cannot read {refused}")?;
             }
+            for pattern in unmatched {
+                writeln!(out, "error: {rule}: no file matches {pattern}")?;
+            }
         }
         let mut shipped = 0;
         for row in &self.containers {
@@ -331,6 +399,12 @@ impl Report {
             for fault in &row.faults {
                 writeln!(out, "error: container {name}: {fault}")?;
             }
+        }
+        for SharedRow { sink, shared } in self.shared.iter().take(SHARED_TOLD_MAX) {
+            writeln!(out, "error: sink {sink}: {shared}")?;
+        }
+        if let Some(others) = self.shared.len().checked_sub(SHARED_TOLD_MAX).filter(|n| *n > 0) {
+            writeln!(out, "error: {others} more files are shared by sources")?;
         }
         let faults: usize = self.containers.iter().map(|row| row.faults.len()).sum();
         writeln!(
@@ -349,6 +423,9 @@ impl Report {
         }
         for container in &self.containers {
             line("container", container, out)?;
+        }
+        for shared in &self.shared {
+            line("shared", shared, out)?;
         }
         Ok(())
     }

@@ -258,6 +258,17 @@ pub(super) fn files(directory: Option<&Path>, listed: &Result<usize, String>) ->
     }
 }
 
+/// A pattern of log files that matches none.
+pub(super) fn unmatched(pattern: &str) -> Finding {
+    Finding::new(
+        format!("files {pattern}"),
+        Status::Warn,
+        "no file matches it",
+        "write the path as this process sees it, and in a container mount the volume there; if the files are still to \
+         come, `run` reads them when they do",
+    )
+}
+
 /// A directory whose files are to be rotated.
 pub(super) fn rotation(directory: &Path, is_read_only: bool, held: Held) -> Finding {
     let name = format!("rotation {}", directory.display());

@@ -78,6 +78,12 @@ fn growth(directory: &Path, container: &Container) -> Option<Growth> {
     })
 }
 
+/// Log files that are shipped: whether there are any.
+pub(super) fn files(rule: &FilesRule) -> Vec<Finding> {
+    let Ok(patterns) = Patterns::new(&rule.paths, &rule.exclude) else { return Vec::new() };
+    patterns.unmatched(&patterns.list()).into_iter().map(decide::unmatched).collect()
+}
+
 /// Log files that are rotated: whether they can be, and whether their end can be proved.
 pub(super) fn rotation(rule: &FilesRule, runtime: &Handle) -> Vec<Finding> {
     let Ok(patterns) = Patterns::new(&rule.paths, &rule.exclude) else { return Vec::new() };

@@ -92,6 +92,21 @@ fn findings_are_lines_of_text_or_json_and_the_worst_counts() {
         let worst = doctor(&options, runtime.handle(), &mut out).unwrap();
         (worst, String::from_utf8(out).unwrap())
     };
+    let rule = |name: &str| FilesRule {
+        paths: vec![directory.path().join(name).to_str().unwrap().to_owned()],
+        ..FilesRule::default()
+    };
+    let (there, missing) = (rule("*"), rule("*.lgo"));
+    std::fs::write(directory.path().join("a.log"), "").unwrap();
+    let files = [there, missing];
+    let options =
+        DoctorOptions { engine: None, files: &files, state: None, wal_bytes_max: 1, json: false };
+    let mut out = Vec::new();
+    assert_eq!(doctor(&options, runtime.handle(), &mut out).unwrap(), Status::Warn);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("/*.lgo: no file matches it\n"), "{text}");
+    assert!(!text.contains("/*: no file"), "{text}");
+    std::fs::remove_file(directory.path().join("a.log")).unwrap();
     let (worst, text) = look(Some(directory.path()), false);
     assert_eq!(worst, Status::Fail, "{text}");
     assert!(text.contains("fail  engine: cannot reach the container engine"), "{text}");

@@ -95,6 +95,8 @@ pub(super) struct Follow {
     /// Where symbolic links lead to.
     link_targets: HashMap<PathBuf, SourceId>,
     suspects: HashMap<FileIdentity, Suspect>,
+    /// Patterns that matched no file at the start; `None` once they were told.
+    unmatched: Option<Vec<String>>,
     /// Files of which nothing is read, and their bytes: a shorter one is another one in the same inode.
     pub(super) ignored: HashMap<FileIdentity, u64>,
     /// Files that are read again, and how much of them was shipped.
@@ -152,6 +154,7 @@ impl Follow {
             latest: HashMap::new(),
             link_targets: HashMap::new(),
             suspects: HashMap::new(),
+            unmatched: Some(Vec::new()),
             ignored: HashMap::new(),
             readmitted: HashMap::new(),
             held: Held::default(),
@@ -174,6 +177,7 @@ impl Follow {
 
     pub(super) fn run(&mut self, shutdown: &Shutdown) -> Result<(), IntakeClosed> {
         let listed = self.list_at_start(shutdown);
+        self.tell_unmatched();
         self.resume(listed);
         if self.mode == Mode::Once {
             return self.run_once(shutdown);
@@ -555,6 +559,20 @@ impl Follow {
             thread::sleep(STARVED_WAIT);
         }
         self.list()
+    }
+
+    /// A pattern that matches nothing is misspelt, or early.
+    fn tell_unmatched(&mut self) {
+        for pattern in self.unmatched.take().unwrap_or_default() {
+            self.report.unmatched += 1;
+            match self.mode {
+                Mode::Once => tracing::warn!(pattern, "no file matches this pattern"),
+                Mode::Follow => tracing::warn!(
+                    pattern,
+                    "no file matches this pattern yet; those that come are read"
+                ),
+            }
+        }
     }
 
     fn close(&mut self, id: SourceId) {

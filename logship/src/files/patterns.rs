@@ -74,6 +74,8 @@ pub struct Patterns {
 
 #[derive(Debug, Clone)]
 struct Pattern {
+    /// As it was given.
+    text: String,
     /// The directory that no wildcard is in.
     root: PathBuf,
     steps: Vec<Step>,
@@ -154,6 +156,36 @@ impl Patterns {
         self.is_meant(path)
             && !is_compressed(path)
             && !self.bases_of(path).any(|base| is_there(&base))
+    }
+
+    /// The patterns, as they were given, that match no file of a listing, be it an excluded one. One that may match
+    /// what could not be listed is left out.
+    #[must_use]
+    pub fn unmatched(&self, listing: &Listing) -> Vec<&str> {
+        if listing.is_cut {
+            return Vec::new();
+        }
+        let mut is_matched = vec![false; self.each.len()];
+        for (directory, names) in &listing.directories {
+            for Named { name, kind } in names {
+                let path = directory.join(name);
+                let matching = self.all.matches(&path);
+                if matching.is_empty() || is_directory(&path, *kind) {
+                    continue;
+                }
+                for at in matching {
+                    if let Some(is_matched) = is_matched.get_mut(at) {
+                        *is_matched = true;
+                    }
+                }
+            }
+        }
+        let is_refused = |pattern: &Pattern| {
+            listing.refused.iter().any(|(directory, _)| directory.starts_with(&pattern.root))
+        };
+        let pairs = self.each.iter().zip(is_matched);
+        let unmatched = pairs.filter(|(pattern, is_matched)| !is_matched && !is_refused(pattern));
+        unmatched.map(|(pattern, _)| pattern.text.as_str()).collect()
     }
 
     /// Reads every directory that may matter.
@@ -286,7 +318,7 @@ impl Pattern {
             root.push(name);
             steps.remove(0);
         }
-        Ok(Self { root, steps })
+        Ok(Self { text: pattern.to_owned(), root, steps })
     }
 
     /// Goes through the directories that the steps before the last name.

@@ -840,3 +840,18 @@ impl Scene {
         running.stop();
     }
 }
+
+#[test]
+fn patterns_that_match_nothing_are_counted_and_hold_nobody_up() {
+    let mut scene = Scene::new("*.log");
+    let other = scene.path("*.txt").to_str().unwrap().to_owned();
+    scene.settings.patterns.push(other);
+    assert_eq!(scene.once().unmatched, 2);
+    let running = scene.start();
+    scene.append("a.log", "one\n");
+    scene.wait_for(&["one"]);
+    // It says how it began, which may have been with the file.
+    assert!((1..=2).contains(&running.stop().unmatched));
+    let report = scene.once();
+    assert_eq!((report.unmatched, report.refused), (1, 0));
+}

@@ -9,6 +9,7 @@ fn a_run_is_clean_when_nothing_at_all_is_missing() {
         (Outcome { gaps: 1, ..clean }, false),
         (Outcome { sink_gaps: 1, ..clean }, false),
         (Outcome { refused: 1, ..clean }, false),
+        (Outcome { unmatched: 1, ..clean }, false),
     ] {
         assert_eq!(outcome.is_clean(), expected, "{outcome:?}");
     }

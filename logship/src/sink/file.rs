@@ -26,6 +26,7 @@ use crate::block::Block;
 use crate::encode::ndjson::Ndjson;
 use crate::encode::{Controls, plain};
 use crate::record::Stream;
+use crate::source::SourceMeta;
 use crate::template::Template;
 use crate::time;
 use crate::wal::Frame;
@@ -35,6 +36,8 @@ mod paths;
 mod recovery;
 
 use generations::{Housekeeping, Keep};
+pub use paths::SharedPath;
+
 use paths::Paths;
 
 #[cfg(test)]
@@ -85,6 +88,17 @@ pub struct FileSettings {
 }
 
 impl FileSettings {
+    /// Files that would get the lines of two of these sources, although the path names each, at `ts`, in nanoseconds
+    /// since 1970.
+    #[must_use]
+    pub fn shared<'a>(
+        &self,
+        sources: impl Iterator<Item = &'a Arc<SourceMeta>>,
+        ts: i64,
+    ) -> Vec<SharedPath> {
+        paths::shared(&self.path, sources, ts)
+    }
+
     pub(super) fn read(url: &SinkUrl, options: &mut Options<'_>) -> Result<Self, OptionFault> {
         let path = url.decoded_path()?;
         let has_name = path.rsplit('/').next().is_some_and(|name| !matches!(name, "" | "." | ".."));

@@ -31,11 +31,35 @@ fn placeholders_are_filled_in() {
 }
 
 #[test]
+fn a_file_has_a_name_a_stem_and_a_path() {
+    let of = |path: &str| {
+        let origin = Origin::File { path: path.to_owned(), volume: None, inode: 7 };
+        let meta = SourceMeta { origin, ..meta("web") };
+        let template = Template::parse("{name} {stem} {path} {container}").unwrap();
+        (template.expand(&meta, Stream::File, 0), template.expand_path(&meta, Stream::File, 0))
+    };
+    let (text, path) = of("/logs/a/app.log");
+    assert_eq!(text, "app.log app logs/a/app.log none");
+    assert_eq!(path, "app.log app logs_a_app.log none");
+    assert_eq!(of("/logs/.hidden").1, "_hidden _hidden logs_.hidden none");
+    assert_eq!(
+        of("/catalina.2026.out").0,
+        "catalina.2026.out catalina.2026 catalina.2026.out none"
+    );
+    let template = Template::parse("{stem} {path}").unwrap();
+    assert_eq!(template.expand(&meta("web.1"), Stream::Stdout, 0), "web.1 web.1");
+    // However deep it is, no peer chokes on it, and it stays its own.
+    let (long, other) =
+        (of(&format!("/{}", "a/".repeat(2000))), of(&format!("/{}", "a/".repeat(1999))));
+    assert!(long.0.len() <= COMPONENT_BYTES_MAX + " none".len() * 3 && long != other, "{long:?}");
+}
+
+#[test]
 fn what_is_no_placeholder_is_named() {
     let error = Template::parse("a{b}").unwrap_err().to_string();
     assert_eq!(
         error,
-        "{b} is no placeholder; there are {name}, {container}, {id}, {project}, {service}, {stream}, {host} and {date}"
+        "{b} is no placeholder; there are {name}, {stem}, {path}, {container}, {id}, {project}, {service}, {stream}, {host} and {date}"
     );
     for text in ["{", "}", "a{name", "name}", "}{name}", "{name}}"] {
         assert_eq!(Template::parse(text), Err(TemplateError::Brace(text.to_owned())), "{text}");

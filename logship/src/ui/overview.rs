@@ -183,7 +183,7 @@ pub fn of_glance(glance: &Glance, gaps: Vec<GapView>) -> Overview {
     let (sources, sources_hidden) = sources(glance.state.sources.values(), &places);
     let sinks = glance.sinks.iter().map(|(name, role, place)| SinkView {
         name: name.clone(),
-        lag_bytes: glance.written.frame.saturating_sub(place.frame),
+        lag_bytes: glance.state.lag_bytes(name, *place),
         lag_seconds: None,
         is_optional: Some(*role != Role::Mandatory),
         records: None,
@@ -266,11 +266,8 @@ fn sources<'a>(
             let is_engine =
                 states.iter().any(|state| matches!(state.meta.origin, Origin::Engine { .. }));
             let last = states.iter().filter_map(|state| state.last_ts).max();
-            let is_for = |sink: &String, state: &SourceState| {
-                state.meta.sinks.as_ref().is_none_or(|wanted| wanted.contains(sink))
-            };
             let lacks = |sink: &String, place: &Position| {
-                states.iter().any(|state| state.end > place.frame && is_for(sink, state))
+                states.iter().any(|state| state.lag_bytes(sink, *place) > 0)
             };
             let behind = sinks.iter().filter(|(sink, place)| lacks(sink, place));
             let view = SourceView {

@@ -60,20 +60,27 @@ impl Spectator {
                     None => return Ok(None),
                 },
             };
-            // Whether there is a next segment is asked first: then this one has its last byte.
             let next = segment.base.saturating_add(1);
-            let is_over = segment::list(&self.directory)?.last().is_some_and(|last| *last >= next);
-            let found = self.read(&mut segment)?;
-            if found.is_some() {
-                self.segment = Some(segment);
-                return Ok(found);
+            match self.look(&mut segment, next) {
+                Ok((None, true)) => self.position = self.position.max(next),
+                kept => {
+                    // Also when it cannot be read now: whoever asks again goes on in it.
+                    self.segment = Some(segment);
+                    return kept.map(|(found, _)| found);
+                }
             }
-            if !is_over {
-                self.segment = Some(segment);
-                return Ok(None);
-            }
-            self.position = self.position.max(next);
         }
+    }
+
+    /// The next frame of a segment, and whether there is a later one that begins at `next` or behind.
+    fn look(
+        &mut self,
+        segment: &mut Segment,
+        next: u64,
+    ) -> Result<(Option<Frame>, bool), WalError> {
+        // That is asked first: then this one has its last byte.
+        let is_over = segment::list(&self.directory)?.last().is_some_and(|last| *last >= next);
+        Ok((self.read(segment)?, is_over))
     }
 
     /// The first segment that begins at `position` or later.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Position;
 use super::frame::{Head, Kind, Raw};
 use crate::block::Block;
 use crate::cursor::Cursor;
@@ -186,6 +187,12 @@ impl SourceState {
         Some(entry)
     }
 
+    /// Bytes of the log from `place` to the end of its last records, when `sink` gets them.
+    #[must_use]
+    pub fn lag_bytes(&self, sink: &str, place: Position) -> u64 {
+        if self.meta.is_for(sink) { self.end.saturating_sub(place.frame) } else { 0 }
+    }
+
     pub(super) fn entry(&self, seq: u64, gap: Gap, now: i64) -> LedgerEntry {
         LedgerEntry {
             at: now,
@@ -200,6 +207,14 @@ impl SourceState {
 }
 
 impl LogState {
+    /// Bytes of the log from `place` to the end of the last records that `sink` gets: frames that nobody gets, such as
+    /// those at the end of a log, hold nobody up.
+    #[must_use]
+    pub fn lag_bytes(&self, sink: &str, place: Position) -> u64 {
+        let lags = self.sources.values().map(|source| source.lag_bytes(sink, place));
+        lags.max().unwrap_or(0)
+    }
+
     pub(super) fn to_json(&self) -> Vec<u8> {
         // The types have string keys and no foreign code: they cannot fail to serialise.
         serde_json::to_vec(self).unwrap_or_default()

@@ -431,6 +431,46 @@ fn a_log_in_memory_keeps_how_far_every_sink_has_come() {
 }
 
 #[test]
+fn a_sink_of_before_is_told_of_only_while_there_are_records_that_it_lacks() {
+    let state = tempfile::tempdir().unwrap();
+    let abandoned = || Log::open(settings(state.path())).unwrap().0.abandoned_sinks().unwrap();
+    let open = Open::with(settings(state.path()), |log| {
+        let mut sink = log.sink("old", Role::Mandatory).unwrap();
+        sink.commit(Position::default(), serde_json::Value::Null).unwrap();
+    });
+    open.send("a", &["one"], 4);
+    drop(open.finish());
+    assert_eq!(abandoned(), ["old"]);
+    let log = Log::open(settings(state.path())).unwrap().0;
+    let end = log.stats().sources.values().map(|source| source.end).max().unwrap();
+    // The log goes on behind its last record: it was closed.
+    assert!(end < log.end().frame);
+    let mut sink = log.sink("old", Role::Mandatory).unwrap();
+    sink.commit(Position { frame: end, record: 0 }, serde_json::Value::Null).unwrap();
+    drop((log, sink));
+    assert_eq!(abandoned(), [""; 0]);
+}
+
+#[test]
+fn whoever_looks_goes_on_where_it_was_when_the_log_could_not_be_read() {
+    let state = tempfile::tempdir().unwrap();
+    let open = Open::new(settings(state.path()));
+    open.send("a", &["one"], 4);
+    open.send("a", &["two"], 8);
+    drop(open.finish());
+    let mut spectator = Spectator::open(state.path(), Start::Oldest).unwrap();
+    let mut next = || spectator.next().map(|frame| frame.map(|frame| frame.first_seq));
+    assert_eq!(next().unwrap(), Some(0));
+    let (log, away) = (state.path().join("wal"), state.path().join("away"));
+    std::fs::rename(&log, &away).unwrap();
+    std::fs::write(&log, "").unwrap();
+    next().unwrap_err();
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&away, &log).unwrap();
+    assert_eq!(next().unwrap(), Some(1));
+}
+
+#[test]
 fn a_log_without_descriptors_waits_for_one_and_goes_on() {
     use crate::descriptors::tests::{alone, exhaust};
     alone("wal::tests::a_log_without_descriptors_waits_for_one_and_goes_on", || {

@@ -10,7 +10,7 @@ use super::frame::{Kind, Raw};
 use super::segment::{self, Found, HeaderFault, Segment};
 use super::shared::Paths;
 use super::sink_cursor::{self, Role};
-use super::state::LogState;
+use super::state::{LogState, SourceState};
 use super::{LogId, Position, WalError};
 use crate::block::Block;
 use crate::ledger::LedgerEntry;
@@ -31,8 +31,6 @@ pub struct VerifiedLog {
     pub bytes: u64,
     /// Frames whose checksums are right.
     pub frames: u64,
-    /// Where the next frame begins.
-    pub end: u64,
     /// What is known of every source at the end.
     pub state: LogState,
     /// What is there of every source.
@@ -81,7 +79,7 @@ pub struct VerifiedSink {
     pub role: Role,
     /// Everything before it was delivered.
     pub position: Position,
-    /// Bytes of the log that it does not have yet.
+    /// Bytes of the log to the end of the last records that it does not have yet.
     pub lag_bytes: u64,
 }
 
@@ -91,7 +89,9 @@ pub fn verify(state: &Path, since: Option<i64>) -> Result<VerifiedLog, WalError>
     let paths = Paths::new(state);
     let bases = segment::list(&paths.segments)?;
     let mut verified = VerifiedLog::default();
-    let mut verifier = Verifier { verified: &mut verified, since, now: time::now() };
+    let mut forgotten = BTreeMap::new();
+    let mut verifier =
+        Verifier { verified: &mut verified, forgotten: &mut forgotten, since, now: time::now() };
     let mut ended = None;
     for (place, base) in bases.iter().enumerate() {
         let mut segment = match Segment::open(&paths.segments, *base) {
@@ -123,11 +123,14 @@ pub fn verify(state: &Path, since: Option<i64>) -> Result<VerifiedLog, WalError>
     let log = verified.log.map(|log| log.to_string());
     for sink in sink_cursor::all(&paths.sinks)? {
         if Some(&sink.log) == log.as_ref() {
+            // What the log has forgotten every sink has, but not those of earlier processes.
+            let lags = forgotten.values().chain(verified.state.sources.values());
+            let lags = lags.map(|source| source.lag_bytes(&sink.sink, sink.position));
             verified.sinks.push(VerifiedSink {
+                lag_bytes: lags.max().unwrap_or(0),
                 name: sink.sink,
                 role: sink.role,
                 position: sink.position,
-                lag_bytes: verified.end.saturating_sub(sink.position.frame),
             });
         }
     }
@@ -136,6 +139,8 @@ pub fn verify(state: &Path, since: Option<i64>) -> Result<VerifiedLog, WalError>
 
 struct Verifier<'a> {
     verified: &'a mut VerifiedLog,
+    /// Sources that the log knew and then forgot, as they were.
+    forgotten: &'a mut BTreeMap<SourceId, SourceState>,
     since: Option<i64>,
     now: i64,
 }
@@ -154,7 +159,6 @@ impl Verifier<'_> {
                 Found::Frame(raw) => {
                     position = raw.head.end();
                     end = position;
-                    self.verified.end = position;
                     self.frame(&raw);
                     continue;
                 }
@@ -181,6 +185,7 @@ impl Verifier<'_> {
         let head = raw.head;
         self.verified.frames += 1;
         let is_first = self.verified.state == LogState::default();
+        let known = (head.kind == Kind::State).then(|| self.verified.state.sources.clone());
         let folded = match (is_first, head.kind, raw.body()) {
             // There is nothing before it that could be missing.
             (true, Kind::State, Ok(body)) => LogState::from_json(&body).map(|state| {
@@ -189,6 +194,9 @@ impl Verifier<'_> {
             }),
             _ => self.verified.state.fold(raw, self.now),
         };
+        let is_forgotten =
+            |(id, _): &(SourceId, SourceState)| !self.verified.state.sources.contains_key(id);
+        self.forgotten.extend(known.into_iter().flatten().filter(is_forgotten));
         let proved = folded.and_then(|entries| {
             self.verified.holes.extend(entries.into_iter().filter(|entry| entry.in_log));
             if head.kind == Kind::Records {

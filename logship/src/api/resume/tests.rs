@@ -19,6 +19,9 @@ const TICK: i64 = 1000;
 /// In the model, hashes from here on are those of pieces.
 const FIRST_PIECE: u32 = 1 << 31;
 
+/// Those from here on are of no message of the log.
+const FIRST_STRAY: u32 = 1 << 30;
+
 /// The hash of what does not end its line.
 const PIECE: u32 = u32::MAX;
 
@@ -127,6 +130,94 @@ fn behind_the_end_of_the_log_a_picture_of_podman_is_proven_by_the_next() {
     assert_eq!(look(&[1, 2, 3, 4, 7, 8]), (vec![(7, false), (8, false)], 2));
     assert_eq!(look(&[4, 5, 6, 7, 8, 9]), (vec![(5, true), (6, true), (9, false)], 1));
     assert_eq!(look(&[6, 7, 8, 9]), (vec![], 0));
+}
+
+/// What one picture of podman gives: taken messages, late ones negative.
+fn podman(tracker: &mut Tracker, log: &[i64]) -> Vec<i64> {
+    let mut picture = Picture::new(tracker, Extent::Tail(4)).that_may_skip();
+    let taken = log.iter().filter_map(|ts| match picture.message(tracker, out(*ts), true) {
+        Verdict::Skip => None,
+        Verdict::Take { late, .. } => Some(if late { -*ts } else { *ts }),
+        Verdict::TooShort | Verdict::Full => panic!("it is not looked at to its end"),
+    });
+    let taken = taken.collect();
+    assert_eq!(picture.finish(tracker), Outcome::Proven(Vec::new()));
+    taken
+}
+
+#[test]
+fn what_a_follower_gave_and_no_picture_shows_hides_nothing_that_one_leaves_out() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &(1..=3).map(out).collect::<Vec<_>>()), ["1", "2", "3"]);
+    // The rest of a line that was half written when it began.
+    assert_eq!(tracker.follow(out(4), false), Live::Take);
+    // While it is looked, 5 and 6 are written and left out.
+    assert_eq!(podman(&mut tracker, &[1, 2, 3, 7, 8]), [-7, -8]);
+    assert_eq!(tracker.ahead(), 2);
+    assert_eq!(podman(&mut tracker, &[3, 5, 6, 7, 8]), [-5, -6]);
+    assert_eq!(tracker.ahead(), 0);
+}
+
+#[test]
+fn what_a_picture_shows_before_what_is_known_is_proven_and_not_taken_again_after_a_restart() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &(1..=3).map(out).collect::<Vec<_>>()), ["1", "2", "3"]);
+    for ts in [6, 7] {
+        assert_eq!(tracker.follow(out(ts), false), Live::Take);
+    }
+    let mut picture = Picture::new(&tracker, Extent::Tail(8)).that_may_skip();
+    for ts in [2, 3, 4, 5] {
+        picture.message(&mut tracker, out(ts), true);
+    }
+    // What is handed on in the middle of a picture is remembered.
+    let cursor = Cursor::Api(Box::new(tracker.cursor_at(tracker.taken())));
+    let mut again = Tracker::new(Some(&cursor));
+    assert_eq!(podman(&mut again, &[2, 3, 4, 5, 6, 7, 9]), [9]);
+    for ts in [6, 7, 9] {
+        picture.message(&mut tracker, out(ts), true);
+    }
+    assert_eq!(picture.finish(&mut tracker), Outcome::Proven(Vec::new()));
+    for mut tracker in [tracker, again] {
+        assert_eq!(tracker.ahead(), 1);
+        assert_eq!(podman(&mut tracker, &[5, 6, 7, 8, 9]), [-8]);
+        assert_eq!(tracker.ahead(), 0);
+    }
+}
+
+#[test]
+fn a_rest_that_is_more_than_can_be_remembered_is_looked_at_again_without_another_gap() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1)]), ["1"]);
+    let rest: Vec<Seen> = (10..10 + 2 * AHEAD_MAX as i64).map(out).collect();
+    let (mut taken, mut gaps, mut pictures) = (0, 0, 0);
+    loop {
+        let picture = Picture::of_the_rest(&tracker).that_may_skip();
+        let mut picture = if pictures > 0 { picture.that_goes_on() } else { picture };
+        pictures += 1;
+        let is_full = rest.iter().any(|seen| match picture.message(&mut tracker, *seen, true) {
+            Verdict::Take { before, .. } => {
+                taken += 1;
+                gaps += usize::from(before.is_some());
+                false
+            }
+            verdict => verdict == Verdict::Full,
+        });
+        if !is_full {
+            assert_eq!(picture.finish(&mut tracker), Outcome::Proven(Vec::new()));
+            break;
+        }
+    }
+    assert_eq!((taken, gaps, pictures), (rest.len(), 1, 2));
+}
+
+#[test]
+fn what_the_last_follower_gives_behind_unproven_messages_is_no_place_that_a_picture_lacks() {
+    let mut tracker = Tracker::new(None);
+    assert_eq!(all(&mut tracker, &[out(1)]), ["1"]);
+    assert_eq!(tracker.follow(out(3), false), Live::Take);
+    // It is about to be removed, and then it is not.
+    assert_eq!(tracker.follow(out(4), true), Live::Take);
+    assert_eq!(all(&mut tracker, &(1..=5).map(out).collect::<Vec<_>>()), ["2 late", "5"]);
 }
 
 #[test]
@@ -308,6 +399,8 @@ enum Act {
         again: u8,
         trusted_part: u8,
     },
+    /// A follower gives what is no message of the log, such as the rest of a line that was half written.
+    Stray,
     Restart {
         lose: u8,
     },
@@ -326,6 +419,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
             .prop_map(|(unseen, seen)| Act::CatchWhileWritten { unseen, seen }),
         3 => (1..40_u8, 0..10_u8, 0..10_u8, 0..30_u8)
             .prop_map(|(tail, skip, again, trusted_part)| Act::Follow { tail, skip, again, trusted_part }),
+        1 => Just(Act::Stray),
         1 => (0..10_u8).prop_map(|lose| Act::Restart { lose }),
     ];
     proptest::collection::vec(act, 1..60)
@@ -335,6 +429,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
 #[derive(Debug, Clone)]
 enum Event {
     Line { number: usize, late: bool },
+    Stray,
     Control(Stream, Control),
 }
 
@@ -511,10 +606,21 @@ impl Play {
                     self.catch_up();
                 }
             }
+            Act::Stray => {
+                if self.tracker.is_new() {
+                    return self.catch_up();
+                }
+                self.model.clock += TICK;
+                let seen =
+                    Seen { hash: FIRST_STRAY + self.model.clock as u32, ..out(self.model.clock) };
+                if self.tracker.follow(seen, false) == Live::Take {
+                    self.events.push(Event::Stray);
+                }
+            }
             Act::Restart { lose } => {
                 let mark = self.tracker.taken().saturating_sub(u64::from(lose)).max(self.told);
                 self.tell(mark);
-                let lines = |event: &Event| matches!(event, Event::Line { .. });
+                let lines = |event: &Event| !matches!(event, Event::Control(..));
                 let mut surplus = self.tracker.taken() - mark;
                 while surplus > 0 {
                     let event = self.events.pop().expect("as many events as messages");
@@ -586,7 +692,7 @@ proptest! {
         }).collect();
         let first = play.events.iter().find_map(|event| match event {
             Event::Line { number, .. } => Some(*number),
-            Event::Control(..) => None,
+            Event::Stray | Event::Control(..) => None,
         });
         // What was rotated away before anything was read is nobody's loss.
         let first = first.unwrap_or(log.len());

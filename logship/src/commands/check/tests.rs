@@ -44,11 +44,14 @@ fn report() -> Report {
                     rotate: Some(crate::rotation::Wishes::parse("keep=3").unwrap()),
                     ..FilesRule::default()
                 },
+                "here",
                 true,
+                &mut Vec::new(),
             )
             .unwrap(),
         ],
         containers: rows.collect(),
+        shared: Vec::new(),
     }
 }
 
@@ -86,4 +89,42 @@ fn everything_is_shown_to_machines() {
     assert_eq!((&first["shipped"], &first["path"]), (&true.into(), &"API".into()));
     assert_eq!((&first["parse"], &first["rate"]), (&"json".into(), &"5/s".into()));
     assert!(lines[3]["reason"].is_string() && lines[4]["faults"].as_array().unwrap().len() == 1);
+}
+
+#[test]
+fn patterns_without_files_and_files_that_sources_share_are_told_and_make_it_unclean() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path).to_str().unwrap().to_owned();
+    for name in ["a", "b"] {
+        std::fs::create_dir(at(name)).unwrap();
+        std::fs::write(at(name) + "/app.log", "").unwrap();
+    }
+    let rule = |paths: &[&str]| FilesRule {
+        name: "source[1]".to_owned(),
+        paths: paths.iter().map(|path| at(path)).collect(),
+        ..FilesRule::default()
+    };
+    let look = |paths: &[&str], url: &str| {
+        let mut sources = Vec::new();
+        let files = files(&rule(paths), "here", false, &mut sources).unwrap();
+        let sink = SinkSettings::parse("out", url, &BTreeMap::new()).unwrap();
+        let shared = shared(&[sink], &sources);
+        let report = Report { files: vec![files], shared, ..Report::default() };
+        let (mut text, mut json) = (Vec::new(), Vec::new());
+        report.text(&mut text).unwrap();
+        report.json(&mut json).unwrap();
+        let [text, json] = [text, json].map(|bytes| String::from_utf8(bytes).unwrap());
+        (report.is_clean(), text, json)
+    };
+    let (is_clean, text, json) = look(&["*/app.log"], "file:///out/{path}");
+    assert!(is_clean && !text.contains("error"), "{text}");
+    assert!(!json.contains("unmatched"), "{json}");
+    let (is_clean, text, json) = look(&["*/app.log"], "file:///out/{name}");
+    let wanted = format!("error: sink out: /out/app.log gets the lines of {}", at("a/app.log"));
+    assert!(!is_clean && text.contains(&wanted), "{text}");
+    assert!(json.contains(r#"{"event":"shared","sink":"out","path":"/out/app.log""#), "{json}");
+    let (is_clean, text, json) = look(&["*/app.log", "*.lgo"], "file:///out/all");
+    let wanted = format!("error: source[1]: no file matches {}\n", at("*.lgo"));
+    assert!(!is_clean && text.contains(&wanted), "{text}");
+    assert!(json.contains(r#""unmatched":["#), "{json}");
 }

@@ -34,6 +34,10 @@ impl Follow {
         for (directory, reason) in &listing.refused {
             self.warn_error(directory, reason);
         }
+        if self.unmatched.is_some() {
+            let unmatched = self.patterns.unmatched(&listing);
+            self.unmatched = Some(unmatched.into_iter().map(str::to_owned).collect());
+        }
         for directory in listing.directories.keys() {
             self.watch_directory(directory);
         }

@@ -170,3 +170,22 @@ fn directories_behind_links_are_listed_only_inside_of_the_root() {
     let deep = [at("**"), at("logs/*.log")].map(|pattern| pattern.to_str().unwrap().to_owned());
     assert!(Patterns::new(&deep, &[]).unwrap().facts(&at("logs/d")).unwrap().is_regular);
 }
+
+#[test]
+fn a_pattern_that_matches_no_file_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |path: &str| root.path().join(path).to_str().unwrap().to_owned();
+    fs::create_dir_all(at("logs/sub")).unwrap();
+    fs::write(at("logs/a.log"), "").unwrap();
+    fs::write(at("logs/b.txt"), "").unwrap();
+    let all = ["logs/*.log", "logs/*.txt", "logs/*.lgo", "logs/sub", "logs/sub/*", "lgos/*.log"];
+    let meant = Patterns::new(&all.map(at), &[at("logs/b*")]).unwrap();
+    // An excluded file is one that is there; a directory is no file.
+    let wanted = ["logs/*.lgo", "logs/sub", "logs/sub/*", "lgos/*.log"].map(at);
+    assert_eq!(meant.unmatched(&meant.list()), wanted);
+    // What cannot be looked into may have what is meant.
+    let refused = vec![(root.path().join("logs/sub"), io::Error::from(io::ErrorKind::NotFound))];
+    let listing = Listing { refused, ..meant.list() };
+    assert_eq!(meant.unmatched(&listing), ["lgos/*.log"].map(at));
+    assert_eq!(meant.unmatched(&Listing { is_cut: true, ..meant.list() }), [""; 0]);
+}

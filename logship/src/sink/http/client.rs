@@ -18,6 +18,9 @@ use crate::sink::tls;
 
 pub(super) use chores_common::http::Answer;
 
+#[cfg(test)]
+mod tests;
+
 /// zstd's own default.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -27,14 +30,11 @@ const ANSWER_BYTES_MAX: u64 = 64 << 20;
 const FORM: &str = "http://host:port/path or https://host:port/path, with es+, loki+ or otlp+ in front for such a server";
 
 /// Headers that are ours to set.
-const OUR_HEADERS: [&str; 6] = [
-    "content-type",
-    "content-encoding",
-    "content-length",
-    "host",
-    "authorization",
-    "x-scope-orgid",
-];
+const OUR_HEADERS: [&str; 6] =
+    ["content-type", "content-encoding", "content-length", "host", "authorization", TENANT_HEADER];
+
+/// Whose lines these are, for Loki.
+const TENANT_HEADER: &str = "x-scope-orgid";
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ impl Endpoint {
         if let DialectSettings::Loki(_) = dialect
             && let Some(tenant) = options.text("tenant")
         {
-            let header = ("x-scope-orgid".to_owned(), tenant);
+            let header = (TENANT_HEADER.to_owned(), tenant);
             if !header.1.bytes().all(|byte| byte.is_ascii_graphic()) {
                 return Err(OptionFault::Conflict("tenant has characters no name has".to_owned()));
             }
@@ -125,6 +125,41 @@ impl Endpoint {
             compression: dialect.compression(options)?,
             timeout: options.answer_time()?,
         })
+    }
+}
+
+impl Endpoint {
+    fn authorization(&self) -> Option<Secret> {
+        let text = match &self.login {
+            Login::None => return None,
+            Login::Bearer(token) => format!("Bearer {}", token.expose()),
+            Login::ApiKey(key) => format!("ApiKey {}", key.expose()),
+            Login::Basic(user, password) => {
+                let login = STANDARD.encode(format!("{}:{}", user.expose(), password.expose()));
+                format!("Basic {login}")
+            }
+        };
+        Some(Secret::new(text))
+    }
+
+    /// What no message may show, even where the server says what it was told.
+    fn secrets(&self) -> Vec<Secret> {
+        let mut secrets = Vec::new();
+        if let Login::Bearer(secret) | Login::ApiKey(secret) | Login::Basic(_, secret) = &self.login
+        {
+            secrets.push(secret.clone());
+        }
+        // Its last word is the login of RFC 7617.
+        let authorization = self.authorization();
+        let word = authorization.as_ref().and_then(|text| text.expose().rsplit(' ').next());
+        secrets.extend(word.map(|word| Secret::new(word.to_owned())));
+        let headers = self.headers.iter().filter(|(name, _)| name != TENANT_HEADER);
+        secrets.extend(headers.map(|(_, value)| value.clone()));
+        if let Some((_, query)) = self.url.expose().split_once('?') {
+            let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+            secrets.extend(values.chain([query]).map(|text| Secret::new(text.to_owned())));
+        }
+        secrets
     }
 }
 
@@ -172,6 +207,7 @@ pub(super) struct Reply {
 #[derive(Debug)]
 pub(super) struct Client {
     endpoint: Endpoint,
+    secrets: Vec<Secret>,
     http: HttpClient,
 }
 
@@ -184,7 +220,7 @@ impl Client {
         });
         let http = http
             .map_err(|error| SinkFailure::of(&format!("cannot use {}", endpoint.shown), &error))?;
-        Ok(Self { endpoint: endpoint.clone(), http })
+        Ok(Self { secrets: endpoint.secrets(), endpoint: endpoint.clone(), http })
     }
 
     /// The URL, without what may be secret of it.
@@ -193,7 +229,7 @@ impl Client {
     }
 
     pub(super) fn post(&self, body: &[u8]) -> Reply {
-        let Endpoint { url, shown, content_type, headers: more, login, .. } = &self.endpoint;
+        let Endpoint { url, shown, content_type, headers: more, .. } = &self.endpoint;
         let (body, encoding) = match compressed(body, self.endpoint.compression) {
             Ok(body) => body,
             Err(error) => {
@@ -204,17 +240,9 @@ impl Client {
         let mut headers = vec![("content-type", *content_type)];
         headers.extend(encoding.map(|encoding| ("content-encoding", encoding)));
         headers.extend(more.iter().map(|(name, value)| (name.as_str(), value.expose())));
-        let (authorization, secret) = match login {
-            Login::None => (None, None),
-            Login::Bearer(token) => (Some(format!("Bearer {}", token.expose())), Some(token)),
-            Login::ApiKey(key) => (Some(format!("ApiKey {}", key.expose())), Some(key)),
-            Login::Basic(user, password) => {
-                let login = STANDARD.encode(format!("{}:{}", user.expose(), password.expose()));
-                (Some(format!("Basic {login}")), Some(password))
-            }
-        };
-        headers.extend(authorization.as_deref().map(|text| ("authorization", text)));
-        let secrets: Vec<_> = secret.into_iter().collect();
+        let authorization = self.endpoint.authorization();
+        headers.extend(authorization.as_ref().map(|text| ("authorization", text.expose())));
+        let secrets: Vec<_> = self.secrets.iter().collect();
         let outcome = self.http.post(Post {
             url,
             shown,

@@ -51,7 +51,7 @@ fn sources_of_one_name_are_one_and_know_who_lacks_them() {
     assert_eq!(told, [("/a", 4, 10, false, vec![]), ("/b", 2, 5, false, vec!["slow".to_owned()])]);
     assert_eq!(overview.sources[0].last.as_deref(), Some("1970-01-01T00:00:00.000000005Z"));
     let lags: Vec<_> = overview.sinks.iter().map(|it| (it.lag_bytes, it.is_optional)).collect();
-    assert_eq!(lags, [(0, Some(false)), (60, Some(true))]);
+    assert_eq!(lags, [(0, Some(false)), (50, Some(true))]);
 }
 
 #[test]
