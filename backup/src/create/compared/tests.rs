@@ -127,10 +127,8 @@ fn what_cannot_be_known_is_suspicious() {
         suspicions(&fixture.test.repository, &index(), options, &[], &first.stats).join("\n")
     };
     assert_eq!(said(&fixture.options()), "");
-    // No list of a directory that is none.
-    let path = fixture.test.path().join("snapshots");
-    fs::rename(&path, fixture.test.path().join("elsewhere")).unwrap();
-    fs::write(&path, "").unwrap();
+    // As where the disk of the repository is not mounted any more.
+    fs::rename(fixture.test.path(), fixture.test.temp.path().join("elsewhere")).unwrap();
     let problem = said(&fixture.options());
     assert!(problem.contains("what was saved before cannot be read"), "{problem}");
     assert_eq!(said(&CreateOptions { allow_change: true, ..fixture.options() }), "");
