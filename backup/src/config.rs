@@ -20,7 +20,7 @@ use crate::keys::KeyRing;
 use crate::keys::identity::{self, Identities, IdentityError};
 use crate::keys::key_file::{self, KeyFile, KeyFileError};
 use crate::keys::private_file::{self, PrivateFileError};
-use crate::keys::recipient::{self, RecipientError};
+use crate::keys::recipient::{self, RecipientError, Recipients};
 
 /// Memory a run stays within unless told otherwise, in bytes.
 const MEMORY_DEFAULT: u64 = 128 << 20;
@@ -201,7 +201,11 @@ pub fn recipients(args: &NamedArgs) -> Result<Vec<String>, SettingError> {
             return Err(SettingError::LongRecipients(path.clone()));
         }
         let before = texts.len();
-        texts.extend(recipient::lines(&text).map(str::to_owned));
+        for (number, line) in recipient::lines(&text) {
+            Recipients::parse([line])
+                .map_err(|error| SettingError::RecipientsLine(path.clone(), number, error))?;
+            texts.push(line.to_owned());
+        }
         if texts.len() == before {
             return Err(SettingError::NoRecipients(path.clone()));
         }
@@ -242,6 +246,9 @@ pub enum SettingError {
     /// A file that is no list of recipients.
     #[error("{} is longer than 64 KiB, so it is no list of recipients", .0.display())]
     LongRecipients(PathBuf),
+    /// A line that is none.
+    #[error("line {line} of {path} is unusable", path = .0.display(), line = .1)]
+    RecipientsLine(PathBuf, usize, #[source] RecipientError),
     /// A file without recipients.
     #[error("{} names no recipient", .0.display())]
     NoRecipients(PathBuf),

@@ -5,7 +5,7 @@
 //! taken back; whether it may be acted upon depends on the packs it names ([`Moves::needs`]). Several say different
 //! things of one pack where two prunes have moved it at once, and each of them is right.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, btree_set};
 use std::str::FromStr;
 use std::time::SystemTime;
 
@@ -26,9 +26,6 @@ pub const VERSION: u32 = 1;
 
 /// Longest document in bytes.
 pub const BYTES_MAX: u64 = 64 << 20;
-
-/// Moves that are followed one behind the other: content that was moved more often is not looked for.
-const DEPTH_MAX: u32 = 1000;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,6 +117,26 @@ pub fn encode(moves: &[Move]) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(&document).unwrap_or_default();
     bytes.push(b'\n');
     bytes
+}
+
+/// The same moves for as many documents as it takes when none may be longer than `bytes_max`. A move by itself is never taken apart.
+#[must_use]
+pub fn parts(moves: Vec<Move>, bytes_max: u64) -> Vec<Vec<Move>> {
+    let mut parts: Vec<Vec<Move>> = Vec::new();
+    let mut open_bytes = 0;
+    for one in moves {
+        // With the frame of a document, so this is more than it takes beside others.
+        let bytes = encode(std::slice::from_ref(&one)).len() as u64;
+        match parts.last_mut() {
+            Some(open) if open_bytes + bytes <= bytes_max => open.push(one),
+            _ => {
+                parts.push(vec![one]);
+                open_bytes = 0;
+            }
+        }
+        open_bytes += bytes;
+    }
+    parts
 }
 
 /// What a document says.
@@ -238,9 +255,9 @@ impl Moves {
                 continue;
             }
             // Of a circle this is said of all but one.
-            let is_elsewhere = there.is_elsewhere(&pack, 0);
+            let is_elsewhere = there.is_elsewhere(&pack);
             let mut ways = self.ways(snapshot, &pack);
-            match ways.find(|into| is_elsewhere && into.iter().all(|one| there.is_had(one, 0))) {
+            match ways.find(|into| is_elsewhere && into.iter().all(|one| there.is_had(one))) {
                 Some(into) => open.extend(into),
                 None => found.push(pack),
             }
@@ -270,11 +287,11 @@ impl Moves {
                 continue;
             }
             self.ways(snapshot, &pack).for_each(|into| open.extend(into));
-            if !staying.is_elsewhere(&pack, 0) {
+            if !staying.is_elsewhere(&pack) {
                 needs.packs.insert(pack);
             }
         }
-        needs.missing = listed.iter().filter(|pack| !there.is_had(pack, 0)).copied().collect();
+        needs.missing = listed.iter().filter(|pack| !there.is_had(pack)).copied().collect();
         needs
     }
 
@@ -293,7 +310,7 @@ impl Moves {
         stays: &impl Fn(&PackId) -> bool,
     ) -> bool {
         let mut staying = Sight::new(self, snapshot, stays);
-        listed.iter().all(|pack| staying.is_had(pack, 0))
+        listed.iter().all(|pack| staying.is_had(pack))
     }
 
     /// Whether the document with this key is there and says this.
@@ -336,6 +353,15 @@ struct Sight<'a, F> {
     elsewhere: HashMap<PackId, Option<bool>>,
 }
 
+/// A pack that is looked at, for which others are looked at first.
+struct Open<'a> {
+    pack: PackId,
+    /// The ways that were not tried.
+    ways: std::vec::IntoIter<&'a BTreeSet<PackId>>,
+    /// What is left of the way that is tried.
+    way: Option<btree_set::Iter<'a, PackId>>,
+}
+
 impl<'a, F: Fn(&PackId) -> bool> Sight<'a, F> {
     fn new(moves: &'a Moves, snapshot: SnapshotId, counts: F) -> Self {
         Self { moves, snapshot, counts, elsewhere: HashMap::new() }
@@ -343,27 +369,67 @@ impl<'a, F: Fn(&PackId) -> bool> Sight<'a, F> {
 
     /// Whether the content of the pack is in it, or in all of others. Writers move into new packs only, so there are no circles
     /// but those of who means harm: of these one pack stays.
-    fn is_had(&mut self, pack: &PackId, depth: u32) -> bool {
+    fn is_had(&mut self, pack: &PackId) -> bool {
         match self.elsewhere.get(pack) {
             Some(None) => false,
-            _ => self.is_elsewhere(pack, depth) || (self.counts)(pack),
+            _ => self.is_elsewhere(pack) || (self.counts)(pack),
         }
     }
 
-    /// Whether all that the snapshot needs of the pack is in others.
-    fn is_elsewhere(&mut self, pack: &PackId, depth: u32) -> bool {
+    /// Whether all that the snapshot needs of the pack is in others. What was moved on night after night makes long rows, which no
+    /// stack has to hold.
+    fn is_elsewhere(&mut self, pack: &PackId) -> bool {
         if let Some(Some(known)) = self.elsewhere.get(pack) {
             return *known;
         }
-        if depth >= DEPTH_MAX || !self.moves.spoken.contains_key(pack) {
-            return false;
+        let mut open: Vec<_> = self.open(pack).into_iter().collect();
+        // Whether what was looked at last is had.
+        let mut had = None;
+        while let Some(top) = open.last_mut() {
+            if had.take() == Some(false) {
+                top.way = None;
+            }
+            let other = match &mut top.way {
+                Some(way) => way.next(),
+                None => {
+                    top.way = top.ways.next().map(BTreeSet::iter);
+                    if top.way.is_some() {
+                        continue;
+                    }
+                    None
+                }
+            };
+            if let Some(other) = other {
+                had = match self.elsewhere.get(other).copied() {
+                    Some(None) => Some(false),
+                    Some(Some(known)) => Some(known || (self.counts)(other)),
+                    None => match self.open(other) {
+                        None => Some((self.counts)(other)),
+                        Some(next) => {
+                            open.push(next);
+                            None
+                        }
+                    },
+                };
+                continue;
+            }
+            // Either all of a way is had, or there is none left.
+            let (pack, is_elsewhere) = (top.pack, top.way.is_some());
+            self.elsewhere.insert(pack, Some(is_elsewhere));
+            open.pop();
+            had = Some(is_elsewhere || (self.counts)(&pack));
+        }
+        self.elsewhere.get(pack).copied().flatten().unwrap_or(false)
+    }
+
+    /// Begins to look at a pack; `None` where nothing is said of it.
+    fn open(&mut self, pack: &PackId) -> Option<Open<'a>> {
+        let moves = self.moves;
+        if !moves.spoken.contains_key(pack) {
+            return None;
         }
         self.elsewhere.insert(*pack, None);
-        let moves = self.moves;
-        let is_elsewhere = moves
-            .ways(self.snapshot, pack)
-            .any(|into| into.iter().all(|other| self.is_had(other, depth + 1)));
-        self.elsewhere.insert(*pack, Some(is_elsewhere));
-        is_elsewhere
+        let ways: Vec<_> = moves.ways(self.snapshot, pack).collect();
+        Some(Open { pack: *pack, ways: ways.into_iter(), way: None })
     }
 }

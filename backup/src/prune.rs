@@ -15,6 +15,7 @@ mod sweep;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
 
+use chores_common::exit::chain;
 use chores_common::object::{ErrorKind, ObjectMeta};
 use chores_common::progress::Progress;
 use chores_common::shutdown::Shutdown;
@@ -22,7 +23,7 @@ use chores_common::shutdown::Shutdown;
 use crate::alive;
 use crate::index::IndexedPack;
 use crate::mark;
-use crate::moved::{At, BYTES_MAX, Moves, encode};
+use crate::moved::{self, At, BYTES_MAX, Moves};
 use crate::pack::PackId;
 use crate::reader::ReadError;
 use crate::repository::{IndexObject, Operation, Repository, RepositoryError};
@@ -94,6 +95,10 @@ pub struct PruneReport {
     pub rewritten: Sum,
     /// Packs that were not stored anew because something in them is damaged.
     pub damaged: u64,
+    /// Index objects that cannot be read.
+    pub damaged_indexes: u64,
+    /// Snapshots whose trees cannot be read, so that nobody knows what they need of their packs.
+    pub unread: u64,
     /// Due and locked.
     pub held: Sum,
     /// When the first of these locks ends.
@@ -102,6 +107,16 @@ pub struct PruneReport {
     pub refused: u64,
     /// What became of old versions, where there are locks.
     pub swept: Swept,
+}
+
+impl PruneReport {
+    /// Whether a person has to look: something is damaged, was written over, or does not go. What only waits is none of that.
+    #[must_use]
+    pub fn needs_a_look(&self) -> bool {
+        let Swept { refused, unlisted, written_over, .. } = self.swept;
+        let damaged = [self.damaged, self.damaged_indexes, self.unread, written_over];
+        damaged.iter().chain(&[self.refused, refused, unlisted]).any(|count| *count > 0)
+    }
 }
 
 /// Whether packs of which only a part is needed were looked for.
@@ -211,6 +226,7 @@ pub fn prune(
     let marks = repository.marks()?;
     let runs = alive::runs(repository.store(), now).map_err(RepositoryError::from)?;
     let index = repository.index_objects_by_key()?;
+    let damaged_indexes = damaged_indexes(&index);
     let packs: BTreeMap<_, _> =
         repository.pack_objects()?.iter().map(|(id, object)| (*id, stored(object))).collect();
     let (snapshots, strangers) = repository.snapshot_keys()?;
@@ -222,7 +238,7 @@ pub fn prune(
     if snapshots.is_empty() && !packs.is_empty() && !options.even_all {
         return Err(PruneError::NoSnapshot(packs.len()));
     }
-    refuse_missing(repository, &needed.missing)?;
+    refuse_missing(repository, &documents, &needed.missing)?;
 
     let moved = packs.keys().filter_map(|id| Some((*id, needed.moves.last_moved(id)?)));
     let mut stock = Stock {
@@ -249,6 +265,7 @@ pub fn prune(
         next_unlocked: plan.next_unlocked,
         runs: runs.len(),
         repacking: repacking(repository, options, &snapshots)?,
+        damaged_indexes,
         ..PruneReport::default()
     };
     if !options.dry_run {
@@ -275,6 +292,9 @@ pub fn prune(
         tidy_moves(repository, &needed.moves)?;
         report.swept = sweep::sweep(repository, now, &needed.packs, shutdown)
             .map_err(|error| error.after(report.deleted.packs))?;
+    } else {
+        // Before another one is read.
+        drop(index);
     }
     if report.repacking == Repacking::Done {
         let seen = (&needed, &plan.held);
@@ -282,6 +302,12 @@ pub fn prune(
             .map_err(|error| error.after(report.deleted.packs))?;
     }
     Ok(report)
+}
+
+/// How many index objects cannot be read. What they name is found elsewhere, so this hurts nobody yet.
+fn damaged_indexes(index: &[IndexObject]) -> u64 {
+    let damaged = index.iter().filter_map(|(key, read)| Some((key, read.as_ref().err()?)));
+    damaged.inspect(|(key, error)| tracing::warn!("{key}: {}", chain(*error))).count() as u64
 }
 
 /// Whether this machine may look for packs of which only a part is needed.
@@ -410,17 +436,27 @@ fn needed<T>(
 }
 
 /// Copies of lost chunks may lie in packs that no snapshot names: while one is missing that is needed, all stay.
-fn refuse_missing(repository: &Repository, missing: &HashSet<PackId>) -> Result<(), PruneError> {
+fn refuse_missing(
+    repository: &Repository,
+    documents: &[(SnapshotName, Snapshot)],
+    missing: &HashSet<PackId>,
+) -> Result<(), PruneError> {
     if missing.is_empty() {
         return Ok(());
     }
-    // A backup may have been made since the listing.
+    // A backup may have been made since the listing, or one be forgotten, or taken back by its run that has missed the same.
     let now = repository.stored_packs()?;
-    let missing = missing.iter().filter(|id| !now.contains_key(id)).count();
-    if missing == 0 { Ok(()) } else { Err(PruneError::Missing(missing)) }
+    let there: HashSet<_> = repository.snapshot_names()?.into_iter().map(|name| name.id).collect();
+    let left = documents.iter().filter(|(name, _)| there.contains(&name.id));
+    let left: Vec<_> = left.cloned().collect();
+    let still = needed(repository, &left, &now)?.missing;
+    match missing.intersection(&still).count() {
+        0 => Ok(()),
+        missing => Err(PruneError::Missing(missing)),
+    }
 }
 
-/// Removes lists of moves that concern nobody any more, and makes one of many.
+/// Removes lists of moves that concern nobody any more, and makes few of many.
 fn tidy_moves(repository: &Repository, moves: &Moves) -> Result<(), PruneError> {
     if moves.objects().is_empty() {
         return Ok(());
@@ -439,14 +475,17 @@ fn tidy_moves(repository: &Repository, moves: &Moves) -> Result<(), PruneError> 
     if moves.objects().len() <= MOVE_OBJECTS_MAX {
         return Ok(());
     }
-    let joined = moves.joined(&there);
-    if joined.is_empty() || encode(&joined).len() as u64 > BYTES_MAX {
+    let joined = moved::parts(moves.joined(&there), BYTES_MAX);
+    // Of many long ones as many are left, and to write them again each time is of no use.
+    if joined.is_empty() || joined.len() > moves.objects().len() / 2 {
         return Ok(());
     }
-    let key = repository.put_moves(&joined)?;
+    let keys = joined.iter().map(|part| repository.put_moves(part));
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
     // One that had this name before may be what another prune is about to remove, because it has stored a longer one.
-    let is_new = moves.objects().iter().all(|object| object.key != key);
-    if !is_new || !repository.moves()?.says(&key, &joined) {
+    let is_new = moves.objects().iter().all(|object| !keys.contains(&object.key));
+    let now = repository.moves()?;
+    if !is_new || !keys.iter().zip(&joined).all(|(key, part)| now.says(key, part)) {
         return Ok(());
     }
     for object in moves.objects() {
@@ -487,6 +526,7 @@ fn repack(
         }
     };
     let found = live::find(repository, &index, &followed, &beat, progress, shutdown)?;
+    report.unread = followed.len().saturating_sub(found.read.len()) as u64;
     // What a tree that cannot be read needs may be anywhere in its packs.
     let unread = followed.iter().filter(|(name, _)| !found.read.contains(&name.id));
     let pinned: HashSet<_> = unread.flat_map(|(_, snapshot)| &snapshot.packs).collect();
@@ -533,9 +573,10 @@ fn forget_replaced(
     let known: BTreeSet<_> = seen.iter().map(|(name, _)| name.id).collect();
     let mut since = repository.snapshot_names()?;
     since.retain(|name| !known.contains(&name.id));
-    let mut all = seen.to_vec();
-    all.extend(documents(repository, &since)?);
-    let needed = needed(repository, &all, &stored)?;
+    let since = documents(repository, &since)?;
+    let mut of_all = needed(repository, seen, &stored)?;
+    of_all.packs.extend(needed(repository, &since, &stored)?.packs);
+    let needed = of_all;
     rewrite_index(repository, index, &|id| stored.contains_key(id) && !needed.is_replaced(id))
 }
 
@@ -574,7 +615,7 @@ fn rewrite_index(
     let mut old = Vec::new();
     // Apart by what sealed them.
     let mut kept: BTreeMap<_, BTreeMap<PackId, IndexedPack>> = BTreeMap::new();
-    // Unreadable ones are for `check` to tell, and hurt nobody.
+    // Unreadable ones stay, and were counted.
     for (key, packs) in index.into_iter().filter_map(|(key, read)| Some((key, read.ok()?))) {
         if packs.iter().all(stays) {
             continue;

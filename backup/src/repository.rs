@@ -14,7 +14,7 @@ use chores_common::object::{ErrorKind, ObjectError, ObjectMeta, Retention};
 use serde::{Deserialize, Serialize};
 
 use crate::alive::SignOfLife;
-use crate::chunk::{ChunkerParams, Cutter, DedupKey, UnusableParams};
+use crate::chunk::{ChunkId, ChunkerParams, Cutter, DedupKey, UnusableParams};
 use crate::index::{
     self, INDEX_BYTES_MAX, Index, IndexBuilder, IndexError, IndexedPack, KnownPack,
 };
@@ -28,6 +28,7 @@ use crate::moved::{self, Move, MoveError, MoveObject, Moves};
 use crate::pack::{PACK_BYTES_MAX, Pack, PackError, PackId, PackIndex};
 use crate::snapshot::{SNAPSHOT_BYTES_MAX, Selector, Snapshot, SnapshotError, SnapshotName, State};
 use crate::store::{CLOCK_KEY, Store};
+use crate::text::shown;
 use crate::threads;
 use encryption::{EncryptionParams, Sealing};
 pub use encryption::{Keep, KeyChange, KeyHolder, KeysError};
@@ -255,6 +256,9 @@ pub enum RepositoryError {
     /// The store does not tell when it wrote an object.
     #[error("{0} does not tell the time of its objects, and nothing can be locked without")]
     NoClock(String),
+    /// The store failed to say whether a snapshot was written. Only [`Repository::put_snapshot`] says this.
+    #[error("whether snapshot {short} was written is not known", short = .0.id.short())]
+    Unanswered(SnapshotName, #[source] ObjectError),
     /// No random numbers.
     #[error("the system's random number generator failed")]
     Random(#[source] getrandom::Error),
@@ -406,8 +410,9 @@ impl Repository {
                 _ => error.into(),
             })?;
         let damaged = |problem: String| RepositoryError::Format { place: place.clone(), problem };
-        let probe: FormatProbe =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        // What serde says repeats names of fields.
+        let unreadable = |error: serde_json::Error| damaged(shown(&error.to_string()));
+        let probe: FormatProbe = serde_json::from_slice(&bytes).map_err(unreadable)?;
         if probe.format != FORMAT_NAME {
             return Err(damaged(format!("its format is not {FORMAT_NAME}")));
         }
@@ -416,8 +421,7 @@ impl Repository {
             return Err(RepositoryError::Feature { place, act: "use", feature });
         }
         refuse_unknown(&probe.features, Operation::Read, &place)?;
-        let format: FormatFile =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let format: FormatFile = serde_json::from_slice(&bytes).map_err(unreadable)?;
         if format.checksum() != format.checksum {
             return Err(damaged("its checksum does not match".to_owned()));
         }
@@ -425,8 +429,12 @@ impl Repository {
         if format.to_bytes() != bytes {
             return Err(damaged("it is not written as this format prescribes".to_owned()));
         }
+        // It is shown, and caches are named after it.
+        if format.id.parse::<ChunkId>().is_err() {
+            return Err(damaged("it has no usable id".to_owned()));
+        }
         if format.hash.algorithm != HASH_NAME {
-            let feature = format!("hash {}", format.hash.algorithm);
+            let feature = format!("hash {}", shown(&format.hash.algorithm));
             return Err(RepositoryError::Feature { place, act: "read", feature });
         }
         let (key, sealing) = if format.is_encrypted() {
@@ -504,7 +512,9 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         let mut attempt = 1;
         loop {
-            let found = self.again()?.inner.format.clone();
+            // Its keys are those of the document that is changed; ours may be older.
+            let again = self.again()?;
+            let found = &again.inner.format;
             let mut announced = found.clone();
             let mut is_new = false;
             for list in lists(&mut announced.features) {
@@ -516,8 +526,8 @@ impl Repository {
             if !is_new {
                 return Ok(());
             }
-            self.sign(&mut announced);
-            match self.replace_format(&found, &announced) {
+            again.sign(&mut announced);
+            match self.replace_format(found, &announced) {
                 // Another prune announces something else.
                 Err(RepositoryError::Raced(_)) if attempt < ANNOUNCEMENTS_MAX => attempt += 1,
                 replaced => {
@@ -983,7 +993,12 @@ impl Repository {
             .map_err(|error| RepositoryError::Snapshot("the new snapshot".to_owned(), error))?;
         // As late as can be: to lock thousands of packs takes minutes.
         self.require_present_keys()?;
-        self.put_sealed(index_key::Kind::Snapshot, &name.key(), bytes, retention)?;
+        match self.put_sealed(index_key::Kind::Snapshot, &name.key(), bytes, retention) {
+            Err(RepositoryError::Store(error)) => {
+                return Err(RepositoryError::Unanswered(name, error));
+            }
+            put => put?,
+        };
         if let Some(hold) = hold {
             self.hold_snapshot(&name, hold)?;
         }
@@ -1341,7 +1356,7 @@ impl FormatFile {
         Ok(Self {
             format: FORMAT_NAME.to_owned(),
             version: FORMAT_VERSION,
-            id: crate::chunk::ChunkId(id).to_string(),
+            id: ChunkId(id).to_string(),
             created: now,
             features: Features::default(),
             chunker: ChunkerParams::default(),
@@ -1450,7 +1465,7 @@ fn refuse_unknown(
     match wanted.iter().find(|feature| !KNOWN_FEATURES.contains(&feature.as_str())) {
         None => Ok(()),
         Some(feature) => {
-            Err(RepositoryError::Feature { place: place.to_owned(), act, feature: feature.clone() })
+            Err(RepositoryError::Feature { place: place.to_owned(), act, feature: shown(feature) })
         }
     }
 }

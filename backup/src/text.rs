@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::browse::text::escaped;
+
 /// `1,234,567`.
 #[must_use]
 pub fn count(number: u64) -> String {
@@ -47,9 +49,25 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// Characters of a text of others that are shown.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// The begin of a text that somebody else wrote, with nothing that a terminal acts on.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    let begin: String = text.chars().take(SHOWN_CHARS_MAX).collect();
+    escaped(begin.as_bytes()).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_others_drive_no_terminal_and_fill_no_log() {
+        assert_eq!(shown("a\x1b]0;x\x07\nb"), "a\\x1b]0;x\\x07\\nb");
+        assert_eq!(shown(&"a".repeat(1000)).len(), SHOWN_CHARS_MAX);
+    }
 
     #[test]
     fn figures_are_short_and_exact_enough() {

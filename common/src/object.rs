@@ -2,7 +2,8 @@
 //!
 //! The promise of `ObjectStore::put` is the one a backup is built on: when it returns `Ok` the
 //! object is durable and whole, when it returns `Err` or the process dies, the key holds what it
-//! held before.
+//! held before or, whole as well, what was to be written: an answer may be lost, a folder fail to
+//! be synced behind a rename, and what was under way may still come. Who must know looks.
 
 mod body;
 mod directory;

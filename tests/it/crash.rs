@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use e2e::compare::{Ignore, assert_same_trees};
-use e2e::fake_s3::{FakeS3, Fault, Objects};
+use e2e::fake_s3::{Call, FakeS3, Fault, Objects, Op};
 use e2e::random::Random;
 use e2e::sandbox::Sandbox;
 use e2e::tree::{self, Tree};
@@ -52,17 +52,22 @@ impl Scene {
     }
 
     /// A backup on a store that fails as planned; what the store holds afterwards, whether the backup
-    /// claimed success, and how many calls there were.
-    fn create_under(&self, fault: Fault, number: usize) -> (Objects, Option<String>, usize) {
-        let store = FakeS3::with_objects(self.objects.clone(), &[fault]);
+    /// claimed success, and which calls there were.
+    fn create_under(&self, plan: &[Fault], number: usize) -> (Objects, Option<String>, Vec<Call>) {
+        let store = FakeS3::with_objects(self.objects.clone(), plan);
         let home = self.home(number);
         let finished = repo(&self.sandbox, &store, &home).try_create([&self.source]);
         let claimed = match finished.code() {
             Some(0) => Some(Created::of(&finished).snapshot),
             Some(FAILED) => None,
-            _ => panic!("{fault:?}: {finished}"),
+            _ => panic!("{plan:?}: {finished}"),
         };
-        (store.objects(), claimed, store.calls().len())
+        let objects = store.objects();
+        // What stands of a run that failed is told.
+        if claimed.is_none() && snapshots(&objects) > snapshots(&self.objects) {
+            assert!(finished.stderr_text().contains("snapshot "), "{plan:?}: {finished}");
+        }
+        (objects, claimed, store.calls())
     }
 
     /// The cache of the machine that made the first backup.
@@ -112,9 +117,9 @@ impl Scene {
     fn at_every_call(&self, fault: impl Fn(usize) -> Fault) {
         for number in 0..CALLS_MAX {
             let fault = fault(number);
-            let (objects, claimed, calls) = self.create_under(fault, number);
+            let (objects, claimed, calls) = self.create_under(&[fault], number);
             self.assert_sound(fault, number, objects, claimed.as_ref());
-            if calls <= number {
+            if calls.len() <= number {
                 assert!(claimed.is_some(), "a backup failed although nothing went wrong");
                 assert!(number > 3, "a backup made only {number} calls");
                 return;
@@ -122,6 +127,10 @@ impl Scene {
         }
         panic!("a backup makes more than {CALLS_MAX} calls");
     }
+}
+
+fn snapshots(objects: &Objects) -> usize {
+    objects.keys().filter(|key| key.contains("/snapshots/")).count()
 }
 
 fn repo(sandbox: &Sandbox, store: &FakeS3, home: &str) -> Repo {
@@ -142,6 +151,18 @@ fn a_store_that_dies_after_any_call_loses_nothing() {
 #[test]
 fn a_lost_answer_to_any_call_loses_nothing() {
     Scene::new().at_every_call(Fault::AppliedButLost);
+}
+
+#[test]
+fn a_snapshot_that_was_stored_by_a_store_that_then_only_fails_is_told() {
+    let scene = Scene::new();
+    let (_, _, calls) = scene.create_under(&[], 0);
+    let is_commit = |call: &&Call| call.op == Op::Put && call.key.contains("/snapshots/");
+    let commit = calls.iter().find(is_commit).unwrap().index;
+    let plan = [Fault::AppliedButLost(commit), Fault::Fail(commit + 1)];
+    let (objects, claimed, _) = scene.create_under(&plan, 1);
+    assert_eq!((claimed, snapshots(&objects)), (None, snapshots(&scene.objects) + 1));
+    scene.assert_sound(plan[1], 1, objects, None);
 }
 
 #[test]

@@ -53,5 +53,5 @@ pub(super) fn run_on(
         write_text(&report, &mut out)
     };
     written.and_then(|()| out.flush()).map_err(CommandError::Answer)?;
-    Ok(ExitCode::Done)
+    Ok(if report.needs_a_look() { ExitCode::Warnings } else { ExitCode::Done })
 }

@@ -183,13 +183,17 @@ impl<'packer, 'run> Assembler<'packer, 'run> {
     }
 
     fn done(&mut self, done: Done) -> Result<(), CreateError> {
-        let Done { found, entry, warnings } = done;
-        // A flaw would be forgotten if the next run took the path from the cache.
-        let sound = warnings.is_empty();
+        let Done { found, entry, warnings, is_recorded } = done;
+        // A flaw would be forgotten if the next run took the path from the cache; a record is what it was.
+        let sound = is_recorded || warnings.is_empty();
         warnings.into_iter().for_each(|warning| self.warn(warning));
         let Some(entry) = entry else { return Ok(()) };
         let stat = found.stat;
-        self.assembled.stats.bytes_read += data_bytes(&entry);
+        if is_recorded {
+            self.assembled.stats.files_unchanged += 1;
+        } else {
+            self.assembled.stats.bytes_read += data_bytes(&entry);
+        }
         let written = self.entry(&entry, &stat, sound)?;
         if written && stat.links > 1 && stat.kind != FileType::Directory {
             let linked = Linked { entry, sound, names_left: stat.links - 1 };

@@ -62,6 +62,12 @@ fn write(
         }
         let name = match repository.put_snapshot(&snapshot) {
             Err(RepositoryError::Gone(count)) => return Err(CreateError::Gone(count)),
+            Err(RepositoryError::Unanswered(name, error)) => {
+                // The last of them is what nobody knows of.
+                written.retain(|(before, _)| *before != name);
+                written.push((name.clone(), snapshot));
+                return Err(RepositoryError::Unanswered(name, error).into());
+            }
             put => put?,
         };
         if written.iter().all(|(before, _)| *before != name) {
@@ -79,19 +85,35 @@ fn write(
 /// What becomes of snapshots that were written before their run failed. A `forget` may have counted on one of them, and a prune
 /// that has read one may have moved what it needs. So one goes only when it surely is no backup, and is the backup when it
 /// surely is one; where the store or a request to stop kept the looks from their end, it is most likely whole, and every prune
-/// reads it before it deletes.
+/// reads it before it deletes. One of which the store did not say that it was written may stand all the same, and is no backup
+/// that anybody was promised: it goes, or a person is told.
 fn settle(
     repository: &Repository,
     written: Vec<(SnapshotName, Snapshot)>,
     error: CreateError,
 ) -> Result<(SnapshotName, Snapshot), CreateError> {
+    let (is_answered, error) = match error {
+        CreateError::Repository(RepositoryError::Unanswered(_, error)) => {
+            (false, RepositoryError::Store(error).into())
+        }
+        error => (true, error),
+    };
     let is_sure = matches!(error, CreateError::Gone(_) | CreateError::MarkedSealed(_));
     let (mut whole, mut left) = (None, written.len());
     for (name, snapshot) in written {
         left -= 1;
+        let is_last = left == 0;
+        let worth = if is_last && !is_answered {
+            match worth_unanswered(repository, &name, &snapshot) {
+                Some(worth) => worth,
+                None => continue,
+            }
         // Those before the last were seen to lack something.
-        let worth =
-            if is_sure || left > 0 { worth(repository, &name, &snapshot) } else { Worth::Doubtful };
+        } else if is_sure || !is_last {
+            worth(repository, &name, &snapshot)
+        } else {
+            Worth::Doubtful
+        };
         match worth {
             Worth::Backup => whole = Some((name, snapshot)),
             Worth::None => undo(repository, &name)?,
@@ -102,6 +124,38 @@ fn settle(
         }
     }
     whole.ok_or(error)
+}
+
+/// The same of a snapshot of which the store did not say whether it was written. `None` where nothing is left to do: it is not
+/// there, or a person was told what there is.
+fn worth_unanswered(
+    repository: &Repository,
+    name: &SnapshotName,
+    snapshot: &Snapshot,
+) -> Option<Worth> {
+    let short = name.id.short();
+    match repository.is_listed(name) {
+        Ok(false) => return None,
+        Ok(true) => {}
+        Err(_) => {
+            tracing::warn!(
+                "the store did not say whether snapshot {short} was written, so it may be there or come yet: `backup snapshots` \
+                 tells, and `backup check` whether it is whole"
+            );
+            return None;
+        }
+    }
+    match worth(repository, name, snapshot) {
+        // Not returned as the backup: whether it is there to stay, and locked, nobody has said.
+        Worth::Backup => {
+            tracing::warn!(
+                "snapshot {short} stands with all it needs, though the store failed while it was written: `backup forget {short}` \
+                 drops it"
+            );
+            None
+        }
+        worth => Some(worth),
+    }
 }
 
 /// What a snapshot is worth whose run failed.

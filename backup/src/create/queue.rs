@@ -6,9 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
-use super::packer::Lane;
-use super::worker::{Done, LargeJob};
-use crate::walk::Found;
+use super::worker::{Done, LargeJob, Wanted};
 
 /// Tasks that may wait: enough to keep all threads busy while the walk reads a slow directory.
 const TASKS_MAX: usize = 32;
@@ -17,9 +15,9 @@ const TASKS_MAX: usize = 32;
 #[derive(Debug)]
 pub(super) enum Task {
     /// Neighbouring paths of any kind, read one after the other.
-    Batch { found: Vec<(Found, Lane)>, done: Sender<Vec<Done>> },
+    Batch { wanted: Vec<Wanted>, done: Sender<Vec<Done>> },
     /// A file worth sharing.
-    Large { found: Found, lane: Lane, done: Sender<Vec<Done>> },
+    Large { wanted: Wanted, done: Sender<Vec<Done>> },
 }
 
 /// What a thread does next.

@@ -11,6 +11,7 @@ use super::CreateError;
 use super::assemble::{Item, recorded_entry};
 use super::packer::{Lane, Packer};
 use super::queue::{Task, TaskQueue};
+use super::worker::Wanted;
 use crate::cache::CacheReader;
 use crate::entry::{Entry, PathBytes, display_path, tree_order};
 use crate::walk::{Event, FileType, Found, SourceRoot};
@@ -23,6 +24,10 @@ const BATCH_BYTES_MAX: u64 = 1 << 20;
 
 /// Unchanged records passed on in one go, in bytes.
 const RECORDS_BYTES_MAX: usize = 256 << 10;
+
+/// Longest record that is handed along with a path to read, in bytes: that of a file of about 20 GB. One with a longer record is not
+/// read only for the packs it lies in.
+const RECORD_BYTES_MAX: usize = 1 << 20;
 
 /// Files with several names whose first name is remembered until the last has come. Beyond it, names are
 /// saved as files of their own, and said so.
@@ -48,7 +53,7 @@ pub(super) struct Sequencer<'run, 'packer> {
     packer: &'packer Packer<'run>,
     queue: &'run TaskQueue,
     items: Sender<Item>,
-    batch: Vec<(Found, Lane)>,
+    batch: Vec<Wanted>,
     batch_bytes: u64,
     /// What was changed at this second or later before it was changed again does not stay for long.
     hot_from: i64,
@@ -63,6 +68,26 @@ struct FirstName {
     /// Its record, where it was unchanged.
     record: Option<Vec<u8>>,
     names_left: u64,
+}
+
+/// What the last run tells of a path.
+#[derive(Debug)]
+enum Recorded {
+    /// Nothing, or it has changed since.
+    Nothing,
+    /// Its size and times are the same, and not all that was stored of it may be referred to.
+    Unreferred(Vec<u8>),
+    /// It is unchanged, and the run refers to all of it from now on.
+    Unchanged(Vec<u8>),
+}
+
+impl Recorded {
+    fn unchanged(&self) -> Option<&Vec<u8>> {
+        match self {
+            Self::Unchanged(record) => Some(record),
+            Self::Nothing | Self::Unreferred(_) => None,
+        }
+    }
 }
 
 impl<'run, 'packer> Sequencer<'run, 'packer> {
@@ -151,19 +176,19 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
                 self.forget_links();
                 found.stat.links = 1;
             } else {
-                let record = self.unchanged_record(&found, None);
+                let recorded = self.recorded(&found, None);
                 let first = FirstName {
                     path: found.path.clone(),
-                    record: record.clone(),
+                    record: recorded.unchanged().cloned(),
                     names_left: found.stat.links - 1,
                 };
                 self.first_names.insert(key, first);
-                self.record_or_read(record, found);
+                self.record_or_read(recorded, found);
                 return;
             }
         }
-        let record = self.unchanged_record(&found, None);
-        self.record_or_read(record, found);
+        let recorded = self.recorded(&found, None);
+        self.record_or_read(recorded, found);
     }
 
     /// For how long what a path is now may stay: as long as what it was before it changed, or as it has stayed, where it did not
@@ -186,9 +211,9 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
         if last {
             self.first_names.remove(&key);
         }
-        match self.unchanged_record(&found, Some(&path)) {
+        match self.recorded(&found, Some(&path)) {
             // The record is only true as long as the first name is what it says.
-            Some(record) if record_of_first.is_some() => self.record(&record),
+            Recorded::Unchanged(record) if record_of_first.is_some() => self.record(&record),
             _ => self.item(Item::Linked { found, record: record_of_first }),
         }
     }
@@ -201,26 +226,36 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
         }
     }
 
-    /// The record of a path whose stat is the same and whose chunks are all still there.
-    fn unchanged_record(&mut self, found: &Found, first_name: Option<&[u8]>) -> Option<Vec<u8>> {
-        let record = self.cache.as_mut()?.find(&found.path)?;
-        if !record.is_unchanged(&found.stat) || !record.ids().all(|id| self.packer.has(&id)) {
-            return None;
-        }
+    /// What the last run tells of a path.
+    fn recorded(&mut self, found: &Found, first_name: Option<&[u8]>) -> Recorded {
+        let record = self.cache.as_mut().and_then(|cache| cache.find(&found.path));
+        let Some(record) = record.filter(|record| record.is_unchanged(&found.stat)) else {
+            return Recorded::Nothing;
+        };
         let raw = record.raw();
         if found.stat.links > 1 && found.stat.kind != FileType::Directory {
-            let recorded = recorded_entry(raw)?;
-            if recorded.hardlink_of.as_deref() != first_name {
-                return None;
+            let is_same = |entry: &Entry| entry.hardlink_of.as_deref() == first_name;
+            if !recorded_entry(raw).as_ref().is_some_and(is_same) {
+                return Recorded::Nothing;
             }
         }
-        Some(raw.to_vec())
+        let is_long = raw.len() > RECORD_BYTES_MAX;
+        if record.ids().all(|id| self.packer.has(&id))
+            || (is_long && record.ids().all(|id| self.packer.has_anywhere(&id)))
+        {
+            Recorded::Unchanged(raw.to_vec())
+        } else if is_long {
+            Recorded::Nothing
+        } else {
+            Recorded::Unreferred(raw.to_vec())
+        }
     }
 
-    fn record_or_read(&mut self, record: Option<Vec<u8>>, found: Found) {
-        match record {
-            Some(record) => self.record(&record),
-            None => self.read(found),
+    fn record_or_read(&mut self, recorded: Recorded, found: Found) {
+        match recorded {
+            Recorded::Unchanged(record) => self.record(&record),
+            Recorded::Unreferred(record) => self.read(found, Some(record)),
+            Recorded::Nothing => self.read(found, None),
         }
     }
 
@@ -232,18 +267,18 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
         }
     }
 
-    fn read(&mut self, found: Found) {
+    fn read(&mut self, found: Found, record: Option<Vec<u8>>) {
         let lane = self.lane(&found);
         self.flush_records();
         let size = if found.stat.kind == FileType::File { found.stat.size } else { 0 };
         if size > BATCH_BYTES_MAX {
             self.flush_batch();
             let (done, results) = bounded(1);
-            self.queue.push(Task::Large { found, lane, done });
+            self.queue.push(Task::Large { wanted: Wanted { found, lane, record }, done });
             self.send(Item::Read(results));
             return;
         }
-        self.batch.push((found, lane));
+        self.batch.push(Wanted { found, lane, record });
         self.batch_bytes += size;
         if self.batch.len() >= BATCH_PATHS_MAX || self.batch_bytes >= BATCH_BYTES_MAX {
             self.flush_batch();
@@ -269,10 +304,10 @@ impl<'run, 'packer> Sequencer<'run, 'packer> {
 
     fn flush_batch(&mut self) {
         if !self.batch.is_empty() {
-            let found = std::mem::take(&mut self.batch);
+            let wanted = std::mem::take(&mut self.batch);
             self.batch_bytes = 0;
             let (done, results) = bounded(1);
-            self.queue.push(Task::Batch { found, done });
+            self.queue.push(Task::Batch { wanted, done });
             self.send(Item::Read(results));
         }
     }

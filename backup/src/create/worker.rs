@@ -8,10 +8,12 @@ use chores_common::progress::Progress;
 use crossbeam_channel::Sender;
 
 use super::CreateError;
+use super::assemble::recorded_entry;
 use super::content::FileReader;
 use super::packer::{Failure, Lane, Stow};
 use super::queue::{Next, Task, TaskQueue};
-use crate::chunk::Cutter;
+use crate::cache::Record;
+use crate::chunk::{ChunkId, Cutter};
 use crate::entry::{Entry, Extent, FileContent, Kind, display_path};
 use crate::source_file::{self, Metadata, OpenSource, SourceError};
 use crate::walk::{FileType, Found, SourceRoot, Stat};
@@ -22,6 +24,16 @@ const ATTEMPTS: u32 = 3;
 /// Longer files are not read again, in bytes: they would change again.
 const RETRY_BYTES_MAX: u64 = 16 << 20;
 
+/// A path to read.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) found: Found,
+    /// For how long its content is expected to stay.
+    pub(super) lane: Lane,
+    /// What the last run stored of it, where its size and times are the same: what is saved if it cannot be read now.
+    pub(super) record: Option<Vec<u8>>,
+}
+
 /// What became of a path.
 #[derive(Debug)]
 pub(super) struct Done {
@@ -31,6 +43,8 @@ pub(super) struct Done {
     pub(super) entry: Option<Entry>,
     /// What a person should know.
     pub(super) warnings: Vec<String>,
+    /// It could not be read, and is what the last run stored of it.
+    pub(super) is_recorded: bool,
 }
 
 /// A large file and the threads at work on it.
@@ -43,6 +57,8 @@ pub(super) struct LargeJob {
     error: Mutex<Option<SourceError>>,
     threads: AtomicUsize,
     finished: AtomicBool,
+    /// See [`Wanted`].
+    record: Option<Vec<u8>>,
     done: Sender<Vec<Done>>,
 }
 
@@ -76,8 +92,8 @@ impl Worker<'_, '_> {
                     job.reader.abandon();
                     Ok(())
                 }
-                Next::Task(Task::Batch { found, done }) => self.batch(found, &done),
-                Next::Task(Task::Large { found, lane, done }) => self.large(found, lane, done),
+                Next::Task(Task::Batch { wanted, done }) => self.batch(wanted, &done),
+                Next::Task(Task::Large { wanted, done }) => self.large(wanted, done),
                 Next::Help(job) => self.work_on(&job),
             };
             if let Err(error) = outcome {
@@ -91,22 +107,25 @@ impl Worker<'_, '_> {
         }
     }
 
-    fn batch(
-        &mut self,
-        found: Vec<(Found, Lane)>,
-        done: &Sender<Vec<Done>>,
-    ) -> Result<(), CreateError> {
-        let mut results = Vec::with_capacity(found.len());
-        for (found, lane) in found {
+    fn batch(&mut self, all: Vec<Wanted>, done: &Sender<Vec<Done>>) -> Result<(), CreateError> {
+        let mut results = Vec::with_capacity(all.len());
+        for wanted in all {
             if self.failure.is_set() {
                 return Ok(());
             }
-            self.stow.go_to(lane);
-            results.push(self.path(found)?);
+            results.push(self.wanted(wanted)?);
         }
         // The receiver only goes away when the run has failed.
         drop(done.send(results));
         Ok(())
+    }
+
+    /// Reads one path, or takes what the last run stored of it.
+    pub(super) fn wanted(&mut self, wanted: Wanted) -> Result<Done, CreateError> {
+        let Wanted { found, lane, record } = wanted;
+        self.stow.go_to(lane);
+        let done = self.path(found)?;
+        Ok(done.or_recorded(record.as_deref(), |id| self.stow.has_anywhere(id)))
     }
 
     /// Reads one path of any kind.
@@ -134,7 +153,8 @@ impl Worker<'_, '_> {
                         let path = display_path(&found.path);
                         let warning =
                             format!("{path} is of a kind this program does not know: left out");
-                        return Ok(Done { found, entry: None, warnings: vec![warning] });
+                        let warnings = vec![warning];
+                        return Ok(Done { found, entry: None, warnings, is_recorded: false });
                     }
                 };
                 Done::read(found, kind, metadata)
@@ -186,18 +206,16 @@ impl Worker<'_, '_> {
         Ok(Done::unread(found, None))
     }
 
-    fn large(
-        &mut self,
-        mut found: Found,
-        lane: Lane,
-        done: Sender<Vec<Done>>,
-    ) -> Result<(), CreateError> {
+    fn large(&mut self, wanted: Wanted, done: Sender<Vec<Done>>) -> Result<(), CreateError> {
+        let Wanted { mut found, lane, record } = wanted;
         let Some(root) = self.roots.get(found.root) else { return Ok(()) };
         let source = match open_current(root, &mut found) {
             Ok(Some(source)) => source,
-            Ok(None) => return self.batch(vec![(found, lane)], &done),
+            Ok(None) => return self.batch(vec![Wanted { found, lane, record }], &done),
             Err(error) => {
-                drop(done.send(vec![Done::unread(found, Some(&error))]));
+                let unread = Done::unread(found, Some(&error));
+                let result = unread.or_recorded(record.as_deref(), |id| self.stow.has_anywhere(id));
+                drop(done.send(vec![result]));
                 return Ok(());
             }
         };
@@ -209,6 +227,7 @@ impl Worker<'_, '_> {
             error: Mutex::default(),
             threads: AtomicUsize::new(0),
             finished: AtomicBool::new(false),
+            record,
             done,
         });
         self.queue.share(&job);
@@ -250,6 +269,7 @@ impl Worker<'_, '_> {
                 finish_file(job.found.clone(), &job.reader, extents, job.reader.is_torn())
             }
         };
+        let done = done.or_recorded(job.record.as_deref(), |id| self.stow.has_anywhere(id));
         drop(job.done.send(vec![done]));
         Ok(())
     }
@@ -351,7 +371,7 @@ impl Done {
         let path = found.path.clone();
         let xattrs = metadata.xattrs;
         let entry = Entry { path, kind, mode, uid, gid, mtime, xattrs, hardlink_of: None };
-        Self { found, entry: Some(entry), warnings }
+        Self { found, entry: Some(entry), warnings, is_recorded: false }
     }
 
     fn unread(found: Found, error: Option<&SourceError>) -> Self {
@@ -359,10 +379,33 @@ impl Done {
             || format!("{} could not be read", display_path(&found.path)),
             |error| chain(error),
         );
-        Self { found, entry: None, warnings: vec![warning] }
+        Self { found, entry: None, warnings: vec![warning], is_recorded: false }
+    }
+
+    /// What the last run stored, in the place of a path that could not be read, where it is still true and all of it is there: to
+    /// read what has not changed is only good for the packs it lies in, and costs nobody a backup.
+    fn or_recorded(self, record: Option<&[u8]>, is_stored: impl Fn(&ChunkId) -> bool) -> Self {
+        if self.entry.is_some() {
+            return self;
+        }
+        let recorded = record.and_then(|record| Some(Record::split(record)?.0));
+        let still_true = recorded.filter(|record| {
+            record.is_unchanged(&self.found.stat) && record.ids().all(|id| is_stored(&id))
+        });
+        let Some(entry) = still_true.and_then(|record| recorded_entry(record.raw())) else {
+            return self;
+        };
+        let say = |problem: String| {
+            format!("{problem}: saved as the last backup has it, since it has not changed since")
+        };
+        let warnings = self.warnings.into_iter().map(say).collect();
+        Self { found: self.found, entry: Some(entry), warnings, is_recorded: true }
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,12 @@ pub enum RecipientError {
     /// A private half. It is not repeated.
     #[error("a private key is given as recipient: give the public half, which begins with age1")]
     Private,
-    /// Something else.
+    /// Something that begins as the public half of some key.
     #[error("{0:?} is no recipient (age1…); plugins and SSH keys are not taken")]
     Unknown(String),
+    /// Something else. It is not repeated: a passphrase may have been given by mistake.
+    #[error("what is given is no recipient, which begins with age1 (it is not repeated here)")]
+    Nameless,
     /// Too many.
     #[error("more than {RECIPIENTS_MAX} recipients are named")]
     TooMany,
@@ -33,6 +36,9 @@ pub enum RecipientError {
 
 /// Characters of an unknown recipient that are repeated.
 const SHOWN_CHARS: usize = 80;
+
+/// How what is public begins.
+const PUBLIC: [&str; 2] = ["age1", "ssh-"];
 
 impl Recipients {
     /// Those of these texts.
@@ -42,9 +48,7 @@ impl Recipients {
             if identity::is_in(text) {
                 return Err(RecipientError::Private);
             }
-            let recipient: Recipient = text
-                .parse()
-                .map_err(|_| RecipientError::Unknown(text.chars().take(SHOWN_CHARS).collect()))?;
+            let recipient: Recipient = text.parse().map_err(|_| unknown(text))?;
             recipients.push((recipient.to_string(), recipient));
             if recipients.len() > RECIPIENTS_MAX {
                 return Err(RecipientError::TooMany);
@@ -75,7 +79,16 @@ impl Recipients {
     }
 }
 
-/// The recipients of a file: one a line, comments behind `#`.
-pub fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+fn unknown(text: &str) -> RecipientError {
+    if PUBLIC.iter().any(|begin| text.starts_with(begin)) {
+        RecipientError::Unknown(text.chars().take(SHOWN_CHARS).collect())
+    } else {
+        RecipientError::Nameless
+    }
+}
+
+/// The recipients of a file: one a line, comments behind `#`. Each with the number of its line, from 1.
+pub fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().map(str::trim).enumerate().map(|(at, line)| (at + 1, line));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }

@@ -13,7 +13,8 @@ use zeroize::Zeroizing;
 use super::content::{self, ContentError, Header};
 use super::identity::{Identities, IdentityError};
 use super::key_file::{KeyFile, KeyFileError};
-use super::recipient::{RecipientError, Recipients};
+use super::recipient::{RECIPIENTS_MAX, RecipientError, Recipients};
+use crate::text::shown;
 
 #[cfg(test)]
 mod tests;
@@ -142,8 +143,8 @@ pub fn unwrap(slots: &[KeySlot], identities: &Identities) -> Result<KeyFile, Slo
     let public: Vec<_> = identities.public().collect();
     let Some(slot) = slots.iter().find(|slot| slot.is_age() && public.contains(&slot.recipient))
     else {
-        let others: Vec<_> = slots.iter().filter(|slot| slot.is_age()).collect();
-        let others: Vec<_> = others.iter().map(|slot| slot.recipient.as_str()).collect();
+        let others = slots.iter().filter(|slot| slot.is_age()).take(RECIPIENTS_MAX);
+        let others: Vec<_> = others.map(|slot| shown(&slot.recipient)).collect();
         return Err(SlotError::NoIdentity(others.join(", ")));
     };
     let opened = content::open(identities, &slot.bytes()?).map_err(|_| SlotError::Damaged)?;

@@ -165,3 +165,39 @@ fn documents_of_forgotten_snapshots_are_done_and_the_others_can_be_one() {
     assert_eq!(moves.joined(&there), [one(&[2], &[(11, &[21])])]);
     assert!(!moves.is_empty() && Moves::default().is_empty());
 }
+
+#[test]
+fn what_was_moved_on_for_years_is_found_at_the_end_of_its_row() {
+    const HOPS: u32 = 50_000;
+    let pack = |number: u32| {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_le_bytes());
+        PackId(ChunkId(id))
+    };
+    let hop = |number: u32| (pack(number), BTreeSet::from([pack(number + 1)]));
+    let one = Move { snapshots: [snapshot(1)].into(), packs: (0..HOPS).map(hop).collect() };
+    let moves = moves(vec![one]);
+    let is_last = |id: &PackId| *id == pack(HOPS);
+    let at = |id: &PackId| if is_last(id) { At::Stays } else { At::Gone };
+    let needs = moves.needs(snapshot(1), &[pack(0)], &at);
+    assert_eq!(needs.packs, [pack(HOPS)].into());
+    assert_eq!(needs.missing, BTreeSet::new());
+    assert_eq!(moves.followed(snapshot(1), &[pack(0)], &is_last), [pack(HOPS)]);
+    assert!(!moves.is_whole(snapshot(1), &[pack(0)], &|_| false));
+}
+
+#[test]
+fn what_is_too_long_for_one_document_is_said_in_several() {
+    let all: Vec<_> = (1..=10).map(|number| one(&[number], &[(number, &[number + 20])])).collect();
+    let length = encode(&all[..1]).len() as u64;
+    let said = |bytes_max| {
+        let parts = parts(all.clone(), bytes_max);
+        assert!(parts.iter().all(|part| part.len() == 1 || encode(part).len() as u64 <= bytes_max));
+        assert_eq!(parts.concat(), all);
+        parts.len()
+    };
+    assert_eq!(said(u64::MAX), 1);
+    assert_eq!(said(length * 3), 4);
+    assert_eq!(said(1), 10);
+    assert!(parts(Vec::new(), 1).is_empty());
+}

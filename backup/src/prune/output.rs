@@ -41,6 +41,7 @@ pub fn write_text(report: &PruneReport, out: &mut impl Write) -> io::Result<()> 
     }
     write_swept(report, out)?;
     write_repacked(report, out)?;
+    write_damaged(report, out)?;
     if report.runs > 0 {
         writeln!(
             out,
@@ -84,6 +85,31 @@ fn write_swept(report: &PruneReport, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
+fn write_damaged(report: &PruneReport, out: &mut impl Write) -> io::Result<()> {
+    if report.unread > 0 {
+        writeln!(
+            out,
+            "{} snapshots have trees that cannot be read, and what they need was left where it is: run `backup check --read-data`",
+            report.unread
+        )?;
+    }
+    if report.damaged > 0 {
+        writeln!(
+            out,
+            "{} packs were left as they are, because something in them is damaged: run `backup check --read-data`",
+            report.damaged
+        )?;
+    }
+    if report.damaged_indexes > 0 {
+        writeln!(
+            out,
+            "{} index objects cannot be read and were left: run `backup check`",
+            report.damaged_indexes
+        )?;
+    }
+    Ok(())
+}
+
 fn write_repacked(report: &PruneReport, out: &mut impl Write) -> io::Result<()> {
     match report.repacking {
         Repacking::Off => return Ok(()),
@@ -119,13 +145,6 @@ fn write_repacked(report: &PruneReport, out: &mut impl Write) -> io::Result<()> 
             old.packs,
             bytes(new.bytes),
             bytes(old.bytes.saturating_sub(new.bytes))
-        )?;
-    }
-    if report.damaged > 0 {
-        writeln!(
-            out,
-            "{} packs were left as they are, because something in them is damaged: run `backup check --read-data`",
-            report.damaged
         )?;
     }
     Ok(())
@@ -166,6 +185,8 @@ struct SummaryLine {
     rewritten_packs: u64,
     rewritten_bytes: u64,
     damaged_packs: u64,
+    damaged_indexes: u64,
+    unread_snapshots: u64,
     held_packs: u64,
     held_bytes: u64,
     next_unlocked: Option<jiff::Timestamp>,
@@ -175,6 +196,7 @@ struct SummaryLine {
     held_versions: u64,
     held_version_bytes: u64,
     packs_written_over: u64,
+    unlisted_folders: u64,
 }
 
 /// Writes the report as one JSON line.
@@ -209,6 +231,8 @@ pub fn write_json(
         rewritten_packs: report.rewritten.packs,
         rewritten_bytes: report.rewritten.bytes,
         damaged_packs: report.damaged,
+        damaged_indexes: report.damaged_indexes,
+        unread_snapshots: report.unread,
         held_packs: report.held.packs,
         held_bytes: report.held.bytes,
         next_unlocked: report.next_unlocked.and_then(timestamp),
@@ -218,6 +242,7 @@ pub fn write_json(
         held_versions: report.swept.held,
         held_version_bytes: report.swept.held_bytes,
         packs_written_over: report.swept.written_over,
+        unlisted_folders: report.swept.unlisted,
     };
     serde_json::to_writer(&mut *out, &line)?;
     out.write_all(b"\n")

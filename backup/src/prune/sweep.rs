@@ -50,6 +50,8 @@ pub struct Swept {
     pub held_bytes: u64,
     /// The store did not let them go.
     pub refused: u64,
+    /// Folders whose versions the store does not list.
+    pub unlisted: u64,
     /// Packs that somebody has written over.
     pub written_over: u64,
 }
@@ -104,6 +106,7 @@ pub(super) fn sweep(
                     "old versions of what is gone stay, because they cannot be listed (s3:ListBucketVersions): {}",
                     chain(&error)
                 );
+                swept.unlisted += 1;
                 continue;
             }
             Err(error) => return Err(RepositoryError::from(error).into()),

@@ -325,3 +325,42 @@ fn a_chunk_in_two_packs_is_read_from_the_one_that_stays() {
     // All but the two salts of the first run's packs.
     assert_eq!(of_second.count(), known.chunk_count() - 2);
 }
+
+#[test]
+fn what_only_waits_needs_no_look_and_an_index_that_cannot_be_read_does() {
+    let (fixture, _) = forgotten();
+    pass(&fixture, DAY);
+    let marked = pruned(&fixture);
+    assert!(marked.marked.packs > 0 && !marked.needs_a_look(), "{marked:?}");
+    let waiting = pruned(&fixture);
+    assert!(waiting.waiting.packs > 0 && !waiting.needs_a_look(), "{waiting:?}");
+    let index = fixture.test.objects("index/").remove(0);
+    fs::write(&index, "no index").unwrap();
+    let report = pruned(&fixture);
+    assert_eq!(report.damaged_indexes, 1);
+    assert!(report.needs_a_look() && index.exists());
+    for swept in [
+        Swept { refused: 1, ..Swept::default() },
+        Swept { unlisted: 1, ..Swept::default() },
+        Swept { written_over: 1, ..Swept::default() },
+    ] {
+        assert!(PruneReport { swept, ..waiting.clone() }.needs_a_look(), "{swept:?}");
+    }
+    let held = Swept { held: 1, removed: 1, ..Swept::default() };
+    assert!(!PruneReport { swept: held, ..waiting }.needs_a_look());
+}
+
+#[test]
+fn what_a_snapshot_lacks_that_was_taken_back_meanwhile_is_nobodys_loss() {
+    let (fixture, second) = forgotten();
+    let repository = &fixture.test.repository;
+    let lost = PackId(crate::chunk::ChunkId([9; 16]));
+    let lacking = Snapshot { packs: vec![lost], ..second };
+    let name = repository.put_snapshot(&lacking).unwrap();
+    let documents = vec![(name.clone(), lacking)];
+    let missing = HashSet::from([lost]);
+    let refused = refuse_missing(repository, &documents, &missing).unwrap_err();
+    assert!(matches!(refused, PruneError::Missing(1)), "{refused}");
+    repository.remove_snapshot(&name).unwrap();
+    refuse_missing(repository, &documents, &missing).unwrap();
+}

@@ -24,6 +24,7 @@ use crate::keys::slot::{self, KeySlot, PASSPHRASES_MAX, SlotError};
 use crate::lock::Lock;
 use crate::pack::PackId;
 use crate::store::Store;
+use crate::text::shown;
 
 #[cfg(test)]
 mod tests;
@@ -198,14 +199,15 @@ pub(super) fn open(format: &FormatFile, ring: KeyRing) -> Result<(DedupKey, Seal
     let params = format.encryption.as_ref();
     let params = params.ok_or(KeysError::Damaged("it does not say how it is encrypted"))?;
     if params.content != CONTENT || params.documents != DOCUMENTS {
-        return Err(KeysError::Method(format!("{} and {}", params.content, params.documents)));
+        let [content, documents] = [&params.content, &params.documents].map(|name| shown(name));
+        return Err(KeysError::Method(format!("{content} and {documents}")));
     }
     let lists = [&format.features.read, &format.features.write, &format.features.delete];
     if format.hash.key.is_some() || !lists.iter().all(|list| list.iter().any(|f| f == FEATURE)) {
         return Err(KeysError::Damaged("it is encrypted in part"));
     }
     if let Some(keys) = ring.key_file.as_ref().filter(|keys| keys.repository != format.id) {
-        return Err(KeysError::OtherRepository(keys.repository.clone()));
+        return Err(KeysError::OtherRepository(shown(&keys.repository)));
     }
     let mut identities = ring.identities;
     if let Some(passphrase) = &ring.passphrase {
@@ -234,7 +236,7 @@ pub(super) fn open(format: &FormatFile, ring: KeyRing) -> Result<(DedupKey, Seal
         (None, None) => return Err(KeysError::Damaged("nothing opens it")),
     };
     if keys.repository != format.id {
-        return Err(KeysError::OtherRepository(keys.repository));
+        return Err(KeysError::OtherRepository(shown(&keys.repository)));
     }
     if keys.index.current().map(|id| id.to_string()).as_ref() != Some(&params.index_key) {
         let is_behind = keys.index.knows(&params.index_key);

@@ -30,6 +30,9 @@ const PACKS: &str = "packs/";
 /// Below this prefix lies nothing of a repository.
 const PROBE_PREFIX: &str = "doctor/";
 
+/// What `doctor` writes where a folder would stay.
+const PROBE_PREFIX_WITHOUT_FOLDER: &str = "doctor-";
+
 /// For how long the probe's object is locked, and then again.
 const PROBE_LOCK: Duration = Duration::from_secs(60);
 
@@ -409,9 +412,11 @@ fn is_bucket(store: &Store) -> bool {
     matches!(store.objects().location(), Location::S3 { .. })
 }
 
-/// Whether a key is that of what [`probe`] writes.
+/// Whether a key is that of what [`probe`] or `doctor` writes.
 pub(super) fn is_probe(key: &str) -> bool {
-    key.strip_prefix(PROBE_PREFIX).is_some_and(|id| id.parse::<ChunkId>().is_ok())
+    let prefixes = [PROBE_PREFIX, PROBE_PREFIX_WITHOUT_FOLDER];
+    let id = prefixes.iter().find_map(|prefix| key.strip_prefix(prefix));
+    id.is_some_and(|id| id.parse::<ChunkId>().is_ok())
 }
 
 /// Tries whether the store locks: an object of two versions is written below `doctor/`, the second one locked for a minute,

@@ -159,6 +159,7 @@ fn what_a_killed_init_has_left_is_no_hindrance_and_all_else_is() {
     for (key, is_free) in [
         ("marks/clock", true),
         ("doctor/00112233445566778899aabbccddeeff", true),
+        ("doctor-00112233445566778899aabbccddeeff", true),
         ("marks/other", false),
         ("marks/clock/x", false),
         ("doctor/note", false),
@@ -204,6 +205,31 @@ fn an_unknown_feature_refuses_its_operation_and_no_other() {
         format.features = Features { read: vec!["age".to_owned()], ..Features::default() };
     });
     assert!(matches!(test.reopen().unwrap_err(), RepositoryError::Feature { act: "read", .. }));
+}
+
+#[test]
+fn texts_of_the_document_drive_no_terminal_and_name_no_path() {
+    let test = TestRepository::new();
+    let path = test.path().join(FORMAT_KEY);
+    let sound = fs::read(&path).unwrap();
+    let evil = "\x1b]0;x\x07\nnext";
+    let changes: [fn(&mut FormatFile, String); 3] = [
+        |format, evil| format.features.read.push(evil),
+        |format, evil| format.hash.algorithm = evil,
+        |format, evil| format.id = format!("../{evil}"),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        test.change_format(|format| change(format, evil.to_owned()));
+        let error = test.reopen().unwrap_err().to_string();
+        assert!(!error.contains(char::is_control), "{number}: {error:?}");
+        fs::write(&path, &sound).unwrap();
+    }
+    let text = String::from_utf8(sound).unwrap();
+    let renamed = text.replace("\"created\"", "\"\\u001b]0;x\\u0007\"");
+    assert_ne!(renamed, text);
+    fs::write(&path, renamed).unwrap();
+    let error = test.reopen().unwrap_err().to_string();
+    assert!(error.contains("\\x1b]0;x") && !error.contains(char::is_control), "{error:?}");
 }
 
 #[test]

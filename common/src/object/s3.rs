@@ -322,15 +322,21 @@ impl S3 {
             .set_continuation_token(token)
             .send();
         let answer = list.await.map_err(Fault::from)?;
-        let objects = answer.contents().iter().filter_map(|object| {
+        let keyed = answer.contents().iter().filter_map(|object| {
             let key = object.key()?.strip_prefix(&self.prefix).filter(|key| is_valid_key(key))?;
-            Some(ObjectMeta {
+            Some((key, object))
+        });
+        let objects = keyed.map(|(key, object)| {
+            // To pass over a snapshot would mean to delete what it needs.
+            let size = object.size().and_then(|size| u64::try_from(size).ok());
+            Ok(ObjectMeta {
                 key: key.to_owned(),
-                size: u64::try_from(object.size()?).ok()?,
+                size: size
+                    .ok_or_else(|| Fault::corrupt("the listing gives an object no length"))?,
                 modified: time(object.last_modified()),
             })
         });
-        let objects = objects.collect();
+        let objects = objects.collect::<Result<_, Fault>>()?;
         match (answer.is_truncated(), answer.next_continuation_token()) {
             (Some(true), Some(next)) => Ok((objects, Some(next.to_owned()))),
             (Some(true), None) => Err(Fault::corrupt("the listing breaks off between two pages")),

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use chores_common::object::{Act, ObjectError};
+
 use super::*;
 use crate::create::tests::{Fixture, noise};
 use crate::mark;
@@ -147,4 +149,49 @@ fn of_what_one_run_has_written_again_and_again_the_last_stays() {
     let written = vec![(name, first), (other.clone(), second)];
     settle(repository, written, CreateError::Interrupted).unwrap_err();
     assert_eq!(repository.snapshot_names().unwrap(), [other]);
+}
+
+/// As a store fails that may have done what it was asked for.
+fn unanswered(repository: &Repository, name: &SnapshotName) -> CreateError {
+    let location = repository.store().objects().location();
+    let error = ObjectError::interrupted(Act::Write, &name.key(), &location);
+    RepositoryError::Unanswered(name.clone(), error).into()
+}
+
+/// How a run ends of which the store did not say that its snapshot was written.
+fn settled(repository: &Repository, name: &SnapshotName, snapshot: &Snapshot) -> CreateError {
+    let written = vec![(name.clone(), snapshot.clone())];
+    settle(repository, written, unanswered(repository, name)).unwrap_err()
+}
+
+#[test]
+fn a_snapshot_that_stands_though_the_store_failed_goes_when_it_lacks_something() {
+    let fixture = Fixture::encrypted();
+    fixture.write("a", &noise(1, 300_000));
+    let first = fixture.create();
+    let repository = &fixture.test.repository;
+    let name = repository.snapshot_names().unwrap().remove(0);
+    // Whole: nobody was promised a backup, and others may count on it.
+    let error = settled(repository, &name, &first);
+    assert!(matches!(error, CreateError::Repository(RepositoryError::Store(_))), "{error}");
+    assert_eq!(repository.snapshot_names().unwrap(), std::slice::from_ref(&name));
+    mark(repository, &first.packs);
+    let error = settled(repository, &name, &first);
+    assert!(matches!(error, CreateError::Repository(RepositoryError::Store(_))), "{error}");
+    assert_eq!(repository.snapshot_names().unwrap(), []);
+    // What is not there needs nothing.
+    settled(repository, &name, &first);
+}
+
+#[test]
+fn a_store_that_fails_at_the_commit_is_what_the_run_fails_of() {
+    let fixture = Fixture::new();
+    fixture.write("a", &noise(1, 300_000));
+    let first = fixture.create();
+    let snapshots = fixture.test.path().join("snapshots");
+    fs::remove_dir_all(&snapshots).unwrap();
+    // A file stands where the snapshot should go.
+    fs::write(&snapshots, "in the way").unwrap();
+    let error = commit(&fixture.test.repository, first).unwrap_err();
+    assert!(matches!(error, CreateError::Repository(RepositoryError::Store(_))), "{error}");
 }

@@ -23,6 +23,9 @@ fn nobody_a_private_key_and_other_texts_are_refused() {
     }
     let error = Recipients::parse(["ssh-ed25519 AAAA"]).unwrap_err();
     assert!(matches!(error, RecipientError::Unknown(_)), "{error}");
+    // A mixed-up secret is not for the log.
+    let error = Recipients::parse(["correct horse battery staple"]).unwrap_err();
+    assert!(matches!(error, RecipientError::Nameless), "{error}");
     let many: Vec<_> = (0..=RECIPIENTS_MAX).map(|_| public()).collect();
     let error = Recipients::parse(many.iter().map(String::as_str)).unwrap_err();
     assert!(matches!(error, RecipientError::TooMany), "{error}");
@@ -31,5 +34,5 @@ fn nobody_a_private_key_and_other_texts_are_refused() {
 #[test]
 fn a_file_has_comments_and_empty_lines() {
     let text = "# the safe\n\n  age1a  \nage1b\n";
-    assert_eq!(lines(text).collect::<Vec<_>>(), ["age1a", "age1b"]);
+    assert_eq!(lines(text).collect::<Vec<_>>(), [(3, "age1a"), (4, "age1b")]);
 }

@@ -330,6 +330,7 @@ fn a_pack_in_which_something_is_damaged_is_left_as_it_is() {
     fs::write(&path, &bytes).unwrap();
     let report = repacked(&fixture);
     assert_eq!((report.repacked.packs, report.damaged), (0, 1));
+    assert!(report.needs_a_look());
     assert_eq!(fixture.test.objects("moved/").len(), 0);
     assert_eq!(fs::read(&path).unwrap(), bytes);
 }
@@ -342,8 +343,12 @@ fn what_a_snapshot_needs_whose_tree_cannot_be_read_is_left_where_it_is() {
     let tree = crate::snapshot::TreeRoot { root, ..written.tree };
     fixture.test.repository.put_snapshot(&Snapshot { tree, ..written }).unwrap();
     let report = repacked(&fixture);
-    assert_eq!(report.repacked.packs, 0);
-    assert!(report.unused > 500_000, "{report:?}");
+    assert_eq!((report.repacked.packs, report.unread), (0, 1));
+    assert!(report.unused > 500_000 && report.needs_a_look(), "{report:?}");
+    let mut said = Vec::new();
+    write_text(&report, &mut said).unwrap();
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("1 snapshots have trees that cannot be read"), "{said}");
 }
 
 #[test]

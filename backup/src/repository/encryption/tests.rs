@@ -459,3 +459,21 @@ fn a_pack_of_today_that_its_recipient_does_not_open_is_damage_and_one_of_before_
     let report = checked(&later);
     assert!(report.problems[0].problem.contains("does not match its name"), "{report:?}");
 }
+
+#[test]
+fn what_is_announced_is_signed_with_the_keys_of_today_by_who_opened_it_with_those_of_before() {
+    let test = TestRepository::encrypted();
+    let reader = KeyRing { identities: test.identities.clone(), ..KeyRing::default() };
+    let outdated = test.open_with(reader.clone()).unwrap();
+    let old = test.repository.ring();
+    let new = test.repository.change_keys(KeyChange::Rotate, Box::new(|_| Ok(()))).unwrap();
+    outdated.announce_marks().unwrap();
+    outdated.announce_moves().unwrap();
+    let text = fs::read_to_string(test.path().join(FORMAT_KEY)).unwrap();
+    assert!(text.contains("\"marks\"") && text.contains("\"moved\""), "{text}");
+    test.open_with(KeyRing { key_file: Some(new), ..KeyRing::default() }).unwrap();
+    test.open_with(reader).unwrap();
+    // Who was shut out stays so.
+    let error = error_of(test.open_with(old));
+    assert!(error.contains("out of date"), "{error}");
+}

@@ -86,8 +86,12 @@ fn a_pack_is_written_over_when_its_content_is_another_one_whatever_the_store_cal
 
 #[test]
 fn what_a_probe_writes_is_known_by_its_name() {
-    assert!(is_probe("doctor/00112233445566778899aabbccddeeff"));
-    for key in ["doctor/x", "doctor", "packs/00112233445566778899aabbccddeeff", "doctor/"] {
+    for prefix in ["doctor/", "doctor-"] {
+        assert!(is_probe(&format!("{prefix}00112233445566778899aabbccddeeff")), "{prefix}");
+    }
+    for key in
+        ["doctor/x", "doctor-x", "doctor", "packs/00112233445566778899aabbccddeeff", "doctor/"]
+    {
         assert!(!is_probe(key), "{key}");
     }
 }

@@ -200,7 +200,7 @@ fn judge(method: &Method, status: StatusCode, place: Option<&str>) -> Option<Fau
                 Some(place) => {
                     format!(
                         "the server sends us to {} (HTTP {number}): give that place",
-                        shown(place)
+                        shown(&bare(place))
                     )
                 }
                 None => format!("the server sends us elsewhere (HTTP {number})"),
@@ -227,6 +227,16 @@ fn judge(method: &Method, status: StatusCode, place: Option<&str>) -> Option<Fau
         }
         _ => lasting(ErrorKind::Invalid, format!("the store refuses {method} (HTTP {number})")),
     }
+}
+
+/// A URL without what may be a secret in it: user, password, query and fragment.
+fn bare(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("//") else { return url.to_owned() };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let path = rest.strip_prefix(authority).unwrap_or_default();
+    format!("{scheme}//{host}{path}")
 }
 
 fn judged(fault: Fault) -> Error {

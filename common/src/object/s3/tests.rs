@@ -338,6 +338,16 @@ async fn a_listing_cannot_bring_in_keys_that_are_no_names() {
 }
 
 #[tokio::test]
+async fn an_object_without_a_length_is_no_object_less() {
+    let page = "<ListBucketResult><IsTruncated>false</IsTruncated>\
+                <Contents><Key>p/snapshots/a</Key></Contents>\
+                <Contents><Key>p/snapshots/b</Key><Size>1</Size></Contents></ListBucketResult>";
+    let script = serve_script(&[answer("200 OK", page)]).await;
+    let error = store(&script.endpoint, BUCKET, "p", "secret").list("").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+#[tokio::test]
 async fn requests_carry_no_trailers_and_no_chunks() {
     let script = serve_script(&[answer("200 OK", "")]).await;
     let store = store(&script.endpoint, BUCKET, "", "secret");

@@ -36,6 +36,20 @@ fn a_redirect_is_not_followed_but_said() {
 }
 
 #[test]
+fn of_where_a_redirect_leads_no_password_and_no_token_is_repeated() {
+    for (place, shown) in [
+        ("https://u:p@h:8443/x?X-Amz-Signature=s#t", "https://h:8443/x"),
+        ("https://h/a@b/?token=s", "https://h/a@b/"),
+        ("https://u@p@h", "https://h"),
+        ("//u:p@h/x", "//h/x"),
+        ("/login?next=s", "/login"),
+        ("other", "other"),
+    ] {
+        assert_eq!(bare(place), shown);
+    }
+}
+
+#[test]
 fn a_judgement_survives_its_way_through_opendal() {
     let fault = Fault::lasting(ErrorKind::Full, "the store is full");
     assert_eq!(Fault::from(judged(fault.clone())), fault);
