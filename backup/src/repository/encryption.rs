@@ -12,6 +12,7 @@ use bytes::Bytes;
 use chores_common::secret::Secret;
 use serde::{Deserialize, Serialize};
 
+use super::turn::Changer;
 use super::{FormatFile, Inner, Operation, Repository, RepositoryError};
 use crate::chunk::DedupKey;
 use crate::keys::KeyRing;
@@ -448,7 +449,7 @@ impl Repository {
         format.authenticate(&keys.index);
         format.checksum = format.checksum();
         keep(&keys).map_err(|error| failed(KeysError::Keep(error)))?;
-        self.replace_format(&current.inner.format, &format)?;
+        self.replace_format(&current.inner.format, &format, Changer::Person)?;
         let ring = KeyRing { key_file: Some(keys.clone()), ..KeyRing::default() };
         Self::open_with(self.inner.store.clone(), ring)?;
         Ok(keys)
