@@ -11,6 +11,7 @@ use crate::browse::text::instant;
 use crate::lock::Lock;
 use crate::mounts::{Mount, is_below};
 use crate::repository::RepositoryError;
+use crate::text;
 
 /// Largest difference between the two clocks that is fine, in seconds: far below the grace of a prune.
 const SKEW_SECONDS_MAX: u64 = 60;
@@ -134,6 +135,31 @@ pub(super) fn repository(opened: Result<String, RepositoryError>, place: &Locati
             "restore repo.json from a copy: without it nothing can be read",
         ),
     }
+}
+
+/// Whether what is saved can be read here, of an encrypted repository; `drilled` are the containers of which drills are ordered.
+pub(super) fn private_key(is_here: bool, drilled: &[String]) -> Finding {
+    let name = "private key";
+    if is_here {
+        return Finding::ok(name, "what is saved can be read here");
+    }
+    if drilled.is_empty() {
+        return Finding::new(
+            name,
+            Status::Note,
+            "not here: backups are made, and what is in them is read elsewhere",
+            "restores, drills and checks of content need --identity FILE",
+        );
+    }
+    Finding::new(
+        name,
+        Status::Warn,
+        format!(
+            "not here, and labels order drills of {}, which cannot be made",
+            text::named(drilled)
+        ),
+        "give --identity FILE (BACKUP_IDENTITY_FILE) to `serve`, or drill where the private key is and take chores.backup.drill away",
+    )
 }
 
 fn not_made(place: &Location) -> Finding {
