@@ -370,8 +370,15 @@ pub struct LockArgs {
 impl Command {
     /// Whether a mistake about keys may end it. What lets containers go on, or tells how a service is, neither saves nor reads.
     #[must_use]
-    pub fn uses_keys(&self) -> bool {
-        !matches!(self, Self::Resume | Self::Guard | Self::Healthcheck(_))
+    pub fn uses_store(&self) -> bool {
+        !matches!(
+            self,
+            Self::Resume
+                | Self::Guard
+                | Self::Healthcheck(_)
+                | Self::Completions { .. }
+                | Self::Man { .. }
+        )
     }
 }
 
@@ -858,6 +865,9 @@ pub struct RestoreArgs {
     pub selection: SelectionArgs,
     /// Let the snapshot take the place of everything that is there now, once it is whole.
     #[arg(long, conflicts_with = "delta")]
+    /// What the volume is called that is mounted at DIR: a worker is told it, whose words are for who knows no DIR.
+    #[arg(long, value_name = "NAME", requires = "target", hide = true)]
+    pub as_volume: Option<String>,
     pub replace: bool,
     /// Write only what differs from what is there, and remove what the snapshot does not have.
     #[arg(long)]

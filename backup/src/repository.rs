@@ -990,8 +990,8 @@ impl Repository {
         Ok(IndexedPack { id: *id, bytes, index, sealed_by: None })
     }
 
-    /// Commits a backup, unless keys were changed meanwhile. Where the repository asks for locks, what the snapshot needs is locked as long as the snapshot, or
-    /// locked anew before, or it is not committed.
+    /// Commits a backup, unless keys were changed meanwhile. Where the repository asks for locks, it is committed only if what the
+    /// snapshot needs is locked as long as the snapshot; what is not is locked anew before.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<SnapshotName, RepositoryError> {
         self.put_held(snapshot, || self.hold(&snapshot.packs))
     }

@@ -208,7 +208,7 @@ impl From<ObjectError> for StoreFault {
     }
 }
 
-fn advice_for_store(kind: ErrorKind) -> &'static str {
+pub(super) fn advice_for_store(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Denied => "check keys, bucket policy or permissions",
         ErrorKind::NoBucket => "make the bucket first, or name the right one",
@@ -216,10 +216,12 @@ fn advice_for_store(kind: ErrorKind) -> &'static str {
         ErrorKind::ReadOnly => "mount it writable to make backups",
         ErrorKind::Interrupted => "run it again",
         ErrorKind::Unavailable => "check the endpoint, the network and the service",
-        ErrorKind::NotFound
-        | ErrorKind::Corrupt
-        | ErrorKind::Unconditional
-        | ErrorKind::Invalid => "check the settings of the store",
+        ErrorKind::Unconditional => {
+            "the store knows no conditional writes: let only one machine at a time run `backup init`"
+        }
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Invalid => {
+            "check the settings of the store"
+        }
     }
 }
 
@@ -304,11 +306,10 @@ pub(super) fn conditional_writes(outcome: Result<bool, ObjectError>) -> Finding 
         Ok(false) => {
             "the store ignores the condition, which only two `init` at once would need".to_owned()
         }
-        Err(error) => {
-            format!(
-                "the store does not take them, which only two `init` at once would need: {error}"
-            )
+        Err(error) if error.kind() == ErrorKind::Unconditional => {
+            format!("the store knows none, which only two `init` at once would need: {error}")
         }
+        Err(error) => format!("whether the store keeps to them is not known: {error}"),
     };
     Finding { name, status: Status::Note, found, advice: None }
 }

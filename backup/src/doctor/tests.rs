@@ -1,7 +1,7 @@
 use std::fs;
 
 use chores_common::engine::EngineVersion;
-use chores_common::object::ObjectStore;
+use chores_common::object::{Act, ErrorKind, ObjectError, ObjectStore};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -195,11 +195,11 @@ fn locks_that_are_missing_fail_and_locks_that_are_over_are_warned_of() {
 
 #[test]
 fn what_a_store_makes_of_conditions_is_only_a_note() {
-    for outcome in [Ok(true), Ok(false)] {
+    let location = Location::parse("s3://bucket").unwrap();
+    let refused = || ObjectError::denied(Act::Write, "doctor/a", &location, "not allowed");
+    for outcome in [Ok(true), Ok(false), Err(refused())] {
         assert_eq!(decide::conditional_writes(outcome).status, Status::Note);
     }
-}
-
     // Who may not write there says nothing about conditions.
     let found = decide::conditional_writes(Err(refused())).found;
     assert!(found.contains("is not known") && found.contains("not allowed"), "{found}");
@@ -222,6 +222,8 @@ fn drills_without_the_private_key_are_warned_of() {
     assert!(
         warned.found.contains("drills of shop") && warned.advice.unwrap().contains("--identity")
     );
+}
+
 #[test]
 fn little_space_and_few_files_are_warned_of() {
     assert_eq!(decide::free_space(u64::MAX).status, Status::Ok);

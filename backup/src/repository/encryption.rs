@@ -119,6 +119,22 @@ pub enum KeysError {
     Keep(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
+impl KeysError {
+    /// Whether what was asked for makes no sense, rather than that keys do not open what is there.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRecipient(_)
+                | Self::LastRecipient(_)
+                | Self::KnownRecipient(_)
+                | Self::TooManyKeys
+                | Self::TooManyPassphrases
+                | Self::TooManyIdentities(_)
+        )
+    }
+}
+
 /// What the keys of a repository are to this process.
 #[derive(Debug)]
 pub(super) struct Sealing {
