@@ -16,7 +16,7 @@ for tool in zstd tar jq mktemp tac truncate; do command -v "$tool" >/dev/null ||
 read=$(jq -r 'select(.format == "chores-backup" and .version == 1).features.read - ["moved", "lock"] | join(" ") + "."' "$repo/repo.json")
 case $read in .) ;; encryption.) end=.age ;; *) die "$repo is no repository of format 1 that this script reads" ;; esac
 if [ "$end" ]; then # the key slot that the private key opens has the keys of the documents
-  { identity=$(realpath -e -- "${SALVAGE_IDENTITY-}") && command -v age && command -v openssl; } >/dev/null ||
+  { identity=$(realpath -e -- "${SALVAGE_IDENTITY-}") && command -v age && command -v openssl; } >/dev/null 2>&1 ||
     die "$repo is encrypted: name the file with the private key in SALVAGE_IDENTITY, and install age and openssl"
   for slot in $(jq -r '.keys[] | select(.kind == "age").wrapped' "$repo/repo.json"); do
     keys="$keys$(printf %s "$slot" | base64 -d | age -d -i "$identity" 2>/dev/null | jq -r '.index_keys[] + " "')"; done

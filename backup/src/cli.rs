@@ -17,6 +17,9 @@ use crate::serve::parent;
 use crate::snapshot::{DumpKind, Selector};
 use crate::worker::SOURCE_VARIABLE;
 
+#[cfg(test)]
+mod tests;
+
 /// Back up volumes: deduplicated, incremental, and readable with plain tar and zstd.
 #[derive(Debug, Parser)]
 #[command(name = "backup", version, about, long_about = None, max_term_width = 100)]
@@ -368,10 +371,18 @@ pub struct LockArgs {
 }
 
 impl Command {
-    /// Whether a mistake about keys may end it. What lets containers go on, or tells how a service is, neither saves nor reads.
+    /// Whether it has to do with a store, so that a setting of one that cannot be used ends it. What lets containers go on, tells how a
+    /// service is, or prints what is in the program, neither saves nor reads.
     #[must_use]
-    pub fn uses_keys(&self) -> bool {
-        !matches!(self, Self::Resume | Self::Guard | Self::Healthcheck(_))
+    pub fn uses_store(&self) -> bool {
+        !matches!(
+            self,
+            Self::Resume
+                | Self::Guard
+                | Self::Healthcheck(_)
+                | Self::Completions { .. }
+                | Self::Man { .. }
+        )
     }
 }
 
@@ -854,6 +865,9 @@ pub struct RestoreArgs {
     /// With --target: put the source at DIR itself.
     #[arg(long, requires = "target")]
     pub strip: bool,
+    /// What the volume is called that is mounted at DIR: a worker is told it, whose words are for who knows no DIR.
+    #[arg(long, value_name = "NAME", requires = "target", hide = true)]
+    pub as_volume: Option<String>,
     #[command(flatten)]
     pub selection: SelectionArgs,
     /// Let the snapshot take the place of everything that is there now, once it is whole.

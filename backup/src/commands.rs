@@ -132,6 +132,9 @@ impl CommandError {
                 | RepositoryError::NoLocks(_)
                 | RepositoryError::Softer(_),
             ) => ExitCode::Usage,
+            Self::Repository(RepositoryError::Keys(_, error)) if error.is_usage() => {
+                ExitCode::Usage
+            }
             Self::Interrupted(_) => ExitCode::Interrupted,
             Self::Repository(_) | Self::Store(_) | Self::Failed(_) | Self::Answer(_) => {
                 ExitCode::Failed

@@ -360,6 +360,21 @@ impl Settings {
             quiet: args.quiet > 0,
         })
     }
+
+    /// For what has nothing to do with a store: no setting of one is looked at, so that none that cannot be used keeps containers
+    /// paused.
+    #[must_use]
+    pub fn without_store(args: &CommonArgs) -> Self {
+        Self {
+            s3: S3Settings::default(),
+            remote: RemoteSettings::default(),
+            threads: 1,
+            uploads: 1,
+            keys: KeySettings::default(),
+            json: args.json,
+            quiet: args.quiet > 0,
+        }
+    }
 }
 
 /// What stores beside S3 want.

@@ -30,6 +30,8 @@ pub struct DoctorOptions<'a> {
     pub engine_host: Option<&'a str>,
     /// The image that workers are started from, where one is named.
     pub worker_image: Option<&'a str>,
+    /// Containers of which drills are ordered.
+    pub drilled: &'a [String],
     /// Directory of caches, where there is one.
     pub cache: Option<&'a Path>,
     /// JSON Lines instead of text.
@@ -81,13 +83,7 @@ pub fn doctor(
         })
     };
     if let Some(location) = options.location {
-        tell(probe::repository(
-            location,
-            (options.settings, options.remote),
-            options.keys,
-            runtime,
-            options.shutdown,
-        ))?;
+        tell(probe::repository(location, options, runtime))?;
     }
     if let Some(cache) = options.cache {
         tell(vec![probe::cache(cache)])?;

@@ -205,16 +205,16 @@ fn start_and_run(cli: &Cli) -> Result<ExitCode, CommandError> {
 /// The table of contents.
 fn run(cli: &Cli, runtime: &Runtime, shutdown: Shutdown) -> Result<ExitCode, CommandError> {
     for name in cli::unknown_variables() {
-        if cli.command.uses_keys() && config::tells_of_keys(&name) {
+        if cli.command.uses_store() && config::tells_of_keys(&name) {
             return Err(SettingError::UnknownKey(name).into());
         }
         tracing::warn!("{name} is set, but is no setting of this program; see `backup --help`");
     }
-    let mut credentials = Credentials::from_environment();
-    if !cli.command.uses_keys() {
-        credentials.passphrase = (None, None);
-    }
-    let settings = Settings::new(&cli.common, credentials)?;
+    let settings = if cli.command.uses_store() {
+        Settings::new(&cli.common, Credentials::from_environment())?
+    } else {
+        Settings::without_store(&cli.common)
+    };
     let context =
         Context { args: &cli.common, settings, runtime: runtime.handle().clone(), shutdown };
     match &cli.command {

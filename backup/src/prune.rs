@@ -11,6 +11,7 @@ mod output;
 pub mod plan;
 mod repack;
 mod sweep;
+mod young;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::SystemTime;
@@ -34,6 +35,7 @@ use repack::Repack;
 
 pub use output::{write_json, write_text};
 pub use sweep::Swept;
+pub use young::Young;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -81,6 +83,8 @@ pub struct PruneReport {
     pub kept: Sum,
     /// When the first of the waiting ones is due.
     pub next_due: Option<SystemTime>,
+    /// Not marked yet, since it is young.
+    pub young: Young,
     /// Runs that are at work for long: what was marked since they began waits for them.
     pub runs: usize,
     /// Index objects that named what is gone, and were written anew without it.
@@ -261,6 +265,7 @@ pub fn prune(
         waiting: Sum::of(&plan.waiting, &stock.packs),
         kept: Sum::of(&plan.kept, &stock.packs),
         next_due: plan.next_due,
+        young: young::young(&stock, &plan, options.rules.grace),
         held: Sum::of(&plan.held, &stock.packs),
         next_unlocked: plan.next_unlocked,
         runs: runs.len(),

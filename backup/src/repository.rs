@@ -2,6 +2,7 @@
 
 mod encryption;
 mod lock;
+mod turn;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
@@ -34,6 +35,7 @@ use encryption::{EncryptionParams, Sealing};
 pub use encryption::{Keep, KeyChange, KeyHolder, KeysError};
 pub use lock::probe as probe_locks;
 use lock::{Held, Hold, StoreTime};
+use turn::{Changer, Turn};
 
 /// The key of the document every repository starts with.
 pub const FORMAT_KEY: &str = "repo.json";
@@ -173,6 +175,13 @@ pub enum RepositoryError {
     /// Another run was faster.
     #[error("{FORMAT_KEY} of {0} was changed by another run meanwhile: run it again")]
     Raced(String),
+    /// Another run is about to change it.
+    #[error(
+        "{FORMAT_KEY} of {0} is being changed by another run: run it again when that has ended; one that was killed is not waited for \
+         after {minutes} minutes",
+        minutes = turn::SILENCE_MAX.as_secs() / 60
+    )]
+    Busy(String),
     /// Prunes move what snapshots need while it is looked for.
     #[error(
         "prunes of {0} are at work and what its snapshots need is moved meanwhile: run it again"
@@ -527,7 +536,7 @@ impl Repository {
                 return Ok(());
             }
             again.sign(&mut announced);
-            match self.replace_format(found, &announced) {
+            match self.replace_format(found, &announced, Changer::Prune) {
                 // Another prune announces something else.
                 Err(RepositoryError::Raced(_)) if attempt < ANNOUNCEMENTS_MAX => attempt += 1,
                 replaced => {
@@ -544,6 +553,20 @@ impl Repository {
         &self,
         found: &FormatFile,
         changed: &FormatFile,
+        by: Changer,
+    ) -> Result<(), RepositoryError> {
+        let turn = Turn::take(&self.inner.store, by)?;
+        let turn = turn.ok_or_else(|| RepositoryError::Busy(self.place()))?;
+        let replaced = self.replace_in_turn(found, changed, &turn);
+        turn.end();
+        replaced
+    }
+
+    fn replace_in_turn(
+        &self,
+        found: &FormatFile,
+        changed: &FormatFile,
+        turn: &Turn<'_>,
     ) -> Result<(), RepositoryError> {
         let store = &self.inner.store;
         let (before, after) = (found.to_bytes(), changed.to_bytes());
@@ -555,6 +578,9 @@ impl Repository {
             Some(lock) => Some(lock.of_packs(self.store_time()?)),
             None => None,
         };
+        if !turn.is_ours()? {
+            return Err(RepositoryError::Busy(self.place()));
+        }
         put(store, FORMAT_KEY, after.clone(), retention)?;
         let now = store.get(FORMAT_KEY, FORMAT_BYTES_MAX)?;
         if now == after { Ok(()) } else { Err(RepositoryError::Raced(self.place())) }
@@ -974,8 +1000,8 @@ impl Repository {
         Ok(IndexedPack { id: *id, bytes, index, sealed_by: None })
     }
 
-    /// Commits a backup, unless keys were changed meanwhile. Where the repository asks for locks, what the snapshot needs is locked as long as the snapshot, or
-    /// locked anew before, or it is not committed.
+    /// Commits a backup, unless keys were changed meanwhile. Where the repository asks for locks, it is committed only if what the
+    /// snapshot needs is locked as long as the snapshot; what is not is locked anew before.
     pub fn put_snapshot(&self, snapshot: &Snapshot) -> Result<SnapshotName, RepositoryError> {
         self.put_held(snapshot, || self.hold(&snapshot.packs))
     }

@@ -59,6 +59,19 @@ pub fn shown(text: &str) -> String {
     escaped(begin.as_bytes()).to_string()
 }
 
+/// Names that are given where something concerns many of them.
+const NAMED_MAX: usize = 10;
+
+/// `web, db and 3 others`.
+#[must_use]
+pub fn named(names: &[impl AsRef<str>]) -> String {
+    let first: Vec<_> = names.iter().take(NAMED_MAX).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 => first.join(", "),
+        others => format!("{} and {others} others", first.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +96,13 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(12_345)), "12.3 s");
         assert_eq!(duration(Duration::from_secs(250)), "4 min 10 s");
         assert_eq!(duration(Duration::from_secs(7_500)), "2 h 5 min");
+    }
+
+    #[test]
+    fn of_many_names_the_first_are_given() {
+        assert_eq!(named(&["web"]), "web");
+        assert_eq!(named(&["web", "db"]), "web, db");
+        let many: Vec<_> = (0..12).map(|number| number.to_string()).collect();
+        assert_eq!(named(&many), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 others");
     }
 }

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
@@ -13,12 +14,31 @@ use crate::exit::{ExitCode, chain};
 mod tests;
 
 /// The command line, or the code to end with: help and version are answered on standard output, wrong usage on
-/// standard error.
+/// standard error, and who names no command is shown them all.
 pub fn parse<C: Parser>() -> Result<C, process::ExitCode> {
     C::try_parse().map_err(|answer| {
         let code = if answer.use_stderr() { ExitCode::Usage } else { ExitCode::Done };
-        if answer.print().is_ok() { code.into() } else { ExitCode::Failed.into() }
+        let printed = match commands(C::command(), &answer) {
+            Some(help) => writeln!(io::stderr(), "{help}"),
+            None => answer.print(),
+        };
+        if printed.is_ok() { code.into() } else { ExitCode::Failed.into() }
     })
+}
+
+/// The short help of the command to which only the name of one of its own is missing. The parser gives it by itself only where no
+/// variable of the environment is set that stands for an option.
+fn commands(mut command: clap::Command, answer: &clap::Error) -> Option<String> {
+    let incomplete = match (answer.kind(), answer.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::MissingSubcommand, Some(ContextValue::String(incomplete))) => incomplete,
+        _ => return None,
+    };
+    command.build();
+    let mut found = &mut command;
+    for word in incomplete.split(' ').skip(1) {
+        found = found.find_subcommand_mut(word)?;
+    }
+    Some(found.render_help().to_string())
 }
 
 /// The script with which `shell` completes the words of this program.

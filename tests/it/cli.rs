@@ -2,7 +2,7 @@
 
 use e2e::sandbox::Sandbox;
 
-use crate::tool::{Repo, WRONG_USAGE, backup};
+use crate::tool::{FAILED, Repo, WRONG_USAGE, assert_one_sentence, backup};
 
 /// Every command of this release.
 const COMMANDS: [&str; 19] = [
@@ -84,6 +84,69 @@ fn wrong_usage_ends_with_2() {
     let finished = backup(&sandbox).arg("snapshots").finish();
     assert_eq!(finished.code(), Some(WRONG_USAGE), "{finished}");
     assert!(finished.stderr_text().contains("--repo"), "the way out is not named: {finished}");
+}
+
+#[test]
+fn who_names_no_command_is_shown_them_whatever_the_environment_says() {
+    let sandbox = Sandbox::new();
+    for variables in
+        [&[][..], &[("BACKUP_REPO", "/srv/repo"), ("DOCKER_HOST", "tcp://127.0.0.1:1")]]
+    {
+        let run =
+            variables.iter().fold(backup(&sandbox), |run, (name, value)| run.env(name, value));
+        let finished = run.finish();
+        assert_eq!(finished.code(), Some(WRONG_USAGE), "{finished}");
+        assert!(finished.stdout.is_empty(), "{finished}");
+        let help = finished.stderr_text();
+        for command in COMMANDS {
+            let is_listed = help.lines().any(|line| line.trim_start().starts_with(command));
+            assert!(is_listed, "{command} is not in:\n{help}");
+        }
+        assert!(help.contains("Exit codes:"), "{help}");
+    }
+}
+
+#[test]
+fn what_has_nothing_to_do_with_a_store_is_not_ended_by_a_setting_of_one() {
+    let sandbox = Sandbox::new();
+    let state = sandbox.directory("state");
+    let run = |words: &[&str]| {
+        let run = backup(&sandbox)
+            .env("AWS_SECRET_ACCESS_KEY_FILE", "/no/such/secret")
+            .env("AWS_SESSION_TOKEN", "")
+            .env("BACKUP_WEBDAV_PASSWORD_FILE", "/no/such/secret");
+        run.env("BACKUP_STATE_DIR", &state).args(words.iter().copied()).finish()
+    };
+    assert!(run(&["resume"]).expect_code(0).stdout_text().contains("no container had to be"));
+    assert_one_sentence(&run(&["healthcheck"]), FAILED, &["serve"]);
+    assert_one_sentence(&run(&["guard"]), WRONG_USAGE, &["guard container"]);
+    run(&["completions", "bash"]).expect_code(0);
+    run(&["man"]).expect_code(0);
+    assert_one_sentence(
+        &run(&["snapshots", "--repo", "/srv/repo"]),
+        WRONG_USAGE,
+        &["aws_secret_access_key_file", "backup_webdav_password_file"],
+    );
+}
+
+#[test]
+fn a_url_with_a_slip_makes_no_directory() {
+    let sandbox = Sandbox::new();
+    let finished = backup(&sandbox)
+        .current_dir(sandbox.root())
+        .args(["init", "--repo", "s3//bucket"])
+        .finish();
+    assert_one_sentence(&finished, WRONG_USAGE, &["write s3://bucket"]);
+    assert!(!sandbox.path("s3").exists());
+}
+
+#[test]
+fn a_bucket_without_a_key_is_no_place_for_an_archive() {
+    let sandbox = Sandbox::new();
+    let source = sandbox.file("source/file", "content");
+    let finished =
+        backup(&sandbox).arg("stream").arg(source).args(["--to", "s3://bucket"]).finish();
+    assert_one_sentence(&finished, WRONG_USAGE, &["add the object's key"]);
 }
 
 #[test]

@@ -375,7 +375,7 @@ fn keys_are_added_removed_rotated_and_recovered() {
         .run(["key", "remove", "--recipient", &second_public, "--new-key-file"])
         .arg(key("key-none"))
         .finish();
-    assert_one_sentence(&finished, FAILED, &["only recipient"]);
+    assert_one_sentence(&finished, WRONG_USAGE, &["only recipient"]);
 
     sidecar.run(["key", "rotate", "--new-key-file"]).arg(key("key-4")).succeed();
     assert_one_sentence(&sidecar.try_create([&source]), FAILED, &["out of date"]);

@@ -56,6 +56,9 @@ fn the_salvage_script_restores_encrypted_repositories() {
     let salvage = || Run::new("sh").arg(&script).arg(repo.path()).arg("latest");
     let refused = salvage().arg(&target).finish();
     assert_eq!(refused.code(), Some(1), "{refused}");
+    let said = refused.stderr_text();
+    assert!(said.starts_with("salvage: ") && said.contains("SALVAGE_IDENTITY"), "{refused}");
+    assert_eq!(said.lines().count(), 1, "one sentence was expected: {refused}");
     let identity = sandbox.path("keys/identity");
     salvage().arg(&target).env("SALVAGE_IDENTITY", &identity).succeed();
     let salvaged = tree::read(&target.join(source.strip_prefix("/").unwrap()));

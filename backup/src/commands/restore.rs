@@ -9,6 +9,7 @@ use chores_common::progress::Progress;
 use serde_json::json;
 
 use super::{CommandError, Context};
+use crate::browse::text::escaped;
 use crate::cli::{RestoreArgs, SelectionArgs};
 use crate::config;
 use crate::restore::select::{Selection, one_source, typed_path};
@@ -63,6 +64,10 @@ fn into_directory(
     let begun = std::time::Instant::now();
     let outcome = restore(&repository, &snapshot, target, &options, &progress, &context.shutdown);
     shown.finish();
+    let outcome = outcome.map_err(|error| match error {
+        RestoreError::NotEmpty(_) => RestoreError::NotEmpty(place(args, target)),
+        error => error,
+    });
     let report = outcome.map_err(|error| match error {
         RestoreError::Interrupted => CommandError::interrupted(error),
         RestoreError::Select(_)
@@ -86,6 +91,14 @@ fn into_directory(
         (0, _) => ExitCode::Warnings,
         _ => ExitCode::Failed,
     })
+}
+
+/// What people call the target.
+fn place(args: &RestoreArgs, target: &Path) -> String {
+    match &args.as_volume {
+        Some(volume) => format!("the volume {}", escaped(volume.as_bytes())),
+        None => target.display().to_string(),
+    }
 }
 
 /// What may be in the target before.
@@ -128,7 +141,7 @@ fn answer(
             let mut line = format!(
                 "{what} {} to {}: {} files, {} directories, {} others, {} in {}",
                 name.id.short(),
-                target.display(),
+                place(args, target),
                 text::count(report.files),
                 text::count(report.directories),
                 text::count(report.others),
@@ -162,7 +175,8 @@ fn answer(
                 .map(|(path, problem)| json!({"path": path, "problem": problem}))
                 .collect();
             json!({
-                "event": "summary", "snapshot": name.id.to_string(), "target": target, "dry_run": args.dry_run,
+                "event": "summary", "snapshot": name.id.to_string(), "target": target, "volume": args.as_volume,
+                "dry_run": args.dry_run,
                 "compared": args.delta && !args.dry_run,
                 "files": report.files, "files_unchanged": report.files_unchanged,
                 "directories": report.directories, "others": report.others, "removed": report.removed,

@@ -145,8 +145,8 @@ fn plan(context: &Context<'_>, options: &ServeOptions) -> Result<ExitCode, Comma
         output::write_plan_text(&report, orders, &mut out)
     };
     written.and_then(|()| out.flush()).map_err(CommandError::Answer)?;
-    let is_named = board.missing_name().is_none();
-    let is_well = board.refused().is_empty() && !board.jobs().is_empty() && is_named;
+    let is_possible = board.missing_name().is_none() && board.impossible_drills().is_none();
+    let is_well = board.refused().is_empty() && !board.jobs().is_empty() && is_possible;
     Ok(if is_well { ExitCode::Done } else { ExitCode::Warnings })
 }
 
@@ -169,6 +169,7 @@ pub fn learn(context: &Context<'_>, args: &LearnArgs) -> Result<ExitCode, Comman
             "drilled": learned.drilled,
             "snapshots": learned.snapshots,
             "stored_bytes": learned.stored_bytes,
+            "closed": learned.closed,
         })
     };
     context.answer(|| summary().to_string(), summary)?;
@@ -183,7 +184,8 @@ fn learn_of(
     let history = coverage::history(repository)?;
     let stored = repository.stored_packs()?.into_values().fold(0, u64::saturating_add);
     let boot = names.boot.as_deref().and_then(|id| Boot::present(id, now));
-    Ok(learn_from(&history.recorded, stored, names, boot.as_ref(), now))
+    let learned = learn_from(&history.recorded, stored, names, boot.as_ref(), now);
+    Ok(Learned { closed: !repository.reads_what_is_saved(), ..learned })
 }
 
 /// Asks the run with this state directory.

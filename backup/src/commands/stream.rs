@@ -102,7 +102,9 @@ pub(super) fn sink(context: &Context<'_>, to: &OsStr) -> Result<Sink, CommandErr
     let location =
         Location::parse(&text).map_err(|error| SettingError::To(without_password(&text), error))?;
     Sink::open(&location, &context.settings.s3, &context.runtime).map_err(|error| match error {
-        SinkError::Directory(_) | SinkError::Remote(_) => CommandError::usage(error),
+        SinkError::NoKey(_) | SinkError::Directory(_) | SinkError::Remote(_) => {
+            CommandError::usage(error)
+        }
         error => CommandError::failed(error),
     })
 }

@@ -206,7 +206,11 @@ fn print_line(line: &str) {
 fn of_worker(error: WorkerError) -> CommandError {
     match error {
         WorkerError::Quiesce(error) => super::quiesce::refused(error),
-        error @ WorkerError::Remote(_) => CommandError::usage(error),
+        error @ (WorkerError::Remote(_)
+        | WorkerError::NoSources { .. }
+        | WorkerError::NoVolumes
+        | WorkerError::Hidden { .. }
+        | WorkerError::InUse { .. }) => CommandError::usage(error),
         error => CommandError::failed(error),
     }
 }

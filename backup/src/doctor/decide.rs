@@ -11,6 +11,7 @@ use crate::browse::text::instant;
 use crate::lock::Lock;
 use crate::mounts::{Mount, is_below};
 use crate::repository::RepositoryError;
+use crate::text;
 
 /// Largest difference between the two clocks that is fine, in seconds: far below the grace of a prune.
 const SKEW_SECONDS_MAX: u64 = 60;
@@ -136,6 +137,31 @@ pub(super) fn repository(opened: Result<String, RepositoryError>, place: &Locati
     }
 }
 
+/// Whether what is saved can be read here, of an encrypted repository; `drilled` are the containers of which drills are ordered.
+pub(super) fn private_key(is_here: bool, drilled: &[String]) -> Finding {
+    let name = "private key";
+    if is_here {
+        return Finding::ok(name, "what is saved can be read here");
+    }
+    if drilled.is_empty() {
+        return Finding::new(
+            name,
+            Status::Note,
+            "not here: backups are made, and what is in them is read elsewhere",
+            "restores, drills and checks of content need --identity FILE",
+        );
+    }
+    Finding::new(
+        name,
+        Status::Warn,
+        format!(
+            "not here, and labels order drills of {}, which cannot be made",
+            text::named(drilled)
+        ),
+        "give --identity FILE (BACKUP_IDENTITY_FILE) to `serve`, or drill where the private key is and take chores.backup.drill away",
+    )
+}
+
 fn not_made(place: &Location) -> Finding {
     Finding::new(
         "repository",
@@ -182,7 +208,7 @@ impl From<ObjectError> for StoreFault {
     }
 }
 
-fn advice_for_store(kind: ErrorKind) -> &'static str {
+pub(super) fn advice_for_store(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Denied => "check keys, bucket policy or permissions",
         ErrorKind::NoBucket => "make the bucket first, or name the right one",
@@ -190,10 +216,12 @@ fn advice_for_store(kind: ErrorKind) -> &'static str {
         ErrorKind::ReadOnly => "mount it writable to make backups",
         ErrorKind::Interrupted => "run it again",
         ErrorKind::Unavailable => "check the endpoint, the network and the service",
-        ErrorKind::NotFound
-        | ErrorKind::Corrupt
-        | ErrorKind::Unconditional
-        | ErrorKind::Invalid => "check the settings of the store",
+        ErrorKind::Unconditional => {
+            "the store knows no conditional writes: let only one machine at a time run `backup init`"
+        }
+        ErrorKind::NotFound | ErrorKind::Corrupt | ErrorKind::Invalid => {
+            "check the settings of the store"
+        }
     }
 }
 
@@ -278,11 +306,10 @@ pub(super) fn conditional_writes(outcome: Result<bool, ObjectError>) -> Finding 
         Ok(false) => {
             "the store ignores the condition, which only two `init` at once would need".to_owned()
         }
-        Err(error) => {
-            format!(
-                "the store does not take them, which only two `init` at once would need: {error}"
-            )
+        Err(error) if error.kind() == ErrorKind::Unconditional => {
+            format!("the store knows none, which only two `init` at once would need: {error}")
         }
+        Err(error) => format!("whether the store keeps to them is not known: {error}"),
     };
     Finding { name, status: Status::Note, found, advice: None }
 }

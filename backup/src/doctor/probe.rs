@@ -4,17 +4,13 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chores_common::engine::Engine;
-use chores_common::object::{
-    ErrorKind, Location, ObjectError, ObjectStore, RemoteSettings, S3Settings,
-};
-use chores_common::shutdown::Shutdown;
+use chores_common::object::{ErrorKind, Location, ObjectError, ObjectStore};
 use rustix::fs::{Access, CWD, Mode, OFlags, ResolveFlags, access, openat2, statvfs};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::Handle;
 
 use super::decide::{self, CacheAnswer, LockLook, StoreFault};
-use super::{Finding, Status};
-use crate::keys::KeyRing;
+use super::{DoctorOptions, Finding, Status};
 use crate::lock::Lock;
 use crate::mounts;
 use crate::quiesce;
@@ -40,25 +36,27 @@ const ENGINE_TIME_MAX: Duration = Duration::from_secs(10);
 /// The store, and the repository in it.
 pub(super) fn repository(
     location: &Location,
-    settings: (&S3Settings, &RemoteSettings),
-    keys: &KeyRing,
+    options: &DoctorOptions<'_>,
     runtime: &Handle,
-    shutdown: &Shutdown,
 ) -> Vec<Finding> {
-    let store = match ObjectStore::open_with(location, settings.0, settings.1) {
-        Ok(objects) => Store::new(objects, runtime.clone(), shutdown.clone()),
+    let store = match ObjectStore::open_with(location, options.settings, options.remote) {
+        Ok(objects) => Store::new(objects, runtime.clone(), options.shutdown.clone()),
         Err(error) => {
             return vec![decide::repository(Err(RepositoryError::Store(error)), location)];
         }
     };
-    let opened = Repository::open_with(store.clone(), keys.clone()).and_then(|repository| {
-        repository.permit(Operation::Write)?;
-        Ok(repository)
-    });
+    let opened =
+        Repository::open_with(store.clone(), options.keys.clone()).and_then(|repository| {
+            repository.permit(Operation::Write)?;
+            Ok(repository)
+        });
     let locks = opened.as_ref().ok().and_then(look_at_locks);
     let is_unasked = opened.as_ref().is_ok_and(|repository| repository.lock().is_none())
         && matches!(location, Location::S3 { .. })
         && store.has_object_lock().unwrap_or(false);
+    let encrypted = opened.as_ref().ok().filter(|repository| repository.is_encrypted());
+    let private_key = encrypted
+        .map(|repository| decide::private_key(repository.reads_what_is_saved(), options.drilled));
     let opened = opened.map(|repository| repository.id().to_owned());
     // A probe object would make the missing directory.
     let is_place = match location {
@@ -70,6 +68,7 @@ pub(super) fn repository(
         _ => PREFIX,
     };
     let mut findings = vec![decide::repository(opened, location)];
+    findings.extend(private_key);
     if is_place {
         let (outcome, modified) = probe_object(&store, prefix);
         findings.push(decide::store(outcome));

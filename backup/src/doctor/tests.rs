@@ -1,7 +1,7 @@
 use std::fs;
 
 use chores_common::engine::EngineVersion;
-use chores_common::object::ObjectStore;
+use chores_common::object::{Act, ErrorKind, ObjectError, ObjectStore};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -44,6 +44,7 @@ impl Patient {
             keys: &KeyRing::default(),
             engine_host: Some("/nonexistent/engine.sock"),
             worker_image: None,
+            drilled: &[],
             cache: Some(&cache),
             json,
             shutdown: &Shutdown::new(),
@@ -194,9 +195,33 @@ fn locks_that_are_missing_fail_and_locks_that_are_over_are_warned_of() {
 
 #[test]
 fn what_a_store_makes_of_conditions_is_only_a_note() {
-    for outcome in [Ok(true), Ok(false)] {
+    let location = Location::parse("s3://bucket").unwrap();
+    let refused = || ObjectError::denied(Act::Write, "doctor/a", &location, "not allowed");
+    for outcome in [Ok(true), Ok(false), Err(refused())] {
         assert_eq!(decide::conditional_writes(outcome).status, Status::Note);
     }
+    // Who may not write there says nothing about conditions.
+    let found = decide::conditional_writes(Err(refused())).found;
+    assert!(found.contains("is not known") && found.contains("not allowed"), "{found}");
+}
+
+#[test]
+fn a_store_without_conditional_writes_is_told_what_that_means() {
+    let advice = decide::advice_for_store(ErrorKind::Unconditional);
+    assert!(advice.contains("conditional writes") && advice.contains("backup init"), "{advice}");
+    assert_ne!(advice, decide::advice_for_store(ErrorKind::Invalid));
+}
+
+#[test]
+fn drills_without_the_private_key_are_warned_of() {
+    let shop = ["shop".to_owned()];
+    assert_eq!(decide::private_key(true, &shop).status, Status::Ok);
+    assert_eq!(decide::private_key(false, &[]).status, Status::Note);
+    let warned = decide::private_key(false, &shop);
+    assert_eq!(warned.status, Status::Warn);
+    assert!(
+        warned.found.contains("drills of shop") && warned.advice.unwrap().contains("--identity")
+    );
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub fn write_text(report: &PruneReport, out: &mut impl Write) -> io::Result<()> 
     if let Some(due) = report.next_due.and_then(timestamp) {
         writeln!(out, "the next ones are due at {}", instant(due))?;
     }
+    write_young(report, out)?;
     say(out, "marked before, but needed by a snapshot: they stay", report.kept)?;
     say(out, "marked before and due, but locked: they stay until their locks end", report.held)?;
     if let Some(ends) = report.next_unlocked.and_then(timestamp) {
@@ -49,11 +50,41 @@ pub fn write_text(report: &PruneReport, out: &mut impl Write) -> io::Result<()> 
             report.runs
         )?;
     }
-    let acted = [report.deleted, report.marked, report.waiting, report.repacked, report.held];
+    let acted = [
+        report.deleted,
+        report.marked,
+        report.waiting,
+        report.young.packs,
+        report.repacked,
+        report.held,
+    ];
     if acted.iter().all(|sum| sum.packs == 0) {
         writeln!(out, "nothing to prune")?;
     }
     Ok(())
+}
+
+fn write_young(report: &PruneReport, out: &mut impl Write) -> io::Result<()> {
+    let young = report.young;
+    if young.packs.packs == 0 {
+        return Ok(());
+    }
+    write!(
+        out,
+        "{} in {} packs that no snapshot needs are too young to go",
+        bytes(young.packs.bytes),
+        young.packs.packs
+    )?;
+    let times = young.marked_from.and_then(timestamp).zip(young.deleted_from.and_then(timestamp));
+    match times {
+        Some((marked, deleted)) => writeln!(
+            out,
+            ": a prune from {} on marks the first of them, and one from {} on can delete it",
+            instant(marked),
+            instant(deleted)
+        ),
+        None => writeln!(out),
+    }
 }
 
 fn write_swept(report: &PruneReport, out: &mut impl Write) -> io::Result<()> {
@@ -176,6 +207,10 @@ struct SummaryLine {
     kept_packs: u64,
     kept_bytes: u64,
     next_due: Option<jiff::Timestamp>,
+    young_packs: u64,
+    young_bytes: u64,
+    young_marked_from: Option<jiff::Timestamp>,
+    young_deleted_from: Option<jiff::Timestamp>,
     running_backups: usize,
     indexes_rewritten: u64,
     repacking: Repacking,
@@ -222,6 +257,10 @@ pub fn write_json(
         kept_packs: report.kept.packs,
         kept_bytes: report.kept.bytes,
         next_due: report.next_due.and_then(timestamp),
+        young_packs: report.young.packs.packs,
+        young_bytes: report.young.packs.bytes,
+        young_marked_from: report.young.marked_from.and_then(timestamp),
+        young_deleted_from: report.young.deleted_from.and_then(timestamp),
         running_backups: report.runs,
         indexes_rewritten: report.indexes_rewritten,
         repacking: report.repacking,

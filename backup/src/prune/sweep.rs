@@ -32,7 +32,7 @@ const PACKS: &str = "packs/";
 const LOCKED: [&str; 4] = [PACKS, "snapshots/", "index/", "moved/"];
 
 /// Where they are not.
-const UNLOCKED: [&str; 2] = ["drills/", "doctor/"];
+const UNLOCKED: [&str; 3] = ["drills/", "doctor/", "changes/"];
 
 /// Where objects are written again under the same name, and none of the old ones is of use.
 const REPEATED: [&str; 2] = ["marks/", "runs/"];

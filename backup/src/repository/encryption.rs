@@ -12,6 +12,7 @@ use bytes::Bytes;
 use chores_common::secret::Secret;
 use serde::{Deserialize, Serialize};
 
+use super::turn::Changer;
 use super::{FormatFile, Inner, Operation, Repository, RepositoryError};
 use crate::chunk::DedupKey;
 use crate::keys::KeyRing;
@@ -117,6 +118,22 @@ pub enum KeysError {
     /// The new key file could not be kept.
     #[error("the new key file cannot be kept")]
     Keep(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl KeysError {
+    /// Whether what was asked for makes no sense, rather than that keys do not open what is there.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRecipient(_)
+                | Self::LastRecipient(_)
+                | Self::KnownRecipient(_)
+                | Self::TooManyKeys
+                | Self::TooManyPassphrases
+                | Self::TooManyIdentities(_)
+        )
+    }
 }
 
 /// What the keys of a repository are to this process.
@@ -450,7 +467,7 @@ impl Repository {
         format.authenticate(&keys.index);
         format.checksum = format.checksum();
         keep(&keys).map_err(|error| failed(KeysError::Keep(error)))?;
-        self.replace_format(&current.inner.format, &format)?;
+        self.replace_format(&current.inner.format, &format, Changer::Person)?;
         let ring = KeyRing { key_file: Some(keys.clone()), ..KeyRing::default() };
         Self::open_with(self.inner.store.clone(), ring)?;
         Ok(keys)

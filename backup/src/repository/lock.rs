@@ -11,6 +11,7 @@ use bytes::Bytes;
 use chores_common::exit::chain;
 use chores_common::object::{Act, ErrorKind, Location, ObjectError, ObjectVersion, Retention};
 
+use super::turn::Changer;
 use super::{FORMAT_KEY, Operation, Repository, RepositoryError, in_parallel};
 use crate::chunk::ChunkId;
 use crate::lock::Lock;
@@ -341,7 +342,7 @@ impl Repository {
         let mut changed = found.clone();
         changed.set_lock(lock);
         current.sign(&mut changed);
-        current.replace_format(found, &changed)?;
+        current.replace_format(found, &changed, Changer::Person)?;
         self.again().map(drop)
     }
 

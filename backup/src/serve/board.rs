@@ -17,6 +17,7 @@ use super::state::{Good, JobState, Lane, Last, State};
 use super::tell::Told;
 use crate::notify::plain;
 use crate::schedule::{Cron, Schedule};
+use crate::text;
 
 #[cfg(test)]
 mod tests;
@@ -153,6 +154,8 @@ pub struct Board {
     size: Option<RepositoryReport>,
     /// Another machine has this one's name.
     twin: bool,
+    /// Nothing here decrypts what is saved.
+    closed: bool,
     /// Why the repository could not be asked.
     learn_problem: Option<String>,
     /// Jobs that were run since the start.
@@ -243,6 +246,7 @@ impl Board {
             added: BTreeMap::new(),
             size: None,
             twin: false,
+            closed: false,
             learn_problem: None,
             ran: BTreeSet::new(),
             is_once: false,
@@ -434,7 +438,7 @@ impl Board {
         // Of a host without a name nothing is known, and that says nothing about what it has saved.
         let is_nameless = self.is_nameless();
         self.learn_problem = None;
-        self.twin = learned.twin;
+        (self.twin, self.closed) = (learned.twin, learned.closed);
         for name in self.jobs.keys() {
             let kept = self.state.jobs.entry(name.clone()).or_default();
             // What was made, or found to be bad, since the look began was not seen.
@@ -457,6 +461,22 @@ impl Board {
             snapshots: learned.snapshots,
             stored_bytes: learned.stored_bytes,
         });
+    }
+
+    /// That drills are ordered for which nothing here has the private key. Long before the first of them is due: once a week is
+    /// usual.
+    #[must_use]
+    pub fn impossible_drills(&self) -> Option<String> {
+        let drilled = self.jobs.values().filter(|job| job.drill.is_some());
+        let names: Vec<_> = drilled.map(|job| job.name.as_str()).collect();
+        if !self.closed || names.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "drills of {} cannot be made, since nothing here decrypts what is saved: give --identity FILE (BACKUP_IDENTITY_FILE), or \
+             drill where the private key is and order none here",
+            text::named(&names)
+        ))
     }
 
     /// Since when something runs.
@@ -953,7 +973,8 @@ impl Board {
         if is_away || !self.refused.is_empty() || self.config_problem.is_some() {
             code = ExitCode::Failed;
         }
-        if self.jobs.is_empty() || !self.problems.is_empty() || self.twin {
+        let is_odd = !self.problems.is_empty() || self.twin || self.impossible_drills().is_some();
+        if self.jobs.is_empty() || is_odd {
             code = code.or_worse(ExitCode::Warnings);
         }
         for (name, job) in &self.jobs {
@@ -1000,6 +1021,7 @@ impl Board {
                 self.names().host
             ));
         }
+        broken.extend(self.impossible_drills());
         broken.extend(self.problems.iter().cloned());
         let refused = self.refused.iter();
         broken.extend(refused.map(|(name, problem)| format!("{name} is not saved: {problem}")));

@@ -3,6 +3,7 @@
 use chores_common::engine::{Container, Mount, MountKind};
 
 use super::job::{Job, Names, Quiesce, What};
+use super::report::Report;
 use super::settings::Defaults;
 use crate::chunk::ChunkId;
 use crate::coverage::decide::Recorded;
@@ -37,6 +38,22 @@ pub(crate) fn defaults() -> Defaults {
         time_max_seconds: 3600,
         overdue_after_seconds: 7200,
         scope: None,
+    }
+}
+
+/// Of a host where all is well and nothing is to be saved.
+pub(crate) fn report(host: &str) -> Report {
+    Report {
+        time: "2026-11-30T14:00:00Z".parse().unwrap(),
+        host: host.to_owned(),
+        well: true,
+        broken: Vec::new(),
+        ailments: Vec::new(),
+        notes: Vec::new(),
+        jobs: Vec::new(),
+        check: None,
+        prune: None,
+        repository: None,
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Learned {
     pub snapshots: u64,
     /// Bytes of its packs.
     pub stored_bytes: u64,
+    /// What is saved is encrypted, and nothing that was given decrypts it: no drill can be made.
+    pub closed: bool,
 }
 
 /// A backup that was tried.

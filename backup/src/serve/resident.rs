@@ -439,6 +439,9 @@ impl Resident<'_> {
                 _ => Err(judged.text),
             };
             self.board.learn(learned, begun, now);
+            if let Some(problem) = self.board.impossible_drills() {
+                tracing::warn!("{problem}");
+            }
         }
         // It could not let go on what it had paused or stopped.
         let is_killed = matches!(ended.end, End::Signal(_) | End::TimedOut(_) | End::Stuck(_));

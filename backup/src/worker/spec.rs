@@ -237,6 +237,7 @@ pub(super) fn restore(stage: &Stage, volume: &str, read_only: bool, args: Vec<St
     });
     spec.command.push("restore".to_owned());
     spec.command.extend(args);
+    spec.command.push(format!("--as-volume={volume}"));
     spec.command.extend(["--strip", "--target"].map(str::to_owned));
     spec.command.push(layout.volume.display().to_string());
     prepared

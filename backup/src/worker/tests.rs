@@ -266,7 +266,8 @@ async fn a_volume_is_made_again_with_its_labels_and_written() {
 
         let (lines, status) = scene.restore(&VolumeTarget { dry_run: false, ..target }).await;
         assert_eq!(status.unwrap(), 0);
-        let args = "args --repo /repo restore latest --strip --target /volume";
+        let args =
+            format!("args --repo /repo restore latest --as-volume={name} --strip --target /volume");
         assert_eq!(lines[0], args);
         assert_eq!(lines[2..], ["repository is read-only", "6750 999"]);
         let volume = scene.engine.inspect_volume(&name).await.unwrap();
@@ -372,7 +373,7 @@ fn context(id: &str, busybox: &[u8]) -> Bytes {
 fn a_new_volume_is_kept_only_when_something_was_restored() {
     let line = r#"{"event":"progress","bytes":1}"#;
     assert!(!is_answer(line));
-    assert!(is_answer("restored 0123456789ab to /volume"));
+    assert!(is_answer("restored 0123456789ab to the volume data"));
     assert!(is_answer(r#"{"damaged_count":1,"event":"summary"}"#));
     for status in [1, 2, 130] {
         assert!(is_untouched(&Ok(status), false), "{status}");

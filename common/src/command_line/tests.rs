@@ -5,6 +5,9 @@ use super::*;
 #[derive(Debug, Parser)]
 #[command(name = "chore")]
 struct Cli {
+    /// Where.
+    #[arg(long, global = true)]
+    at: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -15,6 +18,28 @@ enum Command {
     Look,
     /// Listens.
     Listen,
+    /// Cleans.
+    #[command(subcommand)]
+    Clean(Room),
+}
+
+#[derive(Debug, Subcommand)]
+enum Room {
+    /// Where one cooks.
+    Kitchen,
+}
+
+#[test]
+fn who_names_no_command_is_shown_them_also_beside_options() {
+    let of = |words: &[&str]| {
+        let answer = Cli::try_parse_from(words).unwrap_err();
+        commands(Cli::command(), &answer)
+    };
+    let all = of(&["chore", "--at", "home"]).unwrap();
+    assert!(all.contains("Looks") && all.contains("Listens") && all.contains("Usage:"), "{all}");
+    let some = of(&["chore", "--at", "home", "clean", "--at", "work"]).unwrap();
+    assert!(some.contains("Where one cooks") && !some.contains("Listens"), "{some}");
+    assert_eq!(of(&["chore", "smell"]), None, "the error says it better");
 }
 
 #[test]
@@ -24,7 +49,7 @@ fn manuals_are_of_one_command_or_of_all() {
         Ok::<_, String>(String::from_utf8(pages).unwrap())
     };
     let headings = |text: &str| text.matches(".TH ").count();
-    assert_eq!(of(None).map(|text| headings(&text)), Ok(3));
+    assert_eq!(of(None).map(|text| headings(&text)), Ok(4));
     let one = of(Some("look")).unwrap();
     assert!(headings(&one) == 1 && one.contains("Looks") && !one.contains("Listens"), "{one}");
     let sentence = "there is no command smell: `chore --help` lists them";

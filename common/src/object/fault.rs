@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -102,11 +103,19 @@ pub(super) struct Tries {
     pub(super) retry: Retry,
     /// So many acts at once.
     turns: Arc<Semaphore>,
+    /// An attempt has failed that another one may mend, since somebody asked.
+    trouble: Arc<AtomicBool>,
 }
 
 impl Tries {
     pub(super) fn at(name: String, at_once: usize) -> Self {
-        Self { name, retry: RETRY, turns: Arc::new(Semaphore::new(at_once)) }
+        let (turns, trouble) = (Arc::new(Semaphore::new(at_once)), Arc::default());
+        Self { name, retry: RETRY, turns, trouble }
+    }
+
+    /// Whether an attempt has failed since this was asked last that another one may mend.
+    pub(super) fn take_trouble(&self) -> bool {
+        self.trouble.swap(false, Ordering::Relaxed)
     }
 
     /// What the store calls a key: `prefix` and the key. One that is not valid is an error.
@@ -137,6 +146,13 @@ impl Tries {
         // Waiting for others is no part of an attempt's time.
         let closed = |_| self.error(ErrorKind::Invalid, act, key, "it is closed");
         let _turn = self.turns.acquire().await.map_err(closed)?;
+        let attempt = async || {
+            let done = attempt().await;
+            if done.as_ref().is_err_and(|fault| fault.is_temporary) {
+                self.trouble.store(true, Ordering::Relaxed);
+            }
+            done
+        };
         let done = attempts(self.retry, key, bytes, attempt).await;
         done.map_err(|fault| self.error(fault.kind, act, key, fault.reason))
     }

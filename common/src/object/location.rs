@@ -18,6 +18,9 @@ const BUCKET_BYTES_MAX: usize = 255;
 const B2_ENDPOINT: &str = "https://s3.REGION.backblazeb2.com";
 const GOOGLE_ENDPOINT: &str = "https://storage.googleapis.com";
 
+/// How URLs of stores begin.
+const SCHEMES: [&str; 5] = ["s3", "sftp", "webdavs", "webdav", "azblob"];
+
 /// A directory, or a bucket with an optional prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
@@ -94,6 +97,18 @@ pub enum LocationError {
         /// Of its S3 interface.
         endpoint: &'static str,
     },
+    /// Most likely a URL with a slip in its `://`. Taken for a directory, it would be made below the working directory.
+    #[error(
+        "{given} looks like {scheme}:// mistyped: write {meant}, or ./{given} for a directory of that name"
+    )]
+    Slip {
+        /// What was given, without a password.
+        given: String,
+        /// What it begins with.
+        scheme: &'static str,
+        /// What was most likely meant, without a password.
+        meant: String,
+    },
     /// A NUL byte in a path.
     #[error("a path with a NUL byte is no directory")]
     Nul,
@@ -120,9 +135,30 @@ impl Location {
             Some((scheme, _)) if is_scheme(scheme) => {
                 Err(LocationError::Scheme { scheme: scheme.to_owned() })
             }
-            _ => Ok(Self::Directory(PathBuf::from(text))),
+            _ => match slip(text) {
+                Some(error) => Err(error),
+                None => Ok(Self::Directory(PathBuf::from(text))),
+            },
         }
     }
+}
+
+/// A text that is a URL but for its `://`.
+fn slip(text: &str) -> Option<LocationError> {
+    let (scheme, _, rest) = mistyped(text)?;
+    let meant = without_password(&format!("{scheme}://{rest}"));
+    Some(LocationError::Slip { given: without_password(text), scheme, meant })
+}
+
+/// Scheme, what stands in the place of `://`, and the rest of `s3//bucket`, `s3:/bucket`, `s3:bucket` and `s3;//bucket`.
+fn mistyped(text: &str) -> Option<(&'static str, &str, &str)> {
+    SCHEMES.into_iter().find_map(|scheme| {
+        let behind = text.strip_prefix(scheme)?;
+        let rest = behind.trim_start_matches([':', ';', '/']);
+        let between = behind.strip_suffix(rest)?;
+        let is_slip = between != "/" && between != "://" && !between.is_empty();
+        is_slip.then_some((scheme, between, rest))
+    })
 }
 
 impl Location {
@@ -179,13 +215,16 @@ pub(super) fn prefix(location: &str, rest: &str) -> Result<String, LocationError
 #[must_use]
 pub fn without_password(text: &str) -> String {
     let hidden = || {
-        let (scheme, rest) = text.split_once("://").filter(|(scheme, _)| is_scheme(scheme))?;
+        let (scheme, between, rest) = match text.split_once("://") {
+            Some((scheme, rest)) if is_scheme(scheme) => (scheme, "://", rest),
+            _ => mistyped(text)?,
+        };
         let (before, host) = rest.rsplit_once('@')?;
         if scheme != "sftp" {
-            return Some(format!("{scheme}://…@{host}"));
+            return Some(format!("{scheme}{between}…@{host}"));
         }
         let (user, _) = before.split_once(':')?;
-        Some(format!("{scheme}://{user}:…@{host}"))
+        Some(format!("{scheme}{between}{user}:…@{host}"))
     };
     hidden().unwrap_or_else(|| text.to_owned())
 }

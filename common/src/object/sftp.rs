@@ -92,27 +92,28 @@ impl Sftp {
     }
 
     pub(super) async fn create_root(&self) -> Result<(), ObjectError> {
-        self.attempts(Act::CreateRoot, "", 0, async || {
-            let mut session = self.session().await?;
-            if let Some(fault) = self.root_fault(&mut session).await? {
-                if fault.kind != ErrorKind::NoBucket {
-                    return Err(fault);
-                }
-                let mut directories = ancestors(&self.root);
-                directories.push(self.root.clone());
-                let refused = session.make_directories(&directories, DIRECTORY_MODE).await?;
+        self.tries
+            .attempts(Act::CreateRoot, "", 0, async || {
+                let mut session = self.session().await?;
                 if let Some(fault) = self.root_fault(&mut session).await? {
-                    return Err(match refused {
-                        Some(trouble) => self.explain_write(&mut session, trouble, &[]).await,
-                        None => fault,
-                    });
+                    if fault.kind != ErrorKind::NoBucket {
+                        return Err(fault);
+                    }
+                    let mut directories = ancestors(&self.root);
+                    directories.push(self.root.clone());
+                    let refused = session.make_directories(&directories, DIRECTORY_MODE).await?;
+                    if let Some(fault) = self.root_fault(&mut session).await? {
+                        return Err(match refused {
+                            Some(trouble) => self.explain_write(&mut session, trouble, &[]).await,
+                            None => fault,
+                        });
+                    }
+                    session.sync_directories(&ancestors(&self.root)).await?;
                 }
-                session.sync_directories(&ancestors(&self.root)).await?;
-            }
-            session.give_back();
-            Ok(())
-        })
-        .await
+                session.give_back();
+                Ok(())
+            })
+            .await
     }
 
     pub(super) async fn put(&self, key: &str, bytes: Bytes) -> Result<(), ObjectError> {
@@ -126,13 +127,14 @@ impl Sftp {
     /// Says whether it was stored. What `is_new` is not where something is under the key.
     async fn put_as(&self, key: &str, bytes: Bytes, is_new: bool) -> Result<bool, ObjectError> {
         let path = self.path(Act::Write, key)?;
-        self.attempts(Act::Write, key, bytes.len() as u64, async || {
-            let mut session = self.session().await?;
-            let is_stored = self.write(&mut session, key, &path, &bytes, is_new).await?;
-            session.give_back();
-            Ok(is_stored)
-        })
-        .await
+        self.tries
+            .attempts(Act::Write, key, bytes.len() as u64, async || {
+                let mut session = self.session().await?;
+                let is_stored = self.write(&mut session, key, &path, &bytes, is_new).await?;
+                session.give_back();
+                Ok(is_stored)
+            })
+            .await
     }
 
     /// Nothing that is stored there comes as a stream.
@@ -143,18 +145,19 @@ impl Sftp {
 
     pub(super) async fn get(&self, key: &str, bytes_max: u64) -> Result<Bytes, ObjectError> {
         let path = self.path(Act::Read, key)?;
-        self.attempts(Act::Read, key, bytes_max.min(RESERVE_BYTES_MAX), async || {
-            let mut session = self.session().await?;
-            let (handle, length) = self.open(&mut session, &path).await?;
-            if length > bytes_max {
-                return Err(Fault::corrupt(too_long(length, bytes_max)));
-            }
-            let bytes = read(&mut session, &handle, 0..length).await?;
-            session.close(&handle).await?;
-            session.give_back();
-            Ok(bytes)
-        })
-        .await
+        self.tries
+            .attempts(Act::Read, key, bytes_max.min(RESERVE_BYTES_MAX), async || {
+                let mut session = self.session().await?;
+                let (handle, length) = self.open(&mut session, &path).await?;
+                if length > bytes_max {
+                    return Err(Fault::corrupt(too_long(length, bytes_max)));
+                }
+                let bytes = read(&mut session, &handle, 0..length).await?;
+                session.close(&handle).await?;
+                session.give_back();
+                Ok(bytes)
+            })
+            .await
     }
 
     pub(super) async fn get_range(
@@ -164,27 +167,29 @@ impl Sftp {
     ) -> Result<Bytes, ObjectError> {
         let path = self.path(Act::Read, key)?;
         let wanted = range.end.saturating_sub(range.start);
-        self.attempts(Act::Read, key, wanted, async || {
-            let mut session = self.session().await?;
-            let (handle, length) = self.open(&mut session, &path).await?;
-            if length < range.end {
-                return Err(Fault::corrupt(too_short(length, &range)));
-            }
-            let bytes = read(&mut session, &handle, range.clone()).await?;
-            session.close(&handle).await?;
-            session.give_back();
-            Ok(bytes)
-        })
-        .await
+        self.tries
+            .attempts(Act::Read, key, wanted, async || {
+                let mut session = self.session().await?;
+                let (handle, length) = self.open(&mut session, &path).await?;
+                if length < range.end {
+                    return Err(Fault::corrupt(too_short(length, &range)));
+                }
+                let bytes = read(&mut session, &handle, range.clone()).await?;
+                session.close(&handle).await?;
+                session.give_back();
+                Ok(bytes)
+            })
+            .await
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<ObjectMeta>, ObjectError> {
         let Some(wanted) = Wanted::below(prefix) else { return Ok(Vec::new()) };
-        self.attempts(Act::List, prefix, LISTING_BYTES, async || {
-            let found = self.walk(wanted.folder, &|key: &str| wanted.leads(key)).await?;
-            found.into_iter().filter(|found| wanted.has(&found.key)).map(meta).collect()
-        })
-        .await
+        self.tries
+            .attempts(Act::List, prefix, LISTING_BYTES, async || {
+                let found = self.walk(wanted.folder, &|key: &str| wanted.leads(key)).await?;
+                found.into_iter().filter(|found| wanted.has(&found.key)).map(meta).collect()
+            })
+            .await
     }
 
     pub(super) async fn temporaries(&self) -> Result<Vec<ObjectMeta>, ObjectError> {
@@ -195,11 +200,13 @@ impl Sftp {
 
     /// Objects and temporary files.
     async fn all(&self) -> Result<Vec<ObjectMeta>, ObjectError> {
-        self.attempts(Act::List, "", LISTING_BYTES, async || {
-            let found = self.walk("", &|key: &str| is_valid_key(key) || is_temporary(key)).await?;
-            found.into_iter().map(meta).collect()
-        })
-        .await
+        self.tries
+            .attempts(Act::List, "", LISTING_BYTES, async || {
+                let found =
+                    self.walk("", &|key: &str| is_valid_key(key) || is_temporary(key)).await?;
+                found.into_iter().map(meta).collect()
+            })
+            .await
     }
 
     /// By the server's clock alone, which is not before the newest file there.
@@ -207,13 +214,14 @@ impl Sftp {
         let mut removed = 0;
         for file in stale(self.all().await?, age) {
             let path = format!("{}/{}", self.root, file.key);
-            self.attempts(Act::Delete, &file.key, 0, async || {
-                let mut session = self.session().await?;
-                remove(&mut session, &path).await?;
-                session.give_back();
-                Ok(())
-            })
-            .await?;
+            self.tries
+                .attempts(Act::Delete, &file.key, 0, async || {
+                    let mut session = self.session().await?;
+                    remove(&mut session, &path).await?;
+                    session.give_back();
+                    Ok(())
+                })
+                .await?;
             removed += 1;
         }
         Ok(removed)
@@ -221,34 +229,36 @@ impl Sftp {
 
     pub(super) async fn head(&self, key: &str) -> Result<ObjectMeta, ObjectError> {
         let path = self.path(Act::Find, key)?;
-        self.attempts(Act::Find, key, 0, async || {
-            let mut session = self.session().await?;
-            let found = match session.stat(&path).await {
-                Ok(attributes) => attributes,
-                Err(trouble) => return Err(self.explain(&mut session, trouble).await),
-            };
-            session.give_back();
-            match found.kind()? {
-                FileKind::File => meta(Found { key: key.to_owned(), attributes: found }),
-                _ => Err(Fault::corrupt("it is no file")),
-            }
-        })
-        .await
+        self.tries
+            .attempts(Act::Find, key, 0, async || {
+                let mut session = self.session().await?;
+                let found = match session.stat(&path).await {
+                    Ok(attributes) => attributes,
+                    Err(trouble) => return Err(self.explain(&mut session, trouble).await),
+                };
+                session.give_back();
+                match found.kind()? {
+                    FileKind::File => meta(Found { key: key.to_owned(), attributes: found }),
+                    _ => Err(Fault::corrupt("it is no file")),
+                }
+            })
+            .await
     }
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), ObjectError> {
         let path = self.path(Act::Delete, key)?;
-        self.attempts(Act::Delete, key, 0, async || {
-            let mut session = self.session().await?;
-            if !remove(&mut session, &path).await?
-                && let Some(fault) = self.root_fault(&mut session).await?
-            {
-                return Err(fault);
-            }
-            session.give_back();
-            Ok(())
-        })
-        .await
+        self.tries
+            .attempts(Act::Delete, key, 0, async || {
+                let mut session = self.session().await?;
+                if !remove(&mut session, &path).await?
+                    && let Some(fault) = self.root_fault(&mut session).await?
+                {
+                    return Err(fault);
+                }
+                session.give_back();
+                Ok(())
+            })
+            .await
     }
 
     /// Writes beside, makes it durable, and renames. Says whether it did the last: what `is_new` replaces nothing.
@@ -440,33 +450,20 @@ impl Sftp {
 
     /// A connection, an idle one if there is one. Who asks has a turn.
     async fn session(&self) -> Result<Lease<'_>, Fault> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let session = match idle {
+        let session = match self.take_idle() {
             Some(session) => session,
             None => Session::start(&self.ssh).await?,
         };
         Ok(Lease { session, sftp: self })
     }
 
-    async fn attempts<T, Attempt>(
-        &self,
-        act: Act,
-        key: &str,
-        bytes: u64,
-        attempt: impl Fn() -> Attempt,
-    ) -> Result<T, ObjectError>
-    where
-        Attempt: Future<Output = Result<T, Fault>>,
-    {
-        let attempt = async || {
-            let done = attempt().await;
-            if done.as_ref().is_err_and(|fault| fault.is_temporary) {
-                // What ended one connection has most likely ended all of them.
-                self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            }
-            done
-        };
-        self.tries.attempts(act, key, bytes, attempt).await
+    fn take_idle(&self) -> Option<Session> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // What ended one connection has most likely ended all of them.
+        if self.tries.take_trouble() {
+            idle.clear();
+        }
+        idle.pop()
     }
 }
 

@@ -762,3 +762,39 @@ fn containers_that_have_another_name_each_time_fill_no_memory() {
     board.found(rests, None, None, after(3));
     assert!(board.jobs().contains_key("job0001") && board.jobs().contains_key("job0002"));
 }
+
+#[test]
+fn drills_that_nothing_here_can_decrypt_are_told_before_they_are_due() {
+    let drilled = |name: &str| Job { drill: Some("0 5 * * 0".parse().unwrap()), ..paths(name) };
+    let mut board = answered(vec![paths("etc"), drilled("db"), drilled("www")], Vec::new());
+    run(&mut board, &save("etc"), Verdict::Good, now());
+    run(&mut board, &save("db"), Verdict::Good, now());
+    run(&mut board, &save("www"), Verdict::Good, now());
+    assert_eq!((board.impossible_drills(), board.exit_code(now())), (None, ExitCode::Done));
+    let closed = |board: &Board| Learned {
+        jobs: board.repository.clone(),
+        closed: true,
+        ..Learned::default()
+    };
+    let learned = closed(&board);
+    board.learn(Ok(learned), at("2026-11-30T13:00:00Z"), now());
+    let report = board.report(now());
+    assert!(!report.well && report.broken.len() == 1, "{report:?}");
+    let told = &report.broken[0];
+    assert!(
+        told.starts_with("drills of db, www cannot be made") && told.contains("--identity"),
+        "{told}"
+    );
+    assert_eq!(board.exit_code(now()), ExitCode::Warnings);
+    // Who drills elsewhere is told nothing.
+    let mut board = answered(vec![paths("etc")], Vec::new());
+    let learned = closed(&board);
+    board.learn(Ok(learned), now(), now());
+    assert!(board.report(now()).broken.is_empty());
+    // Of many, some are named.
+    let mut board =
+        answered((0..12).map(|number| drilled(&format!("db{number}"))).collect(), Vec::new());
+    let learned = closed(&board);
+    board.learn(Ok(learned), now(), now());
+    assert!(board.impossible_drills().unwrap().contains(" and 2 others cannot be made"));
+}

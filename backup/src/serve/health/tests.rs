@@ -1,19 +1,5 @@
 use super::*;
-
-fn report() -> Report {
-    Report {
-        time: "2026-11-30T14:00:00Z".parse().unwrap(),
-        host: "machine".to_owned(),
-        well: true,
-        broken: Vec::new(),
-        ailments: Vec::new(),
-        notes: Vec::new(),
-        jobs: Vec::new(),
-        check: None,
-        prune: None,
-        repository: None,
-    }
-}
+use crate::serve::fixtures::report;
 
 #[test]
 fn what_is_told_can_be_asked() {
@@ -21,12 +7,12 @@ fn what_is_told_can_be_asked() {
     assert!(matches!(ask(state.path()), Err(HealthError::Nobody(_))));
     let directory = state.path().join(DIRECTORY);
     fs::create_dir(&directory).unwrap();
-    tell(&directory, report());
-    assert_eq!(ask(state.path()).unwrap(), report());
+    tell(&directory, report("machine"));
+    assert_eq!(ask(state.path()).unwrap(), report("machine"));
     alive(state.path()).unwrap();
     // The disk is full: the beat goes on.
     fs::create_dir(directory.join(NEW_NAME)).unwrap();
-    tell(&directory, report());
+    tell(&directory, report("machine"));
     alive(state.path()).unwrap();
     fs::remove_dir(directory.join(NEW_NAME)).unwrap();
     fs::write(directory.join(NAME), "{}").unwrap();
@@ -38,7 +24,7 @@ fn what_is_told_can_be_asked() {
 
 #[test]
 fn who_is_silent_for_long_or_since_before_the_machine_was_started_does_not_live() {
-    let health = Health { version: VERSION, beat_seconds: 1000, report: report() };
+    let health = Health { version: VERSION, beat_seconds: 1000, report: report("machine") };
     assert!(judge(health.clone(), 1000 + ALIVE_SECONDS_MAX).is_ok());
     assert!(matches!(judge(health.clone(), 1001 + ALIVE_SECONDS_MAX), Err(HealthError::Silent(_))));
     assert!(matches!(judge(health, 10), Err(HealthError::Silent(_))));

@@ -1,23 +1,8 @@
 use std::path::Path;
 
 use super::*;
+use crate::serve::fixtures::report;
 use crate::serve::state::{DIRECTORY, StateError};
-use jiff::Timestamp;
-
-fn report(host: &str) -> Report {
-    Report {
-        time: Timestamp::UNIX_EPOCH,
-        host: host.to_owned(),
-        well: true,
-        broken: Vec::new(),
-        ailments: Vec::new(),
-        notes: Vec::new(),
-        jobs: Vec::new(),
-        check: None,
-        prune: None,
-        repository: None,
-    }
-}
 
 /// The longest wait for anything that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,22 +1,12 @@
 use super::*;
+use crate::serve::fixtures;
 
 fn now() -> Timestamp {
     "2026-11-30T14:00:00Z".parse().unwrap()
 }
 
 fn report(jobs: Vec<JobReport>) -> Report {
-    Report {
-        time: now(),
-        host: "machine".to_owned(),
-        well: false,
-        broken: Vec::new(),
-        ailments: Vec::new(),
-        notes: Vec::new(),
-        jobs,
-        check: None,
-        prune: None,
-        repository: None,
-    }
+    Report { well: false, jobs, ..fixtures::report("machine") }
 }
 
 fn ended(verdict: Verdict) -> LaneReport {

@@ -183,7 +183,8 @@ fn named_volumes_are_read_only() {
 fn a_restore_writes_only_the_volume() {
     let args = vec!["latest".to_owned()];
     let prepared = restore(&stage(directory(true)), "data", false, args);
-    let command = ["--repo", "/repo", "restore", "latest", "--strip", "--target", "/volume"];
+    let words = "--repo /repo restore latest --as-volume=data --strip --target /volume";
+    let command: Vec<_> = words.split(' ').collect();
     assert_eq!(prepared.spec.command, command);
     let expected = [("/repo".to_owned(), true), ("/volume".to_owned(), false)];
     assert_eq!(mounted(&prepared), expected);

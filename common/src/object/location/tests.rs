@@ -56,6 +56,32 @@ fn every_fault_is_one_clear_sentence() {
 }
 
 #[test]
+fn a_url_with_a_slip_is_no_directory() {
+    for (text, meant) in [
+        ("s3//bucket/web", "s3://bucket/web"),
+        ("s3:/bucket", "s3://bucket"),
+        ("s3:bucket", "s3://bucket"),
+        ("s3;//bucket", "s3://bucket"),
+        ("sftp//user@host/srv", "sftp://user@host/srv"),
+        ("webdavs:/host/x", "webdavs://host/x"),
+        ("webdav//host", "webdav://host"),
+    ] {
+        let scheme = meant.split(':').next().unwrap();
+        assert_eq!(
+            sentence(text),
+            format!(
+                "{text} looks like {scheme}:// mistyped: write {meant}, or ./{text} for a directory of that name"
+            )
+        );
+    }
+    for path in ["s3", "s3/bucket", "./s3//bucket", "/s3//bucket", "s3files//x", "sftp.d/x"] {
+        assert_eq!(Location::parse(path), directory(path));
+    }
+    let said = sentence("webdavs//user:secret@host");
+    assert!(!said.contains("secret") && said.contains("webdavs://…@host"), "{said}");
+}
+
+#[test]
 fn a_password_is_never_shown() {
     for (text, shown) in [
         ("sftp://user:secret@host/x", "sftp://user:…@host/x"),
@@ -69,6 +95,8 @@ fn a_password_is_never_shown() {
         ("sftp://user@host/x", "sftp://user@host/x"),
         ("webdavs://host/x", "webdavs://host/x"),
         ("s3://bucket/x", "s3://bucket/x"),
+        ("webdavs//user:secret@host/x", "webdavs//…@host/x"),
+        ("sftp:/user:secret@host/x", "sftp:/user:…@host/x"),
         ("/a:b@c", "/a:b@c"),
     ] {
         assert_eq!(without_password(text), shown);
