@@ -12,6 +12,7 @@ use chores_common::object::{
 };
 use chores_common::secret::Secret;
 
+use crate::budget::Budget;
 use crate::cli::{
     CommonArgs, CompressionArgs, Credentials, NamedArgs, RemoteCredentials, SpoolArgs,
 };
@@ -24,23 +25,6 @@ use crate::keys::recipient::{self, RecipientError, Recipients};
 
 /// Memory a run stays within unless told otherwise, in bytes.
 const MEMORY_DEFAULT: u64 = 128 << 20;
-
-/// The least that works, in bytes.
-const MEMORY_MIN: u64 = 64 << 20;
-
-/// What everything but packs takes, in bytes, and each thread on top of it: frames, contexts of the
-/// compressor, read buffers, the tree, the walk, caches.
-const MEMORY_BASE: u64 = 40 << 20;
-const MEMORY_PER_THREAD: u64 = 6 << 20;
-
-/// The packs that are being filled, in bytes: see `create/packer`.
-const MEMORY_OF_OPEN_PACKS: u64 = 22 << 20;
-
-/// A pack that is on its way, in bytes.
-const MEMORY_PER_PACK: u64 = 18 << 20;
-
-/// Packs on their way at once at the most.
-const UPLOADS_MAX: u64 = 8;
 
 /// Threads at the most.
 const THREADS_MAX: usize = 256;
@@ -73,10 +57,8 @@ pub struct Settings {
     pub s3: S3Settings,
     /// How to reach what is neither a directory nor S3.
     pub remote: RemoteSettings,
-    /// Threads that work on data.
-    pub threads: usize,
-    /// Packs on their way at once.
-    pub uploads: usize,
+    /// How many threads and packs at once there may be.
+    pub budget: Budget,
     /// What opens an encrypted repository.
     pub keys: KeySettings,
     /// Answer in JSON.
@@ -331,11 +313,9 @@ impl Settings {
             Some(threads) => return Err(SettingError::Threads(threads)),
         };
         let memory = args.memory.as_deref().map_or(Some(MEMORY_DEFAULT), parse_size);
-        let memory = memory
-            .filter(|memory| *memory >= MEMORY_MIN)
+        let budget = memory
+            .and_then(|memory| Budget::new(memory, threads))
             .ok_or_else(|| SettingError::Memory(args.memory.clone().unwrap_or_default()))?;
-        let others = MEMORY_BASE + MEMORY_PER_THREAD * threads as u64 + MEMORY_OF_OPEN_PACKS;
-        let uploads = (memory.saturating_sub(others) / MEMORY_PER_PACK).clamp(1, UPLOADS_MAX);
         let (secret, secret_file) = credentials.secret_key;
         let (token, token_file) = credentials.session_token;
         let remote = remote(credentials.remote)?;
@@ -354,8 +334,7 @@ impl Settings {
                 identity: args.identity.clone(),
                 passphrase: passphrase(credentials.passphrase)?,
             },
-            threads,
-            uploads: usize::try_from(uploads).unwrap_or(1),
+            budget,
             json: args.json,
             quiet: args.quiet > 0,
         })

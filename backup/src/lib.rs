@@ -140,6 +140,7 @@ pub mod metrics;
 pub mod serve;
 
 // What was typed, what it means, and who does it.
+pub mod budget;
 pub mod cli;
 
 pub mod config;

@@ -53,7 +53,7 @@ const PACK_CHUNKS_TARGET: usize = 1 << 15;
 
 /// What a sealed pack is longer than the target at the most, nearly always: the frame that filled it, and
 /// the index.
-const PACK_SLACK_BYTES: usize = 2 << 20;
+pub(crate) const PACK_SLACK_BYTES: usize = 2 << 20;
 
 /// Random bytes in a pack that make its name its own.
 pub const SALT_BYTES: usize = 16;
@@ -427,16 +427,23 @@ impl PackBuilder {
         };
         let fit = (0_u32..).zip(pieces).filter(|(_, pieces)| is_fit(*pieces));
         let Some((taken, _)) = fit.min_by_key(|(_, pieces)| *pieces) else { return false };
-        let all = std::mem::replace(other, Self::new(other.kind, Vec::new()));
-        for (number, place) in (0..).zip(&all.frames) {
-            let stored = all.bytes.get(place.start as usize..);
-            let stored = stored.and_then(|rest| rest.get(..place.stored as usize));
-            let chunks = all.chunks.iter().filter(|chunk| chunk.frame == number);
-            let chunks = chunks.map(|chunk| (&chunk.id, chunk.offset, chunk.length));
-            let frame = Frame::taken(stored.unwrap_or_default(), place, chunks);
-            if number == taken { self.append(&frame) } else { other.append(&frame) }
-        }
+        self.append(&other.cut_out(taken));
         true
+    }
+
+    /// Takes a frame out, in its own memory: a copy of a full pack would be one more in memory.
+    fn cut_out(&mut self, number: u32) -> Frame {
+        let place = self.frames.remove(number as usize);
+        let range = place.start as usize..(place.start + place.stored) as usize;
+        let of_frame = self.chunks.extract_if(.., |chunk| chunk.frame == number);
+        let chunks: Vec<_> = of_frame.map(|chunk| (chunk.id, chunk.offset, chunk.length)).collect();
+        let stored = self.bytes.drain(range).collect();
+        self.frames.iter_mut().skip(number as usize).for_each(|later| later.start -= place.stored);
+        for later in self.chunks.iter_mut().filter(|chunk| chunk.frame > number) {
+            later.frame -= 1;
+        }
+        self.pieces -= chunks.iter().filter(|(_, _, length)| !is_salt(*length)).count();
+        Frame { stored, content_bytes: place.content, chunks }
     }
 
     /// Appends all frames of another pack.

@@ -12,8 +12,9 @@ use crate::tool::Repo;
 /// Small files of a tree; `CHORES_SOAK` multiplies them: 20 times are a million.
 const FILES: usize = 50_000;
 const FILES_OF_DIRECTORY: usize = 1000;
-/// Files of 200 kB, of which a first backup expects the one half to stay and the other not: of each more than it is given.
-const YOUNG_AND_OLD_FILES: u64 = 800;
+/// Files of 200 kB: more than is given, and packs enough to show whether their memory is used again. `CHORES_SOAK` multiplies
+/// them too: 10 times are a repository of full packs.
+const LONGER_FILES: usize = 800;
 /// The least that `--memory` takes.
 const MEMORY: &str = "64M";
 /// The same in bytes.
@@ -40,8 +41,16 @@ fn make_files(root: &Path, files: usize) {
     }
 }
 
-/// Files long enough for packs of their own, old and young in turn.
-fn make_young_and_old_files(root: &Path, files: u64) {
+/// How long ago files were changed, by which a first backup tells what is expected to stay: of one kind or the other, or both in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Age {
+    Old,
+    Young,
+    InTurn,
+}
+
+/// Files long enough for packs of their own, just made.
+fn make_longer_files(root: &Path, files: usize) {
     fs::create_dir_all(root).unwrap();
     let mut state: u64 = 1;
     let mut next = || {
@@ -51,13 +60,19 @@ fn make_young_and_old_files(root: &Path, files: u64) {
         state.to_le_bytes()
     };
     for number in 0..files {
-        let path = root.join(format!("file-{number}"));
         let content: Vec<u8> = std::iter::repeat_with(&mut next).take(25_000).flatten().collect();
-        fs::write(&path, content).unwrap();
-        if number % 2 == 0 {
-            let file = fs::File::options().write(true).open(path).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
-        }
+        fs::write(root.join(format!("file-{number}")), content).unwrap();
+    }
+}
+
+/// Makes these files as old as that.
+fn set_age(root: &Path, files: usize, age: Age) {
+    let now = SystemTime::now();
+    for number in 0..files {
+        let is_old = age == Age::Old || age == Age::InTurn && number % 2 == 0;
+        let time = if is_old { SystemTime::UNIX_EPOCH } else { now };
+        let file = fs::File::options().write(true).open(root.join(format!("file-{number}")));
+        file.unwrap().set_modified(time).unwrap();
     }
 }
 
@@ -83,37 +98,70 @@ fn peak(run: Run) -> (Finished, u64) {
     (running.wait(), peak)
 }
 
-#[test]
-fn young_and_old_files_in_turn_need_no_more_than_they_are_given() {
-    let sandbox = Sandbox::new();
-    let source = sandbox.directory("source");
-    make_young_and_old_files(&source, YOUNG_AND_OLD_FILES);
-    let repo = Repo::directory(&sandbox);
-    let run = repo.run(["create", "--json", "--memory", MEMORY]).arg(&source);
-    let (finished, peak) = peak(run.deadline(RUN_TIME_MAX));
+/// Runs it, and demands that it keeps to [`MEMORY`].
+fn expect_within(what: &str, run: Run) {
+    let deadline = RUN_TIME_MAX.saturating_mul(u32::try_from(soak()).unwrap());
+    let (finished, peak) = peak(run.deadline(deadline));
     finished.expect_code(0);
-    e2e::notice!("{YOUNG_AND_OLD_FILES} files: {} KiB", peak / 1024);
-    assert!(peak <= MEMORY_BYTES - PROGRAM_BYTES, "{peak} bytes");
+    e2e::notice!("{what}: {} KiB", peak / 1024);
+    assert!(peak <= MEMORY_BYTES - PROGRAM_BYTES, "{what}: {peak} bytes");
+}
+
+fn create(repo: &Repo, source: &Path) -> Run {
+    repo.run(["create", "--json", "--memory", MEMORY]).arg(source)
+}
+
+/// First backups of files of each age into new repositories, and what is done with the last of these.
+fn expect_within_of_longer_files(new: impl Fn(&Sandbox) -> Repo) {
+    let sandbox = Sandbox::new();
+    let (source, files) = (sandbox.directory("source"), LONGER_FILES * soak());
+    make_longer_files(&source, files);
+    for age in [Age::Old, Age::Young, Age::InTurn] {
+        set_age(&source, files, age);
+        let place = Sandbox::new();
+        let repo = new(&place);
+        expect_within(
+            &format!("the first backup of {files} files, {age:?}"),
+            create(&repo, &source),
+        );
+        if age == Age::InTurn {
+            let restore = repo.restore_run("latest", &place.path("target"), &["--memory", MEMORY]);
+            expect_within("their restore", restore);
+            let check = repo.run(["check", "--read-data", "--memory", MEMORY]);
+            expect_within("their check", check);
+        }
+    }
 }
 
 #[test]
-fn many_small_files_need_no_more_than_they_are_given() {
+fn longer_files_need_no_more_than_they_are_given_however_old_they_are() {
+    expect_within_of_longer_files(Repo::directory);
+}
+
+#[test]
+fn longer_files_need_no_more_than_they_are_given_where_they_are_encrypted() {
+    expect_within_of_longer_files(Repo::encrypted);
+}
+
+/// Backups of as many small files, and their restore.
+fn expect_within_of_small_files(new: impl Fn(&Sandbox) -> Repo) {
     let sandbox = Sandbox::new();
     let (source, target) = (sandbox.directory("source"), sandbox.path("target"));
     let files = FILES * soak();
     make_files(&source, files);
-    let repo = Repo::directory(&sandbox);
-    let deadline = RUN_TIME_MAX.saturating_mul(u32::try_from(soak()).unwrap());
-    let create = || repo.run(["create", "--json", "--memory", MEMORY]).arg(&source);
-    let runs = [
-        ("the first backup", create()),
-        ("the next", create()),
-        ("the restore", repo.restore_run("latest", &target, &["--memory", MEMORY])),
-    ];
-    for (what, run) in runs {
-        let (finished, peak) = peak(run.deadline(deadline));
-        finished.expect_code(0);
-        e2e::notice!("{what} of {files} files: {} KiB", peak / 1024);
-        assert!(peak <= MEMORY_BYTES - PROGRAM_BYTES, "{what} of {files} files: {peak} bytes");
-    }
+    let repo = new(&sandbox);
+    let restore = || repo.restore_run("latest", &target, &["--memory", MEMORY]);
+    expect_within(&format!("the first backup of {files} files"), create(&repo, &source));
+    expect_within(&format!("the next of {files} files"), create(&repo, &source));
+    expect_within(&format!("the restore of {files} files"), restore());
+}
+
+#[test]
+fn many_small_files_need_no_more_than_they_are_given() {
+    expect_within_of_small_files(Repo::directory);
+}
+
+#[test]
+fn many_small_files_need_no_more_than_they_are_given_where_they_are_encrypted() {
+    expect_within_of_small_files(Repo::encrypted);
 }

@@ -23,11 +23,16 @@ const SECONDS_PER_DAY: i64 = 86_400;
 /// Proves that every snapshot can be restored.
 pub fn run(context: &Context<'_>, args: &CheckArgs) -> Result<ExitCode, CommandError> {
     let repository = context.repository()?;
+    let budget = context.settings.budget;
+    let threads = match args.read_data {
+        Some(_) => budget.reading_packs(repository.is_encrypted()),
+        None => budget.reading(repository.is_encrypted()),
+    };
     let today = jiff::Timestamp::now().as_second() / SECONDS_PER_DAY;
     let options = CheckOptions {
         read_data: args.read_data,
         rotation: u64::try_from(today).unwrap_or(0),
-        threads: context.settings.threads,
+        threads,
     };
     let progress = Progress::new();
     let shown = context.show("check", &progress);

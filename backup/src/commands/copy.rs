@@ -31,7 +31,7 @@ pub fn run(context: &Context<'_>, args: &CopyArgs) -> Result<ExitCode, CommandEr
         name: args.name.clone(),
         transfer: TransferOptions {
             level: config::level(&args.compression),
-            uploads: context.settings.uploads,
+            uploads: context.settings.budget.uploads(),
         },
         dry_run: args.dry_run,
     };

@@ -62,7 +62,7 @@ pub fn run(context: &Context<'_>, args: &DumpArgs) -> Result<ExitCode, CommandEr
         spool: spool(context, &args.spool, &repository)?,
         stream: StreamOptions {
             level: config::level(&args.compression),
-            uploads: context.settings.uploads,
+            uploads: context.settings.budget.uploads(),
             time,
         },
     };
@@ -120,7 +120,7 @@ pub(super) fn beside(
             spool: spool(context, &args.spool, repository)?,
             stream: StreamOptions {
                 level: config::level(&args.compression),
-                uploads: context.settings.uploads,
+                uploads: context.settings.budget.uploads(),
                 time: jiff::Timestamp::now(),
             },
         };

@@ -19,7 +19,7 @@ pub fn run(context: &Context<'_>, args: &ExportArgs) -> Result<ExitCode, Command
     let options = ExportOptions {
         selection: selection(&args.selection, false, &snapshot)?,
         level: config::level(&args.compression),
-        threads: u32::try_from(context.settings.threads).unwrap_or(1),
+        threads: u32::try_from(context.settings.budget.compressing()).unwrap_or(1),
     };
     let is_piped = args.to == "-";
     let sink = sink(context, &args.to)?;

@@ -56,7 +56,7 @@ fn into_directory(
         into: into(args),
         force: args.force,
         dry_run: args.dry_run,
-        threads: context.settings.threads,
+        threads: context.settings.budget.reading(repository.is_encrypted()),
         cache: config::cache_directory(context.args, &context.location()?),
     };
     let progress = Progress::new();

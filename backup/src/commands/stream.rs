@@ -25,7 +25,7 @@ pub fn run(context: &Context<'_>, args: &StreamArgs) -> Result<ExitCode, Command
     let options = StreamOptions {
         walk: walk_options(&args.walk, sink.identities())?,
         level: config::level(&args.compression),
-        threads: u32::try_from(context.settings.threads).unwrap_or(1),
+        threads: u32::try_from(context.settings.budget.compressing()).unwrap_or(1),
     };
     let outlet = Outlet::new(sink, recipients.as_ref()).map_err(CommandError::failed)?;
     let progress = Progress::new();

@@ -35,6 +35,9 @@ const BEAT_LOOK: Duration = Duration::from_secs(60);
 /// bytes than a full one and a quarter of another, the larger of these two is sealed.
 pub(super) const OPEN_BYTES_MAX: usize = pack::PACK_TARGET_BYTES / 4 * 5;
 
+/// A pack of trees that has more bytes lies beside a full one, whose memory is kept, no longer.
+const TREE_BYTES_BESIDE_MAX: usize = OPEN_BYTES_MAX - pack::PACK_TARGET_BYTES;
+
 /// Up to this target, in bytes, a full pack is held back until the next one of its lane is full: what is left over in the end may be
 /// too few pieces for a pack of their own, and belongs to its like.
 const HELD_BYTES_MAX: usize = 1 << 20;
@@ -57,10 +60,10 @@ pub(super) struct Packer<'run> {
     /// Chunks this run has taken to store.
     taken: Taken,
     /// Memory of uploaded packs, for the next ones: freeing and asking again costs as much as copying. Together with the packs that
-    /// are on their way it is never more than one for each upload thread.
+    /// are on their way it is never more than one for each upload thread: see [`Self::exchange`].
     spare: Mutex<Vec<Vec<u8>>>,
-    /// Something was stored as hot. From then on no memory is kept: what was full once is resident as a whole, and two packs that
-    /// are open at once would need twice of what is in them.
+    /// Two packs are filled side by side: something was stored as hot, or trees are long. From then on no memory is kept: what was
+    /// full once is resident as a whole, and two packs that are open at once would need twice of what is in them.
     mixed: AtomicBool,
     data: OpenPack,
     /// What is not expected to stay for long.
@@ -291,7 +294,11 @@ impl<'run> Packer<'run> {
             (PackKind::Data, Lane::Cold) => &self.data,
             (PackKind::Data, Lane::Hot) => &self.hot,
         };
-        if kind == PackKind::Data && lane == Lane::Hot && !self.mixed.load(Ordering::Relaxed) {
+        let is_beside = match kind {
+            PackKind::Data => lane == Lane::Hot,
+            PackKind::Tree => self.tree.bytes.load(Ordering::Relaxed) > TREE_BYTES_BESIDE_MAX,
+        };
+        if is_beside && !self.mixed.load(Ordering::Relaxed) {
             self.mix();
         }
         let mut builder = lock(&open.builder);
@@ -301,11 +308,11 @@ impl<'run> Packer<'run> {
         if builder.is_full(target) {
             if target <= HELD_BYTES_MAX && kind == PackKind::Data && self.hides_lengths() {
                 let mut held = lock(&open.held);
-                if let Some(before) = held.take() {
-                    self.hand_over(before)?;
-                }
-                let empty = PackBuilder::new(kind, Vec::new());
-                *held = Some(std::mem::replace(&mut *builder, empty));
+                let next = match held.take() {
+                    Some(before) => self.exchange(before)?,
+                    None => PackBuilder::new(kind, Vec::new()),
+                };
+                *held = Some(std::mem::replace(&mut *builder, next));
                 open.bytes.store(0, Ordering::Relaxed);
             } else {
                 self.seal(open, &mut builder)?;
@@ -358,20 +365,22 @@ impl<'run> Packer<'run> {
 
     /// Hands over what is in an open pack, whose builder this is.
     fn seal(&self, open: &OpenPack, builder: &mut PackBuilder) -> Result<(), CreateError> {
-        let kind = builder.kind();
-        let empty = PackBuilder::new(kind, Vec::new());
-        self.hand_over(std::mem::replace(builder, empty))?;
+        let empty = PackBuilder::new(builder.kind(), Vec::new());
+        *builder = self.exchange(std::mem::replace(builder, empty))?;
         // Not before: while it waits for an upload thread it is in memory, and others go on filling theirs.
         open.bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Hands a full pack over for an empty one, in kept memory where there is some. For each that goes to the upload threads
+    /// one that came from them is taken, or what is kept would grow with every pack.
+    fn exchange(&self, full: PackBuilder) -> Result<PackBuilder, CreateError> {
+        let kind = full.kind();
+        self.hand_over(full)?;
         let spare = lock(&self.spare).pop();
         // Only for the pack that is filled and sealed all the time: with that of the trees it would lie about.
-        if let Some(spare) = spare
-            && kind == PackKind::Data
-            && !self.mixed.load(Ordering::Relaxed)
-        {
-            *builder = PackBuilder::new(kind, spare);
-        }
-        Ok(())
+        let is_used = kind == PackKind::Data && !self.mixed.load(Ordering::Relaxed);
+        Ok(PackBuilder::new(kind, spare.filter(|_| is_used).unwrap_or_default()))
     }
 
     fn hand_over(&self, pack: PackBuilder) -> Result<(), CreateError> {

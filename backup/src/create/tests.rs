@@ -525,42 +525,58 @@ fn what_changed_again_after_a_short_time_lies_apart_from_what_did_not() {
 /// Pieces of a MiB.
 const PIECES: u64 = 4;
 
+/// From so many bytes on a repository has the longest packs.
+const LARGE_BYTES: u64 = 1 << 30;
+
 /// How many packs a run makes in a large repository of so many pieces of 256 KiB of each kind, the first to its end before the second.
 fn packs_of(amounts: &[(packer::Lane, u64)]) -> usize {
-    packed(&TestRepository::new(), amounts, |_| ()).0
+    packed(&TestRepository::new(), LARGE_BYTES, amounts, |_| ()).0
 }
 
-/// The same, and what `look` sees behind each piece, at most.
+/// The same of a repository that has so many bytes, and what `look` sees behind each piece, at most.
 fn packed<T: Ord + Default>(
     test: &TestRepository,
+    stored_bytes: u64,
     amounts: &[(packer::Lane, u64)],
     look: impl Fn(&Packer<'_>) -> T,
 ) -> (usize, T) {
     let mut most = T::default();
-    let index =
-        crate::pack::PackIndex { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() };
-    let id = crate::pack::PackId(crate::chunk::ChunkId([7; 16]));
-    let large = crate::index::IndexedPack { id, bytes: 1 << 30, index, sealed_by: None };
-    let index = Index::new(vec![large], &std::collections::HashSet::new());
-    let (progress, shutdown) = (Progress::new(), Shutdown::new());
-    let packer = Packer::new(&test.repository, &index, 1, true, &progress, &shutdown);
-    thread::scope(|scope| {
-        start_uploads(scope, &packer, 2);
-        let _close = packer.close_on_drop();
+    let packs = with_packer(test, stored_bytes, |packer| {
         let mut stow = packer.stow(PackKind::Data).unwrap();
         let mut seed = 0;
         for (lane, pieces) in amounts {
             stow.go_to(*lane);
             for _ in 0..*pieces {
                 seed += 1;
-                stow.store(&noise(seed, (1 << 20) / PIECES as usize)).unwrap();
-                most = look(&packer).max(std::mem::take(&mut most));
+                stow.store(&piece(seed)).unwrap();
+                most = look(packer).max(std::mem::take(&mut most));
             }
         }
         stow.finish().unwrap();
+    });
+    (packs, most)
+}
+
+fn piece(seed: u64) -> Vec<u8> {
+    noise(seed, (1 << 20) / PIECES as usize)
+}
+
+/// How many packs are made of what `work` stores in a repository that has so many bytes.
+fn with_packer(test: &TestRepository, stored_bytes: u64, work: impl FnOnce(&Packer<'_>)) -> usize {
+    let index =
+        crate::pack::PackIndex { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() };
+    let id = crate::pack::PackId(crate::chunk::ChunkId([7; 16]));
+    let all = crate::index::IndexedPack { id, bytes: stored_bytes, index, sealed_by: None };
+    let index = Index::new(vec![all], &std::collections::HashSet::new());
+    let (progress, shutdown) = (Progress::new(), Shutdown::new());
+    let packer = Packer::new(&test.repository, &index, 1, true, &progress, &shutdown);
+    thread::scope(|scope| {
+        start_uploads(scope, &packer, 2);
+        let _close = packer.close_on_drop();
+        work(&packer);
         packer.close();
     });
-    (packer.finish().unwrap().packs.len(), most)
+    packer.finish().unwrap().packs.len()
 }
 
 #[test]
@@ -570,8 +586,9 @@ fn two_packs_that_are_filled_side_by_side_need_no_more_memory_the_more_is_stored
     let mut amounts = vec![(Cold, 20 * PIECES)];
     amounts.extend([(Hot, 1), (Cold, 1)].repeat(60 * PIECES as usize));
     // One frame of each thread comes on top.
-    let (packs, (open, spares)) =
-        packed(&TestRepository::new(), &amounts, |packer| (packer.open_bytes(), packer.spares()));
+    let (packs, (open, spares)) = packed(&TestRepository::new(), LARGE_BYTES, &amounts, |packer| {
+        (packer.open_bytes(), packer.spares())
+    });
     assert!((8..20).contains(&packs), "{packs} packs");
     assert!(open <= packer::OPEN_BYTES_MAX + (1 << 20), "{open} bytes are open");
     assert!(spares <= 2, "memory of {spares} packs is kept");
@@ -580,21 +597,51 @@ fn two_packs_that_are_filled_side_by_side_need_no_more_memory_the_more_is_stored
 #[test]
 fn what_is_kept_of_packs_is_bounded_and_goes_when_two_are_filled() {
     use packer::Lane::{Cold, Hot};
-    let (_, (_, spares)) = packed(&TestRepository::new(), &[(Cold, 80 * PIECES)], |packer| {
+    // The packs of a small repository are short at first, and where it is encrypted each waits for the next one.
+    for (test, stored_bytes, mib) in [
+        (TestRepository::new(), LARGE_BYTES, 80),
+        (TestRepository::new(), 0, 20),
+        (TestRepository::encrypted(), LARGE_BYTES, 40),
+        (TestRepository::encrypted(), 0, 20),
+    ] {
+        let amounts = [(Cold, mib * PIECES)];
+        let (_, spares) = packed(&test, stored_bytes, &amounts, |packer| packer.spares());
+        assert!(spares <= 2, "memory of {spares} packs is kept");
+    }
+    let amounts = [(Hot, PIECES), (Cold, 60 * PIECES), (Hot, 20 * PIECES)];
+    let (_, (_, spares)) = packed(&TestRepository::new(), LARGE_BYTES, &amounts, |packer| {
         (packer.open_bytes(), packer.spares())
     });
-    assert!(spares <= 2, "memory of {spares} packs is kept");
-    let amounts = [(Hot, PIECES), (Cold, 60 * PIECES), (Hot, 20 * PIECES)];
-    let (_, (_, spares)) =
-        packed(&TestRepository::new(), &amounts, |packer| (packer.open_bytes(), packer.spares()));
     assert_eq!(spares, 0);
+}
+
+#[test]
+fn what_is_kept_of_packs_goes_when_there_are_long_trees_beside_them() {
+    with_packer(&TestRepository::new(), LARGE_BYTES, |packer| {
+        let mut content = packer.stow(PackKind::Data).unwrap();
+        let mut trees = packer.stow(PackKind::Tree).unwrap();
+        for seed in 0..40 * PIECES {
+            content.store(&piece(seed)).unwrap();
+        }
+        for seed in 0..6 * PIECES {
+            trees.store(&piece(1000 + seed)).unwrap();
+        }
+        assert_eq!(packer.spares(), 0);
+        for seed in 0..40 * PIECES {
+            content.store(&piece(2000 + seed)).unwrap();
+            assert_eq!(packer.spares(), 0);
+        }
+        content.finish().unwrap();
+        trees.finish().unwrap();
+    });
 }
 
 #[test]
 fn the_length_of_a_pack_never_tells_that_of_few_pieces_while_there_are_more() {
     use packer::Lane::{Cold, Hot};
-    let packs_of =
-        |amounts: &[(packer::Lane, u64)]| packed(&TestRepository::encrypted(), amounts, |_| ()).0;
+    let packs_of = |amounts: &[(packer::Lane, u64)]| {
+        packed(&TestRepository::encrypted(), LARGE_BYTES, amounts, |_| ()).0
+    };
     assert_eq!(packs_of(&[(Cold, 3), (Hot, 3)]), 1);
     // A frame has three pieces: the one is too few for both, the other gets one.
     assert_eq!(packs_of(&[(Cold, 3), (Hot, 6)]), 1);

@@ -60,6 +60,44 @@ fn every_chunk_is_found_again_by_the_index_in_the_pack() {
 }
 
 #[test]
+fn a_frame_that_another_pack_takes_is_whole_there_and_so_is_all_that_stays() {
+    let contents: Vec<_> = (0..13).map(|seed| noise(seed, 1000)).collect();
+    let mut compressor = Compressor::new(3).unwrap();
+    let mut frame = FrameBuilder::default();
+    let mut built = |ranges: &[std::ops::Range<usize>]| {
+        let mut builder = PackBuilder::new(PackKind::Data, Vec::new());
+        for range in ranges {
+            for content in &contents[range.clone()] {
+                frame.push(key().id_of(content), content);
+            }
+            builder.append(frame.seal(&mut compressor).unwrap());
+        }
+        builder
+    };
+    // The second of the frames has the fewest pieces with which the other pack has enough.
+    let (mut few, mut many) = (built(&[0..2]), built(&[2..6, 6..8, 8..13]));
+    assert!(few.take_frame_of(&mut many));
+    let mut decompressor = Decompressor::new().unwrap();
+    let found = [few, many].map(|builder| {
+        assert!(builder.has_pieces_enough());
+        let pack = builder.seal(&key(), &mut compressor).unwrap();
+        assert_eq!(PackIndex::of_pack(&pack.bytes).unwrap(), pack.index);
+        let mut content = Vec::new();
+        let mut read = |chunk: &ChunkPlace| {
+            let at = pack.index.frames[chunk.frame as usize];
+            let stored = &pack.bytes[at.start as usize..][..at.stored as usize];
+            decompressor.frame(stored, at.content, &mut content).unwrap();
+            content[chunk.offset as usize..][..chunk.length as usize].to_vec()
+        };
+        pack.index.chunks.iter().map(&mut read).collect::<Vec<_>>()
+    });
+    let of = |ranges: [std::ops::Range<usize>; 2]| -> Vec<Vec<u8>> {
+        ranges.into_iter().flat_map(|range| contents[range].to_vec()).collect()
+    };
+    assert_eq!(found, [of([0..2, 6..8]), of([2..6, 8..13])]);
+}
+
+#[test]
 fn zstd_and_tar_list_the_chunks_of_a_pack() {
     let pack = pack(&contents());
     let mut zstd = Command::new("sh")
