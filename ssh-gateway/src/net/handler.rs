@@ -485,7 +485,7 @@ impl Callbacks for Handler {
         let Some(spool) = self.connection.with(channel, |entry| Arc::clone(&entry.spool)) else {
             return Ok(());
         };
-        spool.push(data, &*self.connection).await.map_err(|overrun| {
+        spool.push(data, &self.connection).await.map_err(|overrun| {
             self.connection.note(overrun.to_string());
             Error::Pending
         })
