@@ -1,6 +1,6 @@
 //! What was typed: flags, arguments and their environment variables. What it means is [`crate::config`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use chores_common::telemetry::{LogFormat, Verbosity};
@@ -304,9 +304,9 @@ pub struct VerifyArgs {
 /// `serve`.
 #[derive(Debug, Args, Default)]
 pub struct ServeArgs {
-    /// Listen here; may be repeated [default: 0.0.0.0:2222].
+    /// Listen here: ADDRESS:PORT, or a port of all IPv4 addresses; may be repeated [default: 0.0.0.0:2222].
     #[arg(long, env = "SSH_GATEWAY_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<String>,
     #[command(flatten)]
     pub admission: AdmissionArgs,
     /// Show the text of this file before authentication.
