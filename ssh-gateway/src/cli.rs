@@ -77,8 +77,10 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Make secrets for authenticator applications, whose codes a policy can demand.
     Totp(TotpArgs),
-    /// Look at the sessions of the gateway that serves, and end them.
+    /// Look at the sessions and forwards of the gateway that serves, and end them.
     Sessions(SessionsArgs),
+    /// Look at the connections of the gateway that serves, and end them.
+    Connections(ConnectionsArgs),
     /// Print what OpenSSH's clients need so that containers are hosts for them.
     SshConfig(SshConfigArgs),
     /// Play a recording.
@@ -213,9 +215,9 @@ pub struct SessionsArgs {
 /// What can be done with sessions.
 #[derive(Debug, Subcommand)]
 pub enum SessionsCommand {
-    /// List them.
+    /// List them, forwards too.
     Ls,
-    /// End one, and everything that it started.
+    /// End a session and everything that it started, or a forward and everything that came through it.
     Kill {
         /// Its name, as `sessions ls` has it.
         #[arg(value_name = "ID")]
@@ -226,6 +228,27 @@ pub enum SessionsCommand {
         /// Its name, as `sessions ls` has it.
         #[arg(value_name = "ID")]
         session: String,
+    },
+}
+
+/// `connections`.
+#[derive(Debug, Args)]
+pub struct ConnectionsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: ConnectionsCommand,
+}
+
+/// What can be done with connections.
+#[derive(Debug, Subcommand)]
+pub enum ConnectionsCommand {
+    /// List those that have come in.
+    Ls,
+    /// End one, and all its sessions and forwards.
+    Kill {
+        /// Its number, as `connections ls` has it.
+        #[arg(value_name = "NUMBER")]
+        connection: u64,
     },
 }
 
