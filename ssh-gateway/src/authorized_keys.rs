@@ -127,12 +127,28 @@ pub enum KeysError {
     /// There are too many keys.
     #[error("there are more than {KEYS_MAX} authorized keys")]
     TooMany,
+    /// Nobody could come in, for a private key was given and its public half is wanted.
+    #[error(
+        "{name} is a private key, and must stay with its owner: give the public one, the file that ssh-keygen named .pub"
+    )]
+    Private {
+        /// The file or variable.
+        name: String,
+    },
     /// Nobody could come in.
-    #[error("there is no key in {names} that can be accepted")]
+    #[error("there is no key in {names} that can be accepted{}", first_of(.first.as_ref()))]
     None {
         /// Files and variables.
         names: String,
+        /// What is wrong with the first line.
+        first: Option<LineFault>,
     },
+}
+
+fn first_of(fault: Option<&LineFault>) -> String {
+    fault
+        .map(|LineFault { source, line, reason }| format!("; {source}:{line}: {reason}"))
+        .unwrap_or_default()
 }
 
 impl AuthorizedKeys {
@@ -159,7 +175,13 @@ impl AuthorizedKeys {
             }
         }
         if keys.lines.is_empty() {
-            return Err(KeysError::None { names: names.join(", ") });
+            let private = keys.faults.iter().find(|fault| fault.reason == PRIVATE);
+            return Err(match private {
+                Some(LineFault { source, .. }) => KeysError::Private { name: source.clone() },
+                None => {
+                    KeysError::None { names: names.join(", "), first: keys.faults.first().cloned() }
+                }
+            });
         }
         Ok(keys)
     }
@@ -183,8 +205,20 @@ impl AuthorizedKeys {
         bytes: &[u8],
         accepts_variable: &dyn Fn(&str) -> bool,
     ) -> Result<(), KeysError> {
+        let mut is_private = false;
         for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let number = at + 1;
+            if is_private {
+                // Its lines are none of their own.
+                is_private = !line.starts_with(b"-----END ");
+                continue;
+            }
+            if begins_private_key(line) {
+                is_private = true;
+                let (source, reason) = (name.to_owned(), PRIVATE.to_owned());
+                self.faults.push(LineFault { source, line: number, reason });
+                continue;
+            }
             match line_key(line, accepts_variable) {
                 Ok(None) => {}
                 Ok(Some(read)) => self.push(owner, name, number, read)?,
@@ -256,6 +290,17 @@ impl AuthorizedKeys {
     pub fn faults(&self) -> &[LineFault] {
         &self.faults
     }
+}
+
+/// Why a file with a private key lets nobody in.
+const PRIVATE: &str =
+    "it is a private key: give the public one, the file that ssh-keygen named .pub";
+
+/// Whether a private key begins here: of OpenSSH, OpenSSL or PuTTY.
+fn begins_private_key(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    let is_pem = line.starts_with(b"-----BEGIN ") && line.ends_with(b"PRIVATE KEY-----");
+    is_pem || line.starts_with(b"PuTTY-User-Key-File-")
 }
 
 /// What a line says.

@@ -12,6 +12,7 @@
 mod audit;
 mod codes;
 mod connection;
+mod connections;
 mod controls;
 mod diagnostics;
 mod engine_exec;
@@ -173,6 +174,8 @@ struct Shared {
     recordings: Recordings,
     /// What runs.
     sessions: sessions::Sessions,
+    /// Who is in.
+    connections: connections::Connections,
     /// Who looks at events.
     watchers: room::Room,
     /// Commands that run in several containers.
@@ -256,6 +259,7 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
+        connections: connections::Connections::default(),
         watchers: inquiry::room(),
         fan_outs: session::fan_out_room(),
         lingering: linger::Lingering::default(),
@@ -265,11 +269,17 @@ pub async fn serve(parts: Parts, shutdown: &Shutdown) -> Result<(), BrokerError>
     });
     let controls = match controls::listen(&shared.config.state) {
         Ok(listener) => {
-            let (sessions, journal) = (shared.sessions.clone(), journal.clone());
-            Some(AbortOnDropHandle::new(tokio::spawn(controls::serve(listener, sessions, journal))))
+            let subjects = controls::Subjects {
+                sessions: shared.sessions.clone(),
+                connections: shared.connections.clone(),
+                journal: journal.clone(),
+            };
+            Some(AbortOnDropHandle::new(tokio::spawn(controls::serve(listener, subjects))))
         }
         Err(error) => {
-            tracing::warn!("`sessions` cannot be used: its socket cannot be made: {error}");
+            tracing::warn!(
+                "`sessions` and `connections` cannot be used: their socket cannot be made: {error}"
+            );
             None
         }
     };

@@ -1,6 +1,6 @@
 //! What was typed: flags, arguments and their environment variables. What it means is [`crate::config`].
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use chores_common::telemetry::{LogFormat, Verbosity};
@@ -77,8 +77,10 @@ pub enum Command {
     Policy(PolicyArgs),
     /// Make secrets for authenticator applications, whose codes a policy can demand.
     Totp(TotpArgs),
-    /// Look at the sessions of the gateway that serves, and end them.
+    /// Look at the sessions and forwards of the gateway that serves, and end them.
     Sessions(SessionsArgs),
+    /// Look at the connections of the gateway that serves, and end them.
+    Connections(ConnectionsArgs),
     /// Print what OpenSSH's clients need so that containers are hosts for them.
     SshConfig(SshConfigArgs),
     /// Play a recording.
@@ -213,9 +215,9 @@ pub struct SessionsArgs {
 /// What can be done with sessions.
 #[derive(Debug, Subcommand)]
 pub enum SessionsCommand {
-    /// List them.
+    /// List them, forwards too.
     Ls,
-    /// End one, and everything that it started.
+    /// End a session and everything that it started, or a forward and everything that came through it.
     Kill {
         /// Its name, as `sessions ls` has it.
         #[arg(value_name = "ID")]
@@ -226,6 +228,27 @@ pub enum SessionsCommand {
         /// Its name, as `sessions ls` has it.
         #[arg(value_name = "ID")]
         session: String,
+    },
+}
+
+/// `connections`.
+#[derive(Debug, Args)]
+pub struct ConnectionsArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub command: ConnectionsCommand,
+}
+
+/// What can be done with connections.
+#[derive(Debug, Subcommand)]
+pub enum ConnectionsCommand {
+    /// List those that have come in.
+    Ls,
+    /// End one, and all its sessions and forwards.
+    Kill {
+        /// Its number, as `connections ls` has it.
+        #[arg(value_name = "NUMBER")]
+        connection: u64,
     },
 }
 
@@ -304,9 +327,9 @@ pub struct VerifyArgs {
 /// `serve`.
 #[derive(Debug, Args, Default)]
 pub struct ServeArgs {
-    /// Listen here; may be repeated [default: 0.0.0.0:2222].
+    /// Listen here: ADDRESS:PORT, or a port of all IPv4 addresses; may be repeated [default: 0.0.0.0:2222].
     #[arg(long, env = "SSH_GATEWAY_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<String>,
     #[command(flatten)]
     pub admission: AdmissionArgs,
     /// Show the text of this file before authentication.

@@ -1,6 +1,7 @@
 //! One function a command: settings in, work done by the modules, an answer out.
 
 pub mod audit;
+pub mod connections;
 pub mod doctor;
 pub mod policy;
 pub mod replay;
@@ -8,6 +9,8 @@ pub mod serve;
 pub mod sessions;
 pub mod ssh_config;
 pub mod totp;
+
+mod gateway;
 
 use std::io;
 

@@ -396,21 +396,35 @@ fn image_toolbox() -> Option<PathBuf> {
     directory.join(toolbox::BASE).is_dir().then(|| directory.to_owned())
 }
 
-fn listen(typed: &[SocketAddr], written: &[SocketAddr]) -> Result<Vec<SocketAddr>, SettingError> {
+fn listen(typed: &[String], written: &[SocketAddr]) -> Result<Vec<SocketAddr>, SettingError> {
     if typed.len() > LISTENERS_MAX {
         let fault = format!("there are more than {LISTENERS_MAX} addresses");
         return Err(SettingError::flag("--listen", &typed.len(), &fault));
     }
-    for (number, address) in typed.iter().enumerate() {
-        if typed.iter().take(number).any(|other| other == address) {
-            return Err(SettingError::flag("--listen", address, &"it is given twice"));
+    let mut addresses = Vec::new();
+    for text in typed {
+        let wrong = |fault: &str| SettingError::flag("--listen", text, &fault);
+        let address = listen_address(text).ok_or_else(|| wrong(LISTEN_FORMS))?;
+        if addresses.contains(&address) {
+            return Err(wrong("it is given twice"));
         }
+        addresses.push(address);
     }
-    Ok(match (typed, written) {
+    Ok(match (addresses.as_slice(), written) {
         ([], []) => vec![LISTEN_DEFAULT],
         ([], written) => written.to_vec(),
-        (typed, _) => typed.to_vec(),
+        _ => addresses,
     })
+}
+
+/// What [`listen_address`] takes.
+const LISTEN_FORMS: &str =
+    "give ADDRESS:PORT, such as 0.0.0.0:2222 or [::]:2222, or a port alone, such as 2222";
+
+/// Where to listen: an address with its port, or a port of every IPv4 address.
+fn listen_address(text: &str) -> Option<SocketAddr> {
+    let everywhere = |port: u16| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    text.parse().ok().or_else(|| text.parse().ok().map(everywhere))
 }
 
 /// What a policy command is told: where the policy is, what is revoked, and which variables clients may set.

@@ -114,6 +114,7 @@ fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         Command::Doctor(args) => commands::doctor::run(&cli.common, args),
         Command::Policy(args) => commands::policy::run(&cli.common, &args.command),
         Command::Sessions(args) => commands::sessions::run(&cli.common, &args.command),
+        Command::Connections(args) => commands::connections::run(&cli.common, &args.command),
         Command::SshConfig(args) => commands::ssh_config::run(&cli.common, args),
         Command::Replay(args) => commands::replay::run(args),
         Command::Totp(args) => commands::totp::run(&cli.common, &args.command),

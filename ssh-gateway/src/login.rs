@@ -450,6 +450,21 @@ fn distance(left: &str, right: &str) -> usize {
 /// One sentence for the client about a login name that means no one container; `None` if it does.
 #[must_use]
 pub fn explain(selector: &Selector, resolution: &Resolution<'_>) -> Option<String> {
+    explain_within(selector, resolution, " that this key may enter")
+}
+
+/// The same for who operates the gateway, and asks about all containers.
+#[must_use]
+pub fn explain_to_operator(selector: &Selector, resolution: &Resolution<'_>) -> Option<String> {
+    explain_within(selector, resolution, "")
+}
+
+/// The same; `bounds` says of which containers those are that could be meant.
+fn explain_within(
+    selector: &Selector,
+    resolution: &Resolution<'_>,
+    bounds: &str,
+) -> Option<String> {
     let selector = shown(&selector.to_string());
     Some(match resolution {
         Resolution::One(_) => return None,
@@ -476,13 +491,11 @@ pub fn explain(selector: &Selector, resolution: &Resolution<'_>) -> Option<Strin
             many => format!("{selector} means {}, and none of them is running", names(many)),
         },
         Resolution::None(similar) => match similar.as_slice() {
-            [] => format!("there is no container {selector} that this key may enter"),
+            [] => format!("there is no container {selector}{bounds}"),
             similar => {
                 let names: Vec<_> = similar.iter().map(|name| shown(name)).collect();
                 let names = names.join(" or ");
-                format!(
-                    "there is no container {selector} that this key may enter; did you mean {names}?"
-                )
+                format!("there is no container {selector}{bounds}; did you mean {names}?")
             }
         },
     })

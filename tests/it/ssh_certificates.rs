@@ -155,6 +155,41 @@ fn every_kind_of_key_can_certify_and_none_with_sha1() {
     scene.gateway.assert_idle(&[&scene.container]);
 }
 
+/// Its default template, with what it fills in for `alice@example`. The numbers go to the largest that it takes.
+#[test]
+fn a_certificate_as_step_ca_issues_it_counts() {
+    const SERIAL: &str = "18446744073709551615";
+    for (principals, is_allowed) in [("alice", true), ("alice@example", true), ("bob", false)] {
+        let Some(scene) = scene("principals=\"nobody\"") else { return };
+        for name in [AUTHORITY, USER] {
+            let key = scene.gateway.key_file(name);
+            std::fs::remove_file(&key).expect("our own key");
+            let words = ["-q", "-N", "", "-t", "ecdsa", "-b", "256", "-f"];
+            Run::new("ssh-keygen").args(words).arg(&key).succeed();
+        }
+        let public = std::fs::read_to_string(scene.gateway.key_file("authority.pub"));
+        let line = format!(
+            "cert-authority,principals=\"{principals}\" {}",
+            public.expect("ssh-keygen wrote it")
+        );
+        let new = scene.gateway.sandbox().file("new", line);
+        std::fs::rename(new, scene.gateway.authorized_keys()).expect("our own files");
+        scene.gateway.signal(Signal::HUP);
+        scene.gateway.wait_for_log(&["policy read", "\"keys\":1"]);
+        let issued = ["-I", "alice@example", "-n", "alice,alice@example", "-z", SERIAL];
+        certify(&scene, AUTHORITY, &[&issued[..], &["-V", "-1m:+16h"]].concat());
+        let said = ask(&scene, &["echo in"]);
+        assert_eq!(said.code() == Some(0), is_allowed, "{principals}: {said}");
+        if is_allowed {
+            let serial = format!("\"serial\":{SERIAL}");
+            scene.gateway.wait_for_log(&["login", "\"certificate\":\"alice@example\"", &serial]);
+            let said = ask(&scene, &["-tt", "test -t 0 && echo terminal"]);
+            assert!(said.stdout_text().contains("terminal"), "{said}");
+        }
+        scene.gateway.assert_idle(&[&scene.container]);
+    }
+}
+
 #[test]
 fn what_is_revoked_comes_in_no_more() {
     let Some(scene) = scene("principals=\"alice\"") else { return };

@@ -99,6 +99,58 @@ fn local_forwards_resolve_names_as_the_container_does() {
 }
 
 #[test]
+fn forwards_and_connections_are_listed_and_ended() {
+    let Some(scene) = Scene::busybox() else { return };
+    let state = scene.gateway.sandbox().path("state");
+    let ours = |words: &[&str]| {
+        Run::new(BINARY).args(words.iter().copied()).arg("--state").arg(&state).finish()
+    };
+    let connection = |sessions: u64, forwards: u64| {
+        let mut found = None;
+        wait_until(CLEAN_UP_TIME_MAX, "the connection on the list", || {
+            let said = ours(&["connections", "ls", "--json"]).expect_code(0);
+            found = said.json_lines().into_iter().find(|one| {
+                (&one["sessions"], &one["forwards"]) == (&sessions.into(), &forwards.into())
+            });
+            if found.is_some() { Ok(()) } else { Err(said.to_string()) }
+        });
+        found.expect("a connection")
+    };
+    let client = forward(&scene, MAIN_KEY, &["-R", "0:127.0.0.1:9"]);
+    connection(0, 1);
+    let listed = ours(&["sessions", "ls", "--json"]).expect_code(0).json_lines();
+    let [one] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!(
+        (&one["kind"], &one["container"]),
+        (&"forward".into(), &scene.container.name().into())
+    );
+    let name = one["session"].as_str().expect("a name");
+    let program = one["program"].as_str().expect("what it does");
+    assert!(program.starts_with("listen ") && !program.ends_with(":0"), "{program}");
+    let table = ours(&["sessions", "ls"]).expect_code(0).stdout_text();
+    assert!(table.contains("KIND") && table.contains(program), "{table}");
+    ours(&["sessions", "kill", name]).expect_code(0);
+
+    let left = connection(0, 0);
+    let number = left["connection"].to_string();
+    assert_eq!(left["login"], scene.container.name());
+    let table = ours(&["connections", "ls"]).expect_code(0).stdout_text();
+    assert!(table.starts_with("CONNECTION"), "{table}");
+    let unknown = ours(&["connections", "kill", "4711"]).expect_code(1);
+    assert!(unknown.stderr_text().contains("there is no connection 4711"), "{unknown}");
+    ours(&["connections", "kill", "web"]).expect_code(2);
+    ours(&["connections", "kill", &number]).expect_code(0);
+    let ended = client.wait();
+    assert!(ended.stderr_text().contains("the operator of the gateway has ended"), "{ended}");
+    let listed = ours(&["connections", "ls", "--json"]).expect_code(0);
+    assert_eq!(listed.stdout_text(), "");
+    scene.gateway.wait_for_log(&["administration", "\"what\":\"kill\"", name]);
+    let told = format!("\"connection\":{number},");
+    scene.gateway.wait_for_log(&["administration", "\"what\":\"disconnect\"", &told]);
+    scene.gateway.assert_idle(&[&scene.container]);
+}
+
+#[test]
 fn standard_input_and_output_are_forwarded_and_rules_hold() {
     let Some((scene, neighbour, _network)) = neighbours() else { return };
     start_echo(&neighbour, 7000);

@@ -500,6 +500,12 @@ fn a_session_dies_with_the_memory_limit_of_its_container() {
 fn doctor_finds_no_difference_itself() {
     let Some(scene) = Scene::busybox() else { return };
     Run::new(BINARY).args(["doctor", scene.container.name()]).succeed();
+    let nobody = format!("{}x", scene.container.name());
+    let said = Run::new(BINARY).args(["doctor", &nobody]).finish();
+    assert_eq!(said.code(), Some(1), "{said}");
+    let wanted = format!("there is no container {nobody}; did you mean {}", scene.container.name());
+    assert!(said.stdout_text().contains(&wanted), "{said}");
+    assert!(said.stdout_text().contains("name one that runs"), "{said}");
 }
 
 #[test]

@@ -367,7 +367,7 @@ fn sessions_are_listed_watched_and_ended() {
     assert!(!String::from_utf8_lossy(&seen).contains("title"), "{seen:?}");
     let unknown = gateway(&["sessions", "kill", "nobody"], &state).finish();
     assert_eq!(unknown.code(), Some(1), "{unknown}");
-    assert!(unknown.stderr_text().contains("there is no session nobody"), "{unknown}");
+    assert!(unknown.stderr_text().contains("there is no session or forward nobody"), "{unknown}");
     gateway(&["sessions", "kill", &session], &state).succeed();
     drop(stdin);
     let ended = client.wait().expect("ssh ends");

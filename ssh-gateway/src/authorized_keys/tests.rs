@@ -361,6 +361,9 @@ fn files_are_bounded_and_nobody_elses() {
     };
     set_mode(0o644);
     assert!(told().starts_with("there is no key in "), "{}", told());
+    let of_line =
+        format!("; {}:2: there is no key in the line: TYPE KEY is missing", path.display());
+    assert!(told().ends_with(&of_line), "{}", told());
     std::fs::write(&path, format!("{ED25519}\n{ED25519} again\n")).unwrap();
     assert_eq!(load().unwrap().lines().len(), 2);
     for mode in [0o664, 0o646] {
@@ -476,4 +479,29 @@ proptest! {
         let wanted = if stars { text.len() >= least } else { text.len() == least };
         prop_assert_eq!(is_match(&pattern, &text), wanted);
     }
+}
+
+#[test]
+fn a_private_key_in_place_of_the_public_one_is_told_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("id");
+    let load = || AuthorizedKeys::load(&[KeySource::File(path.clone())], &accepts);
+    let private =
+        "-----BEGIN OPENSSH PRIVATE KEY-----\r\nAAAA\nBBBB\n-----END OPENSSH PRIVATE KEY-----\n";
+    for text in [
+        private,
+        "-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n",
+        "-----BEGIN PRIVATE KEY-----\nAAAA\n",
+        "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n",
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let told = load().unwrap_err().to_string();
+        let wanted = format!("{} is a private key, and must stay with its owner", path.display());
+        assert!(told.starts_with(&wanted) && told.ends_with(".pub"), "{told}");
+    }
+    // Beside keys that count it is one line that does not.
+    std::fs::write(&path, format!("{ED25519} a\n{private}{ED25519} b\n")).unwrap();
+    let keys = load().unwrap();
+    let faults: Vec<_> = keys.faults().iter().map(|fault| (fault.line, &*fault.reason)).collect();
+    assert_eq!((keys.lines().len(), faults), (2, vec![(2, PRIVATE)]));
 }

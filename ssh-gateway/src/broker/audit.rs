@@ -171,7 +171,7 @@ pub(super) fn policy_refused(journal: &Journal, reason: &str, holds: &str) {
     event!(journal, error, "policy refused", reason = told(reason), holds = holds);
 }
 
-/// Somebody on the gateway's host does something to a session.
+/// Somebody on the gateway's host does something to a session or a forward.
 pub(super) fn administrated(
     journal: &Journal,
     what: &'static str,
@@ -186,6 +186,21 @@ pub(super) fn administrated(
         name = session.session.as_str(),
         connection = session.connection,
         container = session.container.as_str(),
+        uid = uid,
+    );
+}
+
+/// Somebody on the gateway's host ends a connection.
+pub(super) fn disconnected(journal: &Journal, connection: &control::Connection, uid: u32) {
+    event!(
+        journal,
+        warn,
+        "administration",
+        what = "disconnect",
+        connection = connection.connection,
+        identity = connection.identity.as_deref(),
+        key = connection.key.as_str(),
+        peer = connection.peer.as_str(),
         uid = uid,
     );
 }
@@ -457,8 +472,8 @@ macro_rules! forward {
 }
 
 /// A forward is about to be opened.
-pub(super) fn forward(connection: &Connection, what: &'static str, place: &Place) {
-    forward!(connection, info, "forward", what, place);
+pub(super) fn forward(connection: &Connection, name: &str, what: &'static str, place: &Place) {
+    forward!(connection, info, "forward", what, place, name = name);
 }
 
 /// A forward is not opened, whether it may not be or cannot.
@@ -472,7 +487,8 @@ pub(super) fn forward_refused(
     forward!(connection, warn, "forward refused", what, place, reason = reason);
 }
 
-fn told_place(place: &Place) -> String {
+/// A place without what a terminal obeys.
+pub(super) fn told_place(place: &Place) -> String {
     match place {
         Place::Tcp { host, port } => format!("{}:{port}", shown(host)),
         Place::Unix { path } => shown(&String::from_utf8_lossy(path)),

@@ -11,6 +11,7 @@ use chores_common::engine::{Container, ContainerState, ListedContainer};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, OnceCell};
 
+use super::connections::{Listed, Open};
 use super::containers::{Plan, failure, pin};
 use super::portals::Portal;
 use super::refusal::{self, failure_of};
@@ -18,8 +19,9 @@ use super::spool::{self, Promise};
 use super::words::Words;
 use super::{Shared, audit};
 use crate::capability;
+use crate::control;
 use crate::hop::{HopError, Started, Task};
-use crate::login::{self, Login, Resolution};
+use crate::login::{self, Login, Resolution, shown};
 use crate::policy::{self, Access, Denial, Identity, Reserved};
 use crate::proof::Presence;
 use crate::wire::net::{ConnectionId, LoginName, Refusal};
@@ -55,6 +57,8 @@ pub(super) struct Connection {
     portal: Mutex<Option<Arc<Portal>>>,
     /// Room on the disk for what its programs do not take; from the first file on.
     promise: std::sync::Mutex<Option<Promise>>,
+    /// From the moment it is in until it is gone.
+    listed: std::sync::Mutex<Option<Listed>>,
 }
 
 /// What the client has proved to hold.
@@ -122,7 +126,7 @@ impl Connection {
         let mut own = shared.listening.clone();
         own.push(local);
         let reserved = Reserved::new(own);
-        let (choice, portal, promise) = (OnceCell::new(), Mutex::default(), Default::default());
+        let (choice, portal) = (OnceCell::new(), Mutex::default());
         Self {
             id,
             shared,
@@ -136,7 +140,8 @@ impl Connection {
             reserved,
             choice,
             portal,
-            promise,
+            promise: std::sync::Mutex::default(),
+            listed: std::sync::Mutex::default(),
         }
     }
 
@@ -144,7 +149,28 @@ impl Connection {
     pub(super) fn let_in(&self, client: &str, factor: Option<&'static str>) {
         let (journal, login) = (&self.shared.journal, &self.login);
         audit::login(journal, self.id, &self.identity, login, client, self.peer, factor);
+        let listed = self.shared.connections.add(Open {
+            told: control::Connection {
+                connection: self.id,
+                identity: self.identity.name().map(str::to_owned),
+                key: self.identity.fingerprint().to_owned(),
+                certificate: self.identity.issued().map(|issued| shown(&issued.key_id)),
+                login: shown(&login.to_string()),
+                peer: self.peer.to_string(),
+                client: shown(client),
+                sessions: 0,
+                forwards: 0,
+                since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            },
+            words: self.words.clone(),
+        });
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed);
         self.is_in.store(true, Ordering::Release);
+    }
+
+    /// It is gone: whoever administrates the gateway finds it no more.
+    pub(super) fn unlist(&self) {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Whether it is in.
@@ -420,6 +446,8 @@ impl Connection {
         if let Some(portal) = portal {
             portal.end().await;
         }
+        // It may have been let in when it was gone already.
+        self.unlist();
         // A session that waits for its client needs no room for what that has sent.
         self.promise.lock().unwrap_or_else(PoisonError::into_inner).take();
     }

@@ -1,4 +1,4 @@
-//! Answers what `sessions` asks. Only root and the gateway's own user are heard.
+//! Answers what `sessions` and `connections` ask. Only root and the gateway's own user are heard.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,11 +13,13 @@ use tokio::sync::{Semaphore, broadcast};
 use tokio::time::{sleep, timeout};
 
 use super::audit;
+use super::connections::{self, Connections};
 use super::journal::Journal;
 use super::sessions::{Running, Sessions};
 use super::tap::Live;
 use crate::cast::Encoder;
-use crate::control::{self, Answer, Ask};
+use crate::control::{self, Answer, Ask, Kind};
+use crate::wire::net::{ConnectionId, News};
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,8 @@ const ASK_TIME_MAX: Duration = Duration::from_secs(10);
 const ASK_BYTES_MAX: u64 = 4096;
 /// A piece of an answer is taken in this time.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// What a client is told whose connection is ended.
+const ENDED: &str = "the operator of the gateway has ended the connection";
 /// How often it is looked whether a session that is watched has ended.
 const LOOK_PERIOD: Duration = Duration::from_millis(200);
 /// After an error of accepting, before the next try.
@@ -49,8 +53,16 @@ pub(super) fn listen(state: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What is asked about.
+#[derive(Debug, Clone)]
+pub(super) struct Subjects {
+    pub(super) sessions: Sessions,
+    pub(super) connections: Connections,
+    pub(super) journal: Journal,
+}
+
 /// Answers until it is dropped.
-pub(super) async fn serve(listener: UnixListener, sessions: Sessions, journal: Journal) {
+pub(super) async fn serve(listener: UnixListener, subjects: Subjects) {
     let room = Arc::new(Semaphore::new(CLIENTS_MAX));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
@@ -62,17 +74,18 @@ pub(super) async fn serve(listener: UnixListener, sessions: Sessions, journal: J
                 continue;
             }
         };
-        let (sessions, journal) = (sessions.clone(), journal.clone());
+        let subjects = subjects.clone();
         tokio::spawn(async move {
             let _permit = permit;
-            if let Err(error) = answer(stream, &sessions, &journal).await {
+            if let Err(error) = answer(stream, &subjects).await {
                 tracing::debug!("a question at the control socket is not answered: {error}");
             }
         });
     }
 }
 
-async fn answer(stream: UnixStream, sessions: &Sessions, journal: &Journal) -> io::Result<()> {
+async fn answer(stream: UnixStream, subjects: &Subjects) -> io::Result<()> {
+    let Subjects { sessions, connections, journal } = subjects;
     let asker = stream.peer_cred()?.uid();
     let mut stream = BufReader::new(stream);
     if asker != 0 && asker != rustix::process::geteuid().as_raw() {
@@ -86,7 +99,7 @@ async fn answer(stream: UnixStream, sessions: &Sessions, journal: &Journal) -> i
     };
     let unknown = |name: &str| {
         let name = crate::login::shown(name);
-        Answer::No(format!("there is no session {name}: see `ssh-gateway sessions ls`"))
+        Answer::No(format!("there is no session or forward {name}: see `ssh-gateway sessions ls`"))
     };
     match ask {
         Ask::Sessions => {
@@ -112,12 +125,55 @@ async fn answer(stream: UnixStream, sessions: &Sessions, journal: &Journal) -> i
                     None => say(&mut stream, &Answer::Done).await,
                 }
             }
+            Some(Running { told, .. }) if told.kind == Kind::Forward => {
+                let reason = "it is a forward, whose bytes do not go through here";
+                say(&mut stream, &Answer::No(reason.to_owned())).await
+            }
             Some(_) => {
                 let reason = "the session is not recorded, and no terminal of a rule with linger, so its bytes do not go through here";
                 say(&mut stream, &Answer::No(reason.to_owned())).await
             }
             None => say(&mut stream, &unknown(&name)).await,
         },
+        Ask::Connections => {
+            for told in counted(subjects) {
+                say(&mut stream, &Answer::Connection(Box::new(told))).await?;
+            }
+            say(&mut stream, &Answer::Done).await
+        }
+        Ask::Disconnect(id) => match connections.get(id) {
+            Some(open) => {
+                audit::disconnected(journal, &open.told, asker);
+                disconnect(id, &open, sessions).await;
+                say(&mut stream, &Answer::Done).await
+            }
+            None => {
+                let reason =
+                    format!("there is no connection {id}: see `ssh-gateway connections ls`");
+                say(&mut stream, &Answer::No(reason)).await
+            }
+        },
+    }
+}
+
+/// What is told of the connections, with what each has open.
+fn counted(subjects: &Subjects) -> Vec<control::Connection> {
+    let counts = subjects.sessions.count();
+    let mut told = subjects.connections.told();
+    for one in &mut told {
+        let count = counts.get(&one.connection).copied().unwrap_or_default();
+        (one.sessions, one.forwards) = (count.sessions, count.forwards);
+    }
+    told
+}
+
+/// Ends a connection: net tells the client why, and what runs in it ends whether net does so or not.
+async fn disconnect(connection: ConnectionId, open: &connections::Open, sessions: &Sessions) {
+    let news = News::Disconnect { connection, reason: ENDED.to_owned() };
+    // A net that takes nothing is stopped by its hub.
+    drop(timeout(ANSWER_TIME_MAX, open.words.news(news)).await);
+    for running in sessions.of(connection) {
+        running.end.cancel();
     }
 }
 

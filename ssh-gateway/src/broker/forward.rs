@@ -6,13 +6,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use jiff::Timestamp;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::audit;
 use super::connection::{Connection, NoChoice};
 use super::refusal;
+use super::session::NO_CONTAINER;
+use super::sessions::{Listed, Running, Sessions};
+use crate::control;
 use crate::login::{self, shown};
 use crate::policy::{Access, Denial};
-use crate::wire::net::{Answer, Guest, ItemId, Place, Refusal};
+use crate::wire::net::{Answer, Guest, ItemId, News, Place, Refusal};
 use crate::wire::portal::{Act, Opened};
 
 /// Where SSH is (RFC 4253, 4.1).
@@ -22,11 +26,79 @@ const SSH_PORT: u16 = 22;
 const CONNECT: &str = "connect";
 const LISTEN: &str = "listen";
 
-/// Opens a stream, and answers.
-pub(super) async fn connect(connection: &Connection, number: u64, to: Place) {
+/// A forward that is open.
+struct Open {
+    _listed: Listed,
+    /// Ends it.
+    end: CancellationToken,
+}
+
+impl Open {
+    /// Puts it on the list. `host` is what it leads to where that is no container of this connection.
+    fn new(
+        connection: &Connection,
+        name: String,
+        what: &'static str,
+        place: &Place,
+        host: Option<&str>,
+    ) -> Self {
+        let end = CancellationToken::new();
+        let choice = connection.chosen();
+        let container = choice.map(|choice| choice.container.name.as_str());
+        let rule = choice.map(|choice| choice.access.rule().name.clone());
+        let listed = connection.shared.sessions.add(Running {
+            told: control::Session {
+                session: name,
+                kind: control::Kind::Forward,
+                connection: connection.id,
+                identity: connection.identity.name().map(str::to_owned),
+                key: connection.identity.fingerprint().to_owned(),
+                peer: connection.peer.to_string(),
+                container: host.or(container).unwrap_or(NO_CONTAINER).to_owned(),
+                user: choice.and_then(|choice| choice.access.user()).map(str::to_owned),
+                program: format!("{what} {}", audit::told_place(place)),
+                terminal: false,
+                rule: rule.unwrap_or_default(),
+                recording: None,
+                since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+                lingering: None,
+            },
+            end: end.clone(),
+            tap: None,
+        });
+        Self { _listed: listed, end }
+    }
+
+    /// Waits until net has closed it. Where somebody ends it before, net is told to.
+    async fn last(self, connection: &Connection, item: ItemId, mut closed: oneshot::Receiver<()>) {
+        tokio::select! {
+            // An error is the end of the connection.
+            _ = &mut closed => return,
+            () = self.end.cancelled() => {}
+        }
+        connection.words.news(News::HangUp { item }).await;
+        // As long as it is there it is on the list, whatever net makes of it.
+        drop(closed.await);
+    }
+}
+
+/// The name of a new forward.
+fn name() -> Result<String, Refusal> {
+    Sessions::name().map_err(|_| refusal::failed("there is no chance for a name"))
+}
+
+/// Opens a stream, and answers; there is one until `closed` comes.
+pub(super) async fn connect(
+    connection: &Connection,
+    number: u64,
+    item: ItemId,
+    to: Place,
+    closed: oneshot::Receiver<()>,
+) {
     match connected(connection, &to).await {
-        Ok(socket) => {
+        Ok((socket, open)) => {
             connection.words.answer(number, Answer::Opened { port: None }, vec![socket]).await;
+            open.last(connection, item, closed).await;
         }
         Err(refusal) => {
             audit::forward_refused(connection, CONNECT, &to, &refusal);
@@ -35,7 +107,7 @@ pub(super) async fn connect(connection: &Connection, number: u64, to: Place) {
     }
 }
 
-async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refusal> {
+async fn connected(connection: &Connection, to: &Place) -> Result<(OwnedFd, Open), Refusal> {
     let choice = match connection.choice().await {
         Ok(choice) => choice,
         Err(none @ NoChoice::Choose { .. }) => return through(connection, to, &none).await,
@@ -54,7 +126,8 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
         }
         Place::Unix { path } => Act::ConnectUnix { path },
     };
-    begins(connection, CONNECT, to, &choice.access).await?;
+    let name = name()?;
+    begins(connection, &name, CONNECT, to, &choice.access).await?;
     let portal = connection.portal().await?;
     let (_, opened, socket) =
         portal.order(act).await.map_err(|reason| refusal::failed(shown(&reason)))?;
@@ -70,12 +143,13 @@ async fn connected(connection: &Connection, to: &Place) -> Result<OwnedFd, Refus
             None => return Err(refusal::failed("the forward was closed at once")),
         }
     }
-    Ok(socket)
+    Ok((socket, Open::new(connection, name, CONNECT, to, None)))
 }
 
 /// Has the audit say that a forward begins, before it does: without that none begins that must not be unrecorded.
 async fn begins(
     connection: &Connection,
+    name: &str,
     what: &'static str,
     place: &Place,
     access: &Access,
@@ -83,13 +157,17 @@ async fn begins(
     let shared = &connection.shared;
     let (_, unrecorded) = shared.record(access);
     let mark = shared.journal.mark();
-    audit::forward(connection, what, place);
+    audit::forward(connection, name, what, place);
     shared.accountable(mark, unrecorded).await
 }
 
 /// What a login name that means no container can reach: containers, by the name of a host, over SSH (`ssh -J`). The
 /// other end of the stream is net's, which serves it like any other client.
-async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result<OwnedFd, Refusal> {
+async fn through(
+    connection: &Connection,
+    to: &Place,
+    none: &NoChoice,
+) -> Result<(OwnedFd, Open), Refusal> {
     let Place::Tcp { host, port: SSH_PORT } = to else { return Err(none.refusal()) };
     // From here on it is the container, for rules, the audit and the login behind it.
     let host = login::host_container(host);
@@ -104,7 +182,8 @@ async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result
     let identity = connection.identity_now().map_err(|_| denied(Denial::Withdrawn))?;
     identity.may_go_on(to, Timestamp::now()).map_err(denied)?;
     // What becomes of it is a connection of its own, whose sessions and forwards ask for their own lines.
-    audit::forward(connection, CONNECT, to);
+    let name = name()?;
+    audit::forward(connection, &name, CONNECT, to);
     let (stream, nets) = rustix::net::socketpair(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -119,7 +198,7 @@ async fn through(connection: &Connection, to: &Place, none: &NoChoice) -> Result
         local: connection.local,
     };
     connection.words.guest(guest, nets).await;
-    Ok(stream)
+    Ok((stream, Open::new(connection, name, CONNECT, to, Some(host))))
 }
 
 /// Listens, and answers; stops when `closed` comes.
@@ -130,18 +209,17 @@ pub(super) async fn listen(
     at: Place,
     closed: oneshot::Receiver<()>,
 ) {
-    let listener = match listening(connection, &at).await {
-        Ok((listener, port, socket)) => {
+    let (listener, open) = match listening(connection, &at).await {
+        Ok((listener, port, socket, open)) => {
             connection.words.answer(number, Answer::Opened { port }, vec![socket]).await;
-            listener
+            (listener, open)
         }
         Err(refusal) => {
             audit::forward_refused(connection, LISTEN, &at, &refusal);
             return connection.refuse(number, refusal).await;
         }
     };
-    // An error is the end of the connection.
-    drop(closed.await);
+    open.last(connection, item, closed).await;
     unlisten(connection, item, listener).await;
 }
 
@@ -162,23 +240,30 @@ pub(super) async fn unlisten(connection: &Connection, item: ItemId, listener: u6
 async fn listening(
     connection: &Connection,
     at: &Place,
-) -> Result<(u64, Option<u16>, OwnedFd), Refusal> {
+) -> Result<(u64, Option<u16>, OwnedFd, Open), Refusal> {
     let choice = connection.choice().await.map_err(|none| none.refusal())?;
     let denied = |denial: Denial| refusal::prohibited(denial.to_string());
     connection.check(&choice.access).map_err(denied)?;
     choice.access.listen(at).map_err(denied)?;
-    begins(connection, LISTEN, at, &choice.access).await?;
+    let name = name()?;
+    begins(connection, &name, LISTEN, at, &choice.access).await?;
     let act = match at.clone() {
         Place::Tcp { host, port } => Act::Listen { host, port },
         Place::Unix { path } => Act::ListenUnix { path },
     };
     let portal = connection.portal().await?;
     let opened = portal.order(act).await.map_err(|reason| refusal::failed(shown(&reason)))?;
-    match opened {
-        (listener, Opened::Listening { port }, Some(socket)) => Ok((listener, Some(port), socket)),
-        (listener, Opened::ListeningUnix { .. }, Some(socket)) => Ok((listener, None, socket)),
-        _ => Err(refusal::failed("the listener could not be opened")),
-    }
+    let (listener, port, socket) = match opened {
+        (listener, Opened::Listening { port }, Some(socket)) => (listener, Some(port), socket),
+        (listener, Opened::ListeningUnix { .. }, Some(socket)) => (listener, None, socket),
+        _ => return Err(refusal::failed("the listener could not be opened")),
+    };
+    let at = match (at.clone(), port) {
+        // The client may have left it to the container.
+        (Place::Tcp { host, .. }, Some(port)) => Place::Tcp { host, port },
+        (at, _) => at,
+    };
+    Ok((listener, port, socket, Open::new(connection, name, LISTEN, &at, None)))
 }
 
 /// A listening socket for an agent.

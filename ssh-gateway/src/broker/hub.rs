@@ -83,8 +83,7 @@ struct Item {
 #[derive(Debug)]
 enum Kind {
     Session { orders: mpsc::Sender<Order>, loss: Loss, is_started: bool },
-    Stream,
-    Listener { _closed: oneshot::Sender<()> },
+    Forward { _closed: oneshot::Sender<()> },
 }
 
 /// Net has said what an honest one does not say, or does not listen: it is stopped.
@@ -149,16 +148,20 @@ impl Hub {
                 Ok(())
             }
             Question::Connect { connection, item, to } => {
-                let Some(open) = self.add(number, connection, item, Kind::Stream).await? else {
+                let (closing, closed) = oneshot::channel();
+                let kind = Kind::Forward { _closed: closing };
+                let Some(open) = self.add(number, connection, item, kind).await? else {
                     return Ok(());
                 };
                 let connection = Arc::clone(&open.connection);
-                open.tasks.spawn(async move { forward::connect(&connection, number, to).await });
+                open.tasks.spawn(async move {
+                    forward::connect(&connection, number, item, to, closed).await;
+                });
                 Ok(())
             }
             Question::Listen { connection, item, at } => {
                 let (closing, closed) = oneshot::channel();
-                let kind = Kind::Listener { _closed: closing };
+                let kind = Kind::Forward { _closed: closing };
                 let Some(open) = self.add(number, connection, item, kind).await? else {
                     return Ok(());
                 };
@@ -509,6 +512,7 @@ impl Hub {
         self.owing.remove(&id);
         let Some(Open { connection, mut tasks, .. }) = self.connections.remove(&id) else { return };
         self.items.retain(|_, item| item.owner != id);
+        connection.unlist();
         let (running, reason) = (self.shared.running.clone(), reason.to_owned());
         running.spawn(async move {
             while tasks.join_next().await.is_some() {}

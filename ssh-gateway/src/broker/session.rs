@@ -55,7 +55,7 @@ const END_TIME_MAX: Duration = Duration::from_secs(30);
 const KILLED_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// In place of a container's name, where there is none.
-const NO_CONTAINER: &str = "-";
+pub(super) const NO_CONTAINER: &str = "-";
 
 /// How a program has ended that nobody has seen end.
 const KILLED: Exit = Exit::Signal { number: libc::SIGKILL, core_dumped: false };
@@ -470,6 +470,7 @@ impl Account {
         self.listed = Some(connection.shared.sessions.add(Running {
             told: control::Session {
                 session: self.name.clone(),
+                kind: control::Kind::Session,
                 connection: connection.id,
                 identity: connection.identity.name().map(str::to_owned),
                 key: connection.identity.fingerprint().to_owned(),

@@ -1,4 +1,4 @@
-//! The sessions that run, for who administrates the gateway.
+//! The sessions that run and the forwards that are open, for who administrates the gateway.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -6,16 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio_util::sync::CancellationToken;
 
 use super::tap::Tap;
-use crate::control;
+use crate::control::{self, Kind};
+use crate::wire::net::ConnectionId;
 
 /// Bytes of chance in the name of a session.
 const NAME_BYTES: usize = 6;
 
-/// Sessions by their names. Cloning is cheap.
+/// Sessions and forwards by their names. Cloning is cheap.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sessions(Arc<Mutex<BTreeMap<String, Running>>>);
 
-/// A session that runs.
+/// A session that runs, or a forward that is open.
 #[derive(Debug, Clone)]
 pub(super) struct Running {
     /// What is told of it.
@@ -24,6 +25,13 @@ pub(super) struct Running {
     pub(super) end: CancellationToken,
     /// What goes through, where that goes past us, as long as it does: who is on the list keeps no recording open.
     pub(super) tap: Option<Weak<Tap>>,
+}
+
+/// What a connection has open.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
+    pub(super) sessions: usize,
+    pub(super) forwards: usize,
 }
 
 /// Takes a session off the list when it has ended.
@@ -56,6 +64,29 @@ impl Sessions {
     /// The session of this name.
     pub(super) fn get(&self, name: &str) -> Option<Running> {
         self.lock().get(name).cloned()
+    }
+
+    /// Those of a connection; what waits for its client belongs to none.
+    pub(super) fn of(&self, connection: ConnectionId) -> Vec<Running> {
+        let is_of = |running: &&Running| {
+            running.told.connection == connection && running.told.lingering.is_none()
+        };
+        self.lock().values().filter(is_of).cloned().collect()
+    }
+
+    /// How many sessions and forwards each connection has.
+    pub(super) fn count(&self) -> BTreeMap<ConnectionId, Count> {
+        let mut counts: BTreeMap<ConnectionId, Count> = BTreeMap::new();
+        for Running { told, .. } in self.lock().values() {
+            if told.lingering.is_none() {
+                let count = counts.entry(told.connection).or_default();
+                match told.kind {
+                    Kind::Session => count.sessions += 1,
+                    Kind::Forward => count.forwards += 1,
+                }
+            }
+        }
+        counts
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Running>> {

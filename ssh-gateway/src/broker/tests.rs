@@ -154,6 +154,7 @@ pub(super) async fn shared(config: Config, keys: &str) -> (Arc<Shared>, AsyncSoc
         denials: audit::Denials::default(),
         recordings,
         sessions: sessions::Sessions::default(),
+        connections: connections::Connections::default(),
         watchers: inquiry::room(),
         fan_outs: session::fan_out_room(),
         lingering: linger::Lingering::default(),
@@ -653,6 +654,89 @@ async fn forwards_go_through_one_portal_and_not_to_clouds() {
     let (unlisten, _) =
         timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
     assert_eq!(unlisten.act, portal::Act::Unlisten { number: order.number });
+}
+
+/// Starts the portal that a forward waits for.
+async fn open_portal(stage: &Stage) -> (AsyncSocket, AsyncSocket) {
+    let task = stage.task().await;
+    assert_eq!(enter_and_start(&task).await.program, Program::Portal);
+    let (theirs, its) = Socket::pair().unwrap();
+    task.send(&Report::Started, &[its.as_fd()]).await.unwrap();
+    (task, theirs.into_async().unwrap())
+}
+
+/// Has a portal do what it is told next.
+async fn portal_does(portal: &AsyncSocket, opened: portal::Opened, socket: impl AsFd) {
+    let (order, _) =
+        timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
+    let report = portal::Report { number: order.number, result: Ok(opened) };
+    portal.send(&report, &[socket.as_fd()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn forwards_are_listed_and_can_be_ended() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 1).await;
+    let tcp = |host: &str, port| Place::Tcp { host: host.to_owned(), port };
+    stage.ask(Question::Connect { connection: 1, item: 3, to: tcp("db", 5432) }).await;
+    let (_task, portal) = open_portal(&stage).await;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    portal_does(&portal, portal::Opened::Connected, &stream).await;
+    stage.hear().await;
+    stage.ask(Question::Listen { connection: 1, item: 4, at: tcp("localhost", 0) }).await;
+    portal_does(&portal, portal::Opened::Listening { port: 4000 }, &listener).await;
+    stage.hear().await;
+
+    let told = stage.shared.sessions.told();
+    let mut programs: Vec<_> = told.iter().map(|one| one.program.as_str()).collect();
+    programs.sort_unstable();
+    assert_eq!(programs, ["connect db:5432", "listen localhost:4000"]);
+    for one in &told {
+        assert_eq!((one.kind, one.connection), (crate::control::Kind::Forward, 1));
+        assert_eq!((one.container.as_str(), one.peer.as_str()), ("web", "192.0.2.1:5000"));
+        let named = format!("\"name\":\"{}\"", one.session);
+        let audit = stage.audit();
+        let line = audit.lines().find(|line| line.contains(&named)).unwrap();
+        assert!(line.contains("\"event\":\"forward\""), "{line}");
+        // Who ends it has net end it, and it is listed until that is so.
+        stage.shared.sessions.get(&one.session).unwrap().end.cancel();
+        let item = if one.program.starts_with("connect") { 3 } else { 4 };
+        assert_eq!(stage.hear().await.0, Word::News(News::HangUp { item }));
+        assert!(stage.shared.sessions.get(&one.session).is_some());
+        stage.tell(Question::Close { item }).await;
+    }
+    let (unlisten, _) =
+        timeout(PATIENCE, portal.receive::<portal::Order>()).await.unwrap().unwrap().unwrap();
+    assert!(matches!(unlisten.act, portal::Act::Unlisten { .. }), "{unlisten:?}");
+    timeout(PATIENCE, async {
+        while !stage.shared.sessions.told().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn who_is_in_is_listed_until_he_is_gone() {
+    let mut stage = Stage::new(&line("", 1)).await;
+    stage.login(1, "web", 2).await;
+    assert!(stage.shared.connections.told().is_empty(), "nobody came in");
+    stage.login(2, "web", 1).await;
+    let told = stage.shared.connections.told();
+    let [one] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!((one.connection, one.login.as_str()), (2, "web"));
+    assert_eq!((one.peer.as_str(), one.client.as_str()), ("192.0.2.1:5000", "SSH-2.0-test"));
+    let reason = "closed by the client".to_owned();
+    stage.tell(Question::Disconnected { connection: 2, reason }).await;
+    timeout(PATIENCE, async {
+        while !stage.shared.connections.told().is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
 }
 
 /// Its client does not read, so that what it has said never ends.

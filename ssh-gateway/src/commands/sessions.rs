@@ -1,92 +1,44 @@
 //! `sessions`: what runs, asked of the gateway that serves.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::io::{self, Write as _};
 
 use chores_common::exit::ExitCode;
 
+use super::gateway::{self, Gateway, refused};
 use super::{CommandError, print};
 use crate::cast;
 use crate::cli::{CommonArgs, SessionsCommand};
-use crate::config::{self, SettingError};
-use crate::control::{self, Answer, Ask, LINE_BYTES_MAX, Session};
+use crate::control::{Answer, Ask, Kind, Session};
 use crate::login::shown;
 use crate::screen::{Filter, RESET};
 
-#[derive(Debug, thiserror::Error)]
-enum SessionsError {
-    #[error("no gateway answers at {}: is it running, and is this its state directory?", path.display())]
-    Nobody { path: PathBuf, source: io::Error },
-    #[error("the gateway gives no answer that is understood: is it of another version?")]
-    Strange,
-    #[error("{0}")]
-    No(String),
-}
-
 /// Runs one of its commands.
 pub fn run(common: &CommonArgs, command: &SessionsCommand) -> Result<ExitCode, CommandError> {
-    let state = config::state(common)?.ok_or(SettingError::NoState)?;
-    let path = control::socket(&state);
-    let ask = match command {
-        SessionsCommand::Ls => Ask::Sessions,
-        SessionsCommand::Kill { session } => Ask::Kill(session.clone()),
-        SessionsCommand::Watch { session } => Ask::Watch(session.clone()),
-    };
-    let nobody =
-        |source| CommandError::failed(SessionsError::Nobody { path: path.clone(), source });
-    let mut stream = UnixStream::connect(&path).map_err(nobody)?;
-    let mut line = serde_json::to_vec(&ask).map_err(CommandError::failed)?;
-    line.push(b'\n');
-    stream.write_all(&line).map_err(CommandError::failed)?;
-    let mut answers = BufReader::new(stream);
-    match ask {
-        Ask::Sessions => {
-            let sessions = sessions(&mut answers)?;
-            print((if common.json { json(&sessions) } else { table(&sessions) }).as_bytes())
+    match command {
+        SessionsCommand::Ls => {
+            let sessions = Gateway::ask(common, &Ask::Sessions)?.all(|answer| match answer {
+                Answer::Session(session) => Ok(*session),
+                other => Err(other),
+            })?;
+            let told = if common.json { gateway::json(&sessions) } else { table(&sessions) };
+            print(told.as_bytes())
         }
-        Ask::Kill(_) => match next(&mut answers)? {
-            Answer::Done => Ok(ExitCode::Done),
-            other => Err(refused(other)),
-        },
-        Ask::Watch(_) => watch(&mut answers),
-    }
-}
-
-fn refused(answer: Answer) -> CommandError {
-    CommandError::failed(match answer {
-        Answer::No(reason) => SessionsError::No(reason),
-        _ => SessionsError::Strange,
-    })
-}
-
-fn next(answers: &mut BufReader<UnixStream>) -> Result<Answer, CommandError> {
-    let strange = || CommandError::failed(SessionsError::Strange);
-    let mut line = Vec::new();
-    let mut bounded = answers.take(LINE_BYTES_MAX as u64);
-    bounded.read_until(b'\n', &mut line).map_err(CommandError::failed)?;
-    serde_json::from_slice(&line).map_err(|_| strange())
-}
-
-/// All of them.
-fn sessions(answers: &mut BufReader<UnixStream>) -> Result<Vec<Session>, CommandError> {
-    let mut sessions = Vec::new();
-    loop {
-        match next(answers)? {
-            Answer::Session(session) => sessions.push(*session),
-            Answer::Done => return Ok(sessions),
-            other => return Err(refused(other)),
+        SessionsCommand::Kill { session } => {
+            Gateway::ask(common, &Ask::Kill(session.clone()))?.done()
+        }
+        SessionsCommand::Watch { session } => {
+            watch(&mut Gateway::ask(common, &Ask::Watch(session.clone()))?)
         }
     }
 }
 
 /// Shows what goes through a session until it ends.
-fn watch(answers: &mut BufReader<UnixStream>) -> Result<ExitCode, CommandError> {
+fn watch(gateway: &mut Gateway) -> Result<ExitCode, CommandError> {
     let mut out = io::stdout().lock();
     let mut filter = Filter::default();
     let mut is_begun = false;
     let ended = loop {
-        match next(answers)? {
+        match gateway.next()? {
             Answer::Output(text) => {
                 let shown = filter.pass(&cast::bytes_of(&text));
                 is_begun = true;
@@ -106,19 +58,28 @@ fn watch(answers: &mut BufReader<UnixStream>) -> Result<ExitCode, CommandError> 
     ended
 }
 
-fn json(sessions: &[Session]) -> String {
-    let lines = sessions.iter().map(|session| serde_json::to_string(session).unwrap_or_default());
-    lines.map(|line| line + "\n").collect()
-}
-
 fn table(sessions: &[Session]) -> String {
-    let mut rows = vec![
-        ["SESSION", "WHO", "FROM", "CONTAINER", "USER", "SINCE", "RECORDED", "STATE", "PROGRAM"]
-            .map(str::to_owned),
+    let head = [
+        "SESSION",
+        "KIND",
+        "WHO",
+        "FROM",
+        "CONTAINER",
+        "USER",
+        "SINCE",
+        "RECORDED",
+        "STATE",
+        "PROGRAM",
     ];
+    let mut rows = vec![head.map(str::to_owned)];
     rows.extend(sessions.iter().map(|session| {
+        let kind = match session.kind {
+            Kind::Session => "session",
+            Kind::Forward => "forward",
+        };
         [
             session.session.clone(),
+            kind.to_owned(),
             shown(session.identity.as_deref().unwrap_or(&session.key)),
             session.peer.clone(),
             shown(&session.container),
@@ -132,18 +93,7 @@ fn table(sessions: &[Session]) -> String {
             shown(&session.program),
         ]
     }));
-    let mut widths = [0; 9];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let lines = rows.iter().map(|row| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        format!("{}\n", line.trim_end())
-    });
-    lines.collect()
+    gateway::table(&rows)
 }
 
 #[cfg(test)]
@@ -154,6 +104,7 @@ mod tests {
     fn a_table_has_nothing_that_a_terminal_obeys() {
         let session = Session {
             session: "a1b2".to_owned(),
+            kind: Kind::Session,
             connection: 1,
             identity: None,
             key: "SHA256:x".to_owned(),
@@ -170,8 +121,8 @@ mod tests {
         let text = table(std::slice::from_ref(&session));
         assert!(text.chars().all(|character| character == '\n' || !character.is_control()));
         assert_eq!(text.lines().count(), 2);
-        assert!(text.contains("a1b2     SHA256:x  192.0.2.1:5"), "{text}");
+        assert!(text.contains("a1b2     session  SHA256:x  192.0.2.1:5"), "{text}");
         assert!(text.contains("lingering since 2026-11-30T07:00:00Z"), "{text}");
-        assert_eq!(json(&[session]).lines().count(), 1);
+        assert_eq!(gateway::json(&[session]).lines().count(), 1);
     }
 }

@@ -9,8 +9,8 @@ use chores_common::object::Location;
 use chores_common::settings::{self, Fault, FileFaults, Item, Table};
 
 use super::{
-    ACCEPT_ENVIRONMENT_DEFAULT, LIMITS_DEFAULT, LISTENERS_MAX, Mode, RecordConfig,
-    STOP_GRACE_DEFAULT, banner,
+    ACCEPT_ENVIRONMENT_DEFAULT, LIMITS_DEFAULT, LISTEN_FORMS, LISTENERS_MAX, Mode, RecordConfig,
+    STOP_GRACE_DEFAULT, banner, listen_address,
 };
 use crate::authorized_keys::AddressList;
 use crate::policy::{self, ToolboxUse};
@@ -264,9 +264,9 @@ fn time(item: &Item<'_>, least: Duration) -> Option<Duration> {
 fn listen(item: &Item<'_>) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for item in item.items() {
-        let wrong = |text: &str| format!("{text:?} is no address: give for example 0.0.0.0:2222");
+        let wrong = |text: &str| format!("{text:?} is no address: {LISTEN_FORMS}");
         let Some(address) =
-            item.text("an address", |text| text.parse::<SocketAddr>().map_err(|_| wrong(text)))
+            item.text("an address", |text| listen_address(text).ok_or_else(|| wrong(text)))
         else {
             continue;
         };

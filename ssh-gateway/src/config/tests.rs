@@ -37,6 +37,16 @@ fn keys_and_a_state_are_enough() {
 }
 
 #[test]
+fn a_port_alone_is_one_of_every_address() {
+    let typed = [&KEYS[..], &["--listen", "2022", "--listen", "[::1]:22"]].concat();
+    let wanted = ["0.0.0.0:2022", "[::1]:22"].map(|text| text.parse().unwrap());
+    assert_eq!(config(&typed).unwrap().listen, wanted);
+    let directory = tempfile::tempdir().unwrap();
+    let file = written(&directory, "listen = ['2022', '[::1]:22']");
+    assert_eq!(config(&[&KEYS[..], &["--config", &file]].concat()).unwrap().listen, wanted);
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused_in_one_sentence() {
     let state = ["--state", "/there"];
     let typed = |more: &[&'static str]| [&KEYS[..], more].concat();
@@ -52,6 +62,14 @@ fn what_cannot_be_meant_is_refused_in_one_sentence() {
         (
             typed(&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"]),
             "--listen \"127.0.0.1:1\" is unusable: it is given twice",
+        ),
+        (
+            typed(&["--listen", "2222", "--listen", "0.0.0.0:2222"]),
+            "--listen \"0.0.0.0:2222\" is unusable: it is given twice",
+        ),
+        (
+            typed(&["--listen", "localhost:2222"]),
+            "--listen \"localhost:2222\" is unusable: give ADDRESS:PORT, such as 0.0.0.0:2222 or [::]:2222, or a port alone",
         ),
         (
             typed(&["--banner", "/no/such/banner"]),

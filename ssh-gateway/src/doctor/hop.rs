@@ -27,6 +27,9 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 /// Longest answer, in bytes.
 const ANSWER_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Where the container is there and cannot be entered.
+const FAULT_ADVICE: &str = "see what is said above";
+
 /// The process that forks tasks. Started while this process has one thread; ends with it.
 #[derive(Debug)]
 pub struct Helper {
@@ -50,32 +53,36 @@ pub(super) async fn compare(
     bundles: Bundles,
     helper: Helper,
 ) -> Vec<Finding> {
-    match compared(config, name, engine, bundles, helper).await {
+    let failed = |fault: String, advice: &str| {
+        vec![Finding::new(format!("hop into {}", login::shown(name)), Status::Fail, fault, advice)]
+    };
+    let spawner = match Spawner::over(helper.socket) {
+        Ok(spawner) => Arc::new(spawner),
+        Err(error) => return failed(error.to_string(), FAULT_ADVICE),
+    };
+    let containers = Containers::new(engine, bundles, Arc::clone(&spawner));
+    let container = match find(&containers, name).await {
+        Ok(container) => container,
+        Err(fault) => return failed(fault, "name one that runs, as `docker ps` shows it"),
+    };
+    match compared(config, &containers, &container, &spawner).await {
         Ok(findings) => findings,
-        Err(fault) => {
-            let name = format!("hop into {}", login::shown(name));
-            vec![Finding::new(name, Status::Fail, fault, "see what is said above")]
-        }
+        Err(fault) => failed(fault, FAULT_ADVICE),
     }
 }
 
 async fn compared(
     config: &EnterConfig,
-    name: &str,
-    engine: Engine,
-    bundles: Bundles,
-    helper: Helper,
+    containers: &Containers,
+    container: &Container,
+    spawner: &Spawner,
 ) -> Result<Vec<Finding>, String> {
-    let spawner = Spawner::over(helper.socket).map_err(|error| error.to_string())?;
-    let spawner = Arc::new(spawner);
-    let containers = Containers::new(engine, bundles, Arc::clone(&spawner));
-    let container = find(&containers, name).await?;
-    let plan = containers.plan(&container).await.map_err(|failure| login::told(&failure.reason))?;
+    let plan = containers.plan(container).await.map_err(|failure| login::told(&failure.reason))?;
     let root = config.cgroup_root().to_string_lossy().into_owned();
     let mut findings = Vec::new();
     for part in PARTS {
-        let ours = answer(ours(&spawner, &container, &plan, &root, part.words)).await?;
-        let engines = answer(engines(&containers.engine, &container, part.words)).await?;
+        let ours = answer(ours(spawner, container, &plan, &root, part.words)).await?;
+        let engines = answer(engines(&containers.engine, container, part.words)).await?;
         findings.extend(compare::finding(part, &ours, &engines));
     }
     if findings.is_empty() {
@@ -99,7 +106,7 @@ async fn find(containers: &Containers, name: &str) -> Result<Container, String> 
     let resolution = login::resolve(&login.selector, &listed);
     match resolution {
         Resolution::One(one) => containers.inspect(&one.id).await.map_err(|failure| failure.reason),
-        other => Err(login::explain(&login.selector, &other).unwrap_or_default()),
+        other => Err(login::explain_to_operator(&login.selector, &other).unwrap_or_default()),
     }
 }
 

@@ -230,6 +230,11 @@ fn what_the_client_is_told() {
     assert_eq!(said("blog~db"), "the container blog-db-1 is not running");
     assert_eq!(said("zzz"), "there is no container zzz that this key may enter");
     assert_eq!(said("wob"), "there is no container wob that this key may enter; did you mean web?");
+    let selector = "wob".parse().unwrap();
+    assert_eq!(
+        explain_to_operator(&selector, &resolve(&selector, &zoo)).unwrap(),
+        "there is no container wob; did you mean web?"
+    );
     let many: Vec<_> = (0..50)
         .map(|number| {
             let name = format!("c{number:02}\u{1b}]0;x\u{7}");

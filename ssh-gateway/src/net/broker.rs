@@ -44,6 +44,7 @@ pub(super) struct Broker {
     pending: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     exits: Mutex<HashMap<ItemId, oneshot::Sender<Exit>>>,
     cuts: Mutex<HashMap<ItemId, oneshot::Sender<Exit>>>,
+    hang_ups: Mutex<HashMap<ItemId, CancellationToken>>,
     connections: Mutex<HashMap<ConnectionId, mpsc::Sender<String>>>,
     guests: mpsc::Sender<Through>,
     drain: CancellationToken,
@@ -68,6 +69,7 @@ impl Broker {
             pending: Mutex::default(),
             exits: Mutex::default(),
             cuts: Mutex::default(),
+            hang_ups: Mutex::default(),
             connections: Mutex::default(),
             guests,
             drain: CancellationToken::new(),
@@ -91,7 +93,9 @@ impl Broker {
 
     /// A number for a session, stream or listener.
     pub(super) fn item(self: &Arc<Self>) -> Item {
-        Item { id: self.items.fetch_add(1, Ordering::Relaxed), broker: Arc::clone(self) }
+        let (id, hang_up) = (self.items.fetch_add(1, Ordering::Relaxed), CancellationToken::new());
+        lock(&self.hang_ups).insert(id, hang_up.clone());
+        Item { id, hang_up, broker: Arc::clone(self) }
     }
 
     /// Asks and waits; silence and overload are refusals too.
@@ -162,6 +166,11 @@ impl Broker {
         orders
     }
 
+    /// A listener is closed that its client has not taken back.
+    pub(super) fn closed(&self, item: ItemId) {
+        self.finish(Question::Close { item });
+    }
+
     /// The connection of a session is lost. Told before it is closed.
     pub(super) fn lost(&self, session: ItemId) {
         self.finish(Question::Lost { session });
@@ -193,6 +202,11 @@ impl Broker {
                     sender.send(exit).ok();
                 }
             }
+            Word::News(News::HangUp { item }) => {
+                if let Some(hang_up) = lock(&self.hang_ups).get(&item) {
+                    hang_up.cancel();
+                }
+            }
             Word::News(News::Disconnect { connection, reason }) => {
                 if let Some(sender) = lock(&self.connections).get(&connection) {
                     // One reason is enough.
@@ -215,6 +229,7 @@ impl Broker {
 #[derive(Debug)]
 pub(super) struct Item {
     id: ItemId,
+    hang_up: CancellationToken,
     broker: Arc<Broker>,
 }
 
@@ -223,12 +238,18 @@ impl Item {
     pub(super) fn id(&self) -> ItemId {
         self.id
     }
+
+    /// Cancelled when the broker ends a stream or a listener.
+    pub(super) fn hang_up(&self) -> &CancellationToken {
+        &self.hang_up
+    }
 }
 
 impl Drop for Item {
     fn drop(&mut self) {
         lock(&self.broker.exits).remove(&self.id);
         lock(&self.broker.cuts).remove(&self.id);
+        lock(&self.broker.hang_ups).remove(&self.id);
         self.broker.finish(Question::Close { item: self.id });
     }
 }

@@ -62,7 +62,11 @@ impl Forward {
             Ok((descriptor, _)) => match Stream::new(descriptor) {
                 Ok(stream) => {
                     reply.accept().await;
-                    splice(&self.connection, &self.spool, &self.closed, &self.out, stream).await;
+                    let (connection, spool, out) = (&self.connection, &self.spool, &self.out);
+                    tokio::select! {
+                        () = self.item.hang_up().cancelled() => {}
+                        () = splice(connection, spool, &self.closed, out, stream) => {}
+                    }
                     lock(&self.permit).take();
                     self.out.close().await.ok();
                 }
@@ -108,12 +112,26 @@ pub(super) enum Ear {
     },
 }
 
-/// Opens a channel to the client for every connection to a listener.
+/// Opens a channel to the client for every connection to a listener, until the broker ends it.
 pub(super) async fn accept(
     connection: Arc<Connection>,
     handle: Handle,
     descriptor: OwnedFd,
     ear: Ear,
+    hang_up: CancellationToken,
+) -> std::io::Result<()> {
+    tokio::select! {
+        () = hang_up.cancelled() => Ok(()),
+        failed = accept_all(&connection, &handle, descriptor, ear, &hang_up) => failed,
+    }
+}
+
+async fn accept_all(
+    connection: &Arc<Connection>,
+    handle: &Handle,
+    descriptor: OwnedFd,
+    ear: Ear,
+    hang_up: &CancellationToken,
 ) -> std::io::Result<()> {
     match ear {
         Ear::Tcp { host, port } => {
@@ -130,7 +148,7 @@ pub(super) async fn accept(
                     let (ip, peer_port) = (peer.ip().to_string(), peer.port().into());
                     handle.channel_open_forwarded_tcpip(host, port.into(), ip, peer_port).await
                 };
-                backward(&connection, open, OwnedFd::from(socket.into_std()?));
+                backward(connection, open, OwnedFd::from(socket.into_std()?), hang_up);
             }
         }
         Ear::Unix { path } => {
@@ -142,7 +160,7 @@ pub(super) async fn accept(
                 };
                 let (handle, path) = (handle.clone(), path.clone());
                 let open = async move { handle.channel_open_forwarded_streamlocal(path).await };
-                backward(&connection, open, OwnedFd::from(socket.into_std()?));
+                backward(connection, open, OwnedFd::from(socket.into_std()?), hang_up);
             }
         }
     }
@@ -151,6 +169,8 @@ pub(super) async fn accept(
 /// Opens a channel to the client's agent for every connection to the socket in the container.
 pub(super) async fn agent(connection: Arc<Connection>, handle: Handle, descriptor: OwnedFd) {
     let Ok(listener) = unix(descriptor) else { return };
+    // It ends with its session.
+    let hang_up = CancellationToken::new();
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -159,19 +179,20 @@ pub(super) async fn agent(connection: Arc<Connection>, handle: Handle, descripto
         let handle = handle.clone();
         let open = async move { handle.channel_open_agent().await };
         let Ok(socket) = socket.into_std() else { continue };
-        backward(&connection, open, OwnedFd::from(socket));
+        backward(&connection, open, OwnedFd::from(socket), &hang_up);
     }
 }
 
-/// Opens a channel to the client, and passes bytes both ways to the end. Without room for one more channel
-/// the stream is closed.
+/// Opens a channel to the client, and passes bytes both ways to the end, or until it is hung up. Without room for one more
+/// channel the stream is closed.
 fn backward(
     connection: &Arc<Connection>,
     open: impl Future<Output = Result<Channel<Msg>, russh::Error>> + Send + 'static,
     descriptor: OwnedFd,
+    hang_up: &CancellationToken,
 ) {
     let Some(permit) = connection.channel_permit() else { return };
-    let connection = Arc::clone(connection);
+    let (connection, hang_up) = (Arc::clone(connection), hang_up.clone());
     // Not to be given up before the client has answered: russh takes that for the end of the connection.
     tokio::spawn(async move {
         let Ok(channel) = open.await else { return };
@@ -189,7 +210,12 @@ fn backward(
         tokio::select! {
             biased;
             () = connection.over.cancelled() => {}
-            () = splice(&connection, &spool, &closed, &out, stream) => {
+            () = async {
+                tokio::select! {
+                    () = hang_up.cancelled() => {}
+                    () = splice(&connection, &spool, &closed, &out, stream) => {}
+                }
+            } => {
                 drop(permit);
                 out.close().await.ok();
             }

@@ -258,8 +258,15 @@ impl Handler {
             }
             Spot::Unix(path) => (Spot::Unix(path.clone()), Ear::Unix { path }),
         };
-        let accept = forward::accept(Arc::clone(&self.connection), handle, descriptor, ear);
-        let task = AbortOnDropHandle::new(tokio::spawn(accept));
+        let (connection, id) = (Arc::clone(&self.connection), item.id());
+        let hang_up = item.hang_up().clone();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            let broker = Arc::clone(&connection.broker);
+            let done = forward::accept(connection, handle, descriptor, ear, hang_up).await;
+            // Its client does not know, and may never take it back.
+            broker.closed(id);
+            done
+        }));
         self.listeners.insert(spot, Listener { _task: task, _item: item });
         Some(port.unwrap_or(0))
     }
@@ -485,7 +492,7 @@ impl Callbacks for Handler {
         let Some(spool) = self.connection.with(channel, |entry| Arc::clone(&entry.spool)) else {
             return Ok(());
         };
-        spool.push(data, &*self.connection).await.map_err(|overrun| {
+        spool.push(data, &self.connection).await.map_err(|overrun| {
             self.connection.note(overrun.to_string());
             Error::Pending
         })

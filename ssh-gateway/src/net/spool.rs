@@ -4,9 +4,12 @@
 //! channel's queue is full. So nothing may ever wait for a program here: bytes that it does not take are kept
 //! in memory, then in a file without a name. At the limit the [`Brake`] makes the client send slowly.
 //!
+//! Nor for a disk: a task of each spool asks for the file and writes to it, and what comes meanwhile is kept in memory.
+//! Where that is much the brake is put on too, and the writer waits only beyond all that a braked client may still send.
+//!
 //! ```text
-//! push → tail → file (a ring) → head → next
-//!          └───────────────────↗          while there is nothing in the file
+//! push → tail → spilling → file (a ring) → head → next
+//!          └──────────────────────────────↗          while there is nothing in the file
 //! ```
 
 use std::fs::File;
@@ -27,6 +30,16 @@ use super::stream::Stream;
 const BATCH_BYTES: usize = 256 * 1024;
 /// A file that held more than this is given up once it is empty, to free the disk. In bytes.
 const KEEP_FILE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What is handed to the disk at once, at most. In bytes.
+const SPILL_BYTES: usize = 4 * 1024 * 1024;
+/// What may wait for the disk in one spool before the client is slowed. In bytes.
+const UNWRITTEN_BYTES: usize = 8 * 1024 * 1024;
+/// What all spools of a connection may have in memory before one whose disk is at work makes its writer wait: as much as
+/// one channel can still bring after its client is slowed (two windows of 8 MiB) fits in. In bytes.
+const UNWRITTEN_ALL_BYTES: u64 = 32 * 1024 * 1024;
+/// How long the disk may hold up the connection, once too much waits for it. A file that does not come is given up earlier.
+const DISK_TIME: Duration = Duration::from_secs(30);
 
 /// How long a program may take nothing after its client has closed the channel.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -63,7 +76,7 @@ pub(super) struct Allowance {
 #[derive(Debug)]
 pub(super) struct Brake {
     allowance: Allowance,
-    /// Spools that are full.
+    /// Spools that are full, and those whose disk is behind.
     full: AtomicUsize,
     waiting: AtomicU64,
     in_memory: AtomicU64,
@@ -100,6 +113,22 @@ impl Brake {
         Ok(())
     }
 
+    /// Whether so much is in memory that a writer has to wait for its disk.
+    fn is_memory_short(&self) -> bool {
+        self.in_memory.load(Ordering::Relaxed) > UNWRITTEN_ALL_BYTES
+    }
+
+    /// On from the limit to half of it, for one reason of one spool.
+    fn tread(&self, is_on: &mut bool, amount: u64, limit: u64) {
+        if !*is_on && amount >= limit {
+            *is_on = true;
+            self.full.fetch_add(1, Ordering::Relaxed);
+        } else if *is_on && amount <= limit / 2 {
+            *is_on = false;
+            self.full.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// One spool holds something else than before.
     fn weigh(&self, before: Weight, now: Weight) {
         // Wrapping, as atomics do, makes a smaller number of a negative difference.
@@ -131,6 +160,12 @@ pub(super) enum Overrun {
     /// There is no file for them, or it takes no more.
     #[error("the gateway has no room for what the programs of this connection do not take")]
     Memory,
+    /// The disk hangs.
+    #[error(
+        "the gateway's disk does not take within {} s what the programs of this connection do not take",
+        DISK_TIME.as_secs()
+    )]
+    Disk,
 }
 
 /// Bytes that were kept cannot be had again: the connection ends.
@@ -143,22 +178,30 @@ pub(super) struct Unreadable;
 pub(super) struct Spool {
     bounds: Bounds,
     brake: Arc<Brake>,
+    /// See [`DISK_TIME`].
+    disk_time: Duration,
     state: Mutex<State>,
     changed: Notify,
+    /// Some of what waits for the disk is written, or was given back.
+    spilled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     head: BytesMut,
     ring: Ring,
-    /// A batch is being written to the file: what is in `tail` comes after it.
+    /// A batch of so many bytes is with the disk: what is in `tail` comes after it.
     spilling: usize,
     tail: BytesMut,
     /// No file can be had, or it takes no more.
     memory_only: bool,
+    /// The reader waits for what is read from the file.
+    fetching: bool,
     /// What was given last: the reader has done with it when it comes for more.
     in_hand: usize,
     full: bool,
+    /// Too much waits for the disk.
+    behind: bool,
     /// As the brake knows it.
     weighed: Weight,
     ended: bool,
@@ -187,11 +230,17 @@ enum Step {
 impl Spool {
     /// An empty one.
     pub(super) fn new(bounds: Bounds, brake: Arc<Brake>) -> Self {
-        Self { bounds, brake, state: Mutex::default(), changed: Notify::new() }
+        let (changed, spilled) = (Notify::new(), Notify::new());
+        Self { bounds, brake, disk_time: DISK_TIME, state: Mutex::default(), changed, spilled }
     }
 
-    /// Keeps these bytes. Waits for the disk at most, never for the reader.
-    pub(super) async fn push(&self, bytes: &[u8], shelf: &impl Shelf) -> Result<(), Overrun> {
+    /// Keeps these bytes. Never waits for the reader, and for the disk only when too much waits for it already. For one
+    /// writer at a time. Needs a tokio runtime.
+    pub(super) async fn push<S: Shelf + 'static>(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        shelf: &Arc<S>,
+    ) -> Result<(), Overrun> {
         let batch = {
             let mut state = lock(&self.state);
             if state.ended || state.discarded {
@@ -201,26 +250,39 @@ impl Spool {
                 return Err(Overrun::Window);
             }
             self.brake.check(bytes.len() as u64)?;
-            let direct = state.ring.is_empty() && state.tail.is_empty();
+            let direct = state.ring.is_empty() && state.spilling == 0 && state.tail.is_empty();
             if direct && state.head.len() + bytes.len() <= self.bounds.memory {
                 state.head.extend_from_slice(bytes);
             } else {
                 state.tail.extend_from_slice(bytes);
             }
+            let batch = if state.spilling == 0 { state.batch() } else { None };
             self.weigh(&mut state);
-            let spill = state.tail.len() >= BATCH_BYTES && !state.memory_only;
-            spill.then(|| {
-                let batch = state.tail.split().freeze();
-                state.spilling = batch.len();
-                batch
-            })
+            batch
         };
         self.changed.notify_one();
         if let Some(batch) = batch {
-            self.spill(batch, shelf).await;
-            self.changed.notify_one();
+            tokio::spawn(Arc::clone(self).spill(batch, Arc::clone(shelf)));
         }
-        Ok(())
+        if !self.is_behind() {
+            return Ok(());
+        }
+        tokio::time::timeout(self.disk_time, self.caught_up()).await.map_err(|_| Overrun::Disk)
+    }
+
+    /// Whether more waits for the disk than may.
+    fn is_behind(&self) -> bool {
+        self.brake.is_memory_short() && lock(&self.state).spilling > 0
+    }
+
+    async fn caught_up(&self) {
+        loop {
+            let spilled = self.spilled.notified();
+            if !self.is_behind() {
+                return;
+            }
+            spilled.await;
+        }
     }
 
     /// Bytes that wait, those that the reader has in its hands included.
@@ -267,6 +329,7 @@ impl Spool {
                     Step::Fetch(_, _, length) => *length,
                     Step::Wait | Step::End | Step::Break => 0,
                 };
+                state.fetching = matches!(step, Step::Fetch(..));
                 self.weigh(&mut state);
                 step
             };
@@ -284,47 +347,68 @@ impl Spool {
         }
     }
 
-    /// Waits until `reader` has taken everything, as long as it takes anything.
+    /// Waits until `reader` has taken everything, as long as it takes anything; where it is the disk that is slow, longer.
     pub(super) async fn drained_by(&self, reader: &mut AbortOnDropHandle<()>) {
-        let mut before = self.backlog();
+        let (mut before, mut idle) = (self.backlog(), Duration::ZERO);
         while tokio::time::timeout(DRAIN_TIME, &mut *reader).await.is_err() {
             let now = self.backlog();
-            if now == before {
+            idle = if now == before { idle + DRAIN_TIME } else { Duration::ZERO };
+            before = now;
+            let patience = if self.is_at_disk() { self.disk_time } else { DRAIN_TIME };
+            if idle >= patience {
                 break;
             }
-            before = now;
         }
     }
 
-    async fn spill(&self, batch: Bytes, shelf: &impl Shelf) {
-        let have = lock(&self.state).ring.file.clone();
-        let file = match have {
-            Some(file) => Some(file),
-            None => shelf.file().await.map(Arc::new),
-        };
-        let (at, ring) = (lock(&self.state).ring.write_at, self.bounds.ring());
-        let kept = match &file {
-            Some(file) => {
-                let (file, batch) = (Arc::clone(file), batch.clone());
-                blocking(move || write_ring(&file, ring, at, &batch)).await.is_ok()
-            }
-            None => false,
-        };
+    /// Whether the reader waits for the disk.
+    fn is_at_disk(&self) -> bool {
+        let state = lock(&self.state);
+        state.fetching || (state.spilling > 0 && state.in_hand == 0)
+    }
+
+    /// Hands a batch to the disk, and what has come meanwhile, until little is left.
+    async fn spill(self: Arc<Self>, batch: Bytes, shelf: Arc<impl Shelf>) {
+        let mut next = Some(batch);
+        while let Some(batch) = next {
+            let (at, have) = {
+                let state = lock(&self.state);
+                (state.ring.write_at, state.ring.file.clone())
+            };
+            let file = match have {
+                Some(file) => Some(file),
+                None => shelf.file().await.map(Arc::new),
+            };
+            let kept = match &file {
+                Some(file) => {
+                    let (file, batch, ring) = (Arc::clone(file), batch.clone(), self.bounds.ring());
+                    blocking(move || write_ring(&file, ring, at, &batch)).await.is_ok()
+                }
+                None => false,
+            };
+            next = self.after_spill(batch, file.filter(|_| kept));
+            self.changed.notify_one();
+            self.spilled.notify_one();
+        }
+    }
+
+    /// A batch is in the file, or is not: then it comes back, and nothing goes there any more. The next one.
+    fn after_spill(&self, batch: Bytes, file: Option<Arc<File>>) -> Option<Bytes> {
         let mut state = lock(&self.state);
         state.spilling = 0;
-        if state.discarded {
-            self.weigh(&mut state);
-            return;
+        if !state.discarded {
+            if let Some(file) = file {
+                state.ring.file = Some(file);
+                state.ring.write_at += batch.len() as u64;
+            } else {
+                let later = std::mem::replace(&mut state.tail, BytesMut::from(&*batch));
+                state.tail.extend_from_slice(&later);
+                state.memory_only = true;
+            }
         }
-        if kept {
-            state.ring.file = file;
-            state.ring.write_at += batch.len() as u64;
-        } else {
-            let later = std::mem::replace(&mut state.tail, BytesMut::from(&*batch));
-            state.tail.extend_from_slice(&later);
-            state.memory_only = true;
-        }
+        let next = state.batch();
         self.weigh(&mut state);
+        next
     }
 
     async fn fetch(&self, file: Arc<File>, at: u64, length: usize) -> Option<Bytes> {
@@ -334,6 +418,7 @@ impl Spool {
             blocking(move || read_ring(&file, ring, at, length)).await
         };
         let mut state = lock(&self.state);
+        state.fetching = false;
         if state.discarded {
             return None;
         }
@@ -369,16 +454,12 @@ impl Spool {
         if state.memory_only { self.bounds.memory as u64 } else { self.bounds.total }
     }
 
-    /// Puts the brake on at the limit, and releases it when half is gone.
+    /// Puts the brake on at a limit, and releases it when half is gone.
     fn weigh(&self, state: &mut State) {
         let (backlog, limit) = (state.backlog(), self.limit(state));
-        if !state.full && backlog >= limit {
-            state.full = true;
-            self.brake.full.fetch_add(1, Ordering::Relaxed);
-        } else if state.full && backlog <= limit / 2 {
-            state.full = false;
-            self.brake.full.fetch_sub(1, Ordering::Relaxed);
-        }
+        let unwritten = state.unwritten();
+        self.brake.tread(&mut state.full, backlog, limit);
+        self.brake.tread(&mut state.behind, unwritten as u64, UNWRITTEN_BYTES as u64);
         let now = Weight { all: backlog, memory: state.in_memory() };
         self.brake.weigh(std::mem::replace(&mut state.weighed, now), now);
     }
@@ -387,9 +468,8 @@ impl Spool {
 impl Drop for Spool {
     fn drop(&mut self) {
         let state = lock(&self.state);
-        if state.full {
-            self.brake.full.fetch_sub(1, Ordering::Relaxed);
-        }
+        let reasons = usize::from(state.full) + usize::from(state.behind);
+        self.brake.full.fetch_sub(reasons, Ordering::Relaxed);
         self.brake.weigh(state.weighed, Weight::default());
     }
 }
@@ -401,6 +481,21 @@ impl State {
 
     fn in_memory(&self) -> u64 {
         (self.head.len() + self.tail.len() + self.spilling) as u64
+    }
+
+    /// Bytes that the disk is to take and has not.
+    fn unwritten(&self) -> usize {
+        if self.spilling == 0 { 0 } else { self.spilling + self.tail.len() }
+    }
+
+    /// What is to be handed to the disk now: it counts as there from here on.
+    fn batch(&mut self) -> Option<Bytes> {
+        if self.discarded || self.memory_only || self.tail.len() < BATCH_BYTES {
+            return None;
+        }
+        let batch = self.tail.split_to(self.tail.len().min(SPILL_BYTES)).freeze();
+        self.spilling = batch.len();
+        Some(batch)
     }
 
     fn discard(&mut self) {

@@ -331,6 +331,11 @@ pub enum News {
         /// How.
         exit: Exit,
     },
+    /// A stream or listener is ended from here: close it, and what came through the listener.
+    HangUp {
+        /// Which.
+        item: ItemId,
+    },
     /// Close this connection.
     Disconnect {
         /// Which.

@@ -1,7 +1,7 @@
 """Connections that are none: flood.py PORT CONNECTIONS SOURCES [CONNECTIONS_PER_SECOND]
 
 Says "ready" when the first ones are open, and how many there were at the end. Every kind of nonsense in turn; one in ten
-stays and sends a byte now and then.
+stays and sends a byte now and then, as long as it is let.
 """
 
 import asyncio
@@ -13,6 +13,8 @@ import sys
 port, connections, sources = (int(word) for word in sys.argv[1:4])
 pace = float(sys.argv[4]) if len(sys.argv) > 4 else None
 AT_ONCE = 200
+# Seconds between the bytes of those that stay.
+PAUSE = 0.1
 random.seed(7)
 
 
@@ -36,7 +38,7 @@ KINDS = [
 
 
 async def one(number, room, stays):
-    own = "127.66.0.%d" % (1 + number % sources)
+    own = "127.66.%d.%d" % (number % sources // 250, 1 + number % sources % 250)
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(own, 0))
     except OSError:
@@ -47,7 +49,11 @@ async def one(number, room, stays):
             for byte in b"SSH-2.0-slow":
                 writer.write(bytes([byte]))
                 await writer.drain()
-                await asyncio.wait_for(reader.read(1), 1)
+                try:
+                    if not await asyncio.wait_for(reader.read(4096), PAUSE):
+                        break
+                except asyncio.TimeoutError:
+                    pass
         else:
             writer.write(KINDS[number % len(KINDS)])
             await writer.drain()

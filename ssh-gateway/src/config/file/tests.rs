@@ -117,8 +117,8 @@ fn what_is_wrong_is_told_with_its_place_and_what_is_allowed() {
         ),
         ("[rules]", "f.toml:1:2: rules: there is no such key here"),
         (
-            "listen = '22'",
-            "f.toml:1:10: listen: \"22\" is no address: give for example 0.0.0.0:2222",
+            "listen = '1.2.3.4'",
+            "f.toml:1:10: listen: \"1.2.3.4\" is no address: give ADDRESS:PORT, such as 0.0.0.0:2222",
         ),
         ("listen = ['1.1.1.1:1', '1.1.1.1:1']", "f.toml:1:24: listen[2]: it is given twice"),
         ("state = 'state'", "f.toml:1:9: state: \"state\" is no absolute path"),

@@ -32,6 +32,10 @@ pub(super) struct Double {
     directory: TempDir,
     /// What is kept in files cannot be read again.
     pub(super) is_disk_broken: AtomicBool,
+    /// Who asks for a file has to wait for it.
+    pub(super) is_disk_slow: AtomicBool,
+    /// Those that wait.
+    waiting: Mutex<Vec<u64>>,
 }
 
 impl Double {
@@ -46,6 +50,8 @@ impl Double {
             running: Mutex::default(),
             directory: TempDir::new().unwrap(),
             is_disk_broken: AtomicBool::new(false),
+            is_disk_slow: AtomicBool::new(false),
+            waiting: Mutex::default(),
         });
         let hearing = Arc::clone(&double);
         std::thread::spawn(move || {
@@ -80,6 +86,14 @@ impl Double {
 
     pub(super) fn asked(&self, look: impl Fn(&Question) -> bool) -> usize {
         self.questions.lock().unwrap().iter().filter(|question| look(question)).count()
+    }
+
+    /// Gives who has waited longest for a file one, and the same to the caller.
+    pub(super) fn give_file(&self) -> std::fs::File {
+        let number = self.waiting.lock().unwrap().remove(0);
+        let file = tempfile::tempfile().unwrap();
+        self.opened(number, Ok((file.try_clone().unwrap().into(), None)));
+        file
     }
 
     fn hear(self: &Arc<Self>, ask: Ask) {
@@ -201,6 +215,9 @@ impl Double {
                         .map(|listener| (OwnedFd::from(listener), None)),
                 };
                 return self.opened(number, opened);
+            }
+            Question::Spool { .. } if self.is_disk_slow.load(Ordering::Relaxed) => {
+                return self.waiting.lock().unwrap().push(number);
             }
             Question::Spool { .. } => {
                 let file = if self.is_disk_broken.load(Ordering::Relaxed) {

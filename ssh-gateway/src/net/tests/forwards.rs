@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::*;
-use crate::wire::net::Question;
+use crate::wire::net::{News, Question};
 
 /// Answers each connection, once its other side is finished, with how much came and a greeting.
 fn counting() -> u16 {
@@ -199,6 +199,69 @@ fn remote_forwards_come_back_to_the_client_until_cancelled() {
     while TcpStream::connect(("127.0.0.1", remote)).is_ok() {
         std::thread::yield_now();
     }
+    end(client);
+    drain.join().unwrap();
+}
+
+#[test]
+fn a_stream_that_the_broker_hangs_up_ends_for_both_sides() {
+    if !have("ssh") {
+        return;
+    }
+    let gateway = Gateway::start();
+    let to = format!("127.0.0.1:{}", echoing());
+    let mut client = gateway.ssh(&["-W", &to], &[]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = client.stdin.take().unwrap();
+    input.write_all(b"x").unwrap();
+    let mut back = [0; 1];
+    client.stdout.as_mut().unwrap().read_exact(&mut back).unwrap();
+    let item = gateway.double.wait(|question| match question {
+        Question::Connect { item, .. } => Some(*item),
+        _ => None,
+    });
+    gateway.double.say(News::HangUp { item });
+    // Its input is still open.
+    ended(client);
+    gateway.double.wait(|question| {
+        matches!(question, Question::Close { item: its } if *its == item).then_some(())
+    });
+}
+
+#[test]
+fn a_listener_that_the_broker_hangs_up_takes_what_came_through_it_along() {
+    if !have("ssh") {
+        return;
+    }
+    let gateway = Gateway::start();
+    let tcp = format!("0:127.0.0.1:{}", echoing());
+    let options = ["-N", "-o", "LogLevel=INFO", "-R", &tcp];
+    let mut client = gateway.ssh(&options, &[]).spawn().unwrap();
+    let mut said = BufReader::new(client.stderr.take().unwrap()).lines();
+    let line =
+        said.find(|line| line.as_ref().unwrap().contains("Allocated port")).unwrap().unwrap();
+    let remote: u16 = line.split(' ').nth(2).unwrap().parse().unwrap();
+    let drain = std::thread::spawn(move || said.for_each(drop));
+    let mut one = TcpStream::connect(("127.0.0.1", remote)).unwrap();
+    one.write_all(b"x").unwrap();
+    one.read_exact(&mut [0; 1]).unwrap();
+    let item = gateway.double.wait(|question| match question {
+        Question::Listen { item, .. } => Some(*item),
+        _ => None,
+    });
+    gateway.double.say(News::HangUp { item });
+    one.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    assert_eq!(one.read(&mut [0; 1]).unwrap(), 0, "it is closed");
+    gateway.double.wait(|question| {
+        matches!(question, Question::Close { item: its } if *its == item).then_some(())
+    });
+    while TcpStream::connect(("127.0.0.1", remote)).is_ok() {
+        std::thread::yield_now();
+    }
+    // The connection itself goes on.
+    assert_eq!(
+        gateway.double.asked(|question| matches!(question, Question::Disconnected { .. })),
+        0
+    );
     end(client);
     drain.join().unwrap();
 }

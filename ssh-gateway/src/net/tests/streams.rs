@@ -138,6 +138,40 @@ fn at_the_limit_the_client_is_held_back_and_other_channels_live() {
     assert_eq!(gateway.double.asked(|question| matches!(question, Question::Spool { .. })), 1);
 }
 
+#[test]
+fn a_slow_disk_holds_up_no_other_channel() {
+    if !have("ssh") {
+        return;
+    }
+    let gateway = Gateway::start();
+    gateway.double.is_disk_slow.store(true, std::sync::atomic::Ordering::Relaxed);
+    let (mux, mut master) = multiplexed(&gateway);
+    let mux: Vec<&str> = mux.iter().map(String::as_str).collect();
+    let go = gateway.directory.path().join("go");
+    let script = format!("while [ ! -e {} ]; do sleep 0.1; done; cat", go.display());
+    let mut late = gateway.ssh(&mux, &[&script]).stdin(Stdio::piped()).spawn().unwrap();
+    let bytes = 6 * MB;
+    let writer = feed(&mut late, bytes);
+    gateway.double.wait(|question| matches!(question, Question::Spool { .. }).then_some(()));
+    let output = gateway.run(&mux, &["echo alive"]);
+    assert_eq!(text(&output.stdout), "alive\n", "{output:?}");
+    // Whoever has not been held up so long that the file was given up gets it now.
+    let file = gateway.double.give_file();
+    let begun = Instant::now();
+    while file.metadata().unwrap().len() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "nothing was written to the file");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::fs::write(go, "").unwrap();
+    let reader = late.stdout.take().unwrap();
+    let reading = std::thread::spawn(move || check(reader, bytes));
+    assert_eq!(ended(late).status.code(), Some(0));
+    writer.join().unwrap().unwrap();
+    reading.join().unwrap();
+    master.kill().unwrap();
+    master.wait().unwrap();
+}
+
 /// Half of a backup must not look like all of it.
 #[test]
 fn input_that_is_lost_is_not_the_end_of_the_input() {

@@ -64,8 +64,8 @@ async fn a_slowed_client_is_read_a_little_each_tick() {
     }
     let (link, mut transport, mut client) = transport();
     let bounds = Bounds { memory: 1, total: 1, overrun: 10 };
-    let spool = Spool::new(bounds, Arc::clone(&link.brake));
-    spool.push(b"full", &None).await.unwrap();
+    let spool = Arc::new(Spool::new(bounds, Arc::clone(&link.brake)));
+    spool.push(b"full", &Arc::new(None)).await.unwrap();
     client.write_all(&[0; 1000]).await.unwrap();
     let start = Instant::now();
     let mut byte = [0; 1];
