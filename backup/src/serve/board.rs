@@ -148,7 +148,9 @@ pub struct Board {
     stale_count: u32,
     /// The newest good backup of each name, also of jobs that are not known yet.
     repository: BTreeMap<String, Good>,
-    /// What those added, in bytes.
+    /// The newest that was tried of each name.
+    drilled: BTreeMap<String, Drilled>,
+    /// What the good ones added, in bytes.
     added: BTreeMap<String, u64>,
     /// How large it was.
     size: Option<RepositoryReport>,
@@ -243,6 +245,7 @@ impl Board {
             is_stale: false,
             stale_count: 0,
             repository: BTreeMap::new(),
+            drilled: BTreeMap::new(),
             added: BTreeMap::new(),
             size: None,
             twin: false,
@@ -455,7 +458,7 @@ impl Board {
                 learn_drill(kept, learned.drilled.get(name));
             }
         }
-        self.repository = learned.jobs;
+        (self.repository, self.drilled) = (learned.jobs, learned.drilled);
         self.added = learned.added_bytes;
         self.size = Some(RepositoryReport {
             snapshots: learned.snapshots,
@@ -510,9 +513,11 @@ impl Board {
         });
         self.retain_due.retain(|name| self.jobs.get(name).is_some_and(|job| job.retain.is_some()));
         for (name, job) in &self.jobs {
-            let kept = self.state.jobs.entry(name.clone()).or_insert_with(|| JobState {
-                good: self.repository.get(name).cloned(),
-                ..JobState::default()
+            let kept = self.state.jobs.entry(name.clone()).or_insert_with(|| {
+                let good = self.repository.get(name).cloned();
+                let mut kept = JobState { good, ..JobState::default() };
+                learn_drill(&mut kept, self.drilled.get(name));
+                kept
             });
             // What is no longer wanted can no longer go wrong.
             if job.drill.is_none() {

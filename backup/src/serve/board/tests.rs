@@ -490,6 +490,12 @@ fn a_bad_drill_is_known_again_from_the_repository() {
     // That an older one was bad, which is kept for a year, is no news.
     board.learn(Ok(tried(after(-90), false)), after(4), after(4));
     assert_eq!(board.state().jobs["etc"].bad, None);
+    // Its container shows only when the repository is known.
+    let by = of_container("etc").by;
+    let mut board = self::board(Vec::new());
+    board.learn(Ok(tried(after(-60), false)), now(), now());
+    board.found(found(vec![Job { by, ..drilled.clone() }]), None, None, now());
+    assert!(!retains(&mut board, after(1)));
     // Where no drill is ordered, none is awaited.
     let plain = Job { drill: None, ..drilled };
     let mut board = answered(vec![plain], Vec::new());
