@@ -39,6 +39,9 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Of what reads and stores nothing.
+    pub const LEAST: Self = Self { bytes: BYTES_MIN, threads: 1 };
+
     /// `None`: it is less than [`BYTES_MIN`].
     #[must_use]
     pub fn new(bytes: u64, threads: usize) -> Option<Self> {
