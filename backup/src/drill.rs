@@ -346,11 +346,31 @@ impl Work<'_> {
             self.shutdown,
         )
         .await;
-        restored.map_err(fault_of)?;
+        if let Err(error) = restored {
+            return Err(self.blamed(&id, error).await);
+        }
         let restore = begun.elapsed();
         let files = chosen.files.iter().filter_map(|file| file.database.clone()).collect();
         let verdict = self.check(&container, kind, files).await?;
         Ok(Found { restore, ready, verdict })
+    }
+
+    /// The same as [`fault_of`], where the server itself may have ended of what it was given.
+    async fn blamed(&self, id: &str, error: IntoError) -> Fault {
+        if matches!(&error, IntoError::Run { source: RunError::NoMark { .. }, .. })
+            && let Ok(container) = self.engine.inspect_container(id).await
+            && !container.running
+        {
+            return if container.out_of_memory {
+                DrillError::Memory(container.image_ref).into()
+            } else {
+                Fault::Backup(format!(
+                    "its server ended while it was restored: {}",
+                    self.said(id).await
+                ))
+            };
+        }
+        fault_of(error)
     }
 
     /// Restores sources into volumes of their own.

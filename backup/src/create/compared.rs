@@ -58,7 +58,8 @@ pub(super) fn suspicions(
         repository.snapshot(name).map(|snapshot| content(index, &snapshot.packs))
     };
     let found = of_job(repository, is_meant).and_then(|(of_job, is_all)| {
-        let is_unknown = !is_all && of_job.iter().all(|(_, snapshot)| snapshot.suspicious);
+        let is_doubtful = of_job.iter().all(|(_, snapshot)| snapshot.suspicious);
+        let is_unknown = !is_all && is_doubtful && !of_job.is_empty();
         let mut found = compare(of_job, &options.sources, dumps, stats, kept)?;
         if is_unknown && found.is_empty() {
             found.push(unknown(&options.name));
@@ -92,7 +93,7 @@ pub(crate) fn suspicions_of_dump(
         Some((name, last)) => {
             guard::shrunk_dumps(&name.id.short(), &last.dumps, std::slice::from_ref(dump))
         }
-        None if !is_all => vec![unknown(name)],
+        None if !is_all && !of_job.is_empty() => vec![unknown(name)],
         None => {
             of_job.first().map(|(name, _)| incomparable(&name.id.short())).into_iter().collect()
         }
@@ -118,7 +119,7 @@ fn incomparable(id: &str) -> String {
 }
 
 /// The snapshots that are meant, as far back as the last good one and what is usual need, and whether older ones have been looked
-/// at too where none is good.
+/// at too where none is good. What cannot be read matters only where it may be newer than the last good one.
 fn of_job(
     repository: &Repository,
     is_meant: impl Fn(&Snapshot) -> bool + Sync,
@@ -127,6 +128,7 @@ fn of_job(
     // Names tell the second, and sort by nothing within it.
     let mut seconds = names.chunk_by(|one, other| one.time == other.time).rev();
     let (mut found, mut looked, mut size) = (OfJob::new(), 0, BATCH_MIN);
+    let mut has_good = false;
     loop {
         let mut batch = Vec::new();
         while batch.len() < size
@@ -144,13 +146,17 @@ fn of_job(
             is_meant(&snapshot).then(|| Snapshot { packs: Vec::new(), ..snapshot })
         });
         let from = found.len();
+        let mut unread = None;
         for (name, read) in read {
             match read {
                 Ok(snapshot) => found.extend(snapshot.map(|snapshot| (name, snapshot))),
                 Err(RepositoryError::Store(error))
                     if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) =>
                 {
-                    return Err(error.into());
+                    let is_newer = |(time, _): &(String, _)| *time < name.time;
+                    if unread.as_ref().is_none_or(is_newer) {
+                        unread = Some((name.time, error));
+                    }
                 }
                 // Forgotten meanwhile, or damaged, which a check tells.
                 Err(error) => tracing::debug!("{}", chain(&error)),
@@ -159,7 +165,14 @@ fn of_job(
         if let Some(new) = found.get_mut(from..) {
             new.sort_by_key(|(_, snapshot)| Reverse(snapshot.time));
         }
-        let has_good = found.iter().any(|(_, snapshot)| !snapshot.suspicious);
+        let good = found.iter().find(|(_, snapshot)| !snapshot.suspicious);
+        // In the batch of the last good one, or before it.
+        if let Some((time, error)) = unread.filter(|_| !has_good)
+            && good.is_none_or(|(name, _)| name.time <= time)
+        {
+            return Err(error.into());
+        }
+        has_good = good.is_some();
         if has_good && (looked >= USUAL_AMONG_MAX || found.len() >= USUAL_RUNS) {
             return Ok((found, true));
         }

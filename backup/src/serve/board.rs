@@ -204,6 +204,9 @@ impl std::fmt::Display for Track {
     }
 }
 
+/// A clock that shows an earlier time was never set: this program is younger.
+const CLOCK_MIN: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
 impl Board {
     /// At the start. `host` is the host name that was named, `own_name` what this machine calls itself.
     #[must_use]
@@ -540,12 +543,10 @@ impl Board {
 
     /// Time has passed, or was set.
     pub fn tick(&mut self, now: Timestamp) {
-        let woke = self.woke;
         if now.duration_since(self.ticked).abs() >= SLEPT_MIN {
             // A clock that was not set yet has seen nothing; what has never run waits from now on.
-            let is_unset = now > self.ticked;
-            for lane in self.lanes().filter(|lane| is_unset && lane.times.last_end.is_none()) {
-                lane.times.first_seen = lane.times.first_seen.filter(|seen| *seen < woke);
+            for lane in self.lanes().filter(|lane| lane.times.last_end.is_none()) {
+                lane.times.first_seen = lane.times.first_seen.filter(|seen| *seen >= CLOCK_MIN);
             }
             // Nobody has looked at the engine meanwhile, nor could.
             (self.woke, self.heard) = (now, now);

@@ -690,10 +690,13 @@ fn a_clock_that_is_set_after_the_start_has_seen_nothing_before() {
     let mut board = answered(vec![paths("etc")], Vec::new());
     let known = with_state(vec![paths("etc")], board.state().clone());
     run(&mut board, &save("etc"), Verdict::Failed, after(1));
-    for mut board in [board, known] {
-        board.woke = after(1);
-        board.tick(after(1440));
-        assert_eq!(board.state().jobs["etc"].save.times.first_seen, Some(now()));
+    // Nor does a machine forget in its sleep what it has never run.
+    let idle = answered(vec![paths("etc")], Vec::new());
+    for mut board in [board, known, idle] {
+        for night in 1..=2 {
+            board.tick(after(night * 1440));
+            assert_eq!(board.state().jobs["etc"].save.times.first_seen, Some(now()));
+        }
     }
 }
 
