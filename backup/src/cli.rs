@@ -158,6 +158,8 @@ pub struct RemoteCredentials {
     pub azure_account: Option<String>,
     /// `AZURE_STORAGE_KEY` and its file.
     pub azure_key: (Option<String>, Option<PathBuf>),
+    /// `AZURE_STORAGE_SERVICE_ENDPOINT`.
+    pub azure_endpoint: Option<String>,
 }
 
 impl std::fmt::Debug for RemoteCredentials {
@@ -188,6 +190,7 @@ impl Credentials {
                 ),
                 azure_account: text("AZURE_STORAGE_ACCOUNT"),
                 azure_key: (text("AZURE_STORAGE_KEY"), file("AZURE_STORAGE_KEY_FILE")),
+                azure_endpoint: text("AZURE_STORAGE_SERVICE_ENDPOINT"),
             },
         }
     }

@@ -367,6 +367,7 @@ fn remote(credentials: RemoteCredentials) -> Result<RemoteSettings, SettingError
         webdav_password: secret("BACKUP_WEBDAV_PASSWORD", credentials.webdav_password)?,
         azure_account: credentials.azure_account,
         azure_key: secret("AZURE_STORAGE_KEY", credentials.azure_key)?,
+        azure_endpoint: credentials.azure_endpoint,
     })
 }
 

@@ -74,7 +74,8 @@ pub(super) fn repository(
         findings.push(decide::store(outcome));
         findings.extend(locks.map(|(lock, look)| decide::locks(lock, look)));
         findings.extend(is_unasked.then(decide::unasked_locks));
-        if matches!(location, Location::S3 { .. }) {
+        // Where there are directories, it is the file system that keeps to them.
+        if !location.has_directories() {
             findings.push(decide::conditional_writes(probe_condition(&store)));
         }
         if let Some((by_store, by_us)) = modified {

@@ -229,7 +229,7 @@ pub fn without_password(text: &str) -> String {
     hidden().unwrap_or_else(|| text.to_owned())
 }
 
-pub(super) fn is_bucket(name: &str) -> bool {
+fn is_bucket(name: &str) -> bool {
     (1..=BUCKET_BYTES_MAX).contains(&name.len())
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))

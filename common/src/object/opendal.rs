@@ -6,6 +6,8 @@
 //! that a prune would have to believe: a name outside of what was asked, or an object without a time, is an
 //! error.
 
+#[cfg(feature = "stores-cloud")]
+mod azure;
 mod transport;
 
 use std::collections::BTreeSet;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use opendal::options::{ListOptions, WriteOptions};
 use opendal::services::Webdav;
 use opendal::{EntryMode, Metadata, Operator};
@@ -30,7 +33,7 @@ use super::remote::{Remote, RemoteSettings};
 use super::temporary::{is_temporary, stale};
 use super::{LIST_OBJECTS_MAX, ObjectMeta};
 use crate::durable;
-use transport::Moves;
+use transport::{Judge, Moves};
 
 #[cfg(test)]
 mod tests;
@@ -112,9 +115,8 @@ impl Service {
                     .lister_options(&self.prefix, options)
                     .await
                     .map_err(Fault::from)?;
-                let first = futures_util::StreamExt::next(&mut lister).await;
-                first.transpose().map_err(|error| no_bucket(Fault::from(error)))?;
-                Ok(())
+                let first = lister.try_next().await;
+                first.map(drop).map_err(|error| no_bucket(Fault::from(error)))
             })
             .await
     }
@@ -375,12 +377,26 @@ impl Service {
         };
         // Where there are no folders, one listing has everything.
         let options = ListOptions { recursive: !self.has_folders(), ..ListOptions::default() };
-        let listed = self.operator.list_options(&asked, options).await;
-        let listed = listed.map_err(|error| no_bucket(Fault::from(error)))?;
+        let listed = self.operator.lister_options(&asked, options).await;
+        let mut listed = listed.map_err(|error| no_bucket(Fault::from(error)))?;
         let mut found = Folder::default();
         let mut is_there = false;
-        for entry in listed {
+        let mut first = None;
+        while let Some(entry) =
+            listed.try_next().await.map_err(|error| no_bucket(Fault::from(error)))?
+        {
             let (path, metadata) = entry.into_parts();
+            // opendal asks for the first page again of a store that does not say that there is no other.
+            match &first {
+                None => first = Some(path.clone()),
+                Some(first) if !self.has_folders() && *first == path => {
+                    return Err(Fault::corrupt("the listing begins anew instead of ending"));
+                }
+                Some(_) => {}
+            }
+            if found.files.len() + found.folders.len() > LIST_OBJECTS_MAX {
+                return Err(Fault::corrupt(too_many("objects and folders")));
+            }
             // The folder itself is one of the answers.
             if path == asked || (asked.is_empty() && path == "/") {
                 is_there = true;
@@ -433,25 +449,31 @@ impl Service {
     }
 }
 
+/// How one store is spoken to.
+struct Way {
+    operator: Operator,
+    judge: Judge,
+    /// Without TLS.
+    is_plain: bool,
+}
+
 /// The client of one store, and one that replaces nothing when it moves; or the end of a sentence that says what is wrong with
 /// its settings.
 fn operators(remote: &Remote, settings: &RemoteSettings) -> Result<(Operator, Operator), String> {
-    let operator = match remote {
-        Remote::WebDav { is_tls, authority, .. } => {
-            web_dav(&format!("http{}://{authority}", if *is_tls { "s" } else { "" }), settings)
-        }
+    let Way { operator, judge, is_plain } = match remote {
+        Remote::WebDav { is_tls, authority, .. } => web_dav(*is_tls, authority, settings),
         Remote::Azure { container, .. } => azure(container, settings),
         Remote::Sftp { .. } => Err("it is no service of HTTP".to_owned()),
     }?;
-    let is_plain = matches!(remote, Remote::WebDav { is_tls: false, .. });
     let client = transport::client(&remote.to_string(), is_plain)?;
-    let context = |moves| transport::context(client.clone(), moves);
+    let context = |moves| transport::context(client.clone(), moves, judge);
     let keeping = operator.clone().with_context(context(Moves::Keeping));
     Ok((operator.with_context(context(Moves::Replacing)), keeping))
 }
 
-fn web_dav(endpoint: &str, settings: &RemoteSettings) -> Result<Operator, String> {
-    let builder = Webdav::default().endpoint(endpoint).root("/");
+fn web_dav(is_tls: bool, authority: &str, settings: &RemoteSettings) -> Result<Way, String> {
+    let endpoint = format!("http{}://{authority}", if is_tls { "s" } else { "" });
+    let builder = Webdav::default().endpoint(&endpoint).root("/");
     let builder = match (&settings.webdav_user, &settings.webdav_password) {
         (Some(user), Some(password)) if !user.is_empty() => {
             builder.username(user).password(password.expose())
@@ -461,28 +483,17 @@ fn web_dav(endpoint: &str, settings: &RemoteSettings) -> Result<Operator, String
             return Err("BACKUP_WEBDAV_USER and BACKUP_WEBDAV_PASSWORD belong together".to_owned());
         }
     };
-    Operator::new(builder).map_err(|error| fault::root(&error))
+    let operator = Operator::new(builder).map_err(|error| fault::root(&error))?;
+    Ok(Way { operator, judge: transport::judge, is_plain: !is_tls })
 }
 
 #[cfg(feature = "stores-cloud")]
-fn azure(container: &str, settings: &RemoteSettings) -> Result<Operator, String> {
-    let account = settings.azure_account.as_deref().filter(|account| {
-        !account.is_empty() && account.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    });
-    let (Some(account), Some(key)) = (account, &settings.azure_key) else {
-        return Err("AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY must both be set".to_owned());
-    };
-    let builder = opendal::services::Azblob::default()
-        .endpoint(&format!("https://{account}.blob.core.windows.net"))
-        .container(container)
-        .account_name(account)
-        .account_key(key.expose())
-        .root("/");
-    Operator::new(builder).map_err(|error| fault::root(&error))
+fn azure(container: &str, settings: &RemoteSettings) -> Result<Way, String> {
+    azure::way(container, settings)
 }
 
 #[cfg(not(feature = "stores-cloud"))]
-fn azure(_container: &str, _settings: &RemoteSettings) -> Result<Operator, String> {
+fn azure(_container: &str, _settings: &RemoteSettings) -> Result<Way, String> {
     Err("this build has no Azure Blob Storage: build it with `--features stores-cloud`".to_owned())
 }
 

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::location::{LocationError, is_bucket, prefix, without_password};
+use super::location::{LocationError, prefix, without_password};
 use crate::secret::Secret;
 
 #[cfg(test)]
@@ -16,6 +16,9 @@ mod tests;
 const HOST_BYTES_MAX: usize = 253;
 /// Longest user name, in bytes: as of Linux, and room for those of a domain.
 const USER_BYTES_MAX: usize = 64;
+
+/// Lengths of the names of Azure's containers, in bytes.
+const CONTAINER_BYTES: std::ops::RangeInclusive<usize> = 3..=63;
 
 const SFTP_FORM: &str = "sftp://user@host/path";
 const WEBDAV_FORM: &str = "webdavs://host/path";
@@ -66,8 +69,10 @@ pub struct RemoteSettings {
     pub webdav_password: Option<Secret>,
     /// Storage account of Azure.
     pub azure_account: Option<String>,
-    /// Its key.
+    /// Its key, in base64.
     pub azure_key: Option<Secret>,
+    /// Its service: `https://ACCOUNT.blob.core.windows.net` when absent.
+    pub azure_endpoint: Option<String>,
 }
 
 /// Whether URLs of `scheme` are read by [`Remote::parse`].
@@ -85,7 +90,7 @@ impl Remote {
         match scheme {
             "sftp" => sftp(text, authority, path),
             "webdav" | "webdavs" => web_dav(text, scheme == "webdavs", authority, path),
-            _ if is_bucket(authority) => Ok(Self::Azure {
+            _ if is_container(authority) => Ok(Self::Azure {
                 container: authority.to_owned(),
                 prefix: prefix(text, path.trim_start_matches('/'))?,
             }),
@@ -196,7 +201,21 @@ fn malformed(text: &str, form: &'static str) -> LocationError {
     LocationError::Form { location: without_password(text), form }
 }
 
+/// Microsoft's rule for the names of containers: lower-case letters, digits, and single hyphens between them.
+fn is_container(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    CONTAINER_BYTES.contains(&name.len()) && name.split('-').all(is_part)
+}
+
 /// `host`, `host:port`, `[address]`, `[address]:port`.
+#[cfg(feature = "stores-cloud")]
+pub(super) fn is_authority(text: &str) -> bool {
+    host_and_port(text).is_some()
+}
+
+/// `host`, `host:port`, `[address]`, `[address]:port`, taken apart.
 fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {

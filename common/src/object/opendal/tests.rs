@@ -9,12 +9,12 @@ use super::*;
 use crate::retry::Retry;
 
 /// Answers as written, one a connection, in their order, and remembers what was asked.
-struct Script {
-    authority: String,
-    asked: Arc<Mutex<Vec<String>>>,
+pub(super) struct Script {
+    pub(super) authority: String,
+    pub(super) asked: Arc<Mutex<Vec<String>>>,
 }
 
-async fn serve_script(answers: &[String]) -> Script {
+pub(super) async fn serve_script(answers: &[String]) -> Script {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let authority = listener.local_addr().unwrap().to_string();
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -46,7 +46,7 @@ fn is_whole(request: &[u8]) -> bool {
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
-fn answer(status: &str, body: &str) -> String {
+pub(super) fn answer(status: &str, body: &str) -> String {
     format!(
         "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()

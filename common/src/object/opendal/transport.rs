@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use hyper::http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, LOCATION, RANGE,
 };
-use hyper::http::{Method, Request, Response, StatusCode};
+use hyper::http::{HeaderMap, Method, Request, Response, StatusCode};
 use opendal::{Buffer, Error, HttpBody, HttpTransport, HttpTransporter, OperationContext};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -40,11 +40,15 @@ pub(super) enum Moves {
     Keeping,
 }
 
+/// What is wrong by an answer's status and headers; what opendal needs to see is left to it.
+pub(super) type Judge = fn(&Method, StatusCode, &HeaderMap) -> Option<Fault>;
+
 /// Sends what opendal asks for.
 #[derive(Debug)]
 struct Transport {
     client: reqwest::Client,
     moves: Moves,
+    judge: Judge,
 }
 
 /// A judgement on its way through opendal.
@@ -70,8 +74,8 @@ pub(super) fn client(peer: &str, is_plain: bool) -> Result<reqwest::Client, Stri
 }
 
 /// What a client of opendal runs in.
-pub(super) fn context(client: reqwest::Client, moves: Moves) -> OperationContext {
-    let transport = HttpTransporter::new(Transport { client, moves });
+pub(super) fn context(client: reqwest::Client, moves: Moves, judge: Judge) -> OperationContext {
+    let transport = HttpTransporter::new(Transport { client, moves, judge });
     OperationContext::new().with_http_transport(transport)
 }
 
@@ -108,8 +112,7 @@ impl HttpTransport for Transport {
             let reason = format!("it cannot be reached: {}", fault::root(&error));
             judged(Fault::temporary(reason))
         })?;
-        let place = answer.headers().get(LOCATION).and_then(|place| place.to_str().ok());
-        if let Some(fault) = judge(&method, answer.status(), place) {
+        if let Some(fault) = (self.judge)(&method, answer.status(), answer.headers()) {
             return Err(judged(fault));
         }
         let headers = answer.headers();
@@ -186,46 +189,61 @@ fn take(
     Ok(Buffer::from(piece))
 }
 
-/// What is wrong by the status alone. What opendal needs to see is left to it: that something does not exist (404), or
-/// exists already (405 and 409 for MKCOL).
-fn judge(method: &Method, status: StatusCode, place: Option<&str>) -> Option<Fault> {
-    let number = status.as_u16();
-    let lasting = |kind, reason: String| Some(Fault::lasting(kind, reason));
-    match number {
-        404 | 100..=299 => None,
+/// The [`Judge`] of WebDAV. What opendal needs to see is that something does not exist (404), or exists already (405 and 409
+/// for MKCOL).
+pub(super) fn judge(method: &Method, status: StatusCode, headers: &HeaderMap) -> Option<Fault> {
+    match status.as_u16() {
         405 | 409 if method.as_str() == "MKCOL" => None,
-        300..=399 => lasting(
-            ErrorKind::Invalid,
-            match place {
-                Some(place) => {
-                    format!(
-                        "the server sends us to {} (HTTP {number}): give that place",
-                        shown(&bare(place))
-                    )
-                }
-                None => format!("the server sends us elsewhere (HTTP {number})"),
-            },
-        ),
         401 => {
-            lasting(ErrorKind::Denied, "the user or the password is wrong (HTTP 401)".to_owned())
+            Some(Fault::lasting(ErrorKind::Denied, "the user or the password is wrong (HTTP 401)"))
         }
-        403 => lasting(ErrorKind::Denied, "access is denied (HTTP 403)".to_owned()),
+        number => by_status(method, status, headers, &format!("HTTP {number}")),
+    }
+}
+
+/// What is wrong by the status alone, whatever is spoken. `said` is what a sentence quotes of the answer.
+pub(super) fn by_status(
+    method: &Method,
+    status: StatusCode,
+    headers: &HeaderMap,
+    said: &str,
+) -> Option<Fault> {
+    let lasting = |kind, reason: String| Some(Fault::lasting(kind, reason));
+    match status.as_u16() {
+        404 | 100..=299 => None,
+        300..=399 => {
+            let place = headers.get(LOCATION).and_then(|place| place.to_str().ok());
+            lasting(
+                ErrorKind::Invalid,
+                match place {
+                    Some(place) => {
+                        format!(
+                            "the server sends us to {} ({said}): give that place",
+                            shown(&bare(place))
+                        )
+                    }
+                    None => format!("the server sends us elsewhere ({said})"),
+                },
+            )
+        }
+        401 | 403 => lasting(ErrorKind::Denied, format!("access is denied ({said})")),
         413 => lasting(
             ErrorKind::Invalid,
-            "the server takes no files of that length (HTTP 413): raise its limit above 32 MiB"
-                .to_owned(),
+            format!(
+                "the server takes no files of that length ({said}): raise its limit above 32 MiB"
+            ),
         ),
         416 => lasting(ErrorKind::Corrupt, "it ends before the bytes that are needed".to_owned()),
         405 | 501 | 505 => lasting(
             ErrorKind::Invalid,
-            format!("the server does not know {method} (HTTP {number}): is it the right place?"),
+            format!("the server does not know {method} ({said}): is it the right place?"),
         ),
         507 => lasting(ErrorKind::Full, "the store is full".to_owned()),
         // A folder that another writer removes meanwhile, a name that is taken, a file that is locked, a server that is busy.
         408 | 409 | 412 | 423 | 425 | 429 | 500.. => {
-            Some(Fault::temporary(format!("the store fails (HTTP {number})")))
+            Some(Fault::temporary(format!("the store fails ({said})")))
         }
-        _ => lasting(ErrorKind::Invalid, format!("the store refuses {method} (HTTP {number})")),
+        _ => lasting(ErrorKind::Invalid, format!("the store refuses {method} ({said})")),
     }
 }
 

@@ -70,6 +70,20 @@ fn what_is_no_host_or_would_be_an_option_is_refused() {
 }
 
 #[test]
+fn what_azure_calls_no_container_is_refused() {
+    for container in ["ab", "Backups", "back_ups", "-backups", "backups-", "back--ups", "back.ups"]
+    {
+        let said = sentence(&format!("azblob://{container}/x"));
+        assert!(said.ends_with("is not of the form azblob://container/prefix"), "{said}");
+    }
+    assert!(sentence(&format!("azblob://{}", "a".repeat(64))).contains("not of the form"));
+    for container in ["abc", "back-ups-1", "0-1"] {
+        let azure = Remote::Azure { container: container.to_owned(), prefix: "x".to_owned() };
+        assert_eq!(parsed(&format!("azblob://{container}/x")), azure);
+    }
+}
+
+#[test]
 fn a_password_is_refused_and_not_repeated() {
     let said = sentence("sftp://user:hunter2@host/srv");
     assert!(said.contains("sftp://user:…@host/srv and let BACKUP_SFTP_KEY_FILE"), "{said}");

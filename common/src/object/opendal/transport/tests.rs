@@ -1,7 +1,7 @@
 use super::*;
 
 fn check(method: &Method, status: u16, kind: ErrorKind, is_temporary: bool) {
-    let fault = judge(method, StatusCode::from_u16(status).unwrap(), None).unwrap();
+    let fault = judge(method, StatusCode::from_u16(status).unwrap(), &HeaderMap::new()).unwrap();
     assert_eq!((fault.kind, fault.is_temporary), (kind, is_temporary), "{method} {status}");
 }
 
@@ -22,16 +22,20 @@ fn a_status_becomes_a_kind() {
 fn what_opendal_has_to_see_passes() {
     let mkcol = Method::from_bytes(b"MKCOL").unwrap();
     for status in [200, 201, 204, 206, 207, 404] {
-        assert_eq!(judge(&Method::GET, StatusCode::from_u16(status).unwrap(), None), None);
+        assert_eq!(
+            judge(&Method::GET, StatusCode::from_u16(status).unwrap(), &HeaderMap::new()),
+            None
+        );
     }
     for status in [405, 409] {
-        assert_eq!(judge(&mkcol, StatusCode::from_u16(status).unwrap(), None), None);
+        assert_eq!(judge(&mkcol, StatusCode::from_u16(status).unwrap(), &HeaderMap::new()), None);
     }
 }
 
 #[test]
 fn a_redirect_is_not_followed_but_said() {
-    let fault = judge(&Method::GET, StatusCode::MOVED_PERMANENTLY, Some("https://other/")).unwrap();
+    let place = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("https://other/"))]);
+    let fault = judge(&Method::GET, StatusCode::MOVED_PERMANENTLY, &place).unwrap();
     assert_eq!(fault.reason, "the server sends us to https://other/ (HTTP 301): give that place");
 }
 
