@@ -28,9 +28,6 @@ const BYTES_PER_PACK: u64 = (PACK_TARGET_BYTES + PACK_SLACK_BYTES) as u64;
 /// Packs on their way at once at the most.
 const UPLOADS_MAX: u64 = 8;
 
-/// So many threads work however little memory there is: with them a backup stays within [`BYTES_MIN`].
-const THREADS_MIN: u64 = 2;
-
 /// What a thread of a restore has fetched, in bytes, and a decoded frame.
 const BYTES_OF_FETCH: u64 = 5 << 20;
 
@@ -42,6 +39,9 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// Of what reads and stores nothing.
+    pub const LEAST: Self = Self { bytes: BYTES_MIN, threads: 1 };
+
     /// `None`: it is less than [`BYTES_MIN`].
     #[must_use]
     pub fn new(bytes: u64, threads: usize) -> Option<Self> {
@@ -52,7 +52,7 @@ impl Budget {
     #[must_use]
     pub fn compressing(self) -> usize {
         let others = BASE_BYTES + BYTES_OF_OPEN_PACKS + BYTES_PER_PACK;
-        self.threads_of(others, BYTES_OF_COMPRESSING, THREADS_MIN)
+        self.threads_of(others, BYTES_OF_COMPRESSING)
     }
 
     /// Packs on their way at once.
@@ -67,20 +67,20 @@ impl Budget {
     #[must_use]
     pub fn reading(self, is_encrypted: bool) -> usize {
         let each = copies(is_encrypted) * BYTES_OF_FETCH + FRAME_BYTES_MAX as u64;
-        self.threads_of(BASE_BYTES, each, THREADS_MIN)
+        self.threads_of(BASE_BYTES, each)
     }
 
     /// Threads that read whole packs.
     #[must_use]
     pub fn reading_packs(self, is_encrypted: bool) -> usize {
         let each = copies(is_encrypted) * BYTES_PER_PACK + FRAME_BYTES_MAX as u64;
-        self.threads_of(BASE_BYTES_MIN, each, 1)
+        self.threads_of(BASE_BYTES_MIN, each)
     }
 
-    /// Threads that have room beside `others`, with `each` bytes for each; never fewer than `least`, nor more than there are.
-    fn threads_of(self, others: u64, each: u64, least: u64) -> usize {
+    /// Threads that have room beside `others`, with `each` bytes for each; one at least, and no more than there are.
+    fn threads_of(self, others: u64, each: u64) -> usize {
         let room = self.bytes.saturating_sub(others) / each;
-        usize_of(room.max(least)).min(self.threads)
+        usize_of(room.max(1)).min(self.threads)
     }
 }
 

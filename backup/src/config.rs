@@ -347,8 +347,7 @@ impl Settings {
         Self {
             s3: S3Settings::default(),
             remote: RemoteSettings::default(),
-            threads: 1,
-            uploads: 1,
+            budget: Budget::LEAST,
             keys: KeySettings::default(),
             json: args.json,
             quiet: args.quiet > 0,
