@@ -11,6 +11,7 @@ mod assemble;
 mod commit;
 mod compared;
 mod content;
+mod history;
 mod packer;
 mod queue;
 mod rewrite;
@@ -34,14 +35,15 @@ use chores_common::shutdown::Shutdown;
 use crossbeam_channel::bounded;
 
 use crate::cache::{self, CacheReader, CacheWriter};
+use crate::chunk::ChunkId;
 use crate::entry::{Entry, EntryError, display_path, tree_order};
 use crate::index::Index;
 use crate::pack::PackKind;
 use crate::reader::ChunkReader;
 use crate::repository::{Operation, Repository, RepositoryError};
 use crate::snapshot::{
-    self, DumpRecord, Provenance, Snapshot, SnapshotName, Source, SourceContainer, State, Stats,
-    StoredDump, TreeRoot,
+    self, DumpRecord, Provenance, Snapshot, SnapshotId, SnapshotName, Source, SourceContainer,
+    State, Stats, StoredDump, TreeRoot,
 };
 use crate::tree::TreeReader;
 use crate::walk::{SourceRoot, WalkOptions, walk};
@@ -50,8 +52,10 @@ pub(crate) use commit::salt;
 pub(crate) use compared::suspicions_of_dump;
 
 use assemble::{Assembled, Assembler};
+use history::History;
 use packer::{Added, Packer};
 use queue::TaskQueue;
+use rewrite::{Again, Fates, Moving};
 use sequence::{DumpedEntries, Sequencer};
 use worker::Worker;
 
@@ -231,9 +235,9 @@ pub fn create_still(
             Err(error) => tracing::warn!("files of killed runs stay: {error}"),
         }
     }
-    let before = match &still {
+    let (before, before_left) = match &still {
         Some(Still { hot_pass: true, .. }) => hot_pass(repository, options, progress, shutdown)?,
-        _ => Added::default(),
+        _ => Default::default(),
     };
     let index = index(repository)?;
     if let Some(still) = &mut still {
@@ -241,7 +245,7 @@ pub fn create_still(
     }
     let is_second = still.as_ref().is_some_and(|still| still.hot_pass);
     let pass = if is_second { Pass::Second } else { Pass::Only };
-    let (mut assembled, root, cache, added) =
+    let Stored { mut assembled, root, cache, added, left } =
         store_all(repository, &index, options, pass, still, progress, shutdown)?;
     let stats = Stats {
         chunks_added: before.chunks + added.chunks,
@@ -278,6 +282,9 @@ pub fn create_still(
         return Ok(CreateReport { name: None, snapshot });
     }
     let (name, snapshot) = commit(repository, snapshot)?;
+    if let (Some(used), Some(_)) = (added.used, &cache) {
+        remember(repository, options, name.id, used.into_sorted(&index));
+    }
     if let Some(cache) = cache
         && let Err(error) = cache.finish()
     {
@@ -285,7 +292,38 @@ pub fn create_still(
             "the cache cannot be written, so the next run will read everything: {error}"
         );
     }
+    for (left, again) in [(before_left, before.again), (left, added.again)] {
+        say_moved(repository, &left, &again);
+    }
     Ok(CreateReport { name: Some(name), snapshot })
+}
+
+/// Adds the snapshot to the history of the job. Without that packs stay that later runs could leave.
+fn remember(
+    repository: &Repository,
+    options: &CreateOptions,
+    snapshot: SnapshotId,
+    chunks: impl Iterator<Item = ChunkId>,
+) {
+    let Some(history) = history_of(repository, options) else { return };
+    let there = match repository.snapshot_names() {
+        Ok(names) => names.into_iter().map(|name| name.id).collect(),
+        Err(error) => return tracing::warn!("{}", chain(&error)),
+    };
+    let added = history.add((snapshot, options.time.as_second()), chunks, &there);
+    if let Err(error) = added {
+        tracing::warn!("what this snapshot needs cannot be remembered: {error}");
+    }
+}
+
+/// Says of past snapshots where it is now what they need of packs that were left. The backup is made: without that these packs
+/// only stay.
+fn say_moved(repository: &Repository, left: &Moving, again: &Again) {
+    let Some(one) = left.done(again) else { return };
+    match repository.put_moves(&[one]) {
+        Ok(key) => tracing::debug!("{key} says where the content of old packs is now"),
+        Err(error) => tracing::warn!("old packs stay: {}", chain(&error)),
+    }
 }
 
 /// The chunks that are there, but those of packs that are on their way out.
@@ -314,9 +352,9 @@ fn hot_pass(
     options: &CreateOptions,
     progress: &Progress,
     shutdown: &Shutdown,
-) -> Result<Added, CreateError> {
+) -> Result<(Added, Moving), CreateError> {
     let index = index(repository)?;
-    let (_, _, cache, added) =
+    let Stored { cache, added, left, .. } =
         store_all(repository, &index, options, Pass::Hot, None, progress, shutdown)?;
     match cache.map(CacheWriter::finish) {
         Some(Ok(())) => {}
@@ -325,7 +363,7 @@ fn hot_pass(
         }
         None => tracing::warn!("there is no cache, so everything is read twice"),
     }
-    Ok(added)
+    Ok((added, left))
 }
 
 /// The entries of the dumps, in tree order.
@@ -388,7 +426,15 @@ pub fn sources_with(sources: &[Source], dumps: &[DumpRecord]) -> Vec<Source> {
     all
 }
 
-type Stored = (Assembled, TreeRoot, Option<CacheWriter>, Added);
+/// What is stored, and not yet a backup.
+struct Stored {
+    assembled: Assembled,
+    root: TreeRoot,
+    cache: Option<CacheWriter>,
+    added: Added,
+    /// Packs that nobody needs any more, if all of them that is needed was stored again.
+    left: Moving,
+}
 
 /// Runs the threads: content into packs, entries into the tree, packs into the store.
 fn store_all(
@@ -405,12 +451,8 @@ fn store_all(
         Pass::Hot => VecDeque::new(),
         Pass::Only | Pass::Second => dumped_entries(repository, index, options)?,
     };
-    let job = rewrite::Job { name: &options.name, host: &options.host };
-    let mut fates = rewrite::fates(repository, index, job, || cache_of(repository, options));
-    if pass == Pass::Second {
-        // Sources hold still no longer for that: the first pass has done it.
-        fates.again_bytes_max = 0;
-    }
+    let mut fates = fates(repository, index, options, pass);
+    let left = std::mem::take(&mut fates.moving);
     let packer = Packer::new(repository, index, options.level, options.dry_run, progress, shutdown)
         .with_fates(fates);
     let queue = TaskQueue::default();
@@ -469,7 +511,24 @@ fn store_all(
     });
     let added = packer.finish()?;
     let (root, assembled, cache) = tree.ok_or(CreateError::Stopped)?;
-    Ok((assembled, root, cache, added))
+    Ok(Stored { assembled, root, cache, added, left })
+}
+
+/// What becomes of old packs.
+fn fates(repository: &Repository, index: &Index, options: &CreateOptions, pass: Pass) -> Fates {
+    let time = options.time.as_second();
+    let job = rewrite::Job {
+        name: &options.name,
+        host: &options.host,
+        roots: &options.roots,
+        time,
+        young_from: time.saturating_sub(HOT_SECONDS),
+        // Sources hold still no longer for that: the first pass has done it.
+        stores_again: pass != Pass::Second,
+        is_dry: options.dry_run,
+    };
+    let history = history_of(repository, options);
+    rewrite::fates(repository, index, job, || cache_of(repository, options), history.as_ref())
 }
 
 /// Starts the threads that upload. Without any of them the first full pack would wait for ever.
@@ -514,6 +573,11 @@ fn cache_path(repository: &Repository, options: &CreateOptions) -> Option<PathBu
     let key = repository.cache_key();
     let directory = options.cache.as_ref()?;
     Some(cache::path_of(directory, repository.id(), &options.name, &roots, key.as_ref()))
+}
+
+/// The history of this job, in an encrypted repository.
+fn history_of(repository: &Repository, options: &CreateOptions) -> Option<History> {
+    Some(History::beside(&cache_path(repository, options)?, repository.cache_key()?))
 }
 
 /// The last run's cache.

@@ -5,6 +5,7 @@
 //! "Index").
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::chunk::{ChunkId, ID_BYTES};
 use crate::keys::index_key::IndexKeyId;
@@ -317,10 +318,47 @@ impl ChunkSet {
         }
     }
 
+    /// Adds those of another set of the same index.
+    pub fn join(&mut self, other: &Self) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
     /// Whether it is in it.
     #[must_use]
     pub fn has(&self, chunk: usize) -> bool {
         self.0.get(chunk / WORD_BITS).is_some_and(|word| word >> (chunk % WORD_BITS) & 1 == 1)
+    }
+}
+
+/// A [`ChunkSet`] that several threads fill.
+#[derive(Debug)]
+pub struct SharedChunkSet(Vec<AtomicU64>);
+
+impl SharedChunkSet {
+    /// None of `chunks` chunks.
+    #[must_use]
+    pub fn none_of(chunks: usize) -> Self {
+        Self(std::iter::repeat_with(AtomicU64::default).take(chunks.div_ceil(WORD_BITS)).collect())
+    }
+
+    /// Adds one.
+    pub fn add(&self, chunk: usize) {
+        let bit = 1 << (chunk % WORD_BITS);
+        // Read first: a store by every thread for every chunk would pass the cache line around.
+        if let Some(word) = self.0.get(chunk / WORD_BITS)
+            && word.load(Ordering::Relaxed) & bit == 0
+        {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// What was added.
+    #[must_use]
+    pub fn into_set(self) -> ChunkSet {
+        ChunkSet(self.0.into_iter().map(AtomicU64::into_inner).collect())
     }
 }
 

@@ -23,7 +23,7 @@ pub const FRAME_BYTES_MAX: usize = FRAME_TARGET_BYTES + CHUNK_BYTES_MAX + 2 * BL
 pub const PACK_TARGET_BYTES: usize = 16 << 20;
 
 /// In a small repository it is sealed before: a pack goes as a whole, so one of them should be a small part of all.
-const PACK_TARGET_BYTES_MIN: usize = 256 << 10;
+const PACK_TARGET_BYTES_MIN: usize = 128 << 10;
 
 /// Packs grow with the square of the repository, and have [`PACK_TARGET_BYTES`] where it has so many bytes: below, a first backup
 /// makes no more than about a thousand of them. What is left over at the end of each run is shorter.
@@ -32,8 +32,14 @@ const FULL_PACKS_FROM_BYTES: u64 = 1 << 30;
 /// What part of all that a run has stored one pack is at the least: how much will come a first backup does not know.
 const PACK_PART_OF_RUN: u64 = 64;
 
-/// A pack that has fewer pieces of content is not sealed while there are more: its length would tell theirs.
+/// A pack that has fewer pieces of content is not sealed while there are more like them: its length would tell theirs.
 const PACK_PIECES_MIN: usize = 4;
+
+/// Steps from one length to its double, to which packs with fewer pieces are padded in encrypted repositories.
+const PADDED_STEPS: u32 = 8;
+
+/// A frame takes so many pieces even where it gets longer than its part of a pack: its length too would tell that of one.
+const FRAME_PIECES_MIN: usize = 2;
 
 /// So many frames at the least make a pack: one that is a little shorter than the target would double it.
 const PACK_FRAMES: usize = 2;
@@ -79,6 +85,8 @@ pub(crate) const CHUNK_ITEM_BYTES: usize = 28;
 
 /// One of the sixteen magic numbers of skippable frames (RFC 8878, 3.1.2) for the index.
 const SKIPPABLE_INDEX: u32 = 0x184D_2A5C;
+/// Another for what is only there to be long.
+const SKIPPABLE_PADDING: u32 = 0x184D_2A5D;
 /// The one that the zstd seekable format uses for its seek table.
 const SKIPPABLE_SEEK_TABLE: u32 = 0x184D_2A5E;
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
@@ -242,8 +250,12 @@ impl FrameBuilder {
     /// Whether a chunk of `length` bytes still belongs into this frame, where packs are sealed at `target` bytes.
     #[must_use]
     pub fn has_room(&self, length: usize, target: usize) -> bool {
-        self.chunks.is_empty()
-            || self.content.len() + BLOCK_BYTES + length <= self.content_bytes_max(target)
+        let content_max = if self.chunks.len() < FRAME_PIECES_MIN {
+            FRAME_TARGET_BYTES
+        } else {
+            self.content_bytes_max(target)
+        };
+        self.chunks.is_empty() || self.content.len() + BLOCK_BYTES + length <= content_max
     }
 
     /// How long the content of this frame may get. The longer the better it compresses, as long as it does not become more than its
@@ -355,6 +367,7 @@ pub struct PackBuilder {
     chunks: Vec<ChunkPlace>,
     /// Chunks that somebody may refer to.
     pieces: usize,
+    is_padded: bool,
 }
 
 /// A sealed pack, ready for the store.
@@ -373,7 +386,8 @@ impl PackBuilder {
     #[must_use]
     pub fn new(kind: PackKind, mut buffer: Vec<u8>) -> Self {
         buffer.clear();
-        Self { kind, bytes: buffer, frames: Vec::new(), chunks: Vec::new(), pieces: 0 }
+        let (frames, chunks) = (Vec::new(), Vec::new());
+        Self { kind, bytes: buffer, frames, chunks, pieces: 0, is_padded: false }
     }
 
     /// What it holds.
@@ -413,37 +427,9 @@ impl PackBuilder {
         self.bytes.shrink_to_fit();
     }
 
-    /// Takes the frame of another pack with which this one has pieces enough, the one with the fewest; false where there is none, or
-    /// the other one would then have too few.
-    pub fn take_frame_of(&mut self, other: &mut Self) -> bool {
-        let mut pieces = vec![0; other.frames.len()];
-        for chunk in other.chunks.iter().filter(|chunk| !is_salt(chunk.length)) {
-            if let Some(pieces) = pieces.get_mut(chunk.frame as usize) {
-                *pieces += 1;
-            }
-        }
-        let is_fit = |pieces: usize| {
-            self.pieces + pieces >= PACK_PIECES_MIN && other.pieces >= PACK_PIECES_MIN + pieces
-        };
-        let fit = (0_u32..).zip(pieces).filter(|(_, pieces)| is_fit(*pieces));
-        let Some((taken, _)) = fit.min_by_key(|(_, pieces)| *pieces) else { return false };
-        self.append(&other.cut_out(taken));
-        true
-    }
-
-    /// Takes a frame out, in its own memory: a copy of a full pack would be one more in memory.
-    fn cut_out(&mut self, number: u32) -> Frame {
-        let place = self.frames.remove(number as usize);
-        let range = place.start as usize..(place.start + place.stored) as usize;
-        let of_frame = self.chunks.extract_if(.., |chunk| chunk.frame == number);
-        let chunks: Vec<_> = of_frame.map(|chunk| (chunk.id, chunk.offset, chunk.length)).collect();
-        let stored = self.bytes.drain(range).collect();
-        self.frames.iter_mut().skip(number as usize).for_each(|later| later.start -= place.stored);
-        for later in self.chunks.iter_mut().filter(|chunk| chunk.frame > number) {
-            later.frame -= 1;
-        }
-        self.pieces -= chunks.iter().filter(|(_, _, length)| !is_salt(*length)).count();
-        Frame { stored, content_bytes: place.content, chunks }
+    /// Where it has few pieces, its length is to tell theirs no closer than to an eighth.
+    pub fn hide_length(&mut self) {
+        self.is_padded = !self.has_pieces_enough();
     }
 
     /// Appends all frames of another pack.
@@ -508,14 +494,28 @@ impl PackBuilder {
         bytes.extend_from_slice(&end_frame);
         let trailer = index.encode();
         let trailer_frame_bytes = SKIPPABLE_HEADER_BYTES + trailer.len();
+        let seek_bytes =
+            |items: usize| SKIPPABLE_HEADER_BYTES + items * SEEK_ITEM_BYTES + SEEK_FOOTER_BYTES;
+        let padding = if self.is_padded {
+            // Of the table too, which has a line more.
+            let bytes = bytes.len() + trailer_frame_bytes + seek_bytes(index.frames.len() + 3);
+            let frame = padded(bytes + SKIPPABLE_HEADER_BYTES) - bytes;
+            bytes_of_padding(frame)
+        } else {
+            Vec::new()
+        };
+        bytes.extend_from_slice(&padding);
         bytes.extend_from_slice(&SKIPPABLE_INDEX.to_le_bytes());
         bytes.extend_from_slice(&u32_of(trailer.len()).to_le_bytes());
         bytes.extend_from_slice(&trailer);
-        let seek_items = index.frames.iter().map(|frame| (frame.stored, frame.content)).chain([
-            (u32_of(end_frame.len()), u32_of(end_blocks.len())),
-            (u32_of(trailer_frame_bytes), 0),
-        ]);
-        let count = index.frames.len() + 2;
+        let mut seek_items: Vec<_> =
+            index.frames.iter().map(|frame| (frame.stored, frame.content)).collect();
+        seek_items.push((u32_of(end_frame.len()), u32_of(end_blocks.len())));
+        if !padding.is_empty() {
+            seek_items.push((u32_of(padding.len()), 0));
+        }
+        seek_items.push((u32_of(trailer_frame_bytes), 0));
+        let count = seek_items.len();
         bytes.extend_from_slice(&SKIPPABLE_SEEK_TABLE.to_le_bytes());
         bytes.extend_from_slice(&u32_of(count * SEEK_ITEM_BYTES + SEEK_FOOTER_BYTES).to_le_bytes());
         for (stored, content) in seek_items {
@@ -527,6 +527,21 @@ impl PackBuilder {
         bytes.extend_from_slice(&SEEKABLE_MAGIC.to_le_bytes());
         Ok((bytes, index))
     }
+}
+
+/// The next of the lengths that packs are padded to: a power of two is the eighth from its half.
+fn padded(bytes: usize) -> usize {
+    let step = (1 << bytes.max(1).ilog2()) / PADDED_STEPS as usize;
+    bytes.next_multiple_of(step.max(1))
+}
+
+/// A skippable frame of so many bytes, of zeros: it is encrypted with the pack.
+fn bytes_of_padding(bytes: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(bytes);
+    frame.extend_from_slice(&SKIPPABLE_PADDING.to_le_bytes());
+    frame.extend_from_slice(&u32_of(bytes - SKIPPABLE_HEADER_BYTES).to_le_bytes());
+    frame.resize(bytes, 0);
+    frame
 }
 
 impl PackIndex {

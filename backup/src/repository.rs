@@ -1085,14 +1085,14 @@ impl Repository {
     /// by a thread that fetches.
     pub fn snapshots_as<R: Send>(
         &self,
-        map: impl Fn(Snapshot) -> R + Sync,
+        map: impl Fn(&SnapshotName, Snapshot) -> R + Sync,
     ) -> Result<Vec<Result<R, RepositoryError>>, RepositoryError> {
         let names = self.snapshot_names()?;
         // Behind the list, so that what was moved in between is followed.
         self.known_moves().read = None;
         let moves = self.followed_moves()?;
         let mapped = in_parallel(&names, |name| {
-            self.document(name).map(|snapshot| map(follow(name, snapshot, &moves)))
+            self.document(name).map(|snapshot| map(name, follow(name, snapshot, &moves)))
         });
         Ok(mapped.into_iter().map(|(_, read)| read).collect())
     }

@@ -221,6 +221,19 @@ impl SourceRoot {
         self.name.is_none()
     }
 
+    /// What is at `path` now, where that lies in this source and can be looked at.
+    pub(crate) fn stat_of(&self, path: &[u8]) -> Option<Stat> {
+        let below = path.strip_prefix(self.path.as_slice())?;
+        if !self.path.is_empty() && !below.is_empty() && !below.starts_with(b"/") {
+            return None;
+        }
+        if below.is_empty() {
+            return Stat::read(self.directory(), self.name.as_deref().unwrap_or_default()).ok();
+        }
+        let (parent, name) = beneath::open_parent(self.directory(), self.relative(path)).ok()?;
+        Stat::read(parent.as_fd(), name).ok()
+    }
+
     /// The directory that paths from [`SourceRoot::relative`] start at.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()

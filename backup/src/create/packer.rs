@@ -11,11 +11,11 @@ use chores_common::progress::Progress;
 use chores_common::shutdown::Shutdown;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::rewrite::{Fate, Fates, stored_bytes};
+use super::rewrite::{Again, Fate, Fates, stored_bytes};
 use super::taken::Taken;
 use super::{CreateError, salt};
 use crate::chunk::ChunkId;
-use crate::index::{Index, IndexedPack, Place};
+use crate::index::{ChunkSet, Index, IndexedPack, Place, SharedChunkSet};
 use crate::pack::{self, Compressor, Frame, FrameBuilder, PackBuilder, PackId, PackKind};
 use crate::repository::Repository;
 use crate::tree::PieceSink;
@@ -57,6 +57,8 @@ pub(super) struct Packer<'run> {
     again_bytes: AtomicU64,
     /// Which of the index's packs this run refers to.
     referred: Vec<AtomicBool>,
+    /// Which of its chunks, where later runs have to know.
+    used: Option<SharedChunkSet>,
     /// Chunks this run has taken to store.
     taken: Taken,
     /// Memory of uploaded packs, for the next ones: freeing and asking again costs as much as copying. Together with the packs that
@@ -106,6 +108,7 @@ struct Uploaded {
     unindexed_bytes: usize,
     packs: Vec<PackId>,
     bytes_stored: u64,
+    again: Again,
 }
 
 /// See [`Packer::close_on_drop`].
@@ -141,6 +144,37 @@ pub(super) struct Added {
     pub(super) chunks: u64,
     pub(super) bytes: u64,
     pub(super) bytes_stored: u64,
+    /// Where it is now what was there before.
+    pub(super) again: Again,
+    /// What the run refers to, where later ones have to know.
+    pub(super) used: Option<Used>,
+}
+
+/// All chunks that a run refers to.
+#[derive(Debug)]
+pub(super) struct Used {
+    /// Of the index.
+    before: ChunkSet,
+    stored: Taken,
+}
+
+impl Used {
+    /// All of them, sorted.
+    pub(super) fn into_sorted(self, index: &Index) -> impl Iterator<Item = ChunkId> {
+        let Self { before, stored } = self;
+        let chunks = index.chunks().iter().enumerate();
+        let before = chunks.filter(move |(chunk, _)| before.has(*chunk)).map(|(_, (id, _))| *id);
+        let (mut before, mut stored) = (before.peekable(), stored.into_sorted().peekable());
+        std::iter::from_fn(move || match (before.peek(), stored.peek()) {
+            (Some(one), Some(other)) if one == other => {
+                stored.next();
+                before.next()
+            }
+            (Some(one), Some(other)) if one > other => stored.next(),
+            (Some(_), _) => before.next(),
+            (None, _) => stored.next(),
+        })
+    }
 }
 
 /// The first error of any thread, and the sign for all others to stop.
@@ -192,6 +226,7 @@ impl<'run> Packer<'run> {
             again_bytes_max: 0,
             again_bytes: AtomicU64::new(0),
             referred: index.packs().iter().map(|_| AtomicBool::new(false)).collect(),
+            used: None,
             taken: Taken::default(),
             spare: Mutex::default(),
             mixed: AtomicBool::new(false),
@@ -215,7 +250,8 @@ impl<'run> Packer<'run> {
 
     /// With what becomes of the packs of the index.
     pub(super) fn with_fates(self, fates: Fates) -> Self {
-        Self { fates: fates.of_packs, again_bytes_max: fates.again_bytes_max, ..self }
+        let used = fates.is_remembered.then(|| SharedChunkSet::none_of(self.index.chunk_count()));
+        Self { fates: fates.of_packs, again_bytes_max: fates.again_bytes_max, used, ..self }
     }
 
     pub(super) fn failure(&self) -> &Failure {
@@ -235,7 +271,8 @@ impl<'run> Packer<'run> {
 
     /// Refers to the chunk where it has the best fate, unless that is worse than `worst`.
     fn refer(&self, id: &ChunkId, worst: Fate) -> bool {
-        let Some(mut place) = self.index.find(id) else { return false };
+        let Some(chunk) = self.index.position(id) else { return false };
+        let Some((_, mut place)) = self.index.chunks().get(chunk).copied() else { return false };
         let fate =
             |place: &Place| self.fates.get(place.pack.as_usize()).copied().unwrap_or(Fate::Used);
         if fate(&place) != Fate::Used {
@@ -250,6 +287,9 @@ impl<'run> Packer<'run> {
             if !referred.load(Ordering::Relaxed) {
                 referred.store(true, Ordering::Relaxed);
             }
+        }
+        if let Some(used) = &self.used {
+            used.add(chunk);
         }
         true
     }
@@ -402,6 +442,9 @@ impl<'run> Packer<'run> {
     fn hand_over_open(&self) -> Result<(), CreateError> {
         if self.hides_lengths() {
             self.join_small();
+            for open in [&self.data, &self.hot] {
+                lock(&open.builder).hide_length();
+            }
         }
         for open in [&self.data, &self.hot, &self.tree] {
             let held = lock(&open.held).take();
@@ -421,26 +464,17 @@ impl<'run> Packer<'run> {
         self.repository.is_encrypted()
     }
 
-    /// Of a pack with few pieces of content the length would tell theirs. What is left over goes to the full one before it; where
-    /// there is none, it gets a frame of the other lane, and where that has too little for both, it goes there.
+    /// What is left over and too little for a pack of its own goes to the full one before it.
     fn join_small(&self) {
-        let (mut cold, mut hot) = (lock(&self.data.builder), lock(&self.hot.builder));
-        if cold.has_pieces_enough() && hot.has_pieces_enough() {
-            return;
-        }
-        for (open, builder) in [(&self.data, &mut cold), (&self.hot, &mut hot)] {
-            if let Some(mut held) = lock(&open.held).take() {
+        for open in [&self.data, &self.hot] {
+            let mut builder = lock(&open.builder);
+            if !builder.has_pieces_enough()
+                && let Some(mut held) = lock(&open.held).take()
+            {
                 let empty = PackBuilder::new(PackKind::Data, Vec::new());
-                held.append_pack(std::mem::replace(&mut **builder, empty));
-                **builder = held;
+                held.append_pack(std::mem::replace(&mut *builder, empty));
+                *builder = held;
             }
-        }
-        if !cold.has_pieces_enough() {
-            std::mem::swap(&mut *cold, &mut *hot);
-        }
-        if !hot.is_empty() && !hot.has_pieces_enough() && !hot.take_frame_of(&mut cold) {
-            let empty = PackBuilder::new(PackKind::Data, Vec::new());
-            cold.append_pack(std::mem::replace(&mut *hot, empty));
         }
     }
 
@@ -496,6 +530,11 @@ impl<'run> Packer<'run> {
         self.progress.add_bytes_stored(indexed.bytes);
         let mut uploaded = lock(&self.uploaded);
         uploaded.packs.push(indexed.id);
+        if !self.fates.is_empty() {
+            let chunks = indexed.index.chunks.iter().map(|chunk| chunk.id);
+            let again = chunks.filter(|id| self.index.position(id).is_some());
+            uploaded.again.extend(again.map(|id| (id, indexed.id)));
+        }
         uploaded.bytes_stored += indexed.bytes;
         uploaded.unindexed_bytes += indexed.index.encoded_bytes();
         uploaded.unindexed.push(indexed);
@@ -538,8 +577,12 @@ impl<'run> Packer<'run> {
         );
         packs.sort_unstable();
         packs.dedup();
+        let stored = self.taken;
+        let used = self.used.map(|used| Used { before: used.into_set(), stored });
         Ok(Added {
             packs,
+            again: uploaded.again,
+            used,
             chunks: self.chunks_added.into_inner(),
             bytes: self.bytes_added.into_inner(),
             bytes_stored: uploaded.bytes_stored,

@@ -60,44 +60,6 @@ fn every_chunk_is_found_again_by_the_index_in_the_pack() {
 }
 
 #[test]
-fn a_frame_that_another_pack_takes_is_whole_there_and_so_is_all_that_stays() {
-    let contents: Vec<_> = (0..13).map(|seed| noise(seed, 1000)).collect();
-    let mut compressor = Compressor::new(3).unwrap();
-    let mut frame = FrameBuilder::default();
-    let mut built = |ranges: &[std::ops::Range<usize>]| {
-        let mut builder = PackBuilder::new(PackKind::Data, Vec::new());
-        for range in ranges {
-            for content in &contents[range.clone()] {
-                frame.push(key().id_of(content), content);
-            }
-            builder.append(frame.seal(&mut compressor).unwrap());
-        }
-        builder
-    };
-    // The second of the frames has the fewest pieces with which the other pack has enough.
-    let (mut few, mut many) = (built(&[0..2]), built(&[2..6, 6..8, 8..13]));
-    assert!(few.take_frame_of(&mut many));
-    let mut decompressor = Decompressor::new().unwrap();
-    let found = [few, many].map(|builder| {
-        assert!(builder.has_pieces_enough());
-        let pack = builder.seal(&key(), &mut compressor).unwrap();
-        assert_eq!(PackIndex::of_pack(&pack.bytes).unwrap(), pack.index);
-        let mut content = Vec::new();
-        let mut read = |chunk: &ChunkPlace| {
-            let at = pack.index.frames[chunk.frame as usize];
-            let stored = &pack.bytes[at.start as usize..][..at.stored as usize];
-            decompressor.frame(stored, at.content, &mut content).unwrap();
-            content[chunk.offset as usize..][..chunk.length as usize].to_vec()
-        };
-        pack.index.chunks.iter().map(&mut read).collect::<Vec<_>>()
-    });
-    let of = |ranges: [std::ops::Range<usize>; 2]| -> Vec<Vec<u8>> {
-        ranges.into_iter().flat_map(|range| contents[range].to_vec()).collect()
-    };
-    assert_eq!(found, [of([0..2, 6..8]), of([2..6, 8..13])]);
-}
-
-#[test]
 fn zstd_and_tar_list_the_chunks_of_a_pack() {
     let pack = pack(&contents());
     let mut zstd = Command::new("sh")
@@ -158,7 +120,7 @@ fn a_pack_of_tiny_chunks_is_sealed_before_its_index_grows_too_long() {
 fn packs_grow_with_the_repository_and_with_what_a_run_stores() {
     let mib = |count: u64| count << 20;
     let target = |stored, of_run| target_bytes(stored, of_run) >> 10;
-    assert_eq!([0, 50, 128].map(|stored| target(mib(stored), 0)), [256, 256, 256]);
+    assert_eq!([0, 50, 128].map(|stored| target(mib(stored), 0)), [128, 128, 256]);
     assert_eq!([256, 512, 1023].map(|stored| target(mib(stored), 0)), [1024, 4096, 16352]);
     assert_eq!([mib(1024), mib(1025), u64::MAX].map(|stored| target(stored, 0)), [16384; 3]);
     // Of a first backup.
@@ -200,6 +162,54 @@ fn frames_fill_half_a_pack_as_they_compress_and_are_never_longer_than_in_large_r
     frame.seal(&mut compressor).unwrap();
     assert_eq!(frame.content_bytes_max(target), FRAME_TARGET_BYTES);
     assert_eq!(FrameBuilder::default().content_bytes_max(PACK_TARGET_BYTES), FRAME_TARGET_BYTES);
+}
+
+#[test]
+fn a_padded_pack_is_an_eighth_longer_at_most_and_read_as_any_other() {
+    let mut compressor = Compressor::new(1).unwrap();
+    let mut lengths = std::collections::BTreeSet::new();
+    for length in (1..200_000).step_by(3001) {
+        let content = noise(length, length as usize);
+        let sealed = |is_padded: bool, compressor: &mut Compressor| {
+            let mut frame = FrameBuilder::default();
+            frame.push(key().id_of(&content), &content);
+            let mut pack = PackBuilder::new(PackKind::Data, Vec::new());
+            pack.append(frame.seal(compressor).unwrap());
+            if is_padded {
+                pack.hide_length();
+            }
+            pack.end(compressor).unwrap()
+        };
+        let (plain, index) = sealed(false, &mut compressor);
+        let (bytes, padded) = sealed(true, &mut compressor);
+        assert_eq!(padded, index);
+        assert_eq!(PackIndex::of_pack(&bytes).unwrap(), index);
+        let tar = |bytes: &[u8]| zstd::decode_all(bytes).unwrap();
+        assert_eq!(tar(&bytes), tar(&plain));
+        let most = (plain.len() + 16) * 9 / 8 + 1;
+        assert!(
+            (plain.len() + 16..=most).contains(&bytes.len()),
+            "{} {}",
+            plain.len(),
+            bytes.len()
+        );
+        lengths.insert(bytes.len());
+    }
+    // Of 67 lengths, eight for each doubling.
+    assert!(lengths.len() < 45, "{lengths:?}");
+}
+
+#[test]
+fn a_frame_takes_a_second_piece_even_where_it_gets_longer_than_its_part() {
+    let mut frame = FrameBuilder::default();
+    let target = target_bytes(0, 0);
+    for number in 0..2 {
+        assert!(frame.has_room(target, target), "{number}");
+        let content = noise(number, target);
+        frame.push(key().id_of(&content), &content);
+    }
+    assert!(!frame.has_room(1, target));
+    assert!(frame.has_room(1, PACK_TARGET_BYTES));
 }
 
 proptest! {

@@ -350,6 +350,9 @@ impl<'a> Writer<'a> {
         let salt = salt()?;
         let salted = open.pack.append_salt(salt, self.repository.key(), &mut self.compressor);
         salted.map_err(PruneError::Compress)?;
+        if kind == PackKind::Data && self.repository.is_encrypted() {
+            open.pack.hide_length();
+        }
         let (bytes, index) = open.pack.end(&mut self.compressor).map_err(PruneError::Compress)?;
         let pack = self.repository.pack_of(bytes, index)?;
         self.new.push(IndexedPack::from(&pack));

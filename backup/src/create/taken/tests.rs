@@ -22,6 +22,9 @@ fn it_holds_what_was_put_in_and_nothing_else_over_all_its_growth() {
         .map(|shard| shard.sorted.len() + shard.latest.len())
         .sum();
     assert_eq!(held, model.len());
+    let mut expected: Vec<_> = model.into_iter().collect();
+    expected.sort_unstable();
+    assert_eq!(taken.into_sorted().collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -33,4 +36,5 @@ fn ids_that_are_alike_in_their_first_bytes_share_a_part_and_are_told_apart() {
         assert!(taken.insert(&ChunkId(id)));
         assert!(!taken.insert(&ChunkId(id)));
     }
+    assert_eq!(taken.into_sorted().count(), 10_000);
 }
