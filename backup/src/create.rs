@@ -38,6 +38,7 @@ use crate::cache::{self, CacheReader, CacheWriter};
 use crate::chunk::ChunkId;
 use crate::entry::{Entry, EntryError, display_path, tree_order};
 use crate::index::Index;
+use crate::moved;
 use crate::pack::PackKind;
 use crate::reader::ChunkReader;
 use crate::repository::{Operation, Repository, RepositoryError};
@@ -319,10 +320,11 @@ fn remember(
 /// Says of past snapshots where it is now what they need of packs that were left. The backup is made: without that these packs
 /// only stay.
 fn say_moved(repository: &Repository, left: &Moving, again: &Again) {
-    let Some(one) = left.done(again) else { return };
-    match repository.put_moves(&[one]) {
-        Ok(key) => tracing::debug!("{key} says where the content of old packs is now"),
-        Err(error) => tracing::warn!("old packs stay: {}", chain(&error)),
+    for part in moved::parts(left.done(again), moved::BYTES_MAX) {
+        match repository.put_moves(&part) {
+            Ok(key) => tracing::debug!("{key} says where the content of old packs is now"),
+            Err(error) => tracing::warn!("old packs stay: {}", chain(&error)),
+        }
     }
 }
 
@@ -354,8 +356,10 @@ fn hot_pass(
     shutdown: &Shutdown,
 ) -> Result<(Added, Moving), CreateError> {
     let index = index(repository)?;
-    let Stored { cache, added, left, .. } =
+    let Stored { cache, mut added, left, .. } =
         store_all(repository, &index, options, Pass::Hot, None, progress, shutdown)?;
+    // What the snapshot needs is what the second pass takes.
+    added.used = None;
     match cache.map(CacheWriter::finish) {
         Some(Ok(())) => {}
         Some(Err(error)) => {

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use chores_common::object::ErrorKind;
 
 use crate::index::IndexedPack;
-use crate::pack::{Compressor, Frame, PackBuilder, PackId, PackIndex, SALT_BYTES};
+use crate::pack::{Compressor, Frame, PackBuilder, PackId, PackIndex, PackKind, SALT_BYTES};
 use crate::repository::{Repository, RepositoryError};
 use crate::snapshot::{Snapshot, SnapshotName};
 
@@ -278,6 +278,9 @@ fn store_anew(
         // Its frames have salts already, but the same ones.
         let key = repository.key();
         pack.append_salt(salt()?, key, &mut compressor).map_err(CreateError::Compress)?;
+        if index.kind == PackKind::Data && repository.is_encrypted() {
+            pack.hide_length();
+        }
         let (bytes, index) = pack.end(&mut compressor).map_err(CreateError::Compress)?;
         let pack = repository.pack_of(bytes, index)?;
         stored.push(IndexedPack::from(&pack));

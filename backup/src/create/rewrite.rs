@@ -56,6 +56,9 @@ const PERCENT: u64 = 100;
 /// Files that are looked at before the walk, in the last run of a week or month: whether what was young is still what it was.
 const LOOKS_MAX: usize = 1 << 16;
 
+/// Packs of which one move tells, as in a round of a prune: a document with more could get too long to be read.
+const MOVE_PACKS: usize = 64;
+
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// A run that comes less often than this, in seconds, tells nothing by being the last of its week …
@@ -101,15 +104,18 @@ pub(super) struct Moving {
 }
 
 impl Moving {
-    /// What can be said: of packs of which all was stored again. A file may have changed before it was read.
-    pub(super) fn done(&self, again: &Again) -> Option<Move> {
+    /// What can be said, of [`MOVE_PACKS`] in one: of packs of which all was stored again. A file may have changed before it was read.
+    pub(super) fn done(&self, again: &Again) -> Vec<Move> {
         let into = |chunks: &[ChunkId]| -> Option<BTreeSet<_>> {
             chunks.iter().map(|id| again.get(id).copied()).collect()
         };
-        let packs: BTreeMap<_, _> =
-            self.packs.iter().filter_map(|(pack, chunks)| Some((*pack, into(chunks)?))).collect();
-        let snapshots = self.snapshots.clone();
-        (!packs.is_empty()).then_some(Move { snapshots, packs })
+        let done = |(pack, chunks): (&PackId, &Vec<ChunkId>)| Some((*pack, into(chunks)?));
+        let packs: Vec<_> = self.packs.iter().filter_map(done).collect();
+        let one = |packs: &[(PackId, BTreeSet<PackId>)]| Move {
+            snapshots: self.snapshots.clone(),
+            packs: packs.iter().cloned().collect(),
+        };
+        packs.chunks(MOVE_PACKS).map(one).collect()
     }
 }
 

@@ -180,9 +180,15 @@ fn a_pack_of_which_the_sources_have_all_that_is_needed_is_left_and_it_is_said_wh
     assert_eq!(fates.moving.packs, [(id(2), vec![chunk(1), chunk(2)])].into());
     let new = |number: u8, pack: u8| (chunk(number), id(pack));
     // A file was changed before it was read.
-    assert_eq!(fates.moving.done(&[new(1, 7), new(9, 7)].into()), None);
-    let moved = fates.moving.done(&[new(1, 7), new(2, 8)].into()).unwrap();
-    assert_eq!(moved.packs, [(id(2), [id(7), id(8)].into())].into());
+    assert!(fates.moving.done(&[new(1, 7), new(9, 7)].into()).is_empty());
+    let moved = fates.moving.done(&[new(1, 7), new(2, 8)].into());
+    assert_eq!(moved.len(), 1);
+    assert_eq!(moved[0].packs, [(id(2), [id(7), id(8)].into())].into());
+    // No document gets too long to be read.
+    let packs = (0..65).map(|pack| (id(pack), vec![chunk(1)])).collect();
+    let many = Moving { packs, ..fates.moving };
+    let moved = many.done(&[new(1, 7)].into());
+    assert_eq!(moved.iter().map(|one| one.packs.len()).collect::<Vec<_>>(), [64, 1]);
 }
 
 #[test]
