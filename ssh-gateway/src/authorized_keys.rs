@@ -209,9 +209,12 @@ impl AuthorizedKeys {
         for (at, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
             let number = at + 1;
             if is_private {
-                // Its lines are none of their own.
-                is_private = !line.starts_with(b"-----END ");
-                continue;
+                // Its lines are none of their own; where its end is missing, the next key is.
+                let is_end = ends_private_key(line);
+                is_private = !is_end && !matches!(line_key(line, accepts_variable), Ok(Some(_)));
+                if is_private || is_end {
+                    continue;
+                }
             }
             if begins_private_key(line) {
                 is_private = true;
@@ -301,6 +304,12 @@ fn begins_private_key(line: &[u8]) -> bool {
     let line = line.trim_ascii();
     let is_pem = line.starts_with(b"-----BEGIN ") && line.ends_with(b"PRIVATE KEY-----");
     is_pem || line.starts_with(b"PuTTY-User-Key-File-")
+}
+
+/// Whether it ends here.
+fn ends_private_key(line: &[u8]) -> bool {
+    let line = line.trim_ascii();
+    line.starts_with(b"-----END ") || line.starts_with(b"Private-MAC:")
 }
 
 /// What a line says.

@@ -121,7 +121,7 @@ const SOURCES: usize = 1000;
 /// How long their logins take is told and not judged: client, flood and gateway share the processors of this machine.
 #[test]
 fn honest_clients_come_in_while_others_send_garbage() {
-    let limits = "[limits]\nstartups = '1000:30:2000'\nlogin_grace = '5s'\n";
+    let limits = "[limits]\nstartups = '1000:30:2000'\nlogin_grace = '20s'\n";
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.config(limits)) else { return };
     if program("python3", "python3").is_none() {
         return;

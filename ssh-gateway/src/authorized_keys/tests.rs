@@ -504,4 +504,11 @@ fn a_private_key_in_place_of_the_public_one_is_told_as_that() {
     let keys = load().unwrap();
     let faults: Vec<_> = keys.faults().iter().map(|fault| (fault.line, &*fault.reason)).collect();
     assert_eq!((keys.lines().len(), faults), (2, vec![(2, PRIVATE)]));
+    // One without an end locks out nobody below it.
+    let putty = "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\nPublic-Lines: 1\nAAAA\n";
+    for end in ["", "Private-MAC: 00\n", " -----END RSA PRIVATE KEY-----\n"] {
+        std::fs::write(&path, format!("{putty}{end}{ED25519} a\n{ED25519} b\n")).unwrap();
+        let keys = load().unwrap();
+        assert_eq!((keys.lines().len(), keys.faults().len()), (2, 1), "{end}");
+    }
 }

@@ -46,6 +46,7 @@ pub(super) struct Connection {
     proved: Proved,
     /// Whether anything may begin.
     is_in: AtomicBool,
+    is_ended: Arc<AtomicBool>,
     /// The login name.
     pub(super) login: LoginName,
     pub(super) peer: SocketAddr,
@@ -134,6 +135,7 @@ impl Connection {
             identity,
             proved,
             is_in: AtomicBool::new(false),
+            is_ended: Arc::default(),
             login,
             peer,
             local,
@@ -163,6 +165,7 @@ impl Connection {
                 since: Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             },
             words: self.words.clone(),
+            is_ended: Arc::clone(&self.is_ended),
         });
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(listed);
         self.is_in.store(true, Ordering::Release);
@@ -173,9 +176,9 @@ impl Connection {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    /// Whether it is in.
+    /// Whether it may begin something: it is in, and nobody has ended it.
     pub(super) fn is_in(&self) -> bool {
-        self.is_in.load(Ordering::Acquire)
+        self.is_in.load(Ordering::Acquire) && !self.is_ended.load(Ordering::Acquire)
     }
 
     /// Who the client would be if it came in now: nobody any more when its key or its rules are gone.
@@ -201,7 +204,7 @@ impl Connection {
 
     /// The identity that has given a code on this connection.
     pub(super) fn coded_identity(&self) -> Option<&str> {
-        self.identity.name().filter(|_| self.proved.has_code && self.is_in())
+        self.identity.name().filter(|_| self.proved.has_code && self.is_in.load(Ordering::Acquire))
     }
 
     /// The container, if it was found already.

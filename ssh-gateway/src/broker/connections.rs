@@ -1,6 +1,7 @@
 //! The connections of clients that have come in, for who administrates the gateway.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::words::Words;
@@ -18,6 +19,8 @@ pub(super) struct Open {
     pub(super) told: control::Connection,
     /// To the net that has it.
     pub(super) words: Words,
+    /// Set when it is to end: nothing more begins in it, whatever net does.
+    pub(super) is_ended: Arc<AtomicBool>,
 }
 
 /// Takes a connection off the list when it is over.

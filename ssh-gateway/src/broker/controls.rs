@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -169,12 +170,14 @@ fn counted(subjects: &Subjects) -> Vec<control::Connection> {
 
 /// Ends a connection: net tells the client why, and what runs in it ends whether net does so or not.
 async fn disconnect(connection: ConnectionId, open: &connections::Open, sessions: &Sessions) {
+    open.is_ended.store(true, Ordering::Release);
+    let end = || sessions.of(connection).into_iter().for_each(|running| running.end.cancel());
+    end();
     let news = News::Disconnect { connection, reason: ENDED.to_owned() };
     // A net that takes nothing is stopped by its hub.
     drop(timeout(ANSWER_TIME_MAX, open.words.news(news)).await);
-    for running in sessions.of(connection) {
-        running.end.cancel();
-    }
+    // What was about to begin.
+    end();
 }
 
 /// Shows what goes through until it is over.

@@ -107,8 +107,13 @@ async fn a_connection_is_ended_with_its_reason_and_what_runs_in_it() {
     let state = tempfile::tempdir().unwrap();
     let subjects = subjects(state.path());
     let (words, mut said) = Words::new();
-    let open = |number| connections::Open { told: connection(number), words: words.clone() };
-    let _listed = [subjects.connections.add(open(1)), subjects.connections.add(open(2))];
+    let open = |number| connections::Open {
+        told: connection(number),
+        words: words.clone(),
+        is_ended: Arc::default(),
+    };
+    let opened = [open(1), open(2)];
+    let _listed = opened.clone().map(|open| subjects.connections.add(open));
     // A session, a forward, one that waits for its client and was that of another connection of this number, and others'.
     let of_others = |told: &mut Session| told.connection = 2;
     let changes: [fn(&mut Session); 4] = [
@@ -143,6 +148,8 @@ async fn a_connection_is_ended_with_its_reason_and_what_runs_in_it() {
     assert_eq!(word, Word::News(News::Disconnect { connection: 1, reason: ENDED.to_owned() }));
     let ended: Vec<_> = running.iter().map(|(end, _)| end.is_cancelled()).collect();
     assert_eq!(ended, [true, true, false, false]);
+    let refuses = opened.map(|open| open.is_ended.load(Ordering::Acquire));
+    assert_eq!(refuses, [true, false], "whatever net does");
     subjects.journal.written(subjects.journal.mark()).await.unwrap();
     let audit = state.path().join(AUDIT_DIRECTORY).join(journal::file_name(1));
     let audit = std::fs::read_to_string(audit).unwrap();
