@@ -12,7 +12,7 @@ use e2e::random::Random;
 use e2e::sandbox::Sandbox;
 use e2e::tree::{self, Tree, manifest};
 
-use crate::tool::{Created, FAILED, Repo};
+use crate::tool::{Created, FAILED, Repo, WARNINGS};
 
 /// Repositories that are written at the same time: most of a failing run is waiting.
 const LANES: usize = 20;
@@ -80,6 +80,12 @@ impl Lane<'_> {
                 let created = Created::of(&finished);
                 assert_eq!(found.as_ref(), Some(&created.snapshot), "{context}: {finished}");
                 assert_eq!(created.state, "complete", "{context}: {finished}");
+            }
+            // It is made, and nothing tells whether it is as usual.
+            Some(WARNINGS) => {
+                let created = Created::of(&finished);
+                assert_eq!(found.as_ref(), Some(&created.snapshot), "{context}: {finished}");
+                assert!(created.is_incomparable(), "{context}: {finished}");
             }
             Some(FAILED) => {
                 self.failed += 1;

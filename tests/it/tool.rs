@@ -200,6 +200,16 @@ impl Created {
             summary,
         }
     }
+
+    /// Whether it is suspicious because what came before could not be read, and for nothing else.
+    pub(crate) fn is_incomparable(&self) -> bool {
+        let is_said = |warning: &String| {
+            ["what was saved before cannot be read", "no good one before it can be compared"]
+                .iter()
+                .any(|words| warning.contains(words))
+        };
+        self.summary["suspicious"] == true && self.warnings.iter().all(is_said)
+    }
 }
 
 /// The errors in the summary of a check.
