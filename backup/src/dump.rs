@@ -578,9 +578,11 @@ pub fn commit(
     let mut warnings = dumped.stored.warnings.clone();
     let is_compared = dumped.failure.is_none() && !options.allow_change;
     let record = &dumped.stored.record;
-    let suspicions = is_compared
-        .then(|| create::suspicions_of_dump(repository, &options.name, &options.tags, record))
-        .unwrap_or_default();
+    let suspicions = if is_compared {
+        create::suspicions_of_dump(repository, &options.name, &options.tags, record)
+    } else {
+        Vec::new()
+    };
     let suspicious = !suspicions.is_empty();
     warnings.extend(suspicions);
     let mut state = if warnings.is_empty() { State::Complete } else { State::Warnings };

@@ -267,7 +267,7 @@ pub enum RepositoryError {
     NoClock(String),
     /// The store failed to say whether a snapshot was written. Only [`Repository::put_snapshot`] says this.
     #[error("whether snapshot {short} was written is not known", short = .0.id.short())]
-    Unanswered(SnapshotName, #[source] ObjectError),
+    Unanswered(Box<SnapshotName>, #[source] ObjectError),
     /// No random numbers.
     #[error("the system's random number generator failed")]
     Random(#[source] getrandom::Error),
@@ -1021,7 +1021,7 @@ impl Repository {
         self.require_present_keys()?;
         match self.put_sealed(index_key::Kind::Snapshot, &name.key(), bytes, retention) {
             Err(RepositoryError::Store(error)) => {
-                return Err(RepositoryError::Unanswered(name, error));
+                return Err(RepositoryError::Unanswered(Box::new(name), error));
             }
             put => put?,
         };

@@ -26,7 +26,7 @@ fn read(place: &str) -> String {
 /// Blocks of shell in a document; another file as a whole. Lines that go on are joined.
 fn lines(place: &str, text: &str) -> Vec<String> {
     let joined = text.replace("\\\n", " ");
-    let mut is_shell = !Path::new(place).extension().is_some_and(|end| end == "md");
+    let mut is_shell = Path::new(place).extension().is_none_or(|end| end != "md");
     let mut lines = Vec::new();
     for line in joined.lines() {
         match line.trim_end() {

@@ -386,14 +386,14 @@ impl Spool {
                 }
                 None => false,
             };
-            next = self.after_spill(batch, file.filter(|_| kept));
+            next = self.after_spill(&batch, file.filter(|_| kept));
             self.changed.notify_one();
             self.spilled.notify_one();
         }
     }
 
     /// A batch is in the file, or is not: then it comes back, and nothing goes there any more. The next one.
-    fn after_spill(&self, batch: Bytes, file: Option<Arc<File>>) -> Option<Bytes> {
+    fn after_spill(&self, batch: &Bytes, file: Option<Arc<File>>) -> Option<Bytes> {
         let mut state = lock(&self.state);
         state.spilling = 0;
         if !state.discarded {
@@ -401,7 +401,7 @@ impl Spool {
                 state.ring.file = Some(file);
                 state.ring.write_at += batch.len() as u64;
             } else {
-                let later = std::mem::replace(&mut state.tail, BytesMut::from(&*batch));
+                let later = std::mem::replace(&mut state.tail, BytesMut::from(&**batch));
                 state.tail.extend_from_slice(&later);
                 state.memory_only = true;
             }

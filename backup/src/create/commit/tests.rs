@@ -155,7 +155,7 @@ fn of_what_one_run_has_written_again_and_again_the_last_stays() {
 fn unanswered(repository: &Repository, name: &SnapshotName) -> CreateError {
     let location = repository.store().objects().location();
     let error = ObjectError::interrupted(Act::Write, &name.key(), &location);
-    RepositoryError::Unanswered(name.clone(), error).into()
+    RepositoryError::Unanswered(Box::new(name.clone()), error).into()
 }
 
 /// How a run ends of which the store did not say that its snapshot was written.

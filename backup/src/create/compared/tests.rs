@@ -112,7 +112,7 @@ fn any_number_of_snapshots_of_other_jobs_may_lie_between() {
         fixture.test.repository.put_snapshot(&snapshot("other", &time.to_string())).unwrap();
     }
     (0..20).for_each(|number| {
-        fs::remove_file(fixture.source().join(format!("file{number}"))).unwrap()
+        fs::remove_file(fixture.source().join(format!("file{number}"))).unwrap();
     });
     let emptied = fixture.create();
     assert!(emptied.suspicious, "{:?}", emptied.warnings);

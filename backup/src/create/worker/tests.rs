@@ -33,7 +33,7 @@ fn what_is_only_read_for_its_packs_and_cannot_be_is_saved_as_it_was() {
     fates.again_bytes_max = u64::MAX;
     let packer = Packer::new(repository, &index, 1, false, &progress, &shutdown).with_fates(fates);
     let queue = TaskQueue::default();
-    let (items, received) = crossbeam_channel::unbounded();
+    let (items, received) = crossbeam_channel::bounded(1024);
     let path = cache_path(repository, &options).unwrap();
     let (root, assembled) = thread::scope(|scope| {
         start_uploads(scope, &packer, 1);
