@@ -149,7 +149,7 @@ fn a_full_target_is_called_full() {
 
 #[test]
 fn an_unchanged_repeat_costs_a_handful_of_requests() {
-    const REQUESTS_MAX: usize = 12;
+    const REQUESTS_MAX: usize = 13;
     let sandbox = Sandbox::new();
     let source = source(&sandbox, 3 << 20);
     let store = FakeS3::new();

@@ -548,6 +548,8 @@ fn a_full_disk_is_called_full(server: &Server) {
     let sandbox = Sandbox::new();
     let source = source(&sandbox, 1000);
     let Some((repo, _disk)) = on_a_small_disk(server, &sandbox, 6 << 20) else { return };
+    let ballast = server.path().join("disk/ballast");
+    fs::write(&ballast, vec![1; 1 << 20]).unwrap();
     let first = repo.create([&source]);
     fs::write(source.join("large"), Random::new(42).bytes(12 << 20)).unwrap();
     // lighttpd has no other word for it.
@@ -555,6 +557,7 @@ fn a_full_disk_is_called_full(server: &Server) {
     assert_eq!(repo.snapshot_ids(), std::slice::from_ref(&first.snapshot));
     // What fits is still welcome: the failed run left the disk usable.
     fs::remove_file(source.join("large")).unwrap();
+    fs::remove_file(&ballast).unwrap();
     let next = repo.create([&source]);
     repo.restored(&next.snapshot, &sandbox.path("target"));
 }
