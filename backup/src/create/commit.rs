@@ -39,7 +39,7 @@ pub fn commit(
     match write(repository, snapshot, &mut written) {
         Ok((name, snapshot)) => {
             // What was written before it holds the same.
-            for (before, _) in written.iter().filter(|(before, _)| *before != *name) {
+            for (before, _) in written.iter().filter(|(before, _)| *before != name) {
                 undo(repository, before)?;
             }
             Ok((name, snapshot))
@@ -64,7 +64,7 @@ fn write(
             Err(RepositoryError::Gone(count)) => return Err(CreateError::Gone(count)),
             Err(RepositoryError::Unanswered(name, error)) => {
                 // The last of them is what nobody knows of.
-                written.retain(|(before, _)| *before != name);
+                written.retain(|(before, _)| *before != *name);
                 written.push((SnapshotName::clone(&name), snapshot));
                 return Err(RepositoryError::Unanswered(name, error).into());
             }
