@@ -90,7 +90,7 @@ pub enum DrillError {
     Memory(String),
     /// It is not known what came of the dump.
     #[error("the dump cannot be tried")]
-    Into(#[source] IntoError),
+    Into(#[source] Box<IntoError>),
     /// The snapshot cannot be read.
     #[error(transparent)]
     Browse(#[from] BrowseError),
@@ -126,7 +126,7 @@ fn fault_of(error: IntoError) -> Fault {
         IntoError::Engine(error) => error.into(),
         IntoError::Content { source, .. } if !source.is_damage() => source.into(),
         IntoError::Run { .. } | IntoError::Random(_) | IntoError::InUse(_) => {
-            DrillError::Into(error).into()
+            DrillError::Into(Box::new(error)).into()
         }
         error => Fault::Backup(format!("it cannot be restored: {}", chain(&error))),
     }
