@@ -295,7 +295,7 @@ fn a_pattern_without_files_is_said_by_every_command_that_looks_at_it() {
 fn files_of_equal_names_do_not_share_one_file_of_a_sink_in_silence() {
     let sandbox = Sandbox::new();
     for name in ["a", "b"] {
-        sandbox.file(&format!("logs/{name}/app.log"), format!("{name}\n"));
+        sandbox.file(format!("logs/{name}/app.log"), format!("{name}\n"));
     }
     let pattern = sandbox.path("logs/*/app.log");
     let pattern = pattern.to_str().unwrap();
