@@ -41,6 +41,9 @@ const READY_PAUSE: Duration = Duration::from_millis(500);
 /// How long a command that judges may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
+/// The end of the sentence about a server that ended too early.
+const BEFORE_READY: &str = "before it was ready";
+
 /// Most output of a container that is read to say why it ended, in bytes.
 const LOG_BYTES_MAX: usize = 1 << 20;
 
@@ -91,6 +94,9 @@ pub enum DrillError {
     /// It is not known what came of the dump.
     #[error("the dump cannot be tried")]
     Into(#[source] Box<IntoError>),
+    /// A command that was to judge was killed, and its server goes on.
+    #[error("the data cannot be judged")]
+    Check(#[source] RunError),
     /// The snapshot cannot be read.
     #[error(transparent)]
     Browse(#[from] BrowseError),
@@ -357,20 +363,25 @@ impl Work<'_> {
 
     /// The same as [`fault_of`], where the server itself may have ended of what it was given.
     async fn blamed(&self, id: &str, error: IntoError) -> Fault {
-        if matches!(&error, IntoError::Run { source: RunError::NoMark { .. }, .. })
-            && let Ok(container) = self.engine.inspect_container(id).await
-            && !container.running
+        if matches!(&error, IntoError::Run { .. })
+            && let Some(fault) = self.ended(id, "while it was restored").await
         {
-            return if container.out_of_memory {
-                DrillError::Memory(container.image_ref).into()
-            } else {
-                Fault::Backup(format!(
-                    "its server ended while it was restored: {}",
-                    self.said(id).await
-                ))
-            };
+            return fault;
         }
         fault_of(error)
+    }
+
+    /// Whether a command broke off because its container did, and whose fault that is.
+    async fn ended(&self, id: &str, when: &str) -> Option<Fault> {
+        let container = self.engine.inspect_container(id).await.ok()?;
+        if container.out_of_memory {
+            return Some(DrillError::Memory(container.image_ref).into());
+        }
+        if container.running {
+            return None;
+        }
+        let said = self.said(id).await;
+        Some(Fault::Backup(format!("its container ended {when}: {said}")))
     }
 
     /// Restores sources into volumes of their own.
@@ -419,14 +430,10 @@ impl Work<'_> {
         let deadline = Instant::now() + self.options.ready_time_max;
         loop {
             let container = self.engine.inspect_container(id).await?;
-            if !container.running {
-                if container.out_of_memory {
-                    return Err(DrillError::Memory(container.image_ref).into());
-                }
-                let said = self.said(id).await;
-                return Err(Fault::Backup(format!(
-                    "its container ended before it was ready: {said}"
-                )));
+            if !container.running
+                && let Some(fault) = self.ended(id, BEFORE_READY).await
+            {
+                return Err(fault);
             }
             let Some(feed) = back::ready(kind, &target_of(&container), everywhere) else {
                 return Ok(container);
@@ -439,7 +446,15 @@ impl Work<'_> {
                     Ok(answer) => match answer? {
                         Ok(said) if said.is_good() => return Ok(container),
                         Ok(said) => missing = said.complaint(),
-                        Err(problem) => missing = problem,
+                        Err(error) => {
+                            if let Some(fault) = self.ended(id, BEFORE_READY).await {
+                                return Err(fault);
+                            }
+                            missing = match error {
+                                RunError::Engine(error) => return Err(error.into()),
+                                error => chain(&error),
+                            };
+                        }
                     },
                     Err(_) => {
                         missing = "the question whether it is ready is not answered".to_owned();
@@ -467,9 +482,16 @@ impl Work<'_> {
         let Some(feed) = back::check(kind, &target_of(container), files) else {
             return Ok(Verdict::default());
         };
-        let said = self.run(&container.id, &feed).await?;
-        let said =
-            said.map_err(|problem| Fault::Backup(format!("the check broke off: {problem}")))?;
+        let said = match self.run(&container.id, &feed).await? {
+            Ok(said) => said,
+            Err(error) => {
+                let fault = self.ended(&container.id, "while it was checked").await;
+                return Err(fault.unwrap_or_else(|| match error {
+                    RunError::Engine(error) => error.into(),
+                    error => DrillError::Check(error).into(),
+                }));
+            }
+        };
         let mut verdict = verdict::read(&said.output);
         if said.is_cut {
             let problem = "the check said more than can be read: it has too many tables";
@@ -481,19 +503,17 @@ impl Work<'_> {
         Ok(verdict)
     }
 
-    /// Runs lines; an end that nobody knows is the server's fault.
+    /// Runs lines; that they broke off is for the caller to judge.
     async fn run(
         &self,
         id: &str,
         feed: &crate::database::feed::Feed,
-    ) -> Result<Result<run::Said, String>, Fault> {
+    ) -> Result<Result<run::Said, RunError>, Fault> {
         let work = run::run(self.engine, id, feed, None, self.shutdown);
         match self.shutdown.or(work).await.ok_or(DrillError::Interrupted)? {
-            Ok(said) => Ok(Ok(said)),
             Err(RunError::Interrupted) => Err(DrillError::Interrupted.into()),
-            Err(RunError::Engine(error)) => Err(error.into()),
             Err(RunError::Random(error)) => Err(DrillError::Random(error).into()),
-            Err(error @ RunError::NoMark { .. }) => Ok(Err(chain(&error))),
+            said => Ok(said),
         }
     }
 

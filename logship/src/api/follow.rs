@@ -303,6 +303,10 @@ impl Follower {
         loop {
             let container = self.inspect().await?;
             self.learn(&container);
+            if !container.running {
+                // No next picture comes that could show what the last one left out.
+                self.busy_until = None;
+            }
             let finished =
                 container.finished_at.as_deref().and_then(|at| time::parse(at.as_bytes()));
             let ended = finished.filter(|_| !container.running);
