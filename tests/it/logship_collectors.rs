@@ -299,11 +299,7 @@ impl Tls {
             .args([listen, format!("TCP:127.0.0.1:{port}")])
             .current_dir(directory.root())
             .start();
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", own)).is_err() {
-            assert!(begun.elapsed() < PATIENCE, "socat does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        socat.wait_until_it_listens(own);
         Some(Self { port: own, socat: Some(socat), directory })
     }
 }

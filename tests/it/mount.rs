@@ -96,6 +96,18 @@ impl Drop for Mounted {
     }
 }
 
+/// A repository with a snapshot of one file, and where that file is.
+fn one_file() -> Option<(Sandbox, PathBuf, Repo)> {
+    if !has_fuse() {
+        return None;
+    }
+    let sandbox = Sandbox::new();
+    let source = sandbox.file("source/file", "content");
+    let repo = Repo::directory(&sandbox);
+    repo.create([sandbox.path("source")]);
+    Some((sandbox, source, repo))
+}
+
 fn is_mounted(directory: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let directory = directory.to_str().unwrap();
@@ -285,13 +297,7 @@ fn any_part_of_a_file_is_what_the_file_has_there() {
 
 #[test]
 fn nothing_can_be_changed() {
-    if !has_fuse() {
-        return;
-    }
-    let sandbox = Sandbox::new();
-    let source = sandbox.file("source/file", "content");
-    let repo = Repo::directory(&sandbox);
-    repo.create([sandbox.path("source")]);
+    let Some((sandbox, source, repo)) = one_file() else { return };
     let mounted = Mounted::new(&repo, &sandbox.path("mnt"), &[]);
     let latest = mounted.directory.join(&names(&mounted.directory)[0]).join("latest");
     let file = latest.join(source.strip_prefix("/").unwrap());
@@ -397,13 +403,7 @@ fn one_small_file_of_a_large_snapshot_costs_few_bytes() {
 
 #[test]
 fn whoever_unmounts_it_ends_it_and_whoever_ends_it_unmounts_it() {
-    if !has_fuse() {
-        return;
-    }
-    let sandbox = Sandbox::new();
-    let source = sandbox.file("source/file", "content");
-    let repo = Repo::directory(&sandbox);
-    repo.create([sandbox.path("source")]);
+    let Some((sandbox, source, repo)) = one_file() else { return };
     let directory = sandbox.path("mnt");
     for signal in [Signal::TERM, Signal::INT] {
         let mounted = Mounted::new(&repo, &directory, &[]);

@@ -25,6 +25,35 @@ pub(crate) fn soak() -> usize {
     std::env::var("CHORES_SOAK").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
+/// The label by which a test tells its containers from those of others.
+pub(crate) const TIER: &str = "chores.test.tier";
+
+/// The rule by which the first key may enter the containers of one tier.
+pub(crate) fn tier_rule(tier: &str) -> String {
+    format!(
+        "
+[[rule]]
+name = 'tier'
+who = ['main']
+labels = ['{TIER}={tier}']
+users = ['*']
+allow = ['exec', 'shell', 'terminal']
+"
+    )
+}
+
+/// A container of a tier, with a label that is not made for terminals.
+pub(crate) fn of_tier(mut spec: Spec, tier: &str) -> Spec {
+    for (name, value) in [
+        (TIER, tier),
+        ("com.docker.compose.project", "shop"),
+        ("com.docker.compose.service", "web\u{1b}]0;evil\u{7}\u{202e}"),
+    ] {
+        spec.labels.insert(name.to_owned(), value.to_owned());
+    }
+    spec
+}
+
 /// A gateway and a container behind it.
 pub(crate) struct Scene {
     // Dropped in this order.
@@ -69,6 +98,11 @@ impl Scene {
         let container = engine.start(of_container(Spec::new(image.name(), ["/probe", "hold"])));
         let gateway = of_gateway(setup).start();
         Self { gateway, container, image, engine }
+    }
+
+    /// One more container.
+    pub(crate) fn start(&self, of_container: impl FnOnce(Spec) -> Spec) -> Container {
+        self.engine.start(of_container(Spec::new(self.image.name(), ["/probe", "hold"])))
     }
 
     /// OpenSSH's client for the container; arguments and the command follow.

@@ -8,12 +8,10 @@ use e2e::process::{Finished, Run};
 use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, MAIN_KEY, source_address, wait_until};
 use serde_json::Value;
 
-use crate::ssh::{ANSWER_TIME_MAX, Scene};
+use crate::ssh::{ANSWER_TIME_MAX, Scene, TIER};
 
 /// Exit status of OpenSSH's client when there was no session, and the gateway's own for what did not run.
 const FAILED: i32 = 255;
-
-const TIER: &str = "chores.test.tier";
 
 /// Three containers of a tier, in which its keys may fan out (but `narrow`), in the order of their names.
 struct Tier {

@@ -4,12 +4,11 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
-use e2e::engine::{Container, Spec};
 use e2e::process::{Finished, Run};
 use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, MAIN_KEY, source_address};
 use serde_json::Value;
 
-use crate::ssh::{ANSWER_TIME_MAX, Scene};
+use crate::ssh::{ANSWER_TIME_MAX, Scene, TIER, of_tier, tier_rule};
 
 /// The login name of who means the gateway itself.
 const GATEWAY: &str = "_";
@@ -23,46 +22,23 @@ const SSH_FAILED: i32 = 255;
 /// How often something is done that may have come too early to be told.
 const ATTEMPTS_MAX: usize = 5;
 
-const TIER: &str = "chores.test.tier";
-
 /// A gateway whose first key may enter the containers of one tier; what it is called is the second.
 fn scene() -> Option<(Scene, String)> {
     let tier = e2e::sandbox::unique_name();
     let rules = format!(
-        "
-[[rule]]
-name = 'tier'
-who = ['main']
-labels = ['{TIER}={tier}']
-users = ['*']
-allow = ['exec', 'shell', 'terminal']
-
+        "{}
 [[rule]]
 name = 'forced'
 who = ['forced']
 labels = ['{TIER}={tier}']
 users = ['@container']
 command = 'id'
-"
+",
+        tier_rule(&tier)
     );
     let scene =
         Scene::new(|spec| of_tier(spec, &tier), |setup| setup.key("forced", "").policy(&rules))?;
     Some((scene, tier))
-}
-
-fn of_tier(mut spec: Spec, tier: &str) -> Spec {
-    for (name, value) in [
-        (TIER, tier),
-        ("com.docker.compose.project", "shop"),
-        ("com.docker.compose.service", "web\u{1b}]0;evil\u{7}\u{202e}"),
-    ] {
-        spec.labels.insert(name.to_owned(), value.to_owned());
-    }
-    spec
-}
-
-fn started(scene: &Scene, of: impl FnOnce(Spec) -> Spec) -> Container {
-    scene.engine.start(of(Spec::new(scene.image.name(), ["/probe", "hold"])))
 }
 
 fn finish(run: Run) -> Finished {
@@ -72,7 +48,7 @@ fn finish(run: Run) -> Finished {
 #[test]
 fn a_key_is_told_what_it_may_enter_and_nothing_else() {
     let Some((scene, _)) = scene() else { return };
-    let other = started(&scene, |spec| spec);
+    let other = scene.start(|spec| spec);
     let name = scene.container.name();
     for words in [&["ls"][..], &["-tt", "ls"], &["ls --json"]] {
         let said = finish(scene.gateway.ssh(GATEWAY).args(words.iter().copied()));
@@ -131,7 +107,7 @@ fn what_happens_to_containers_is_told_to_who_may_enter_them() {
         }
     });
     scene.gateway.wait_for_log(&["inquiry", "\"what\":\"events\""]);
-    let foreign = started(&scene, |spec| spec);
+    let foreign = scene.start(|spec| spec);
     // The next event of this container, if there is one in time.
     let next = |name: &str| -> Option<Value> {
         loop {
@@ -145,7 +121,7 @@ fn what_happens_to_containers_is_told_to_who_may_enter_them() {
     // What was there at the first look is no event.
     let mut found = None;
     for _ in 0..ATTEMPTS_MAX {
-        let container = started(&scene, |spec| of_tier(spec, &tier));
+        let container = scene.start(|spec| of_tier(spec, &tier));
         if let Some(event) = next(container.name()) {
             found = Some((container, event));
             break;

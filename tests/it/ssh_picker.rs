@@ -1,44 +1,19 @@
 //! Choosing a container on a terminal, by OpenSSH's client in a terminal emulator.
 
-use e2e::engine::{Container, Spec};
+use e2e::engine::Container;
 use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, Tmux, wait_until};
 
-use crate::ssh::{ANSWER_TIME_MAX, Scene};
+use crate::ssh::{ANSWER_TIME_MAX, Scene, of_tier, tier_rule};
 
 /// A login name that is like that of no container.
 const NOBODY: &str = "operator";
-const TIER: &str = "chores.test.tier";
 
 /// A gateway whose key may enter the containers of one tier, and what that is called.
 fn scene() -> Option<(Scene, String)> {
     let tier = e2e::sandbox::unique_name();
-    let rules = format!(
-        "
-[[rule]]
-name = 'tier'
-who = ['main']
-labels = ['{TIER}={tier}']
-users = ['*']
-allow = ['exec', 'shell', 'terminal']
-"
-    );
+    let rules = tier_rule(&tier);
     let scene = Scene::new(|spec| of_tier(spec, &tier), |setup| setup.policy(&rules))?;
     Some((scene, tier))
-}
-
-fn of_tier(mut spec: Spec, tier: &str) -> Spec {
-    for (name, value) in [
-        (TIER, tier),
-        ("com.docker.compose.project", "shop"),
-        ("com.docker.compose.service", "web\u{1b}]0;evil\u{7}\u{202e}"),
-    ] {
-        spec.labels.insert(name.to_owned(), value.to_owned());
-    }
-    spec
-}
-
-fn started(scene: &Scene, of: impl FnOnce(Spec) -> Spec) -> Container {
-    scene.engine.start(of(Spec::new(scene.image.name(), ["/probe", "hold"])))
 }
 
 /// It calls itself as tmux does.
@@ -64,8 +39,8 @@ fn shown(container: &Container) -> &str {
 #[test]
 fn a_list_is_searched_and_what_is_chosen_is_entered() {
     let Some((scene, tier)) = scene() else { return };
-    let other = started(&scene, |spec| of_tier(spec, &tier));
-    let stranger = started(&scene, |spec| spec);
+    let other = scene.start(|spec| of_tier(spec, &tier));
+    let stranger = scene.start(|spec| spec);
     let Some(terminal) = terminal(&scene) else { return };
     let screen = wait_for(&terminal, "the list", |screen| {
         [&scene.container, &other].iter().all(|one| screen.contains(shown(one)))

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::process::{Run, Running, find_program};
 use crate::sandbox::Sandbox;
 
-/// How long the server may take to listen.
-const START_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long the server may take to answer.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Longest message that the server takes, in bytes.
 pub const PAYLOAD_BYTES_MAX: usize = 16 << 10;
@@ -62,11 +62,7 @@ impl NatsServer {
         );
         let config = directory.file("nats.conf", config);
         let server = Run::new(program).arg("-c").arg(config).start();
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < START_TIME_MAX, "nats-server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        server.wait_until_it_listens(port);
         Some(Self { port, server: Some(server), _directory: directory })
     }
 
@@ -112,7 +108,7 @@ impl NatsServer {
 
     fn session(&self) -> Session {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        stream.set_read_timeout(Some(START_TIME_MAX)).expect("a time limit");
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).expect("a time limit");
         let mut session = Session { stream: BufReader::new(stream) };
         let (user, password) = LOGIN;
         let hello = json!({"verbose": false, "user": user, "pass": password});

@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,6 +23,9 @@ const DEADLINE_SECONDS: u64 = 120;
 /// How long after a program's end its pipes may stay open (seconds). What it left behind in another process group is
 /// not killed with it, and could hold them for ever.
 const PIPES_SECONDS_MAX: u64 = 30;
+
+/// How long a server may take until it listens (seconds).
+const LISTEN_SECONDS_MAX: u64 = 60;
 
 /// Of each end of what a program that hung has said, so much is shown, in bytes.
 const SHOWN_BYTES: usize = 2 * 1024;
@@ -248,6 +252,20 @@ impl Running {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => panic!("cannot watch {}: {error}", self.command),
             }
+        }
+    }
+
+    /// Waits until a server takes connections at a port of 127.0.0.1.
+    ///
+    /// # Panics
+    /// When it ends, or does not listen in time.
+    pub fn wait_until_it_listens(&self, port: u16) {
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(!self.ended_within(Duration::ZERO), "{} ended", self.command);
+            let is_late = begun.elapsed() > Duration::from_secs(LISTEN_SECONDS_MAX);
+            assert!(!is_late, "{} does not listen", self.command);
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -1,15 +1,12 @@
 //! A real sshd of the machine that has SFTP and nothing else, for this user and one key.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::process::{Run, Running, find_program};
 use crate::sandbox::Sandbox;
-
-/// How long the server may take to listen.
-const START_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A server that runs as long as this value lives.
 #[derive(Debug)]
@@ -60,11 +57,7 @@ impl SftpServer {
             .arg(config)
             .deadline(Duration::from_secs(3600))
             .start();
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < START_TIME_MAX, "sshd does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        server.wait_until_it_listens(port);
         let started = Self { port, _server: server, directory };
         started.trust(port);
         Some(started)

@@ -1,14 +1,11 @@
 //! A real WebDAV server of the machine: lighttpd with mod_webdav, for one user.
 
-use std::net::{TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
+use std::time::Duration;
 
 use crate::process::{Run, Running, find_program};
 use crate::rsyslog::make_certificates;
 use crate::sandbox::Sandbox;
-
-/// How long the server may take to listen.
-const START_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The user that is let in, and the password.
 pub const LOGIN: (&str, &str) = ("keeper", "s3cret");
@@ -95,11 +92,7 @@ impl WebDavServer {
             .arg(config)
             .deadline(Duration::from_secs(3600))
             .start();
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(begun.elapsed() < START_TIME_MAX, "lighttpd does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        server.wait_until_it_listens(port);
         Some(Self { port, is_tls, _server: server, directory })
     }
 
