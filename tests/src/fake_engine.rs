@@ -110,7 +110,7 @@ struct State {
     pictures: usize,
     /// Those that did.
     followers: usize,
-    /// Messages when the last answer began.
+    /// Messages that were there when the last answer that does not follow began, or that a follower was given.
     answered: usize,
     /// Requests about the container itself.
     inspections: usize,
@@ -415,8 +415,9 @@ async fn logs(stream: &mut UnixStream, shared: &Shared, query: &str) -> std::io:
                 continue;
             }
             Turn::Send(message) => {
-                let terminal = shared.lock().behaviour.terminal;
-                framed(&message, terminal)
+                let mut state = shared.lock();
+                state.answered = state.answered.max(reply.next);
+                framed(&message, state.behaviour.terminal)
             }
             Turn::Wait => {
                 changed.await;
