@@ -12,7 +12,9 @@ mod verdict;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use chores_common::engine::{Container, ContainerSpec, Engine, EngineError, Health, LogSource};
+use chores_common::engine::{
+    Container, ContainerSpec, Engine, EngineError, EngineErrorKind, Health, LogSource,
+};
 use chores_common::exit::{ExitCode, chain};
 use chores_common::shutdown::Shutdown;
 use tokio::runtime::Handle;
@@ -200,6 +202,11 @@ fn record_of(part: &Part, found: Found) -> PartRecord {
         table_count: verdict.table_count,
         rows: verdict.rows,
     }
+}
+
+/// The engine answered, and what it was asked for cannot be done as things are.
+fn is_refusal(error: &EngineError) -> bool {
+    matches!(error.kind(), EngineErrorKind::Conflict | EngineErrorKind::Other)
 }
 
 fn millis(time: Duration) -> u64 {
@@ -438,30 +445,35 @@ impl Work<'_> {
             let Some(feed) = back::ready(kind, &target_of(&container), everywhere) else {
                 return Ok(container);
             };
-            let is_healthy = matches!(container.health, None | Some(Health::Healthy));
-            let mut missing = "its health check is not content".to_owned();
-            if is_healthy {
+            let answer = if matches!(container.health, None | Some(Health::Healthy)) {
                 let left = deadline.saturating_duration_since(Instant::now());
-                match tokio::time::timeout(left, self.run(id, &feed)).await {
-                    Ok(answer) => match answer? {
-                        Ok(said) if said.is_good() => return Ok(container),
-                        Ok(said) => missing = said.complaint(),
-                        Err(error) => {
-                            if let Some(fault) = self.ended(id, BEFORE_READY).await {
-                                return Err(fault);
-                            }
-                            missing = match error {
-                                RunError::Engine(error) => return Err(error.into()),
-                                error => chain(&error),
-                            };
+                Some(tokio::time::timeout(left, self.run(id, &feed)).await)
+            } else {
+                None
+            };
+            let is_late = Instant::now() >= deadline;
+            let missing = match answer {
+                None => "its health check is not content".to_owned(),
+                Some(Err(_)) => "the question whether it is ready is not answered".to_owned(),
+                Some(Ok(answer)) => match answer? {
+                    Ok(said) if said.is_good() => return Ok(container),
+                    Ok(said) => said.complaint(),
+                    Err(error) => {
+                        if let Some(fault) = self.ended(id, BEFORE_READY).await {
+                            return Err(fault);
                         }
-                    },
-                    Err(_) => {
-                        missing = "the question whether it is ready is not answered".to_owned();
+                        match error {
+                            // Also of a container whose end the engine has not noticed yet: the next look tells.
+                            RunError::Engine(error) if is_refusal(&error) && !is_late => {
+                                error.to_string()
+                            }
+                            RunError::Engine(error) => return Err(error.into()),
+                            error => chain(&error),
+                        }
                     }
-                }
-            }
-            if Instant::now() >= deadline {
+                },
+            };
+            if is_late {
                 let seconds = self.options.ready_time_max.as_secs();
                 let said = self.said(id).await;
                 return Err(Fault::Backup(format!(

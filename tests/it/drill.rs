@@ -291,7 +291,6 @@ fn what_a_killed_drill_left_goes_with_the_next() {
     wait_for_container(id);
     killed.signal(Signal::KILL);
     let _finished = killed.wait();
-    assert!(!scene.left_by(id).is_empty());
     scene.drill(&["latest", "--check", "true"]).expect_code(0);
     // A drill of another test may have begun to remove it a moment before.
     e2e::ssh_gateway::wait_until(DRILL_TIME_MAX, "the end of what a killed drill left", || {

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::tool::{FAILED, Repo, WARNINGS, WRONG_USAGE, assert_one_sentence, text};
 
 /// How long a test waits for what another process brings about.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// What no command line, event or repository may show.
 const SECRET: &str = "correct-horse-battery";

@@ -425,6 +425,9 @@ fn wait_until(otherwise: &str, is_so: impl Fn() -> bool) {
 /// Lines before anything follows: more than a follower asks for.
 const BEFORE: usize = 1100;
 
+/// So many pictures are taken only where nothing is followed any more.
+const PICTURES: usize = 10;
+
 /// Lines that a follower leaves out.
 const LEFT_OUT: usize = 5;
 
@@ -488,13 +491,18 @@ fn an_end_is_heard_of_although_the_follower_is_left_before_the_engine_has_answer
     engine.set_running(false);
     shipper.changed.notify_one();
     wait_until("nobody asks about the end", || engine.inspections() > asked);
-    // More than a follower may give: it is left, and another one begins once there is less.
+    // More than a follower may give: it is left.
     let followers = engine.followers();
-    let all = BEFORE + 50 * 500;
-    for first in (BEFORE..all).step_by(500) {
-        write_numbers(&engine, first..first + 500);
-        std::thread::sleep(Duration::from_millis(50));
+    let pictures = engine.pictures();
+    let mut all = BEFORE;
+    let deadline = Instant::now() + Duration::from_secs(WAIT_SECONDS_MAX);
+    while engine.pictures() < pictures + PICTURES {
+        assert!(Instant::now() < deadline, "the follower is not left");
+        write_numbers(&engine, all..all + 500);
+        all += 500;
+        std::thread::sleep(Duration::from_millis(40));
     }
+    // Another one begins once there is less.
     wait_until("no other one follows", || engine.followers() > followers);
     engine.refuse_inspections(None);
     let arrived = rig.wait_for_stops(1);

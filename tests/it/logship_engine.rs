@@ -343,7 +343,7 @@ fn containers_that_live_for_a_moment_and_are_removed_at_once_are_read_whole() {
     let shipper = rig.ship(None, Mode::Follow);
     let containers: Vec<Container> = (0..30)
         .map(|_| {
-            let mut spec = rig.spec(&["--name", "brief", "--lines", "50", "--stay", "0.05"]);
+            let mut spec = rig.spec(&["--name", "brief", "--lines", "50", "--stay", "2"]);
             spec.auto_remove = true;
             rig.engine.start(spec)
         })

@@ -556,14 +556,14 @@ fn killed(rotate: &str, writers: &[(&str, &[&str])]) {
     }
     // The last one finishes what the others have begun.
     let shipper = scene.run();
-    thread::sleep(Duration::from_secs(1));
+    let is_told = !rotate.contains("none") || rotate.contains("append");
+    wait("a rotation is told", || !is_told || !scene.controls("rotated").is_empty());
     let last: Vec<(&str, u64)> =
         running.into_iter().map(|(name, writer)| (name, numbers_of(writer))).collect();
     wait("no rotation goes on", || !scene.waits("rename"));
     let said = stop(shipper).expect_code(0);
     let rotated = scene.controls("rotated").len();
     notice!("{} kills, {rotated} rotations told, {last:?} lines", KILLS * soak_factor());
-    let is_told = !rotate.contains("none") || rotate.contains("append");
     assert!(rotated > 0 || !is_told, "{said}");
     scene.assert_all(&last);
     let kept: usize = scene.names().iter().filter(|name| !name.ends_with(".log")).count();

@@ -318,7 +318,11 @@ fn configuration(storm: &Storm, path: &Path) -> String {
     let signal = if storm.signals {
         let pid = path.with_file_name("../writer.pid");
         // The writer reopens when it writes next; compression must not come before.
-        format!("postrotate\nkill -USR1 $(cat {})\nsleep 0.1\nendscript\n", pid.display())
+        format!(
+            "postrotate\nkill -USR1 $(cat {})\nuntil [ -s {} ]; do sleep 0.05; done\nendscript\n",
+            pid.display(),
+            path.display()
+        )
     } else {
         String::new()
     };

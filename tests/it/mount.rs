@@ -24,7 +24,7 @@ use rustix::process::Signal;
 use crate::tool::{FAILED, Repo, WRONG_USAGE, assert_one_sentence};
 
 /// The time within which something is mounted, and a program that was asked to end has ended.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(120);
 
 /// Whether the kernel's end of FUSE is there; a machine that requires everything has it.
 fn has_fuse() -> bool {

@@ -398,8 +398,7 @@ fn a_peer_that_never_answers_holds_up_neither_who_tells_nor_the_end() {
     assert_eq!(count(&outbox, 0).waiting, 2);
     outbox.finish();
     let heals = HttpReceiver::start();
-    let again =
-        Outbox::open(state.root(), channels(&format!("http://{}/", place(&heals)))).unwrap();
+    let again = self::outbox(&state, &format!("http://{}/", place(&heals)));
     wait_until("what was left arrives", || count(&again, 0).accepted == 2);
     assert_eq!(jobs(&heals), ["one", "two"]);
 }

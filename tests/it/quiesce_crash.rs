@@ -376,12 +376,14 @@ fn what_somebody_else_pauses_meanwhile_stays_so() {
     let (_volume, service) = scene.service(IDLE);
     service.sh("until [ -e /data/ready ]; do :; done");
     let name = service.name();
-    // Before its turn comes, the other one takes its whole stop timeout.
-    let pre = format!("{}=touch /data/asked", stubborn.name());
+    // It is known by then what is to be paused.
+    let wait = "touch /data/asked; until [ -e /data/go ]; do sleep 0.1; done";
+    let pre = format!("{}={wait}", stubborn.name());
     let args = ["create", "--volumes-from", name, "--stop", stubborn.name(), "--pause", name];
     let running = scene.repo.run(args.iter().chain(&["--pre", &pre]).copied()).start();
     stubborn.sh("until [ -e /data/asked ]; do :; done");
     service.pause();
+    stubborn.sh("touch /data/go");
     let _ = running.wait().expect_code(0);
     assert_eq!((state(&service), state(&stubborn)), ("paused".to_owned(), "running".to_owned()));
     service.unpause();

@@ -172,6 +172,7 @@ fn ansible_manages_containers() {
             .env("ANSIBLE_SSH_CONTROL_PATH_DIR", home.join("cp"))
             .env("ANSIBLE_SSH_ARGS", "-o ControlMaster=no")
             .env("ANSIBLE_NOCOLOR", "1")
+            .deadline(EDITOR_TIME_MAX)
             .finish();
         assert_eq!(said.code(), Some(0), "{pipelining} {transfer}: {said}");
         assert_eq!(scene.container.sh("cat /tmp/ansible; rm /tmp/ansible").stdout_text(), "hello");

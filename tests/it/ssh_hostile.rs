@@ -219,9 +219,7 @@ fn nothing_of_the_host_shows_during_the_hop() {
         };
         let Some(scene) = Scene::new(shape, |setup| setup) else { return };
         let spy = in_background(&scene, &["/probe", "spy", "6"]);
-        let begun = std::time::Instant::now();
-        let mut sessions = 0;
-        while begun.elapsed() < Duration::from_secs(5) {
+        while !spy.is_finished() {
             assert_answered(&scene.sh("echo in"), "in");
             let sftp = scene.gateway.client("sftp").args([
                 "-b",
@@ -229,13 +227,9 @@ fn nothing_of_the_host_shows_during_the_hop() {
                 &format!("{}@gateway", scene.container.name()),
             ]);
             drop(sftp.stdin("pwd\n").deadline(ANSWER_TIME_MAX).finish());
-            sessions += 1;
         }
         let seen = result(&spy.join().expect("the spy"));
-        assert!(
-            seen["seen"].as_u64().is_some_and(|seen| seen >= sessions),
-            "{sessions} sessions: {seen}"
-        );
+        assert!(seen["seen"].as_u64().is_some_and(|seen| seen > 0), "{seen}");
         let foreign: Vec<&str> =
             seen["foreign"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         if capability.is_none() {
@@ -282,8 +276,7 @@ fn a_tracer_inside_does_not_hold_the_gateway_up() {
     let scene = Scene { gateway: setup.start(), container, image, engine };
     let tracer =
         Run::new("docker").args(["exec", scene.container.id(), "python3", "-c", TRACER]).start();
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(5) {
+    while !tracer.ended_within(Duration::ZERO) {
         let said = scene
             .ssh()
             .args(["-o", "ServerAliveInterval=5", "echo in"])
@@ -305,8 +298,7 @@ fn a_tracer_inside_does_not_hold_the_gateway_up() {
 fn processes_stopped_from_inside_do_not_stay() {
     let Some(scene) = Scene::busybox() else { return };
     let stopper = in_background(&scene, &["/probe", "stop", "6"]);
-    let begun = std::time::Instant::now();
-    while begun.elapsed() < Duration::from_secs(5) {
+    while !stopper.is_finished() {
         drop(scene.ssh().arg("echo in").start().kill_at(Duration::from_secs(4)));
     }
     assert!(
@@ -499,7 +491,7 @@ fn a_large_environment_of_the_image_is_bounded() {
 }
 
 /// Long enough for sixteen key exchanges at once of clients in Python, in seconds.
-const SHORT_GRACE: u32 = 10;
+const SHORT_GRACE: u32 = 30;
 
 #[test]
 fn before_authentication_only_its_messages_count() {
@@ -508,7 +500,7 @@ fn before_authentication_only_its_messages_count() {
     let Some(scene) = Scene::new(|spec| spec, |setup| setup.config(&limits)) else { return };
     let grace = SHORT_GRACE.to_string();
     let Some(run) = scene.python("before_authentication.py", &[&grace]) else { return };
-    let said = run.deadline(Duration::from_secs(110)).finish();
+    let said = run.deadline(Duration::from_secs(250)).finish();
     assert_eq!(line(&said), "done", "{said}\n{}", scene.gateway.log());
     assert_eq!(line(&scene.sh("echo in")), "in");
     scene.gateway.assert_idle(&[&scene.container]);

@@ -40,7 +40,7 @@ allow = ['shell', 'exec', 'terminal']
 ";
 
 /// A client that is silent is given up after seconds.
-const IMPATIENT: &str = "[limits]\nkeepalive = \"1s\"\nkeepalive_count = 2\n";
+const IMPATIENT: &str = "[limits]\nkeepalive = \"4s\"\nkeepalive_count = 2\n";
 
 /// What is asked.
 const QUESTION: &str = "Return to it? [Y/n]";
@@ -220,7 +220,7 @@ fn who_was_killed_finds_his_shell_and_what_it_said_and_nobody_else_does() {
     second.is_there_again();
     assert!(lingering(&scene, 0).is_empty());
     second.tmux.resize(80, 24);
-    second.tmux.line("sleep 0.5; stty size");
+    second.tmux.line("until [ \"$(stty size)\" = \"24 8\"\"0\" ]; do sleep 0.1; done; stty size");
     second.shows("24 80");
     second.tmux.line("exit 7");
     second.has_ended(7);

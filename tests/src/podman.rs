@@ -10,10 +10,10 @@ use crate::process::{Finished, Run, Running, find_program};
 use crate::sandbox::Sandbox;
 
 /// How long the service may take until its socket is there (seconds).
-const START_SECONDS: u64 = 30;
+const START_SECONDS: u64 = 120;
 
 /// How long one command may take (seconds).
-const COMMAND_SECONDS: u64 = 60;
+const COMMAND_SECONDS: u64 = 120;
 
 /// `containers.conf(5)`.
 const SETTINGS: &str = "[engine]

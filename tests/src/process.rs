@@ -24,6 +24,9 @@ const DEADLINE_SECONDS: u64 = 120;
 /// not killed with it, and could hold them for ever.
 const PIPES_SECONDS_MAX: u64 = 30;
 
+/// How long a program may take to end once somebody waits for that, however long it ran before (seconds).
+const END_SECONDS: u64 = 60;
+
 /// How long a server may take until it listens (seconds).
 const LISTEN_SECONDS_MAX: u64 = 60;
 
@@ -279,18 +282,18 @@ impl Running {
         self.collect_end()
     }
 
-    /// Waits for the end.
+    /// Waits for the end, and a while in any case: the deadline may have passed before anybody asked it to end.
     ///
     /// # Panics
     /// When the deadline passes first.
     #[must_use]
     pub fn wait(mut self) -> Finished {
-        if self.ended_within(self.deadline) {
+        let deadline = self.deadline.max(self.started.elapsed() + Duration::from_secs(END_SECONDS));
+        if self.ended_within(deadline) {
             return self.collect_end();
         }
         let processes = processes_of_group(self.id());
         self.kill_group();
-        let deadline = self.deadline;
         let finished = self.collect_end();
         panic!(
             "still running after {deadline:?}, killed: `{}` ended with {} after {:?}\n--- processes\n{processes}\

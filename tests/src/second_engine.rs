@@ -64,7 +64,7 @@ impl SecondEngine {
         let (socket, log) = (path("docker.sock"), path("dockerd.log"));
         let bind = "mount --bind \"$1\" /etc/subuid && mount --bind \"$1\" /etc/subgid && ";
         let script = format!(
-            "{}ip link set lo up; log=$2 && shift 2 && exec \"$@\" >>\"$log\" 2>&1",
+            "{}renice -n 0 -p $$ >/dev/null; ip link set lo up; log=$2 && shift 2 && exec \"$@\" >>\"$log\" 2>&1",
             if maps_users { bind } else { "" }
         );
         let mut words = vec![unshare.display().to_string()];

@@ -24,10 +24,10 @@ use crate::sandbox::Sandbox;
 const START_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// How long the gateway may take to end after SIGTERM.
-const STOP_TIME_MAX: Duration = Duration::from_secs(20);
+const STOP_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// How long what a session leaves may take to go after its client is gone.
-pub const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(20);
+pub const CLEAN_UP_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// What every client is told the gateway is called.
 pub const HOST: &str = "gateway";

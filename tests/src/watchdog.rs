@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How long a test may run (minutes): more than thrice what the longest takes on two busy cores. `CHORES_SOAK`
 /// multiplies it.
-const TEST_MINUTES_MAX: u64 = 20;
+const TEST_MINUTES_MAX: u64 = 45;
 
 /// How often the tests that run are looked at (seconds).
 const LOOK_SECONDS: u64 = 5;

@@ -114,6 +114,7 @@ impl Tries {
     }
 
     /// Whether an attempt has failed since this was asked last that another one may mend.
+    #[cfg(feature = "stores")]
     pub(super) fn take_trouble(&self) -> bool {
         self.trouble.swap(false, Ordering::Relaxed)
     }
