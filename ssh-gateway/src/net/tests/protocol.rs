@@ -709,8 +709,9 @@ fn more_extensions_than_there_are_end_their_own_connection_at_most() {
     const EXT_INFO: u8 = 7;
     let gateway = naked(limits());
     let mut echoed = neighbour(&gateway);
+    type Begin = fn(&Gateway) -> Raw;
     // What is asked behind them shows that they were read, and has its usual answer where they did not end the connection.
-    let states: [(fn(&Gateway) -> Raw, Message, u8); 3] = [
+    let states: [(Begin, Message, u8); 3] = [
         (Raw::connect, Message::new(SERVICE_REQUEST).string("ssh-userauth"), SERVICE_ACCEPT),
         (Raw::authenticating, request("web").string("none"), USERAUTH_FAILURE),
         (
