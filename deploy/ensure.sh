@@ -246,7 +246,7 @@ ensure_cargo_fuzz() {
     cargo install --quiet --locked cargo-fuzz
 }
 
-# SSH clients of PyPI, in a virtual environment of their own that the harness looks for.
+# SSH clients of PyPI, and what plays recordings, in a virtual environment of their own that the harness looks for.
 ensure_python_clients() {
     local wanted cache=${CHORES_CACHE:-$HOME/.cache/chores}
     local clients=$cache/ssh-clients

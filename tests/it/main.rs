@@ -113,6 +113,8 @@ mod ssh_policy;
 #[cfg(test)]
 mod ssh_record;
 #[cfg(test)]
+mod ssh_security_keys;
+#[cfg(test)]
 mod ssh_sessions;
 #[cfg(test)]
 mod ssh_toolbox;

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use e2e::process::{Finished, Run};
-use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, Setup, program, wait_until};
+use e2e::ssh_gateway::{CLEAN_UP_TIME_MAX, Setup, program, python, wait_until};
 use serde_json::Value;
 
 use crate::ssh::{ANSWER_TIME_MAX, BINARY, Scene, line};
@@ -174,6 +174,36 @@ fn recordings_replay_what_the_client_got() {
     let mut sessions = audit(&state).into_iter().filter(|line| line["event"] == "session");
     let sftp = sessions.next_back().expect("a session of files");
     assert_eq!((sftp["program"].as_str(), sftp.get("recording")), (Some("sftp"), None), "{sftp}");
+}
+
+/// Text, since asciicasts have no other bytes; characters and moves of a terminal in it, some of them cut by a pause.
+#[test]
+fn asciinema_shows_what_replay_does() {
+    let Some(python) = python() else { return };
+    let Some(zstd) = program("zstd", "zstd") else { return };
+    let Some(scene) = scene("") else { return };
+    let state = state(&scene);
+    let script = "printf 'gr\\303\\274n \\342\\202'; sleep 0.1; printf '\\254\\n\\033[1;31mred\\033[0m\\t\"\\\\\\n'; \
+                  ls -lC --color /usr/bin; printf '\\360\\237\\246\\200\\177\\033[2J\\007'; exit 3";
+    for (number, terminal) in ["-tt", "-T"].into_iter().enumerate() {
+        let said = scene.ssh().arg(terminal).arg(script).deadline(ANSWER_TIME_MAX).finish();
+        assert_eq!(said.code(), Some(3), "{said}");
+        assert!(said.stdout_text().contains("grün €"), "{said}");
+        let file = assert_replays(&state, number + 1, &said);
+        let cast = Run::new(&zstd).arg("-dc").arg(file).succeed().stdout;
+        let home = scene.gateway.sandbox().directory("home");
+        for verb in ["cat", "play"] {
+            let run = Run::new(&python).args(["-m", "asciinema", verb, "-"]).env("HOME", &home);
+            let shown = run.env("LC_ALL", "C.UTF-8").stdin(cast.clone()).succeed();
+            assert!(
+                shown.stdout == said.stdout,
+                "{verb}: {} bytes were shown, {} seen: {shown}",
+                shown.stdout.len(),
+                said.stdout.len()
+            );
+        }
+    }
+    scene.gateway.assert_idle(&[&scene.container]);
 }
 
 #[test]

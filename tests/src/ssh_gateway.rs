@@ -38,6 +38,9 @@ const POLICY_FILE: &str = "policy.toml";
 /// The key that may do everything.
 pub const MAIN_KEY: &str = "main";
 
+/// How keys are made that need nothing special: words of ssh-keygen.
+const DEFAULT_KEY: [&str; 2] = ["-t", "ed25519"];
+
 /// A gateway about to be started.
 #[derive(Debug)]
 pub struct Setup {
@@ -94,8 +97,17 @@ impl Setup {
     /// # Panics
     /// When it cannot be made.
     #[must_use]
-    pub fn key(mut self, name: &str, options: &str) -> Self {
-        let public = make_key(&self.sandbox, name);
+    pub fn key(self, name: &str, options: &str) -> Self {
+        self.key_made_by(name, options, &DEFAULT_KEY)
+    }
+
+    /// The same, made by these words of ssh-keygen: the kind, and where it is kept.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn key_made_by(mut self, name: &str, options: &str, words: &[&str]) -> Self {
+        let public = make_key(&self.sandbox, name, words);
         self.keys.push(name.to_owned());
         let line = format!("{options} {}", public.trim_end());
         self.authorized.push((name.to_owned(), line.trim_start().to_owned()));
@@ -108,7 +120,7 @@ impl Setup {
     /// When it cannot be made.
     #[must_use]
     pub fn stranger(mut self, name: &str) -> Self {
-        let _public = make_key(&self.sandbox, name);
+        let _public = make_key(&self.sandbox, name, &DEFAULT_KEY);
         self.keys.push(name.to_owned());
         self
     }
@@ -633,13 +645,14 @@ fn stat_word(pid: u32, number: usize) -> Option<String> {
     fields.split_ascii_whitespace().nth(number.checked_sub(3)?).map(str::to_owned)
 }
 
-/// Makes a key pair and returns the public half.
-fn make_key(sandbox: &Sandbox, name: &str) -> String {
+/// Makes a key pair by these words of ssh-keygen and returns the public half.
+fn make_key(sandbox: &Sandbox, name: &str, words: &[&str]) -> String {
     let keys = sandbox.directory("keys");
     let file = keys.join(name);
     Run::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
+        .args(["-q", "-N", "", "-C", name, "-f"])
         .arg(&file)
+        .args(words.iter().copied())
         .succeed();
     fs::read_to_string(keys.join(format!("{name}.pub"))).expect("ssh-keygen wrote a public key")
 }

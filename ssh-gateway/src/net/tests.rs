@@ -140,11 +140,15 @@ fn set_private(path: &std::path::Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// Whether a program is there; says so if not.
+/// Whether a program is there; says so if not, and fails where nothing may be missing.
 fn have(program: &str) -> bool {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
     if !found {
+        assert!(
+            std::env::var_os("CHORES_REQUIRE_ENGINE").is_none(),
+            "{program} is missing, and CHORES_REQUIRE_ENGINE is set"
+        );
         println!("skipped: there is no {program} on this machine");
     }
     found

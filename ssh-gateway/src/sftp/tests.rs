@@ -779,6 +779,10 @@ fn openssh(home: &Path, commands: &str) -> String {
 fn has_openssh() -> bool {
     let there = Command::new("sftp").arg("-?").output().is_ok();
     if !there {
+        assert!(
+            std::env::var_os("CHORES_REQUIRE_ENGINE").is_none(),
+            "sftp of openssh-client is missing, and CHORES_REQUIRE_ENGINE is set"
+        );
         println!("skipped: there is no sftp of openssh-client on this machine");
     }
     there
