@@ -9,7 +9,7 @@ mod plan;
 mod scratch;
 mod verdict;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use chores_common::engine::{
@@ -42,6 +42,9 @@ const READY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long a command that judges may take.
 const CHECK_TIME_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How much later than a client the engine may notice that a container has ended.
+const NOTICE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The end of the sentence about a server that ended too early.
 const BEFORE_READY: &str = "before it was ready";
@@ -161,7 +164,26 @@ pub fn drill(
         return Err(PlanError::Failed.into());
     }
     let (time, begun) = (jiff::Timestamp::now(), Instant::now());
-    let names = names_in_sources(repository, snapshot)?;
+    let finish = |parts: Vec<PartRecord>| {
+        let is_good = parts.iter().all(|part| part.outcome == Outcome::Good);
+        let record = DrillRecord {
+            version: drill_record::VERSION,
+            snapshot: name.id.to_string(),
+            time,
+            duration_ms: millis(begun.elapsed()),
+            outcome: if is_good { Outcome::Good } else { Outcome::Failed },
+            parts,
+            host: worker::host_name(),
+            program: concat!("backup ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        drill_record::store(repository, &record, name.id)?;
+        Ok(record)
+    };
+    let names = match names_in_sources(repository, snapshot) {
+        Ok(names) => names,
+        Err(error) if error.is_damage() => return finish(vec![unreadable(snapshot, &error)]),
+        Err(error) => return Err(error.into()),
+    };
     let wanted = Wanted {
         source: options.source.as_deref(),
         check: options.check.as_deref(),
@@ -172,20 +194,23 @@ pub fn drill(
         names.iter().find(of).map(|(_, names)| names.clone()).unwrap_or_default()
     })?;
     let work = Work { engine, repository, name, snapshot, options, shutdown };
-    let records = runtime.block_on(work.all(&parts))?;
-    let is_good = records.iter().all(|part| part.outcome == Outcome::Good);
-    let record = DrillRecord {
-        version: drill_record::VERSION,
-        snapshot: name.id.to_string(),
-        time,
-        duration_ms: millis(begun.elapsed()),
-        outcome: if is_good { Outcome::Good } else { Outcome::Failed },
-        parts: records,
-        host: worker::host_name(),
-        program: concat!("backup ", env!("CARGO_PKG_VERSION")).to_owned(),
-    };
-    drill_record::store(repository, &record, name.id)?;
-    Ok(record)
+    finish(runtime.block_on(work.all(&parts))?)
+}
+
+/// What stands for every part of a snapshot of which not even the names of its files can be read.
+fn unreadable(snapshot: &Snapshot, error: &BrowseError) -> PartRecord {
+    PartRecord {
+        what: snapshot.sources.iter().map(|source| source.path.clone()).collect(),
+        kind: drill_record::TREE.to_owned(),
+        image: String::new(),
+        outcome: Outcome::Failed,
+        problem: Some(chain(error)),
+        restore_ms: 0,
+        ready_ms: 0,
+        checks: Vec::new(),
+        table_count: 0,
+        rows: BTreeMap::new(),
+    }
 }
 
 fn record_of(part: &Part, found: Found) -> PartRecord {
@@ -370,12 +395,30 @@ impl Work<'_> {
 
     /// The same as [`fault_of`], where the server itself may have ended of what it was given.
     async fn blamed(&self, id: &str, error: IntoError) -> Fault {
-        if matches!(&error, IntoError::Run { .. })
-            && let Some(fault) = self.ended(id, "while it was restored").await
-        {
-            return fault;
+        let fault = match &error {
+            IntoError::Run { .. } => self.ended_soon(id, "while it was restored").await,
+            IntoError::Step { .. } | IntoError::NotRunning(_) => self.starved(id).await,
+            _ => None,
+        };
+        fault.unwrap_or_else(|| fault_of(error))
+    }
+
+    /// The same as [`Self::ended`], where the engine may notice the end later than who waited for an answer.
+    async fn ended_soon(&self, id: &str, when: &str) -> Option<Fault> {
+        let deadline = Instant::now() + NOTICE_TIME_MAX;
+        loop {
+            let fault = self.ended(id, when).await;
+            if fault.is_some() || Instant::now() >= deadline {
+                return fault;
+            }
+            self.shutdown.or(sleep(READY_PAUSE)).await?;
         }
-        fault_of(error)
+    }
+
+    /// Something in the container was killed for want of memory: then what it said is not of the backup.
+    async fn starved(&self, id: &str) -> Option<Fault> {
+        let container = self.engine.inspect_container(id).await.ok()?;
+        container.out_of_memory.then(|| DrillError::Memory(container.image_ref).into())
     }
 
     /// Whether a command broke off because its container did, and whose fault that is.
@@ -497,7 +540,7 @@ impl Work<'_> {
         let said = match self.run(&container.id, &feed).await? {
             Ok(said) => said,
             Err(error) => {
-                let fault = self.ended(&container.id, "while it was checked").await;
+                let fault = self.ended_soon(&container.id, "while it was checked").await;
                 return Err(fault.unwrap_or_else(|| match error {
                     RunError::Engine(error) => error.into(),
                     error => DrillError::Check(error).into(),
@@ -510,6 +553,9 @@ impl Work<'_> {
             verdict.problem.get_or_insert(problem.to_owned());
         }
         if !said.is_good() {
+            if let Some(fault) = self.starved(&container.id).await {
+                return Err(fault);
+            }
             verdict.problem = Some(format!("the check failed: {}", said.complaint()));
         }
         Ok(verdict)
@@ -537,6 +583,9 @@ impl Work<'_> {
             Ok(status) => match status? {
                 0 => None,
                 status => {
+                    if let Some(fault) = self.starved(id).await {
+                        return Err(fault);
+                    }
                     Some(format!("the command ended with status {status}: {}", self.said(id).await))
                 }
             },

@@ -48,9 +48,9 @@ impl std::fmt::Display for Outcome {
 pub struct PartRecord {
     /// The folder of the dump, or the paths of the sources.
     pub what: Vec<String>,
-    /// The kind of the database, or `check` where a command judged.
+    /// The kind of the database, `check` where a command judged, or [`TREE`].
     pub kind: String,
-    /// Name or id of the image it was restored into.
+    /// Name or id of the image it was restored into; empty where nothing could be.
     pub image: String,
     /// How it ended.
     pub outcome: Outcome,
@@ -70,6 +70,9 @@ pub struct PartRecord {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rows: BTreeMap<String, u64>,
 }
+
+/// The kind of a snapshot of which not even the names of its files can be read.
+pub const TREE: &str = "tree";
 
 /// One drill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -223,6 +223,26 @@ fn a_dump_with_a_damaged_page_is_no_good() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_even_be_listed_is_no_good_backup() {
+    let Some(scene) = Scene::new() else { return };
+    let Some((_volume, _service)) = scene.saved_answer() else { return };
+    let mut left = vec![scene.repo.path().join("packs")];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let length = usize::try_from(path.metadata().unwrap().len()).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(&path, vec![0; length]).unwrap();
+        }
+    }
+    let finished = scene.drill(&["latest", "--check", "true"]).expect_code(FAILED);
+    assert!(problem(&finished).contains("cannot be read"), "{finished}");
+    let snapshots = scene.repo.snapshots();
+    assert_eq!(text(&snapshots[0]["drill"], "outcome"), "failed");
+}
+
+#[test]
 fn a_command_judges_copies_of_plain_volumes() {
     let Some(scene) = Scene::new() else { return };
     let Some((_volume, _service)) = scene.saved_answer() else { return };

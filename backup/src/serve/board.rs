@@ -909,7 +909,9 @@ impl Board {
         let Some(kept) = self.state.jobs.get_mut(name) else { return };
         match verdict {
             Verdict::Good => {
-                kept.bad = None;
+                let is_newer =
+                    |bad: &mut Good| tried.as_ref().is_none_or(|tried| tried.time >= bad.time);
+                kept.bad.take_if(is_newer);
                 kept.sound = kept.sound.max(tried.map(|tried| tried.time));
             }
             Verdict::NotGood => {

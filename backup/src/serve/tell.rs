@@ -26,6 +26,12 @@ pub struct Told {
     pub jobs: BTreeMap<String, BTreeSet<Kind>>,
     /// Of the checks and prunes of the repository: apart, since a job may have any name.
     pub repository: BTreeSet<Kind>,
+    /// Of those of the repository: where not only a run failed, but it found something to be wrong.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub found: BTreeSet<Kind>,
+    /// Jobs of which the newest backup was tried and cannot be restored.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub unsound: BTreeSet<String>,
     /// What labels and files say that cannot be done.
     pub broken: BTreeSet<String>,
 }
@@ -47,8 +53,16 @@ pub fn tell(told: &Told, report: &Report) -> (Vec<Event>, Told) {
     for job in &report.jobs {
         let known = told.jobs.get(&job.name).unwrap_or(&nothing);
         let wrong = wrong(job);
+        let is_unsound = job.bad_snapshot.is_some();
+        // A drill that could not be made was told before, and that is not the same.
+        let is_worse = |kind: Kind| {
+            kind == Kind::DrillFailed && is_unsound && !told.unsound.contains(&job.name)
+        };
+        if is_unsound {
+            now.unsound.insert(job.name.clone());
+        }
         for (kind, text) in &wrong {
-            if !known.contains(kind) {
+            if !known.contains(kind) || is_worse(*kind) {
                 events.push(event(&job.name, *kind, text.clone(), details(job)));
             }
         }
@@ -79,8 +93,15 @@ pub fn tell(told: &Told, report: &Report) -> (Vec<Event>, Told) {
         ("prune", Purpose::Prune, Kind::RetentionFailed, &report.prune),
     ];
     for (what, purpose, kind, lane) in of_repository {
-        let Some(text) = lane.as_ref().and_then(|lane| bad(lane, purpose)) else { continue };
-        if now.repository.insert(kind) && !told.repository.contains(&kind) {
+        let Some(lane) = lane else { continue };
+        let Some(text) = bad(lane, purpose) else { continue };
+        let has_found = matches!(lane.last_verdict, Some(Verdict::NotGood | Verdict::Warnings));
+        // What was found stays so while no run says otherwise.
+        if has_found || told.found.contains(&kind) {
+            now.found.insert(kind);
+        }
+        let is_worse = has_found && !told.found.contains(&kind);
+        if now.repository.insert(kind) && (is_worse || !told.repository.contains(&kind)) {
             let text = format!("the last {what} of the repository: {text}");
             events.push(event(REPOSITORY, kind, text, BTreeMap::new()));
         }

@@ -125,6 +125,32 @@ fn a_drill_that_failed_is_not_made_good_by_one_that_was_broken_off() {
 }
 
 #[test]
+fn what_is_found_to_be_bad_is_told_although_a_run_that_could_not_look_was_told_before() {
+    let drilled = |verdict, bad: Option<&str>| {
+        let drill = Some(ended(verdict));
+        let bad_snapshot = bad.map(str::to_owned);
+        report(vec![JobReport { drill, bad_snapshot, ..job(Verdict::Good) }])
+    };
+    let reports = [
+        drilled(Verdict::Failed, None),
+        drilled(Verdict::NotGood, Some("abcd")),
+        drilled(Verdict::NotGood, Some("abcd")),
+    ];
+    let once = || vec![Kind::DrillFailed];
+    assert_eq!(told(&reports), [once(), once(), Vec::new()]);
+    let checked = |verdict| Report { check: Some(ended(verdict)), ..report(Vec::new()) };
+    let reports = [
+        checked(Verdict::Failed),
+        checked(Verdict::NotGood),
+        checked(Verdict::Failed),
+        checked(Verdict::NotGood),
+        checked(Verdict::Good),
+        checked(Verdict::NotGood),
+    ];
+    assert_eq!(told(&reports), [once(), once(), Vec::new(), Vec::new(), Vec::new(), once()]);
+}
+
+#[test]
 fn a_prune_that_met_damage_is_told_once_until_it_is_good_again() {
     let pruned = |verdict| Report { prune: Some(ended(verdict)), ..report(Vec::new()) };
     let warned = || pruned(Verdict::Warnings);
