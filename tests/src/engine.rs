@@ -4,6 +4,7 @@
 //! itself here.
 
 use std::collections::HashMap;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -262,7 +263,15 @@ impl Engine {
     pub fn host_address(&self) -> Option<String> {
         let docker = self.docker.clone();
         let bridge = wait(async move { docker.inspect_network("bridge", None).await }).ok()?;
-        bridge.ipam?.config?.into_iter().find_map(|config| config.gateway)
+        bridge.ipam?.config?.into_iter().find_map(|config| {
+            // Some engines tell only what the network is: then our address is that from which it is reached.
+            config.gateway.or_else(|| {
+                let subnet = config.subnet?;
+                let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+                socket.connect((subnet.split('/').next()?, 1)).ok()?;
+                Some(socket.local_addr().ok()?.ip().to_string())
+            })
+        })
     }
 }
 

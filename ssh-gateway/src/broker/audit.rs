@@ -17,6 +17,7 @@ use super::files;
 use super::journal::Journal;
 use super::linger::Waiting;
 use super::session::Account;
+use crate::chain::hash;
 use crate::control;
 use crate::login::{shown, told};
 use crate::policy::Identity;
@@ -24,7 +25,10 @@ use crate::proof;
 use crate::wire::net::{ConnectionId, ItemId, LoginName, Place, Refusal};
 use crate::wire::{Exit, Program};
 
-/// Bytes of a command that are told.
+#[cfg(test)]
+mod tests;
+
+/// Bytes of a command that are told; of a longer one its length and SHA-256 stand behind them.
 const COMMAND_BYTES_MAX: usize = 1024;
 
 /// Denied logins that the journal takes in a minute; the log has all of them. Anybody can be denied, and the disk is
@@ -497,9 +501,12 @@ pub(super) fn told_place(place: &Place) -> String {
 
 /// A program without what a terminal obeys.
 pub(super) fn told_program(program: &Program) -> String {
-    let some = |bytes: &[u8]| {
-        let bytes = bytes.get(..COMMAND_BYTES_MAX).unwrap_or(bytes);
-        bytes.escape_ascii().to_string()
+    // What is not told can be proved nevertheless: nobody hides a command behind a long one.
+    let some = |bytes: &[u8]| match bytes.split_at_checked(COMMAND_BYTES_MAX) {
+        Some((told, rest)) if !rest.is_empty() => {
+            format!("{}... ({} bytes, sha256 {})", told.escape_ascii(), bytes.len(), hash(bytes))
+        }
+        _ => bytes.escape_ascii().to_string(),
     };
     match program {
         Program::Shell => "shell".to_owned(),
