@@ -88,18 +88,6 @@ pub enum BrowseError {
 }
 
 impl BrowseError {
-    /// Whether what is stored is at fault, and not the store or who reads.
-    #[must_use]
-    pub fn is_damage(&self) -> bool {
-        match self {
-            Self::Tree(TreeError::Piece(error)) => error.is_damage(),
-            Self::Tree(TreeError::Line(_) | TreeError::Format(_)) => true,
-            _ => false,
-        }
-    }
-}
-
-impl BrowseError {
     /// Whether what is stored is at fault, and not who brings it.
     #[must_use]
     pub fn is_damage(&self) -> bool {
