@@ -197,6 +197,35 @@ fn what_is_taken_away_is_gone_for_connections_that_exist() {
 }
 
 #[test]
+fn who_came_in_with_a_key_is_nobody_else_once_it_is_somebody_else_s() {
+    let Some(scene) = scene() else { return };
+    let file = scene.gateway.policy();
+    let before = std::fs::read_to_string(&file).expect("the policy");
+    let socket = scene.gateway.sandbox().path("master.sock").display().to_string();
+    // Nothing is chosen by this name: who may do what is asked anew each time.
+    let _master = scene.gateway.ssh("_").args(["-M", "-N", "-S", &socket]).start();
+    wait_until(ANSWER_TIME_MAX, "there is a connection", || {
+        if std::path::Path::new(&socket).exists() { Ok(()) } else { Err(socket.clone()) }
+    });
+    let ask = || {
+        let run = scene.gateway.ssh("_").args(["-S", &socket, "ls"]);
+        run.deadline(ANSWER_TIME_MAX).finish()
+    };
+    let said = ask();
+    assert_eq!(said.code(), Some(0), "{said}");
+    let other = "[[rule]]\nname = 'other'\nwho = ['far']\ncontainers = ['x']\nusers = ['*']\nallow = ['exec']\n";
+    let renamed = before.replace("'main'", "'heir'").replace("\"main\"", "\"heir\"");
+    assert_ne!(renamed, before);
+    std::fs::write(&file, renamed + other).expect("writes the policy");
+    scene.gateway.wait_for_log(&["policy read", "\"rules\":5"]);
+    let said = ask();
+    assert_ne!(said.code(), Some(0), "{said}");
+    // A connection of its own is the heir's.
+    let said = scene.gateway.ssh("_").arg("ls").deadline(ANSWER_TIME_MAX).finish();
+    assert_eq!(said.code(), Some(0), "{said}");
+}
+
+#[test]
 fn a_policy_is_explained_and_tested_without_a_gateway() {
     let Some(scene) = scene() else { return };
     let name = scene.container.name();

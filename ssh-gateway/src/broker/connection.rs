@@ -181,12 +181,16 @@ impl Connection {
         self.is_in.load(Ordering::Acquire) && !self.is_ended.load(Ordering::Acquire)
     }
 
-    /// Who the client would be if it came in now: nobody any more when its key or its rules are gone.
+    /// Who the client would be if it came in now: nobody any more when its key or its rules are gone, or the key is
+    /// somebody else's by now, whose code nobody has given.
     pub(super) fn identity_now(&self) -> Result<Identity, Denial> {
         let Proved { key, presence, has_code } = &self.proved;
         let from = self.peer.ip().to_canonical();
         let identity =
             policy::admit(&self.shared.policy(), key, *presence, from, Timestamp::now())?;
+        if identity.name() != self.identity.name() {
+            return Err(Denial::Withdrawn);
+        }
         if *has_code { Ok(identity) } else { identity.without_code() }
     }
 

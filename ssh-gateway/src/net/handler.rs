@@ -99,7 +99,7 @@ enum Spot {
 
 /// What listens there, until it is dropped.
 struct Listener {
-    _task: AbortOnDropHandle<std::io::Result<()>>,
+    task: AbortOnDropHandle<std::io::Result<()>>,
     _item: Item,
 }
 
@@ -233,6 +233,8 @@ impl Handler {
 
     /// Listens for the client; the port.
     async fn listen(&mut self, spot: Spot, at: Place, handle: Handle) -> Option<u16> {
+        // What the broker has hung up may be asked for again.
+        self.listeners.retain(|_, listener| !listener.task.is_finished());
         if self.is_listening_slow
             || self.listeners.len() >= self.connection.limits.listeners as usize
             || self.listeners.contains_key(&spot)
@@ -267,7 +269,7 @@ impl Handler {
             broker.closed(id);
             done
         }));
-        self.listeners.insert(spot, Listener { _task: task, _item: item });
+        self.listeners.insert(spot, Listener { task, _item: item });
         Some(port.unwrap_or(0))
     }
 }
