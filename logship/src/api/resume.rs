@@ -163,14 +163,15 @@ impl Position {
                     } else if let Some(at) = self.ahead.iter().position(|known| *known == seen) {
                         self.ahead.remove(at);
                     }
-                } else if !late {
+                } else if !late || self.last(seen.stream).is_none() {
+                    // The first of a stream comes after none of its own, and is all that says there is such a stream.
                     self.set_last(seen.stream, seen.ts);
                 }
             }
             Step::Ahead { seen, late } => {
                 self.ahead.push_back(seen);
                 self.newest_taken = self.newest_taken.max(Some(seen.ts));
-                if !late {
+                if !late || self.last(seen.stream).is_none() {
                     self.set_last(seen.stream, seen.ts);
                 }
                 self.ended = None;
