@@ -93,9 +93,15 @@ fn code(scene: &Scene, key: &str, later: u64) -> String {
 
 /// The configuration of a client that can be asked for something.
 fn config(scene: &Scene, key: &str) -> PathBuf {
+    let name = format!("asking-{key}");
+    let path = scene.gateway.sandbox().path(&name);
+    // Written once: another client may be reading it.
+    if path.exists() {
+        return path;
+    }
     let text = std::fs::read_to_string(scene.gateway.config(key)).expect("the configuration");
     let text = text.replace("BatchMode yes", "BatchMode no");
-    scene.gateway.sandbox().file(format!("asking-{key}"), text)
+    scene.gateway.sandbox().file(name, text)
 }
 
 /// How often the last client was asked.
